@@ -1,0 +1,152 @@
+//! The door for operators: what `admin`, the command line and the console may ask and tell. Calls may block for some milliseconds; never call them
+//! on the apply thread or a data-plane I/O thread.
+
+use crate::error::ApiError;
+use crate::port::{Freshness, Read, Row};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// Answer of the readiness probes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Whether requests are served.
+    pub ready: bool,
+    /// `starting`, `recovering`, `catching_up`, `ready`, `draining` or `failed`.
+    pub phase: String,
+    /// Codes of everything that stands against it: `recovering`, `catching_up`, `draining`, `wal_poisoned`, `disk_full`, `stale`.
+    pub reasons: Vec<String>,
+    /// Progress of recovery or catch-up, 0 to 1.
+    pub progress: f64,
+    /// Seconds left, when known.
+    pub eta_s: Option<f64>,
+}
+
+/// One partition in `/sources` and `lag`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// Name of the source.
+    pub source: String,
+    /// Event that it feeds.
+    pub event: String,
+    /// Topic.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// `reading`, `at_end`, `waiting` or `stopped`.
+    pub state: String,
+    /// Next offset wanted.
+    pub position: i64,
+    /// Log end, `None` while unknown.
+    pub end: Option<i64>,
+    /// Last stable offset, `None` while unknown.
+    pub stable_end: Option<i64>,
+    /// Log start, `None` while unknown.
+    pub log_start: Option<i64>,
+    /// Records behind.
+    pub lag_records: Option<i64>,
+    /// Seconds behind.
+    pub lag_seconds: Option<f64>,
+    /// Arrival rate, records/s.
+    pub in_per_second: f64,
+    /// Apply rate, records/s.
+    pub applied_per_second: f64,
+    /// Seconds until the end is reached at these rates; `None` at the end or when it runs away.
+    pub eta_s: Option<f64>,
+    /// The open incident, if any.
+    pub incident: Option<crate::source::Incident>,
+}
+
+/// A page of a table's keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeysPage {
+    /// Table.
+    pub table: String,
+    /// Keys as JSON: a scalar, or an array for composite keys.
+    pub keys: Vec<Json>,
+    /// Give this as `after` for the next page; `None` at the end.
+    pub next: Option<String>,
+    /// Keys in the table.
+    pub total: u64,
+}
+
+/// One entry of the reject log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reject {
+    /// LSN of the frame that decided it.
+    pub lsn: u64,
+    /// When, microseconds since the epoch.
+    pub at_us: i64,
+    /// Event.
+    pub event: String,
+    /// Source, empty for pushes.
+    pub source: String,
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Stable code of the reason.
+    pub code: String,
+    /// The reason with names and numbers.
+    pub reason: String,
+    /// Registry id of the writer schema, when known.
+    pub schema_id: Option<u32>,
+    /// Kafka timestamp, ms; -1 when none.
+    pub timestamp_ms: i64,
+    /// Key bytes, base64 (at most 64 KiB kept).
+    pub key: Option<String>,
+    /// Value bytes, base64 (at most 64 KiB kept).
+    pub value: Option<String>,
+    /// Full length of the value in bytes.
+    pub value_len: u64,
+}
+
+/// What an operator may tell the engine to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Take a snapshot now.
+    Snapshot,
+}
+
+/// The engine as operators see it.
+pub trait Control: Send + Sync {
+    /// Whether the apply thread stepped, or was idle by its own heartbeat, within 30 s.
+    fn alive(&self) -> bool;
+    /// Readiness.
+    fn readiness(&self) -> Readiness;
+    /// Everything `/status` shows: versions, LSNs, durability, memory, tables with their funnels, incidents, bottleneck.
+    fn status(&self) -> Json;
+    /// Events, tables and sources as declared, with `node_count` and `version`.
+    fn registry(&self) -> Json;
+    /// All partitions.
+    fn sources(&self) -> Vec<PartitionStatus>;
+    /// Notes of whole sources.
+    fn source_notes(&self) -> Vec<crate::source::SourceNote>;
+    /// Keys of a table in a stable order.
+    ///
+    /// # Errors
+    /// `unknown_table`, `invalid_request` for an `after` that no page gave out.
+    fn keys(&self, table: &str, after: Option<&str>, limit: usize) -> Result<KeysPage, ApiError>;
+    /// One read.
+    ///
+    /// # Errors
+    /// As `GET /tables/{table}/{key}`.
+    fn get(&self, read: &Read) -> Result<(Row, Freshness), ApiError>;
+    /// Rejected records after this LSN, oldest first.
+    fn rejects(&self, after_lsn: u64, limit: usize) -> Vec<Reject>;
+    /// Prometheus text.
+    fn metrics(&self) -> String;
+    /// Named bounds with their values and use.
+    fn limits(&self) -> Json;
+    /// 128-bit state fingerprint with its LSN, computed on a frozen clone.
+    ///
+    /// # Errors
+    /// `recovering`.
+    fn fingerprint(&self) -> Result<(u64, String), ApiError>;
+    /// Does it.
+    ///
+    /// # Errors
+    /// The action's own.
+    fn act(&self, action: Action) -> Result<Json, ApiError>;
+}

@@ -1,0 +1,126 @@
+//! The door for records with a position: Kafka sources.
+//!
+//! An [`Inlet`] belongs to one ingest thread. Decoding happens inside [`Inlet::offer`], on that thread; decoded rows go through a bounded queue to the
+//! apply thread. Taking a record and remembering its position are one act: both stand in the same WAL frame.
+
+use crate::error::ApiError;
+use crate::position::{PartitionKey, Position, Slot};
+use crate::source::Incident;
+use std::time::Duration;
+
+/// Looks a record's header up; implemented by the connector over its own message type.
+pub trait Headers {
+    /// The value of the last header of this name. `None`: no such header; `Some(None)`: a header with a null value.
+    fn last(&self, name: &str) -> Option<Option<&[u8]>>;
+    /// Visits all headers in order.
+    fn visit(&self, each: &mut dyn FnMut(&str, Option<&[u8]>));
+}
+
+/// A record as the connector holds it; borrowed for one [`Inlet::offer`] call.
+#[derive(Clone, Copy)]
+pub struct RawRecord<'a> {
+    /// The attached partition that it came from.
+    pub slot: Slot,
+    /// Its offset.
+    pub offset: i64,
+    /// Leader epoch of its batch, -1 when unknown.
+    pub epoch: i32,
+    /// Kafka timestamp in ms, -1 when none.
+    pub timestamp_ms: i64,
+    /// Key bytes.
+    pub key: Option<&'a [u8]>,
+    /// Value bytes; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Headers, `None` when the record has none.
+    pub headers: Option<&'a dyn Headers>,
+}
+
+/// How far [`Inlet::offer`] came.
+#[derive(Debug)]
+pub struct Offered {
+    /// The first `taken` records of the slice are the engine's now (as rows, rejects or filtered); their positions have moved.
+    pub taken: usize,
+    /// Why it stopped before the end of the slice; `None` when all were taken.
+    pub stop: Option<Stop>,
+}
+
+/// Why a record at index `taken` was not taken.
+#[derive(Debug)]
+pub enum Stop {
+    /// The queue towards the apply thread is full. Offer the rest again after [`Inlet::wait_room`]. Concerns all slots.
+    Full,
+    /// The record's writer schema is not known yet: fetch it from that slot's registry and call [`Inlet::schema`]. Concerns this slot only.
+    NeedSchema {
+        /// Slot of the record.
+        slot: Slot,
+        /// Registry id of the schema.
+        id: u32,
+    },
+    /// The slot cannot go on: the writer schema cannot serve the event, or `on_bad_record = "stop"` met a bad record. Concerns this slot only.
+    Stalled {
+        /// Slot of the record.
+        slot: Slot,
+        /// `schema` or `bad_record`, as in an incident's cause.
+        cause: &'static str,
+        /// What is wrong with it.
+        error: ApiError,
+    },
+}
+
+/// A schema as a registry holds it, references resolved.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FetchedSchema {
+    /// The registry it came from, without credentials (`http://host:port/base`).
+    pub registry: String,
+    /// Its id there.
+    pub id: u32,
+    /// `AVRO`, `JSON` or `PROTOBUF`.
+    pub kind: String,
+    /// The schema text.
+    pub text: String,
+    /// Texts of referenced schemas, dependencies first.
+    pub references: Vec<String>,
+}
+
+/// The engine's side of a Kafka ingest thread.
+pub trait Inlet: Send {
+    /// Makes a partition known. `start` is written to the WAL before its first record when the state has no position for it yet; otherwise the stored
+    /// position wins and is returned. `source` is the name of the `[sources.x]` section that reads it.
+    ///
+    /// # Errors
+    /// `source_conflict` when another running source already feeds this event from this partition.
+    fn attach(&mut self, source: &str, key: &PartitionKey, start: Position) -> Result<(Slot, Position), ApiError>;
+
+    /// Takes records in order, decoding them on this thread. Never blocks on the apply thread.
+    fn offer(&mut self, records: &[RawRecord<'_>]) -> Offered;
+
+    /// The partition's end without records: the position moves past markers and aborted tails.
+    fn end_of_partition(&mut self, slot: Slot, offset: i64);
+
+    /// Hands over what `offer` collected so far, so that a quiet stream is visible at once. Returns false when the queue is full.
+    fn flush(&mut self) -> bool;
+
+    /// Waits until the queue has room again, at most `limit`. True when it has.
+    fn wait_room(&mut self, limit: Duration) -> bool;
+
+    /// Gives the schema that [`Stop::NeedSchema`] asked for.
+    ///
+    /// # Errors
+    /// `schema_unusable` when it does not parse or cannot serve the slot's event.
+    fn schema(&mut self, slot: Slot, schema: &FetchedSchema) -> Result<(), ApiError>;
+
+    /// The registry says for good that this id does not exist: records with it are bad records from now on.
+    fn schema_missing(&mut self, slot: Slot, id: u32, detail: &str);
+
+    /// Opens an incident on a slot (a WAL frame). Opening the same kind on the same slot again only refreshes it.
+    fn incident_opened(&mut self, slot: Slot, incident: &Incident);
+
+    /// Closes the slot's incident, if one is open.
+    fn incident_closed(&mut self, slot: Slot);
+
+    /// Positions covered by a completed fsync, for group commits.
+    fn durable_positions(&self) -> Vec<(Slot, Position)>;
+
+    /// The engine is stopping: no further offers are taken.
+    fn stopping(&self) -> bool;
+}

@@ -1,0 +1,25 @@
+//! The contract between the Streamgauge engine and its connectors.
+//!
+//! Plain data, traits, the table of error codes, and the metric families. Connectors (`kafka`, `native`, `admin`)
+//! depend on this crate and never on the engine; the engine depends on this crate and never on a connector;
+//! `startup` in the root crate alone knows both sides.
+//!
+//! Nothing here does I/O, starts a thread or reads a clock other than [`Clock`]'s system implementation.
+
+pub mod clock;
+pub mod control;
+pub mod error;
+pub mod inlet;
+pub mod metrics;
+pub mod port;
+pub mod position;
+pub mod source;
+pub mod value;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use control::Control;
+pub use error::{ApiError, Code};
+pub use inlet::{Inlet, Offered, RawRecord, Stop};
+pub use port::{Port, Reply, Request, Tag};
+pub use position::{PartitionKey, Position, Slot, StoredPosition, TopicId};
+pub use value::Value;

@@ -1,0 +1,1 @@
+//! Every series: name, unit, help, labels. The doorway to the `prometheus` crate.

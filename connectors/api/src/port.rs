@@ -1,0 +1,211 @@
+//! The door for requests: the native data plane.
+//!
+//! A [`Port`] belongs to one I/O thread. The thread parses what its sockets hold, gives each request with a [`Tag`] of its own choosing, then calls
+//! [`Port::turn`] once per readiness round; replies come back with their tags, in any order. Pushed rows are decoded inside [`Port::push`], on the I/O thread.
+
+use crate::error::ApiError;
+use crate::value::{Names, Value};
+use std::sync::Arc;
+
+/// The caller's name for a request; the engine hands it back unread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tag(pub u64);
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// JSON text.
+    Json,
+    /// MessagePack.
+    MsgPack,
+}
+
+/// When a push is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// At the configured level (`written` by default).
+    Default,
+    /// After the fsync that covers it.
+    Synced,
+}
+
+/// A key as a client wrote it; the table's key columns decide what it means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum KeyText {
+    /// Null or absent.
+    None,
+    /// A string.
+    Text(String),
+    /// An integer.
+    Int(i64),
+    /// Any other number.
+    Float(f64),
+    /// A boolean.
+    Bool(bool),
+    /// An array, one element per key column.
+    Parts(Vec<KeyText>),
+    /// Percent-decoded path segments, one per key column.
+    Segments(Vec<String>),
+}
+
+/// What a read may ask for besides the row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReadOptions {
+    /// Only these features, in this order; `None` = all, alphabetical.
+    pub features: Option<Vec<String>>,
+    /// The clock for windows instead of max(wall clock, last frame), ms since the epoch.
+    pub as_of_ms: Option<i64>,
+    /// `as_of=latest`: the clock is the table's newest row.
+    pub as_of_latest: bool,
+    /// Answer only when this LSN is applied.
+    pub min_lsn: Option<u64>,
+    /// How long to wait for `min_lsn`, ms (at most 30,000).
+    pub wait_ms: u64,
+    /// Refuse with `stale` when the table lags more than this, ms.
+    pub max_staleness_ms: Option<i64>,
+    /// Say per feature whether the value is exact.
+    pub explain: bool,
+}
+
+/// One keyed read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read {
+    /// Table name.
+    pub table: String,
+    /// Key as written.
+    pub key: KeyText,
+    /// Options.
+    pub options: ReadOptions,
+}
+
+/// Everything but pushes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// One row; an unknown key is a row that is not present.
+    Get(Read),
+    /// One feature by its name alone (`GET /get/{feature}/{key}`); a name that is no feature but a table gives the whole row.
+    GetFeature {
+        /// Feature or table name.
+        name: String,
+        /// Key as written.
+        key: KeyText,
+    },
+    /// Many rows, answered in order.
+    BatchGet(Vec<Read>),
+    /// One feature of many keys (TCP mget), or some features of many keys across tables (get_multi).
+    GetMany {
+        /// Feature names.
+        features: Vec<String>,
+        /// Keys as written.
+        keys: Vec<KeyText>,
+    },
+    /// Register JSON, verbatim.
+    Register(String),
+    /// Registry version and watermarks.
+    Ping,
+    /// Empties everything (test mode only).
+    Reset,
+}
+
+/// What a read found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Whether the key exists. An absent key has no features.
+    pub present: bool,
+    /// Names of all features in alphabetical order; `selected` picks from it.
+    pub names: Names,
+    /// Indices into `names`, in the order asked for; `None` = all in order.
+    pub selected: Option<Vec<u16>>,
+    /// Values, one per selected name.
+    pub values: Vec<Value>,
+}
+
+/// Freshness of a read, for the headers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Freshness {
+    /// The clock that windows were evaluated at, ms.
+    pub as_of_ms: i64,
+    /// How far the table's sources are behind, ms; `None` when it has none or nothing is known.
+    pub lag_ms: Option<i64>,
+    /// Last applied LSN.
+    pub lsn: u64,
+    /// Kind of the first open incident of a source that feeds the table.
+    pub incident: Option<Arc<str>>,
+}
+
+/// Answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// Rows were taken.
+    Pushed {
+        /// LSN of the last row.
+        ack_lsn: u64,
+        /// LSN of the first row.
+        first_lsn: u64,
+        /// Number of rows.
+        count: u32,
+        /// Set when the push waited for the fsync.
+        durable_lsn: Option<u64>,
+        /// Registry version.
+        registry_version: u64,
+    },
+    /// Answer to `Get`.
+    Row(Row, Freshness),
+    /// Answer to `GetFeature` with a feature name.
+    Feature(Value, Freshness),
+    /// Answer to `BatchGet`.
+    Rows(Vec<Result<Row, ApiError>>, Freshness),
+    /// Answer to `GetMany`: found keys as written, each with its features.
+    Many(Vec<(String, Vec<(String, Value)>)>),
+    /// Answer to `Register`: the JSON body of a 200.
+    Registered(String),
+    /// Answer to `Ping`.
+    Pong {
+        /// Registry version.
+        registry_version: u64,
+        /// Last applied LSN.
+        applied_lsn: u64,
+        /// Last synced LSN.
+        durable_lsn: u64,
+    },
+    /// Answer to `Reset`.
+    WasReset {
+        /// Registry version.
+        registry_version: u64,
+    },
+    /// Refused; nothing was changed. Carries the registry version that push and register errors show.
+    Refused(Box<ApiError>, u64),
+}
+
+/// One pushed row as it stood in the request.
+#[derive(Debug, Clone, Copy)]
+pub struct PushRow<'a> {
+    /// Event name.
+    pub event: &'a str,
+    /// The row object, verbatim.
+    pub body: &'a [u8],
+}
+
+/// The engine's side of one I/O thread. No call blocks on another thread.
+pub trait Port: Send {
+    /// Decodes and queues one row. A row that cannot be taken is answered through [`Port::turn`] like everything else.
+    fn push(&mut self, tag: Tag, encoding: Encoding, row: PushRow<'_>, wait: Wait);
+
+    /// Decodes and queues several rows as one transaction: all or none.
+    fn push_batch(&mut self, tag: Tag, encoding: Encoding, rows: &[PushRow<'_>], wait: Wait);
+
+    /// Queues a request.
+    fn call(&mut self, tag: Tag, request: Request);
+
+    /// Runs everything queued (or hands it to the thread that is applying) and appends the replies that are ready, old ones included.
+    fn turn(&mut self, replies: &mut Vec<(Tag, Reply)>);
+
+    /// False when the queue is full: read no further requests until a later `turn` made room.
+    fn has_room(&self) -> bool;
+
+    /// Called once: wakes the I/O thread when replies become ready outside of its own `turn`.
+    fn on_ready(&mut self, wake: Arc<dyn Fn() + Send + Sync>);
+
+    /// Whether recovery has finished; until then requests are refused with `recovering`, by the engine.
+    fn recovered(&self) -> bool;
+}
