@@ -239,8 +239,14 @@ impl State {
             let text = serde_json::to_vec(schema).unwrap_or_default();
             sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 2));
         }
-        let definitions = serde_json::to_vec(&self.registry.to_json()).unwrap_or_default();
-        sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&definitions, 3))
+        let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));
+        let tables = self.registry.tables.values().map(|table| (table.id, 0, &table.node));
+        let derivations = self.registry.derivations.values().map(|derivation| (derivation.event.0, 0, &derivation.node));
+        for definition in events.chain(tables).chain(derivations) {
+            let text = serde_json::to_vec(&definition).unwrap_or_default();
+            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 3));
+        }
+        sum
     }
 }
 
