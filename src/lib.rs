@@ -5,4 +5,5 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("rows, WAL and snapshots are little-endian words read in place");
 
+pub mod decode;
 pub mod row;

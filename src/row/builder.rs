@@ -87,6 +87,11 @@ impl RowsBuilder {
         &self.schema
     }
 
+    /// How exact values must be.
+    pub fn strictness(&self) -> Strictness {
+        self.strictness
+    }
+
     /// Rows committed since the last [`RowsBuilder::finish`].
     pub fn len(&self) -> usize {
         self.times.len()
