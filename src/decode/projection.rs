@@ -241,6 +241,10 @@ impl Lists {
         self.texts.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
     /// Begins a list.
     pub(crate) fn open(&mut self, slot: u16) {
         if let Some(text) = self.texts.get_mut(usize::from(slot)) {
