@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark stops at its first fault")]
 
 use apache_avro::types::Value;
-use criterion::{Criterion, Throughput, black_box, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use std::hint::black_box;
 use std::sync::Arc;
 use streamgauge::decode::{Decoder, FieldSource, Format, Framing, KeyFormat, PushDecoder, SourceFormat, Tombstone};
 use streamgauge::row::{EventId, EventSchema, Field, FieldIndex, FieldType, RowsBuilder, Strictness, TimeSource};
@@ -37,7 +38,14 @@ fn event(names: &[&str]) -> Arc<EventSchema> {
         .filter(|(name, _)| names.is_empty() || names.contains(name))
         .map(|&(name, kind)| Field { name: name.into(), kind, optional: true })
         .collect();
-    Arc::new(EventSchema { id: EventId(1), version: 1, name: "Payment".into(), fields, time: TimeSource::Record, max_future_us: 3_600_000_000 })
+    Arc::new(EventSchema {
+        id: EventId(1),
+        version: 1,
+        name: "Payment".into(),
+        fields,
+        time: TimeSource::Record,
+        max_future_us: 3_600_000_000,
+    })
 }
 
 fn json_records() -> Vec<Vec<u8>> {
@@ -103,8 +111,15 @@ fn run(criterion: &mut Criterion, name: &str, format: Format, names: &[&str], re
     criterion.bench_function(name, |bencher| {
         bencher.iter(|| {
             let value = &records[at % records.len()];
-            let record =
-                RawRecord { slot: Slot(0), offset: at as i64, epoch: 0, timestamp_ms: 1_700_000_000_000, key: None, value: Some(value), headers: None };
+            let record = RawRecord {
+                slot: Slot(0),
+                offset: at as i64,
+                epoch: 0,
+                timestamp_ms: 1_700_000_000_000,
+                key: None,
+                value: Some(value),
+                headers: None,
+            };
             at += 1;
             decoder.decode(&record, "payments", 3, 1_800_000_000_000_000, &mut rows, 0).unwrap();
             if rows.len() == 4096 {

@@ -6,6 +6,8 @@
 
 pub mod avro;
 mod error;
+#[cfg(test)]
+mod fixture;
 pub mod json;
 pub mod msgpack;
 mod projection;

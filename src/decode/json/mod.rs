@@ -6,6 +6,8 @@
 //! it is the oracle of the differential tests instead.
 
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use super::error::{BadRow, Codes};
 use super::projection::{Lists, Node, Projection, Target};
