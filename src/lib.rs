@@ -11,3 +11,5 @@ pub mod decode;
 pub mod operators;
 pub mod pipeline;
 pub mod state;
+
+pub mod storage;
