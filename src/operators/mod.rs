@@ -3,11 +3,25 @@
 //! An operator says what it accepts ([`Signature`]), which accumulators it needs, and how to read its value from them. It knows no windows, no tables and
 //! no files: the plan feeds its accumulators per row and per bucket, and merges buckets before a read.
 
+mod count;
+mod extreme;
+mod first;
+mod last;
+mod max;
+mod mean;
+mod min;
+mod moments;
+mod ratio;
 mod signature;
+mod std;
+mod sum;
+mod total;
+mod value_slot;
+mod var;
 
 use crate::row::FieldType;
 use crate::state::{Accumulator, Arena};
-use std::sync::Arc;
+use ::std::sync::Arc;
 use streamgauge_api::Value;
 
 pub use signature::{FieldRule, Output, Param, ParamKind, ParamValue, ParamValues, Signature, WindowRule};
@@ -73,8 +87,19 @@ pub struct Compiled {
     pub read: Box<dyn Fn(&[Slot<'_>], i64) -> Reading + Send + Sync>,
 }
 
+impl Compiled {
+    /// A feature that reads one accumulator, fed with the rows that its `where` takes.
+    fn of_one(accumulator: Arc<dyn Accumulator>, read: impl Fn(&Slot<'_>) -> Reading + Send + Sync + 'static) -> Self {
+        Self {
+            needs: vec![AccumulatorNeed { accumulator, filtered: true }],
+            read: Box::new(move |slots, _now_us| slots.first().map_or(Reading::from(Value::Null), &read)),
+        }
+    }
+}
+
 /// All operators, in the order of the documentation.
-pub static OPERATORS: &[&dyn Operator] = &[];
+pub static OPERATORS: &[&dyn Operator] =
+    &[&count::Count, &sum::Sum, &mean::Mean, &min::Min, &max::Max, &var::Var, &std::Std, &ratio::Ratio, &first::First, &last::Last];
 
 /// The operator of this wire name.
 pub fn find(name: &str) -> Option<&'static dyn Operator> {

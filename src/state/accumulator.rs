@@ -54,12 +54,12 @@ pub trait Accumulator: Send + Sync + Debug {
     /// Adds another slot's state to this one. `other` may live in another arena; it is not changed.
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena);
 
-    /// Gives the slot's objects back.
+    /// Gives the slot's objects back; the slot is empty then.
     fn release(&self, slot: &mut [u64], arena: &mut Arena) {
         for &word in self.handles() {
             arena.free(slot[word]);
-            slot[word] = 0;
         }
+        slot.fill(0);
     }
 }
 
