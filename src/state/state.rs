@@ -7,8 +7,9 @@ use super::content::{Content, RowsContent};
 use super::table::{Scratch, Table};
 use crate::pipeline::{Registry, TableEffect};
 use crate::row::{EventId, Rows};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use streamgauge_api::control::Reject;
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::source::Incident;
 use streamgauge_api::{Slot, StoredPosition};
@@ -27,8 +28,16 @@ pub struct State {
     /// Time of the last frame, microseconds.
     pub(crate) frame_us: i64,
     pub(crate) hash_seed: u64,
+    /// Records that could not become rows, oldest first, bounded by [`REJECTS_MAX`] and [`REJECT_BYTES_MAX`].
+    pub(crate) rejects: VecDeque<Reject>,
+    pub(crate) reject_bytes: usize,
     scratch: Scratch,
 }
+
+/// The reject log keeps this many records,
+const REJECTS_MAX: usize = 10_000;
+/// and this many bytes of them.
+const REJECT_BYTES_MAX: usize = 16 << 20;
 
 impl State {
     /// An empty state. The seed of key hashes belongs to the log and never changes.
@@ -43,6 +52,8 @@ impl State {
             lsn: 0,
             frame_us: 0,
             hash_seed,
+            rejects: VecDeque::new(),
+            reject_bytes: 0,
             scratch: Scratch::default(),
         }
     }
@@ -74,10 +85,22 @@ impl State {
             self.apply_batch(batch, lsn);
             lsn += batch.len() as u64;
         }
+        for reject in &content.rejects {
+            self.keep_reject(reject, first_lsn);
+        }
         for (slot, position) in &content.positions {
             if let Some(stored) = self.partitions.get_mut(slot.0 as usize) {
                 stored.position = *position;
             }
+        }
+    }
+
+    fn keep_reject(&mut self, reject: &Reject, lsn: u64) {
+        self.reject_bytes += reject_size(reject);
+        self.rejects.push_back(Reject { lsn, ..reject.clone() });
+        while self.rejects.len() > REJECTS_MAX || self.reject_bytes > REJECT_BYTES_MAX {
+            let Some(oldest) = self.rejects.pop_front() else { break };
+            self.reject_bytes -= reject_size(&oldest);
         }
     }
 
@@ -171,6 +194,11 @@ impl State {
         &self.schemas
     }
 
+    /// Rejected records, oldest first.
+    pub fn rejects(&self) -> impl Iterator<Item = &Reject> {
+        self.rejects.iter()
+    }
+
     /// Open incidents by slot.
     pub fn incidents(&self) -> impl Iterator<Item = (Slot, &Incident)> {
         self.incidents.iter().map(|(slot, incident)| (Slot(*slot), incident))
@@ -211,6 +239,8 @@ impl State {
             lsn: self.lsn,
             frame_us: self.frame_us,
             hash_seed: self.hash_seed,
+            rejects: self.rejects.clone(),
+            reject_bytes: self.reject_bytes,
             scratch: Scratch::default(),
         }
     }
@@ -248,6 +278,11 @@ impl State {
         }
         sum
     }
+}
+
+fn reject_size(reject: &Reject) -> usize {
+    let texts = [&reject.key, &reject.value].into_iter().flatten().map(String::len).sum::<usize>();
+    texts + reject.reason.len() + reject.event.len() + reject.source.len() + reject.topic.len() + 96
 }
 
 /// A scratch arena for reads: reused, never part of the state.
