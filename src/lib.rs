@@ -7,3 +7,4 @@ compile_error!("rows, WAL and snapshots are little-endian words read in place");
 
 pub mod row;
 pub mod storage;
+pub mod wal;
