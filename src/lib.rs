@@ -13,3 +13,4 @@ pub mod pipeline;
 pub mod state;
 
 pub mod storage;
+pub mod wal;

@@ -46,7 +46,7 @@ pub struct Space {
 }
 
 /// Files by path. Cheap to clone; a clone names the same disk.
-pub trait Storage: Clone + Send + Sync + 'static {
+pub trait Storage: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// An open file.
     type File: StorageFile;
 
@@ -100,7 +100,7 @@ pub trait Storage: Clone + Send + Sync + 'static {
 }
 
 /// An open file. Writes and reads name their place, so threads may share it.
-pub trait StorageFile: Send + Sync + 'static {
+pub trait StorageFile: std::fmt::Debug + Send + Sync + 'static {
     /// One `pwrite`: may write fewer bytes than given, never none without an error (for a non-empty slice).
     ///
     /// # Errors
