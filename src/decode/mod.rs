@@ -10,6 +10,8 @@ mod error;
 mod fixture;
 pub mod json;
 pub mod msgpack;
+#[cfg(test)]
+mod msgpack_tests;
 mod projection;
 mod push;
 mod source;

@@ -21,6 +21,11 @@ const OPS_MAX: usize = 1 << 16;
 pub(super) struct Names<'s>(HashMap<String, (&'s Schema, Option<String>)>);
 
 impl<'s> Names<'s> {
+    /// The type of this full name and the namespace that it stands in.
+    pub(super) fn get(&self, full: &str) -> Option<(&'s Schema, Option<&str>)> {
+        self.0.get(full).map(|(schema, namespace)| (*schema, namespace.as_deref()))
+    }
+
     /// Collects the named types at and below a schema.
     pub(super) fn collect(&mut self, schema: &'s Schema, namespace: Option<&str>) {
         match schema {
@@ -129,8 +134,8 @@ impl<'c, 's> Compiler<'c, 's> {
         let names: &'c Names<'s> = self.names;
         let Schema::Ref { name } = at.schema else { return Ok(at) };
         let full = name.fullname(at.namespace);
-        match names.0.get(&full) {
-            Some((schema, namespace)) => Ok(At { schema, namespace: namespace.as_deref() }),
+        match names.get(&full) {
+            Some((schema, namespace)) => Ok(At { schema, namespace }),
             None => Err(unusable(format!("the writer schema refers to \"{full}\", which neither it nor its references define"))),
         }
     }
@@ -186,6 +191,9 @@ impl<'c, 's> Compiler<'c, 's> {
             return Ok(());
         }
         let readers = node.targets.len() + usize::from(node.looks_inside());
+        if readers == 0 {
+            return self.skip(at);
+        }
         let mark = if readers > 1 { Some(self.mark()?) } else { None };
         for (index, &target) in node.targets.iter().enumerate() {
             if let Some(mark) = mark

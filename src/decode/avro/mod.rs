@@ -13,6 +13,8 @@ mod compile;
 mod decimal;
 mod ops;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use super::error::BadRow;
 use super::projection::{Lists, Projection};

@@ -4,10 +4,13 @@
 //! time, commit. A record that fails anywhere leaves the builder as it was. One decoder belongs to one source and one ingest thread, hence to one registry: a schema
 //! id of its records means one schema. Not here: fetching schemas, positions, rejects.
 
-use super::avro::{AvroPlan, AvroScratch};
-use super::error::{BadRow, DecodeError};
-use super::json::{JsonDecoder, JsonRules};
-use super::projection::{Projection, Taking};
+#[cfg(test)]
+mod tests;
+
+use crate::decode::avro::{AvroPlan, AvroScratch};
+use crate::decode::error::{BadRow, DecodeError};
+use crate::decode::json::{JsonDecoder, JsonRules};
+use crate::decode::projection::{Projection, Taking};
 use crate::row::{CellError, EventSchema, FieldIndex, FieldType, RowsBuilder};
 use std::sync::Arc;
 use streamgauge_api::inlet::FetchedSchema;
