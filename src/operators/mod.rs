@@ -4,6 +4,7 @@
 //! no files: the plan feeds its accumulators per row and per bucket, and merges buckets before a read.
 
 mod count;
+mod distinct;
 mod extreme;
 mod first;
 mod last;
@@ -11,6 +12,9 @@ mod max;
 mod mean;
 mod min;
 mod moments;
+mod n_unique;
+mod quantile;
+mod quantiles;
 mod ratio;
 mod signature;
 mod std;
