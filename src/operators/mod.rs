@@ -4,17 +4,23 @@
 //! no files: the plan feeds its accumulators per row and per bucket, and merges buckets before a read.
 
 mod count;
+mod distinct;
 mod extreme;
 mod first;
+mod heavy_hitters;
 mod last;
 mod max;
 mod mean;
 mod min;
 mod moments;
+mod n_unique;
+mod quantile;
+mod quantiles;
 mod ratio;
 mod signature;
 mod std;
 mod sum;
+mod top_k;
 mod total;
 mod value_slot;
 mod var;
@@ -98,8 +104,22 @@ impl Compiled {
 }
 
 /// All operators, in the order of the documentation.
-pub static OPERATORS: &[&dyn Operator] =
-    &[&count::Count, &sum::Sum, &mean::Mean, &min::Min, &max::Max, &var::Var, &std::Std, &ratio::Ratio, &first::First, &last::Last];
+#[rustfmt::skip]
+pub static OPERATORS: &[&dyn Operator] = &[
+    &count::Count,
+    &sum::Sum,
+    &mean::Mean,
+    &min::Min,
+    &max::Max,
+    &var::Var,
+    &std::Std,
+    &ratio::Ratio,
+    &first::First,
+    &last::Last,
+    &n_unique::NUnique,
+    &quantile::Quantile,
+    &top_k::TopK,
+];
 
 /// The operator of this wire name.
 pub fn find(name: &str) -> Option<&'static dyn Operator> {
