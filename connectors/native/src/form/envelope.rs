@@ -5,6 +5,7 @@
 //! together would refuse: what it does not look at itself is inside the row, which the engine parses strictly.
 
 use super::json::{End, end_of_container, is_too_deep, skip_space};
+use super::strict::Object;
 use crate::config::NESTING_MAX;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
@@ -58,7 +59,7 @@ pub(crate) fn cut(text: &[u8], member: RowMember) -> Result<Envelope<'_>, ApiErr
         Cut::Done(envelope) => Ok(envelope),
         Cut::TooDeep => Err(row_too_deep()),
         Cut::Unusual => {
-            let written: Written<'_> = serde_json::from_slice(text).map_err(|error| not_json(&error))?;
+            let Object(written): Object<Written<'_>> = serde_json::from_slice(text).map_err(|error| not_json(&error))?;
             checked(written, member)
         }
     }
@@ -194,6 +195,7 @@ mod tests {
             (r#"{"event":"a","data":{},}"#, Err(Code::InvalidJsonBody)),
             (r#"{"event":"a" "data":{}}"#, Err(Code::InvalidJsonBody)),
             ("", Err(Code::InvalidJsonBody)),
+            (r#"["Tx",{}]"#, Err(Code::InvalidJsonBody)),
             ("[1]", Err(Code::InvalidJsonBody)),
             ("{\"event\":\"a\nb\",\"data\":{}}", Err(Code::InvalidJsonBody)),
         ] {
@@ -222,8 +224,8 @@ mod tests {
             ]), 0..12),
         ) {
             let text = parts.concat();
-            let oracle: Result<Written<'_>, _> = serde_json::from_str(&text);
-            let oracle = oracle.map_err(|error| not_json(&error)).and_then(|written| checked(written, RowMember::Data));
+            let oracle: Result<Object<Written<'_>>, _> = serde_json::from_str(&text);
+            let oracle = oracle.map_err(|error| not_json(&error)).and_then(|Object(written)| checked(written, RowMember::Data));
             if let Cut::Done(envelope) = cut_usual(text.as_bytes(), RowMember::Data) {
                 // A malformed row is the engine's to refuse; everything around it must be what serde_json sees.
                 if serde_json::from_slice::<serde::de::IgnoredAny>(envelope.row).is_ok() {

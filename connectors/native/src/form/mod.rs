@@ -7,4 +7,5 @@ pub(crate) mod envelope;
 pub(crate) mod json;
 pub(crate) mod push;
 pub(crate) mod read;
+pub(crate) mod strict;
 pub(crate) mod time;

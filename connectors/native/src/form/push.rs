@@ -9,7 +9,7 @@
 
 use super::envelope::{Envelope, RowMember, Written, checked, no_event, not_json, row_too_deep};
 use super::json::is_too_deep;
-use super::read::Bounded;
+use super::strict::{Bounded, Object};
 use crate::config::ENTRIES_MAX;
 use crate::msgpack::{Fault, Reader, Token};
 use serde::Deserialize;
@@ -42,7 +42,7 @@ struct WrittenBatch<'a> {
     #[serde(borrow)]
     rows: Option<Bounded<&'a RawValue>>,
     #[serde(borrow)]
-    events: Option<Bounded<Written<'a>>>,
+    events: Option<Bounded<Object<Written<'a>>>>,
     #[serde(default)]
     sync: Option<bool>,
 }
@@ -104,7 +104,7 @@ pub(crate) fn msgpack_rows<'a>(payload: &'a [u8], event: &'a str) -> Result<Batc
 }
 
 fn json_batch(text: &[u8], member: RowMember) -> Result<Batch<'_>, ApiError> {
-    let written: WrittenBatch<'_> = serde_json::from_slice(text).map_err(|error| not_json(&error))?;
+    let Object(written): Object<WrittenBatch<'_>> = serde_json::from_slice(text).map_err(|error| not_json(&error))?;
     let sync = written.sync.unwrap_or(false);
     let batch = match (written.rows, written.events) {
         (Some(rows), None) => {
@@ -112,7 +112,8 @@ fn json_batch(text: &[u8], member: RowMember) -> Result<Batch<'_>, ApiError> {
         }
         (None, Some(events)) => {
             let rows = events.whole()?.into_iter().enumerate();
-            let rows = rows.map(|(index, row)| checked(row, member).map_err(|error| at_index(error, index))).collect::<Result<_, _>>()?;
+            let rows =
+                rows.map(|(index, Object(row))| checked(row, member).map_err(|error| at_index(error, index))).collect::<Result<_, _>>()?;
             Batch { rows, sync }
         }
         _ => return Err(ApiError::new(Code::InvalidRequest, "a batch has either \"events\", or \"event\" and \"rows\"")),
@@ -267,6 +268,8 @@ mod tests {
             (r#"{"event":"E","rows":[{},{"a":1}],"sync":true}"#, rows(&[("E", "{}"), ("E", r#"{"a":1}"#)])),
             (r#"{"rows":[{}]}"#, Err(Code::MissingEventNameInBody)),
             (r#"{"events":[{"data":{}}]}"#, Err(Code::MissingEventNameInBody)),
+            (r#"["E",[{}]]"#, Err(Code::InvalidJsonBody)),
+            (r#"{"events":[["E",{}]]}"#, Err(Code::InvalidJsonBody)),
             (r#"{"events":[]}"#, Err(Code::InvalidRequest)),
             (r#"{}"#, Err(Code::InvalidRequest)),
             (r#"{"events":[{}"#, Err(Code::InvalidJsonBody)),

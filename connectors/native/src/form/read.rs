@@ -3,65 +3,18 @@
 //! One form serves all; MessagePack becomes a small tree first. Keys stay as written: the table's key columns decide what they mean.
 
 use super::json::is_too_deep;
+use super::strict::{Bounded, Object};
 use super::time::{parse_duration_ms, parse_time_ms};
-use crate::config::{CELLS_MAX, ENTRIES_MAX, NESTING_MAX, WAIT_MS_MAX};
+use crate::config::{CELLS_MAX, NESTING_MAX, WAIT_MS_MAX};
 use crate::msgpack::Reader;
-use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use std::fmt;
-use std::marker::PhantomData;
 use streamgauge_api::port::{Encoding, KeyText, Read, ReadOptions, Request};
 use streamgauge_api::{ApiError, Code};
 
 /// Wait for `min_lsn` when the request names none, ms.
 const WAIT_MS_DEFAULT: u64 = 1_000;
-
-/// At most [`ENTRIES_MAX`] items; what is beyond is counted, not kept, so that a small body cannot become a large list.
-#[derive(Debug)]
-pub(crate) struct Bounded<T> {
-    items: Vec<T>,
-    beyond: usize,
-}
-
-impl<T> Bounded<T> {
-    /// The items, or `batch_too_large`.
-    pub(crate) fn whole(self) -> Result<Vec<T>, ApiError> {
-        if self.beyond == 0 {
-            return Ok(self.items);
-        }
-        let count = self.items.len() + self.beyond;
-        Err(ApiError::new(Code::BatchTooLarge, format!("{count} entries; the limit is {ENTRIES_MAX}")).with("limit", ENTRIES_MAX.into()))
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Items<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
-            type Value = Bounded<T>;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("an array")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut bounded = Bounded { items: Vec::new(), beyond: 0 };
-                while bounded.items.len() < ENTRIES_MAX {
-                    match list.next_element()? {
-                        Some(item) => bounded.items.push(item),
-                        None => return Ok(bounded),
-                    }
-                }
-                while list.next_element::<IgnoredAny>()?.is_some() {
-                    bounded.beyond += 1;
-                }
-                Ok(bounded)
-            }
-        }
-        from.deserialize_seq(Items(PhantomData))
-    }
-}
 
 /// Any read, as written. Members that a route does not know are ignored there.
 #[derive(Debug, Deserialize)]
@@ -72,7 +25,7 @@ struct WrittenRead {
     feature: Option<String>,
     features: Option<Bounded<String>>,
     keys: Option<Bounded<Json>>,
-    requests: Option<Bounded<WrittenEntry>>,
+    requests: Option<Bounded<Object<WrittenEntry>>>,
     as_of: Option<Json>,
     min_lsn: Option<u64>,
     wait_ms: Option<u64>,
@@ -93,7 +46,7 @@ struct WrittenEntry {
 
 /// `get`: one row, or with `feature` in place of `table` one value where `single_feature` allows that.
 pub(crate) fn get(payload: &[u8], encoding: Encoding, single_feature: bool) -> Result<Request, ApiError> {
-    let written: WrittenRead = parse(payload, encoding)?;
+    let Object(written): Object<WrittenRead> = parse(payload, encoding)?;
     let options = options(&written)?;
     let Some(table) = written.table else {
         return match written.feature {
@@ -109,10 +62,10 @@ pub(crate) fn get(payload: &[u8], encoding: Encoding, single_feature: bool) -> R
 
 /// `batch_get`: many rows in order.
 pub(crate) fn batch_get(payload: &[u8], encoding: Encoding) -> Result<Request, ApiError> {
-    let mut written: WrittenRead = parse(payload, encoding)?;
+    let Object(mut written): Object<WrittenRead> = parse(payload, encoding)?;
     let common = options(&written)?;
     let entries = written.requests.take().ok_or_else(|| invalid("the request has no member \"requests\""))?.whole()?;
-    let reads = entries.into_iter().enumerate().map(|(index, entry)| {
+    let reads = entries.into_iter().enumerate().map(|(index, Object(entry))| {
         batch_entry(entry, &common).map_err(|error| {
             let path = format!("requests[{index}]");
             error.at(path)
@@ -123,14 +76,14 @@ pub(crate) fn batch_get(payload: &[u8], encoding: Encoding) -> Result<Request, A
 
 /// `mget`: one feature of many keys.
 pub(crate) fn mget(payload: &[u8], encoding: Encoding) -> Result<Request, ApiError> {
-    let written: WrittenRead = parse(payload, encoding)?;
+    let Object(written): Object<WrittenRead> = parse(payload, encoding)?;
     let feature = written.feature.ok_or_else(|| invalid("the request has no member \"feature\""))?;
     matrix(vec![feature], written.keys)
 }
 
 /// `get_multi`: some features of many keys.
 pub(crate) fn get_multi(payload: &[u8], encoding: Encoding) -> Result<Request, ApiError> {
-    let written: WrittenRead = parse(payload, encoding)?;
+    let Object(written): Object<WrittenRead> = parse(payload, encoding)?;
     let features = written.features.ok_or_else(|| invalid("the request has no member \"features\""))?.whole()?;
     matrix(features, written.keys)
 }
@@ -268,6 +221,7 @@ fn unsupported(shape: &str) -> ApiError {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::config::ENTRIES_MAX;
     use proptest::prelude::*;
 
     fn read(text: &str) -> Result<(String, KeyText, ReadOptions), Code> {
@@ -306,6 +260,7 @@ mod tests {
             (r#"{"feature":"f","key":"a"}"#, Code::UnsupportedRequestShape),
             ("{}", Code::InvalidRequest),
             ("[]", Code::InvalidRequest),
+            (r#"["T","k"]"#, Code::InvalidRequest),
             ("nope", Code::InvalidRequest),
             (r#"{"table":"T","table":"U"}"#, Code::InvalidRequest),
             (r#"{"table":"T","key":"a","entity_id":"a"}"#, Code::InvalidRequest),
@@ -361,6 +316,7 @@ mod tests {
         assert_eq!(batch_get(batch(ENTRIES_MAX + 1).as_bytes(), Encoding::Json).unwrap_err().code, Code::BatchTooLarge);
         assert_eq!(batch_get(br#"{"requests":[{"key":1}]}"#, Encoding::Json).unwrap_err().path, "requests[0]");
         assert_eq!(batch_get(b"{}", Encoding::Json).unwrap_err().code, Code::InvalidRequest);
+        assert_eq!(batch_get(br#"{"requests":[["T",1]]}"#, Encoding::Json).unwrap_err().code, Code::InvalidRequest);
         let alias = batch_get(br#"{"requests":[{"table":"T","entity_id":"e","features":null}]}"#, Encoding::Json).unwrap();
         assert!(matches!(alias, Request::BatchGet(reads) if reads[0].key == KeyText::Text("e".into())));
     }

@@ -95,6 +95,8 @@ impl Http {
                 let whole = head_length + length;
                 let Some(body) = bytes.get(head_length..whole) else {
                     self.wanted = whole;
+                    // The head is found again, once, when all is there.
+                    self.scan = Scan::default();
                     self.go_on(&head, desk);
                     return Ok(Step::NeedMore(0));
                 };
