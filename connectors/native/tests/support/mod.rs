@@ -222,6 +222,11 @@ impl Client {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// A second handle on the same connection, to send while the first one reads.
+    pub fn twin(&self) -> Self {
+        Self { stream: self.stream.try_clone().unwrap(), buffer: Vec::new() }
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stream.write_all(bytes.as_ref()).unwrap();
         self
@@ -250,6 +255,23 @@ impl Client {
         self.need(length);
         response.body = String::from_utf8(self.take(length)).unwrap();
         response
+    }
+
+    /// The status of the next reply, unless the connection closes first.
+    pub fn try_response(&mut self) -> Option<u16> {
+        while !self.buffer.ends_with(b"}") {
+            if !self.fill() {
+                return None;
+            }
+        }
+        Some(self.response().status)
+    }
+
+    /// Reads until the server closes.
+    pub fn drain(&mut self) {
+        while self.fill() {
+            self.buffer.clear();
+        }
     }
 
     pub fn send_frame(&mut self, opcode: u16, content_type: u8, payload: impl AsRef<[u8]>) -> &mut Self {
