@@ -32,7 +32,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const RATE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Buffers beyond this size are given back when they are empty.
-const KEPT_BYTES_MAX: usize = 256 * 1024;
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// What the connection speaks.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ mod support;
 
 use proptest::prelude::*;
 use std::io::Write;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::{Client, code, frame, plane};
 
@@ -173,7 +174,9 @@ fn pipelined_requests_are_answered_in_order_even_when_the_engine_is_not() {
 fn slow_heads_are_closed() {
     let plane = plane(|config| config.head_timeout = Duration::from_millis(300));
     let mut slow: Vec<Client> = (0..200).map(|_| Client::connect(plane.http)).collect();
-    slow.iter_mut().for_each(|client| drop(client.send("GET /health HTTP/1.1\r\nHo")));
+    for client in &mut slow {
+        client.send("GET /health HTTP/1.1\r\nHo");
+    }
     let start = Instant::now();
     assert_eq!(Client::connect(plane.http).ask("GET", "/health", JSON, "").status, 200, "others are served meanwhile");
     for client in &mut slow {
@@ -237,6 +240,20 @@ fn unread_replies_stop_one_client_only() {
     for writer in writers {
         assert!(writer.join().unwrap() < 2_000, "reading had stopped");
     }
+}
+
+/// With connections open and nothing to do, the thread sleeps: the engine's turns count its rounds.
+#[test]
+fn idle_is_idle() {
+    let plane = plane(|_| {});
+    let mut clients = [Client::connect(plane.http), Client::connect(plane.tcp)];
+    assert_eq!(clients[0].ask("GET", "/health", JSON, "").status, 200);
+    assert_eq!(clients[1].ask_frame(0, 1, "").0, 0);
+    let before = plane.engine.turns.load(Ordering::SeqCst);
+    clients[0].stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert!(std::io::Read::read(&mut clients[0].stream, &mut [0]).is_err(), "nothing comes for half a second");
+    let rounds = plane.engine.turns.load(Ordering::SeqCst) - before;
+    assert!(rounds <= 2, "{rounds} rounds");
 }
 
 #[test]

@@ -325,7 +325,7 @@ mod tests {
                 Ok(None) => scan.end_of_head(&bytes),
                 answered => answered,
             };
-            prop_assert_eq!(pieces.map_err(|error| error.code), whole.clone());
+            prop_assert_eq!(pieces.map_err(|error| error.code), whole);
             if let Ok(Some(end)) = whole {
                 let _any_answer = Head::parse(&bytes[..end]).is_ok();
             }

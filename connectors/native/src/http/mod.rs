@@ -101,7 +101,8 @@ impl Http {
                     return Ok(Step::NeedMore(0));
                 };
                 self.taken();
-                Ok(Step::after(&head, whole, handle::request(&head, body, desk)))
+                handle::request(&head, body, desk);
+                Ok(Step::after(&head, whole))
             }
             Body::Chunked => {
                 self.go_on(&head, desk);
@@ -120,7 +121,8 @@ impl Http {
         let Some(arriving) = self.arriving.take() else { return Ok(Step::NeedMore(count)) };
         self.taken();
         let head = Head::parse(&arriving.head)?;
-        Ok(Step::after(&head, count, handle::request(&head, arriving.body.bytes(), desk)))
+        handle::request(&head, arriving.body.bytes(), desk);
+        Ok(Step::after(&head, count))
     }
 
     /// Answers `Expect: 100-continue`, once, when the body is still to come.
@@ -145,7 +147,7 @@ enum Step {
 }
 
 impl Step {
-    fn after(head: &Head<'_>, count: usize, (): ()) -> Self {
+    fn after(head: &Head<'_>, count: usize) -> Self {
         if head.close { Step::Last(count) } else { Step::Took(count) }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use streamgauge_api::port::{Encoding, Freshness, KeyText, Port, PushRow, Read as KeyRead, Reply, Request, Row, Tag, Wait};
@@ -25,6 +25,8 @@ pub struct Engine {
     pub full: AtomicBool,
     /// Set before recovery ends.
     pub recovering: AtomicBool,
+    /// Number of turns.
+    pub turns: AtomicU64,
     wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
@@ -140,6 +142,7 @@ impl Port for FakePort {
     }
 
     fn turn(&mut self, replies: &mut Vec<(Tag, Reply)>) {
+        self.engine.turns.fetch_add(1, Ordering::SeqCst);
         replies.append(&mut self.ready);
     }
 
