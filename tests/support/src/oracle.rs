@@ -1,0 +1,3 @@
+//! stub
+/// Oracle.
+pub struct Oracle;

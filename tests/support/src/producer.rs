@@ -1,0 +1,5 @@
+//! stub
+/// P.
+pub struct Producer;
+/// P.
+pub struct Production;

@@ -1,0 +1,5 @@
+//! stub
+/// P.
+pub struct Setup;
+/// P.
+pub struct Sidecar;
