@@ -35,6 +35,16 @@ pub struct Broker {
     pub kind: Kind,
 }
 
+impl Broker {
+    /// Pid of the broker, when it is a process of ours.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.kind {
+            Kind::Local(kafka) => kafka.pid(),
+            _ => None,
+        }
+    }
+}
+
 /// The broker of this test binary.
 ///
 /// # Panics
