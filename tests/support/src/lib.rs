@@ -15,6 +15,7 @@ pub mod process;
 pub mod producer;
 pub mod registry;
 pub mod sidecar;
+pub mod wire;
 
 #[cfg(feature = "docker-tests")]
 mod container;
