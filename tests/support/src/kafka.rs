@@ -4,7 +4,7 @@
 //!
 //! Used by [`crate::broker`] as one of three choices, and by name in tests that need to hurt a broker.
 
-use crate::process::{Folder, Guarded, free_port, log_file, run, tail};
+use crate::process::{Folder, Guarded, free_port, log_file, run, run_reading, tail};
 use crate::{Outcome, fetch, wait_for};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -113,6 +113,19 @@ pub fn tool(class: &str) -> Outcome<std::process::Command> {
     let mut command = fetch::java()?;
     command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]).arg(class_path()?).arg(class);
     Ok(command)
+}
+
+/// Writes lines into a topic with Kafka's own console producer.
+///
+/// # Errors
+/// What the tool said.
+pub fn console_produce(bootstrap: &str, topic: &str, lines: &str) -> Outcome<()> {
+    let folder = Folder::new("streamgauge-console-")?;
+    let input = folder.path().join("lines");
+    write(&input, lines)?;
+    let mut command = tool("org.apache.kafka.tools.ConsoleProducer")?;
+    command.args(["--bootstrap-server", bootstrap, "--topic", topic]);
+    run_reading("ConsoleProducer", &mut command, Some(&input), READY_WITHIN).map(|_| ())
 }
 
 /// Waits until metadata and one round trip succeed. `ended` says early when there is nothing to wait for.

@@ -8,9 +8,11 @@
 //! comes from an independent client (`tests/python`), what comes out is read over the ports a user has.
 
 pub mod broker;
+pub mod dice;
 pub mod fetch;
 pub mod kafka;
 pub mod oracle;
+pub mod payments;
 pub mod process;
 pub mod producer;
 pub mod registry;
@@ -20,12 +22,14 @@ pub mod wire;
 #[cfg(feature = "docker-tests")]
 mod container;
 
-pub use broker::{Broker, broker};
+pub use broker::{Admin, Broker, broker, unique};
+pub use dice::Dice;
 pub use kafka::LocalKafka;
 pub use oracle::Oracle;
 pub use producer::{Producer, Production};
 pub use registry::{LocalRegistry, Registry, registry};
 pub use sidecar::{Setup, Sidecar};
+pub use wire::{Frame, Raw};
 
 use std::time::{Duration, Instant};
 

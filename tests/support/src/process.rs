@@ -159,7 +159,19 @@ impl Drop for Guarded {
 /// # Errors
 /// It could not be started, failed (with the end of its stderr), or did not end within the time.
 pub fn run(name: &str, command: &mut Command, within: Duration) -> Outcome<String> {
-    let mut guarded = Guarded::spawn(name, command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    run_reading(name, command, None, within)
+}
+
+/// The same, with a file as its stdin.
+///
+/// # Errors
+/// As [`run`]; or the file cannot be read.
+pub fn run_reading(name: &str, command: &mut Command, input: Option<&Path>, within: Duration) -> Outcome<String> {
+    let stdin = match input {
+        Some(path) => File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?.into(),
+        None => Stdio::null(),
+    };
+    let mut guarded = Guarded::spawn(name, command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let mut out = guarded.child().stdout.take().ok_or("stdout is not a pipe")?;
     let mut err = guarded.child().stderr.take().ok_or("stderr is not a pipe")?;
     // Both pipes are drained while it runs, or a talkative command would block for ever.
