@@ -694,7 +694,8 @@ impl Conf {
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), ClientError> {
-        let (c_name, c_value) = (c_string(name)?, CString::new(value).map_err(|_zero| ClientError::local(format!("a zero byte in {name}")))?);
+        let (c_name, c_value) =
+            (c_string(name)?, CString::new(value).map_err(|_zero| ClientError::local(format!("a zero byte in {name}")))?);
         let mut text = [0 as c_char; ERROR_TEXT_BYTES];
         // SAFETY: all strings are terminated, the text buffer has the stated size and is terminated by the call.
         unsafe {
