@@ -5,5 +5,6 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("rows, WAL and snapshots are little-endian words read in place");
 
+pub mod cli;
 pub mod operators;
 pub mod row;
