@@ -10,7 +10,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// The name under which a 0.0.6 client looks for its server.
@@ -26,7 +25,10 @@ const WATCH_MAX: Duration = Duration::from_secs(3600);
     version,
     about = "Live features beside the stream: Kafka in, keyed tables out.",
     before_help = "Examples:\n  streamgauge demo\n  streamgauge run -c streamgauge.toml",
-    after_help = "The bare binary with the flags of `run` means `run`.\nExit codes: 0 ok, 1 a finding, 2 usage, 65 damaged data, 69 unreachable, 73 cannot\ncreate, 74 I/O, 75 try again, 77 permission, 78 config.",
+    after_help = "The bare binary with the flags of `run` means `run`.\n\
+                  Exit codes: 0 ok, 1 a finding, 2 usage, 65 damaged data, 69 unreachable,\n\
+                  73 cannot create, 74 I/O, 75 try again, 77 permission, 78 config.",
+    override_usage = "streamgauge <COMMAND>\n       streamgauge --config <FILE> [FLAGS OF run]",
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
     term_width = 80
@@ -295,19 +297,10 @@ pub struct RejectsListArgs {
 /// clap's: help and version too, which belong on stdout and end with 0.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let bare = arguments.len() < 2;
     let beava = arguments.first().and_then(|program| Path::new(program).file_name()).is_some_and(|name| name == BEAVA);
-    let mut command = definition(beava);
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let matches = definition(beava).try_get_matches_from(arguments)?;
     let parsed = Arguments::from_arg_matches(&matches)?;
-    match parsed.command {
-        Some(command) => Ok(command),
-        None if bare && !beava => {
-            let help = command.render_help();
-            Err(command.error(ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, format!("which verb?\n\n{help}")))
-        }
-        None => Ok(Command::Run(parsed.run)),
-    }
+    Ok(parsed.command.unwrap_or(Command::Run(parsed.run)))
 }
 
 fn definition(beava: bool) -> clap::Command {
@@ -316,6 +309,7 @@ fn definition(beava: bool) -> clap::Command {
         "help" | "version" => argument,
         _ => argument.hide(true),
     });
+    let command = command.arg_required_else_help(!beava);
     if beava { command.name(BEAVA).version(concat!("0.0.6 (streamgauge ", env!("CARGO_PKG_VERSION"), ")")) } else { command }
 }
 
@@ -342,6 +336,7 @@ fn watch_interval(text: &str) -> Result<Duration, String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use clap::error::ErrorKind;
 
     fn parse_line(line: &str) -> Result<Command, clap::Error> {
         parse(line.split(' ').map(OsString::from))

@@ -48,12 +48,12 @@ pub(crate) async fn serve(stream: TcpStream, router: Router, mut stopping: watch
 }
 
 /// A stream whose writes fail when the peer takes nothing for [`WRITE_LIMIT`].
-struct WriteLimited {
-    stream: TcpStream,
+struct WriteLimited<S> {
+    stream: S,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl WriteLimited {
+impl<S> WriteLimited<S> {
     /// Passes a finished write on; starts or checks the clock of a pending one.
     fn limited<T>(&mut self, context: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if write.is_ready() {
@@ -66,13 +66,13 @@ impl WriteLimited {
     }
 }
 
-impl AsyncRead for WriteLimited {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteLimited<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for WriteLimited {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteLimited<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.limited(context, write)
@@ -95,5 +95,32 @@ impl AsyncWrite for WriteLimited {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_dropped_and_a_slow_one_is_not() {
+        let (near, mut far) = tokio::io::duplex(4);
+        let mut limited = WriteLimited { stream: near, waiting: None };
+        let slow = async {
+            let mut bytes = [0; 4];
+            for _ in 0..3 {
+                tokio::time::sleep(WRITE_LIMIT * 9 / 10).await;
+                far.read_exact(&mut bytes).await.unwrap();
+            }
+        };
+        let write = async { limited.write_all(&[0; 16]).await };
+        let (wrote, ()) = tokio::join!(write, slow);
+        wrote.unwrap();
+        let started = Instant::now();
+        assert_eq!(limited.write_all(&[0; 16]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed(), WRITE_LIMIT);
     }
 }
