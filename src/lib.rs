@@ -5,7 +5,6 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("rows, WAL and snapshots are little-endian words read in place");
 
-pub mod cli;
 pub mod row;
 
 pub mod decode;
@@ -14,3 +13,5 @@ pub mod pipeline;
 pub mod state;
 
 pub mod storage;
+
+pub mod cli;
