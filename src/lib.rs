@@ -13,4 +13,9 @@ pub mod pipeline;
 pub mod state;
 
 pub mod storage;
+<<<<<<< HEAD
 pub mod wal;
+=======
+
+pub mod cli;
+>>>>>>> admin
