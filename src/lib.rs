@@ -13,9 +13,6 @@ pub mod pipeline;
 pub mod state;
 
 pub mod storage;
-<<<<<<< HEAD
 pub mod wal;
-=======
 
 pub mod cli;
->>>>>>> admin
