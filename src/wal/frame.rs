@@ -40,10 +40,12 @@ impl FrameKind {
     pub const CLOSE: Self = Self(7);
     /// Everything is forgotten.
     pub const RESET: Self = Self(8);
+    /// A partition that sources may name by its slot from here on.
+    pub const PARTITION: Self = Self(9);
 
     /// Whether this build knows the kind.
     pub fn known(self) -> bool {
-        (Self::ROWS.0..=Self::RESET.0).contains(&self.0)
+        (Self::ROWS.0..=Self::PARTITION.0).contains(&self.0)
     }
 }
 
