@@ -87,6 +87,11 @@ impl RowsBuilder {
         &self.schema
     }
 
+    /// How exact values must be.
+    pub fn strictness(&self) -> Strictness {
+        self.strictness
+    }
+
     /// Rows committed since the last [`RowsBuilder::finish`].
     pub fn len(&self) -> usize {
         self.times.len()
@@ -161,6 +166,21 @@ impl RowsBuilder {
     #[inline]
     fn kind(&self, field: FieldIndex) -> FieldType {
         self.schema.fields[usize::from(field.0)].kind
+    }
+
+    /// Sets the cell of an i64, f64, bool or datetime field; the caller has checked the type (and that a double is finite) beforehand.
+    #[inline]
+    pub(crate) fn word(&mut self, field: FieldIndex, word: u64) {
+        debug_assert!(!self.kind(field).in_heap(), "a word in a heap field");
+        self.set(field, word, STATE_VALUE);
+    }
+
+    /// Sets the bytes of a str or bytes field; the caller has checked the type, and that text is UTF-8, beforehand.
+    #[inline]
+    pub(crate) fn heap(&mut self, field: FieldIndex, bytes: &[u8]) {
+        debug_assert!(matches!(self.kind(field), FieldType::Str | FieldType::Bytes), "heap bytes in another field");
+        let word = self.store(bytes);
+        self.set(field, word, STATE_VALUE);
     }
 
     /// Sets null. Whether a required field may be null is checked at commit.

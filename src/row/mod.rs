@@ -6,10 +6,12 @@
 
 mod builder;
 mod cell;
+pub mod key;
 mod rows;
 mod schema;
 
 pub use builder::{CellError, RowsBuilder, Strictness};
 pub use cell::Cell;
+pub use key::{KEY_BYTES_MAX, Key};
 pub use rows::{Rows, RowsError, Run};
 pub use schema::{EventId, EventSchema, Field, FieldIndex, FieldType, TimeSource};

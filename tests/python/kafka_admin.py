@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Does one thing to a Kafka cluster with a client that is not ours, and prints the outcome as one JSON line.
+
+    kafka_admin.py BOOTSTRAP ready  [--within S]         metadata and one produce/consume round trip
+    kafka_admin.py BOOTSTRAP create TOPIC PARTITIONS [--config K=V ...]
+    kafka_admin.py BOOTSTRAP grow   TOPIC PARTITIONS      to this many partitions
+    kafka_admin.py BOOTSTRAP delete TOPIC
+    kafka_admin.py BOOTSTRAP ends   TOPIC                 log ends per partition, read uncommitted
+
+Every wait is bounded by --within (default 60 s); exit code 1 and the reason on stderr when it runs out. Called by tests/support.
+"""
+
+import argparse
+import json
+import sys
+import time
+import uuid
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
+
+QUIET = {"log_level": 0}
+
+
+def left(deadline):
+    return max(0.1, deadline - time.monotonic())
+
+
+def done(futures, deadline):
+    """Waits for every future of an admin call and raises the first failure."""
+    for future in futures.values():
+        future.result(timeout=left(deadline))
+
+
+def until(deadline, what, attempt):
+    """Repeats an attempt until it gives something; the last reason is told when time runs out."""
+    reason = "nothing happened"
+    while time.monotonic() < deadline:
+        try:
+            found = attempt()
+            if found is not None:
+                return found
+        except KafkaException as error:
+            reason = str(error)
+        time.sleep(0.05)
+    sys.exit(f"kafka_admin: {what} failed within the time limit: {reason}")
+
+
+def partitions(admin, topic, deadline):
+    """The partitions of a topic once each of them has a leader."""
+
+    def attempt():
+        found = admin.list_topics(topic, timeout=min(5, left(deadline))).topics.get(topic)
+        if found is None or found.error or not found.partitions:
+            return None
+        return sorted(found.partitions) if all(p.leader >= 0 for p in found.partitions.values()) else None
+
+    return until(deadline, f"metadata of {topic}", attempt)
+
+
+def create(admin, topic, count, config, deadline):
+    def attempt():
+        done(admin.create_topics([NewTopic(topic, count, 1, config=config)], operation_timeout=10), deadline)
+        return True
+
+    until(deadline, f"creating {topic}", attempt)
+    return until(deadline, f"leaders of {topic}", lambda: (lambda p: p if len(p) == count else None)(partitions(admin, topic, deadline)))
+
+
+def ready(bootstrap, admin, deadline):
+    """A broker is ready when a record has gone in and come out again, not when its port is open."""
+    topic = f"ready-{uuid.uuid4().hex}"
+    until(deadline, "metadata", lambda: admin.list_topics(timeout=2).brokers or None)
+    create(admin, topic, 1, {}, deadline)
+    producer = Producer({"bootstrap.servers": bootstrap, "message.timeout.ms": 15000, **QUIET})
+    producer.produce(topic, b"ready", partition=0)
+    if producer.flush(left(deadline)):
+        sys.exit("kafka_admin: the first record was not taken within the time limit")
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": topic, "enable.auto.commit": False, **QUIET})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    until(deadline, "the first record", lambda: (lambda m: m.value() if m is not None and m.error() is None else None)(consumer.poll(0.2)))
+    consumer.close()
+    done(admin.delete_topics([topic], operation_timeout=10), deadline)
+    return {"ready": True}
+
+
+def ends(admin, topic, deadline):
+    asked = {TopicPartition(topic, p): OffsetSpec.latest() for p in partitions(admin, topic, deadline)}
+    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
+    return {str(tp.partition): future.result(timeout=left(deadline)).offset for tp, future in futures.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="one administrative act on a Kafka cluster")
+    parser.add_argument("bootstrap")
+    parser.add_argument("act", choices=["ready", "create", "grow", "delete", "ends"])
+    parser.add_argument("topic", nargs="?")
+    parser.add_argument("count", nargs="?", type=int)
+    parser.add_argument("--config", action="append", default=[])
+    parser.add_argument("--within", type=float, default=60.0)
+    given = parser.parse_args()
+    deadline = time.monotonic() + given.within
+    admin = AdminClient({"bootstrap.servers": given.bootstrap, **QUIET})
+    if given.act == "ready":
+        answer = ready(given.bootstrap, admin, deadline)
+    elif given.act == "create":
+        config = dict(pair.split("=", 1) for pair in given.config)
+        answer = {"partitions": create(admin, given.topic, given.count, config, deadline)}
+    elif given.act == "grow":
+        done(admin.create_partitions([NewPartitions(given.topic, given.count)], operation_timeout=10), deadline)
+        answer = {"partitions": until(deadline, "growth", lambda: (lambda p: p if len(p) == given.count else None)(partitions(admin, given.topic, deadline)))}
+    elif given.act == "delete":
+        done(admin.delete_topics([given.topic], operation_timeout=10), deadline)
+        answer = {"deleted": given.topic}
+    else:
+        answer = ends(admin, given.topic, deadline)
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

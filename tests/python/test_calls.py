@@ -1,0 +1,215 @@
+"""The SDK's calls besides operators: replies, refusals, evolution of a registration, batches, ping, reset, restarts."""
+
+import socket
+
+import beava as bv
+import httpx
+import pytest
+
+from conftest import code_of
+
+
+@bv.event
+class Click:
+    user: str
+    page: str
+    took: float
+
+
+@bv.table(key="user")
+def Users(click: Click):
+    return click.group_by("user").agg(n=bv.count(), took=bv.sum("took"))
+
+
+def event(name="Click", **fields):
+    return {"kind": "event", "name": name, "schema": {"fields": fields or {"user": "str", "page": "str", "took": "f64"}, "optional_fields": []}}
+
+
+def table(name="Users", upstream="Click", keys=("user",), **agg):
+    return {"kind": "derivation", "name": name, "output_kind": "table", "upstreams": [upstream], "table_primary_key": list(keys),
+            "ops": [{"op": "group_by", "keys": list(keys), "agg": agg}], "schema": {"fields": {}, "optional_fields": []}}
+
+
+def count(**params):
+    return {"op": "count", "params": params}
+
+
+def click(user="a", page="p", took=1.0):
+    return {"user": user, "page": page, "took": took}
+
+
+def test_register_push_get_and_ping(app):
+    reply = app.register(Click, Users)
+    assert (reply["status"], sorted(reply["added"]), reply["already_present"]) == ("ok", ["Click", "Users"], [])
+    again = app.register(Click, Users)
+    assert (again["registry_version"], again["added"], again["already_present"]) == (reply["registry_version"], [], ["Click", "Users"])
+    first, second = app.push("Click", click()), app.push("Click", click(took=2.5))
+    assert first["idempotent_replay"] is False and second["ack_lsn"] > first["ack_lsn"]
+    assert app.get("Users", "a") == {"n": 2, "took": 3.5}
+    assert app.get("Users", "a", features=["took"]) == {"took": 3.5}
+    assert app.ping()["registry_version"] == reply["registry_version"]
+
+
+def test_batch_get_answers_in_order_and_per_entry(app):
+    app.register(Click, Users)
+    for user in ("a", "b", "b"):
+        app.push("Click", click(user))
+    found = app.batch_get([("Users", "b"), ("Users", "nobody"), ("Nowhere", "a"), ("Users", "a", ["n"])])
+    assert found[0]["n"] == 2 and found[1] == {} and found[3] == {"n": 1}
+    assert found[2]["error"]["code"] == "unknown_table"
+    assert app.batch_get([]) == []
+    assert [row["n"] for row in app.batch_get([("Users", "a")] * 10_000)] == [1] * 10_000
+
+
+@pytest.mark.parametrize("row, code", [
+    ({"user": "a", "page": "p"}, "invalid_event"),
+    ({"user": None, "page": "p", "took": 1.0}, "invalid_event"),
+    ({"user": 5, "page": "p", "took": 1.0}, "invalid_event"),
+    ({"user": "a", "page": "p", "took": "1"}, "invalid_event"),
+    ({"user": "a", "page": "p", "took": 1.0, "more": 1}, "unknown_field_v0"),
+    ({"user": "a", "page": "p", "took": 1.0, "event_time": 1}, "unknown_field_event_time_v0"),
+    ({"user": "a\n", "page": "p", "took": 1.0}, "control_character_in_string"),
+])
+def test_bad_rows_have_their_code_and_change_nothing(app, row, code):
+    app.register(Click, Users)
+    app.push("Click", click())
+    assert code_of(app.push, "Click", row) == code
+    assert app.get("Users", "a") == {"n": 1, "took": 1.0}
+
+
+def test_unknown_names_have_their_codes(app):
+    app.register(Click, Users)
+    assert code_of(app.push, "Nowhere", {}) == "event_not_found"
+    assert code_of(app.get, "Nowhere", "a") == "unknown_table"
+    assert code_of(app.get, "Users", "a", features=["zz"]) == "internal_error"
+
+
+@pytest.mark.parametrize("nodes, code", [
+    ([event(), table(n=count(window="0s"))], "aggregation_invalid_window"),
+    ([event(), table(n=count(window="soon"))], "aggregation_invalid_window"),
+    ([event(), table(s={"op": "sum", "params": {"field": "zz"}})], "aggregation_unknown_field"),
+    ([event(), table(q={"op": "quantile", "params": {"field": "took", "q": 1.5}})], "invalid_percentile_q"),
+    ([event(), table(t={"op": "top_k", "params": {"field": "page", "k": 0}})], "invalid_top_k_k"),
+    ([event(), table(n=count(where="(took >"))], "aggregation_invalid_where"),
+    ([event(), table(user=count())], "aggregation_group_key_collides_with_feature"),
+    ([event(), table(x={"op": "nonsense", "params": {"window": "1h"}})], "aggregation_unknown_op"),
+    ([event(), table(f={"op": "first", "params": {"field": "page", "window": "1h"}})], "aggregation_invalid_window"),
+    ([event(), table("B", "Users", n=count())], "invalid_registration"),
+    ([{"kind": "table", "name": "T"}], "unsupported_node_kind"),
+])
+def test_bad_declarations_have_their_code_and_change_nothing(app, nodes, code):
+    before = app.ping()["registry_version"]
+    assert code_of(app.register, *nodes) == code
+    assert app.ping()["registry_version"] == before
+
+
+def test_dry_run_tells_and_does_nothing(app):
+    app.register(Click)
+    version = app.ping()["registry_version"]
+    told = app.register(Click, Users, dry_run=True)
+    assert told["would_apply"] is False
+    assert [entry["kind"] for entry in told["diff"]["additive"]] == ["new_descriptor"]
+    assert told["diff"]["destructive"] == []
+    assert app.ping()["registry_version"] == version
+    assert code_of(app.get, "Users", "a") == "unknown_table"
+
+
+def test_a_changed_window_needs_force_and_force_restarts_the_feature(app):
+    app.register(event(), table(n=count(window="1h")))
+    app.push("Click", click())
+    changed = [event(), table(n=count(window="2h"))]
+    assert code_of(app.register, *changed) == "force_required"
+    assert app.get("Users", "a") == {"n": 1}
+    assert app.register(*changed, force=True)["status"] == "ok"
+    app.push("Click", click())
+    assert app.get("Users", "a") == {"n": 1}
+
+
+@pytest.mark.gauge_only
+def test_growth_is_additive(app):
+    app.register(event(), table(n=count()))
+    app.push("Click", click())
+    # A second team, and a feature more on the first one's table: nothing is lost, nothing is ignored.
+    app.register(event("Other", who="str"), table("Others", "Other", ("who",), n=count()))
+    reply = app.register(event(), table(n=count(), took={"op": "sum", "params": {"field": "took"}}))
+    assert reply["extended"] == ["Users"]
+    app.push("Click", click(took=2.0))
+    app.push("Other", {"who": "x"})
+    assert app.get("Users", "a") == {"n": 2, "took": 2.0}
+    assert app.get("Others", "x") == {"n": 1}
+
+
+@pytest.mark.gauge_only
+def test_a_changed_where_is_never_ignored(app):
+    app.register(event(), table(n=count(where="(took > 1)")))
+    assert code_of(app.register, event(), table(n=count(where="(took > 2)"))) == "force_required"
+
+
+@pytest.mark.gauge_only
+def test_one_bad_entry_does_not_fail_a_batch(app):
+    app.register(Click, Users)
+    app.push("Click", click())
+    found = app.batch_get([("Users", "a", ["zz"]), ("Users", "a")])
+    assert found[0]["error"]["code"] == "feature_not_found"
+    assert found[1] == {"n": 1, "took": 1.0}
+
+
+def test_reset_empties_everything_in_test_mode(start):
+    server = start(test_mode=True)
+    for scheme in ("http", "tcp"):
+        with bv.App(f"{scheme}://{getattr(server, scheme)}") as app:
+            app.register(Click, Users)
+            app.push("Click", click())
+            version = app.ping()["registry_version"]
+            app.reset()
+            assert app.ping()["registry_version"] == version + 1
+            assert code_of(app.get, "Users", "a") == "unknown_table"
+
+
+def test_reset_is_refused_in_production(app):
+    assert code_of(app.reset) == "reset_disabled_in_production"
+
+
+def test_not_a_number_is_refused(start):
+    server = start()
+    with bv.App(f"http://{server.http}") as app:
+        app.register(Click, Users)
+        assert code_of(app.push, "Click", click(took=float("nan"))) in ("invalid_event", "invalid_json_body")
+        assert app.get("Users", "a") == {}
+
+
+@pytest.mark.gauge_only
+def test_acknowledged_pushes_survive_kill_nine(start):
+    server = start()
+    with bv.App(f"tcp://{server.tcp}") as app:
+        app.register(Click, Users)
+        for _ in range(500):
+            app.push("Click", click())
+    server.kill9()
+    server = start()
+    with bv.App(f"http://{server.http}") as app:
+        deadline_reads = 200
+        while httpx.get(f"http://{server.http}/ready", timeout=5).status_code != 200 and deadline_reads:
+            deadline_reads -= 1
+        assert app.get("Users", "a") == {"n": 500, "took": 500.0}
+        assert app.register(Click, Users)["added"] == []
+
+
+@pytest.mark.gauge_only
+def test_pushes_pipelined_by_another_client_are_answered_in_order(start):
+    server = start()
+    with bv.App(f"tcp://{server.tcp}") as app:
+        app.register(Click, Users)
+    host, port = server.tcp.rsplit(":", 1)
+    body = b'{"event":"Click","body":{"user":"a","page":"p","took":1.0}}'
+    frame = (len(body) + 3).to_bytes(4, "big") + b"\x00\x10\x01" + body
+    with socket.create_connection((host, int(port)), timeout=30) as stream:
+        stream.sendall(frame * 5000)
+        replies = stream.makefile("rb")
+        lsns = []
+        for _ in range(5000):
+            length = int.from_bytes(replies.read(4), "big")
+            reply = replies.read(length)
+            assert reply[:2] == b"\x00\x10", reply
+            lsns.append(int(reply.split(b'"ack_lsn":', 1)[1].split(b",", 1)[0]))
+    assert lsns == sorted(set(lsns))

@@ -1,0 +1,220 @@
+"""Every operator of the unchanged SDK, over HTTP, TCP and embed, against plain recomputation."""
+
+import random
+
+import beava as bv
+import naive
+import pytest
+
+from conftest import until
+
+
+def payments(n, seed, keys=5, merchants=12):
+    dice = random.Random(seed)
+    return [{"user": f"u{dice.randrange(keys)}", "amount": dice.randrange(1, 4000) / 4, "items": dice.randrange(-9, 10),
+             "merchant": f"m{int(merchants * dice.random() ** 2)}"} for _ in range(n)]
+
+
+def declared(window):
+    """The event and a table with every operator, over a lifetime or a window."""
+    span = {"window": window} if window else {}
+
+    @bv.event
+    class Payment:
+        user: str
+        amount: float
+        items: int
+        merchant: str
+
+    large = bv.col("amount") > 500
+    mixed = ((bv.col("items") < 0) | (bv.col("merchant") == "m1")) & ~(bv.col("amount") * 2 <= 100)
+
+    @bv.table(key="user")
+    def Users(payment: Payment):
+        features = {
+            "n": bv.count(**span), "n_large": bv.count(where=large, **span), "n_mixed": bv.count(where=mixed, **span),
+            "total": bv.sum("amount", **span), "total_large": bv.sum("amount", where=large, **span), "items": bv.sum("items", **span),
+            "middle": bv.mean("amount", **span), "low": bv.min("amount", **span), "high": bv.max("amount", **span),
+            "low_items": bv.min("items", **span), "first_name": bv.min("merchant", **span),
+            "spread": bv.var("amount", **span), "deviation": bv.std("amount", **span), "share_large": bv.ratio(where=large, **span),
+            "shops": bv.n_unique("merchant", **span), "half": bv.quantile("amount", q=0.5, **span), "p95": bv.quantile("amount", q=0.95, **span),
+            "favourites": bv.top_k("merchant", k=3, **span),
+        }
+        if not window:
+            features |= {"earliest": bv.first("merchant"), "latest": bv.last("amount")}
+        return payment.group_by("user").agg(**features)
+
+    return Payment, Users
+
+
+def expected(rows, window):
+    large = lambda row: row["amount"] > 500
+    mixed = lambda row: (row["items"] < 0 or row["merchant"] == "m1") and not row["amount"] * 2 <= 100
+    amounts, items, merchants = (naive.values(rows, field) for field in ("amount", "items", "merchant"))
+    features = {
+        "n": len(rows), "n_large": naive.count(rows, large), "n_mixed": naive.count(rows, mixed),
+        "total": naive.total(amounts), "total_large": naive.total(naive.values(rows, "amount", large)), "items": naive.total(items),
+        "middle": pytest.approx(naive.mean(amounts), rel=1e-12), "low": min(amounts), "high": max(amounts),
+        "low_items": min(items), "first_name": min(merchants),
+        "spread": pytest.approx(naive.var(amounts), rel=1e-9) if len(rows) > 1 else None,
+        "deviation": pytest.approx(naive.std(amounts), rel=1e-9) if len(rows) > 1 else None,
+        "share_large": pytest.approx(naive.ratio(rows, large), rel=1e-12),
+        "shops": naive.n_unique(merchants), "half": pytest.approx(naive.quantile(amounts, 0.5), rel=1e-12),
+        "p95": pytest.approx(naive.quantile(amounts, 0.95), rel=1e-12), "favourites": naive.top_k(merchants, 3),
+    }
+    if not window:
+        features |= {"earliest": rows[0]["merchant"], "latest": rows[-1]["amount"]}
+    return features
+
+
+@pytest.mark.parametrize("window", [None, "1h", "30d"])
+def test_every_operator_equals_plain_recomputation(app, window):
+    app.register(*declared(window))
+    rows = payments(400, seed=7)
+    seen = {}
+    for i, row in enumerate(rows):
+        app.push("Payment", row)
+        seen.setdefault(row["user"], []).append(row)
+        # Also while a key has one, two, a few rows: small states answer by other code than grown ones.
+        if i < 20 or i % 97 == 0:
+            assert app.get("Users", row["user"]) == expected(seen[row["user"]], window)
+    for user, mine in seen.items():
+        assert app.get("Users", user) == expected(mine, window)
+
+
+def test_sketches_stay_within_their_bounds(app):
+    @bv.event
+    class Visit:
+        page: str
+        took: float
+
+    @bv.table(key="page")
+    def Pages(visit: Visit):
+        return visit.group_by("page").agg(visitors=bv.n_unique("took"), p90=bv.quantile("took", q=0.9), often=bv.top_k("took", k=2))
+
+    app.register(Visit, Pages)
+    dice = random.Random(3)
+    took = [dice.uniform(1, 1000) for _ in range(3000)]
+    for value in took:
+        app.push("Visit", {"page": "p", "took": value})
+    row = app.get("Pages", "p")
+    assert row["visitors"] == pytest.approx(len(set(took)), rel=0.065)
+    assert row["p90"] == pytest.approx(naive.at_rank(took, 0.9), rel=0.0101)
+    assert len(row["often"]) == 2
+
+
+def test_a_window_forgets(app):
+    @bv.event
+    class Tick:
+        who: str
+        x: float
+
+    @bv.table(key="who")
+    def Ticks(tick: Tick):
+        return tick.group_by("who").agg(n=bv.count(window="2s"), total=bv.sum("x", window="2s"), high=bv.max("x", window="2s"),
+                                        kinds=bv.n_unique("x", window="2s"), often=bv.top_k("x", window="2s", k=3), ever=bv.count())
+
+    app.register(Tick, Ticks)
+    for x in (1.0, 2.0, 2.0):
+        app.push("Tick", {"who": "a", "x": x})
+    assert app.get("Ticks", "a") == {"n": 3, "total": 5.0, "high": 2.0, "kinds": 2, "ever": 3,
+                                     "often": [{"count": 2, "value": 2.0}, {"count": 1, "value": 1.0}]}
+    gone = {"n": 0, "total": None, "high": None, "kinds": 0, "often": [], "ever": 3}
+    assert until(gone, lambda: app.get("Ticks", "a")) == gone
+
+
+def test_nothing_matched_gives_the_empty_values(app):
+    app.register(*declared(None))
+    app.push("Payment", {"user": "a", "amount": 1.0, "items": 1, "merchant": "x"})
+    row = app.get("Users", "a")
+    assert (row["n_large"], row["total_large"], row["share_large"], row["spread"]) == (0, None, 0.0, None)
+    assert app.get("Users", "nobody") == {}
+
+
+def test_composite_and_global_keys(app):
+    @bv.event
+    class Sale:
+        shop: str
+        day: int
+        amount: float
+
+    @bv.table(key=["shop", "day"])
+    def Daily(sale: Sale):
+        return sale.group_by("shop", "day").agg(total=bv.sum("amount"))
+
+    @bv.table
+    def Everything(sale: Sale):
+        return sale.agg(n_all=bv.count())
+
+    app.register(Sale, Daily, Everything)
+    for shop, day, amount in (("a", 1, 1.5), ("a", 2, 2.0), ("b", 1, 4.0), ("a", 1, 1.0)):
+        app.push("Sale", {"shop": shop, "day": day, "amount": amount})
+    assert app.get("Daily", "a|1") == {"total": 2.5}
+    assert app.get("Daily", "b|1") == {"total": 4.0}
+    assert app.get("Everything") == {"n_all": 4}
+
+
+def test_chains_filter_and_compute(app):
+    @bv.event
+    class Order:
+        who: str
+        price: float
+        pieces: int
+
+    @bv.table(key="who")
+    def Buyers(order: Order):
+        return (order.filter(bv.col("pieces") > 0).with_columns(cost=bv.col("price") * bv.col("pieces"))
+                .group_by("who").agg(cost=bv.sum("cost"), orders=bv.count()))
+
+    app.register(Order, Buyers)
+    for price, pieces in ((2.0, 3), (9.0, 0), (0.5, 4)):
+        app.push("Order", {"who": "a", "price": price, "pieces": pieces})
+    assert app.get("Buyers", "a") == {"cost": 8.0, "orders": 2}
+
+
+@pytest.mark.gauge_only
+def test_integers_and_awkward_keys_are_exact(app):
+    @bv.event
+    class Reading:
+        meter: int
+        used: int
+
+    @bv.table(key="meter")
+    def Meters(reading: Reading):
+        return reading.group_by("meter").agg(used=bv.sum("used"), n=bv.count())
+
+    @bv.event
+    class Note:
+        name: str
+
+    @bv.table(key="name")
+    def Notes(note: Note):
+        return note.group_by("name").agg(n_notes=bv.count())
+
+    app.register(Reading, Meters, Note, Notes)
+    # In binary floating point 2**53 + 1 is 2**53: only an exact sum arrives at 2**53 + 2.
+    for used in (2**53, 1, 1):
+        app.push("Reading", {"meter": -7, "used": used})
+    assert app.get("Meters", -7) == app.get("Meters", "-7") == app.get("Meters", [-7]) == {"used": float(2**53 + 2), "n": 3}
+    for name in ("a|b", "", "ü/ß", "a b?c=d&e#f", "%2F"):
+        app.push("Note", {"name": name})
+        assert app.get("Notes", name) == {"n_notes": 1}, name
+
+
+@pytest.mark.gauge_only
+def test_literals_of_every_spelling_match(app):
+    @bv.event
+    class Word:
+        text: str
+        weight: float
+
+    @bv.table(key="text")
+    def Words(word: Word):
+        return word.group_by("text").agg(quoted=bv.count(where=bv.col("text") == "it's"), foreign=bv.count(where=bv.col("text") == "größe"),
+                                         tiny=bv.count(where=bv.col("weight") < 1e-05), huge=bv.count(where=bv.col("weight") > 1e16))
+
+    app.register(Word, Words)
+    for text, weight in (("it's", 1e-6), ("größe", 1e17)):
+        app.push("Word", {"text": text, "weight": weight})
+    assert app.get("Words", "it's") == {"quoted": 1, "foreign": 0, "tiny": 1, "huge": 0}
+    assert app.get("Words", "größe") == {"quoted": 0, "foreign": 1, "tiny": 0, "huge": 1}
