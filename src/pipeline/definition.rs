@@ -143,6 +143,8 @@ pub struct TableDef {
     pub event_name: Box<str>,
     /// What happens to a row before keys and features are read.
     pub chain: Chain,
+    /// Steps of the chain that chain ops made; the rest are features' computed fields.
+    pub(crate) chain_steps: usize,
     /// Key columns in order; none for a global table.
     pub keys: Vec<KeyColumn>,
     /// Features by name.

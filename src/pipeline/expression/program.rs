@@ -45,6 +45,16 @@ pub(crate) enum Comparison {
     GreaterOrEqual,
 }
 
+impl Comparison {
+    pub(super) fn is_equal(self) -> bool {
+        self == Self::Equal
+    }
+
+    pub(super) fn is_equality(self) -> bool {
+        matches!(self, Self::Equal | Self::Unequal)
+    }
+}
+
 /// `+` and its siblings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arithmetic {
@@ -72,6 +82,8 @@ pub(crate) enum Op {
     LoadRaw(Column),
     Literal(Constant),
     Compare(Comparison),
+    /// A column against a literal.
+    CompareColumn(Column, Comparison, Constant),
     Compute(Arithmetic),
     /// Skips to the given instruction when the top of the stack is false, leaving it there.
     SkipIfFalse(u32),
@@ -96,6 +108,11 @@ pub struct Program {
 }
 
 impl Program {
+    /// A program that a chain step consists of.
+    pub(crate) fn of(ops: Vec<Op>, text: String) -> Self {
+        Self { ops: ops.into(), text: text.into() }
+    }
+
     /// The expression in normal form. Two programs of one table with equal text compute the same.
     pub fn text(&self) -> &str {
         &self.text
@@ -131,6 +148,9 @@ impl Program {
                     }
                 }
                 Op::Compare(comparison) => binary(&mut stack, |left, right| compare(*comparison, left, right)),
+                Op::CompareColumn(column, comparison, constant) => {
+                    stack.push(compare(*comparison, Evaluated::Cell(env.value(*column)), Evaluated::Cell(constant.cell())));
+                }
                 Op::Compute(arithmetic) => binary(&mut stack, |left, right| compute(*arithmetic, left, right)),
                 Op::And => binary(&mut stack, |left, right| three_valued(left, right, false)),
                 Op::Or => binary(&mut stack, |left, right| three_valued(left, right, true)),
