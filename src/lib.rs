@@ -6,5 +6,6 @@
 compile_error!("rows, WAL and snapshots are little-endian words read in place");
 
 pub mod row;
+pub mod snapshot;
 pub mod storage;
 pub mod wal;
