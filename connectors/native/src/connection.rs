@@ -7,7 +7,7 @@
 use crate::census::Place;
 use crate::config::{BODY_BYTES_PER_SECOND_MIN, NativeConfig, UNSENT_BYTES_HIGH};
 use crate::deadlines::ConnectionId;
-use crate::desk::{Desk, Shared};
+use crate::desk::{Desk, Shared, is_full};
 use crate::framed::{self, Framed};
 use crate::http::{self, Http};
 use crate::protocol::{Phase, Progress, Stop};
@@ -281,7 +281,6 @@ impl Connection {
             Protocol::Framed(framed) => framed.refuse(&error, desk),
         });
         self.life = Life::Ending;
-        self.send(now);
     }
 
     fn parse(&mut self, bytes: &[u8], port: &mut dyn Port, shared: &Shared) -> usize {
@@ -300,7 +299,7 @@ impl Connection {
 
     fn with_desk<T>(&mut self, port: &mut dyn Port, shared: &Shared, run: impl FnOnce(&mut Protocol, &mut Desk<'_>) -> T) -> T {
         let unanswered_max = self.unanswered_max();
-        let mut desk = Desk { port, slots: &mut self.slots, out: &mut self.out, shared, id: self.id, unanswered_max };
+        let mut desk = Desk { port, slots: &mut self.slots, out: &mut self.out, sent: self.sent, shared, id: self.id, unanswered_max };
         run(&mut self.protocol, &mut desk)
     }
 
@@ -391,7 +390,7 @@ impl Connection {
     }
 
     fn is_full(&self) -> bool {
-        self.slots.cost() >= self.unanswered_max() || self.unsent() > UNSENT_BYTES_HIGH
+        is_full(&self.slots, self.unsent(), self.unanswered_max())
     }
 
     fn is_answered(&self) -> bool {

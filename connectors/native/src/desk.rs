@@ -25,8 +25,10 @@ pub(crate) struct Shared {
 pub(crate) struct Desk<'a> {
     pub(crate) port: &'a mut dyn Port,
     pub(crate) slots: &'a mut Slots,
-    /// Encoded replies that are not sent.
+    /// Encoded replies.
     pub(crate) out: &'a mut Vec<u8>,
+    /// How many bytes of `out` are sent.
+    pub(crate) sent: usize,
     pub(crate) shared: &'a Shared,
     pub(crate) id: ConnectionId,
     /// Unanswered requests at which reading stops.
@@ -36,7 +38,7 @@ pub(crate) struct Desk<'a> {
 impl Desk<'_> {
     /// Whether no further request may be taken: too many unanswered, too much unsent, or the engine's queue is full.
     pub(crate) fn blocked(&self) -> bool {
-        self.slots.cost() >= self.unanswered_max || self.out.len() > UNSENT_BYTES_HIGH || !self.port.has_room()
+        is_full(self.slots, self.out.len() - self.sent, self.unanswered_max) || !self.port.has_room()
     }
 
     /// A tag for the next request, which is answered in `shape`.
@@ -58,6 +60,11 @@ impl Desk<'_> {
         let sequence = self.slots.take(shape, cost);
         join_tag(self.id, sequence)
     }
+}
+
+/// Whether a connection has to wait for its own replies before it takes another request.
+pub(crate) fn is_full(slots: &Slots, unsent_bytes: usize, unanswered_max: u32) -> bool {
+    slots.cost() >= unanswered_max || unsent_bytes > UNSENT_BYTES_HIGH
 }
 
 /// `[u16 place][u32 tenant][u16 sequence]`.

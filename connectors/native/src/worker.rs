@@ -419,12 +419,10 @@ impl Worker {
             connection.entered_at = None;
             if connection.deadline(&self.shared.config).is_some_and(|at| at <= now) {
                 connection.expire(&mut *self.port, &self.shared, now);
-                if connection.is_dead() {
-                    if let Some(home) = self.connections.get_mut(usize::from(id.place)) {
-                        *home = None;
-                    }
-                    self.vacate(id.place);
-                    continue;
+                // The next round sends what it said and drops it when it is dead.
+                if !connection.touched {
+                    connection.touched = true;
+                    self.touched.push(id.place);
                 }
             }
             self.enter_deadline(id.place);
