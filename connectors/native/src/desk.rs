@@ -78,6 +78,43 @@ pub(crate) fn split_tag(tag: Tag) -> (ConnectionId, u16) {
     (ConnectionId { place: (bits >> 48) as u16, tenant: (bits >> 16) as u32 }, bits as u16)
 }
 
+/// An engine for unit tests.
+#[cfg(test)]
+pub(crate) mod fake {
+    use super::{Arc, Cell, NativeConfig, Port, Shared, Tag};
+    use streamgauge_api::port::{Encoding, PushRow, Reply, Request, Wait};
+
+    /// Writes down what it is given; answers nothing.
+    #[derive(Default)]
+    pub(crate) struct Notes(pub(crate) Vec<String>);
+
+    impl Port for Notes {
+        fn push(&mut self, tag: Tag, encoding: Encoding, row: PushRow<'_>, wait: Wait) {
+            self.push_batch(tag, encoding, &[row], wait);
+        }
+        fn push_batch(&mut self, tag: Tag, encoding: Encoding, rows: &[PushRow<'_>], wait: Wait) {
+            self.0.push(format!("{tag:?} {encoding:?} {rows:?} {wait:?}"));
+        }
+        fn call(&mut self, tag: Tag, request: Request) {
+            self.0.push(format!("{tag:?} {request:?}"));
+        }
+        fn turn(&mut self, _: &mut Vec<(Tag, Reply)>) {}
+        fn has_room(&self) -> bool {
+            true
+        }
+        fn on_ready(&mut self, _: Arc<dyn Fn() + Send + Sync>) {}
+        fn recovered(&self) -> bool {
+            true
+        }
+    }
+
+    /// What connections share, under `config`.
+    pub(crate) fn shared(config: NativeConfig) -> Shared {
+        let readiness = Arc::new(|| (true, "{}".to_owned()));
+        Shared { config: Arc::new(config), readiness, registry_version: Cell::new(0) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

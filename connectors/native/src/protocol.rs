@@ -36,44 +36,17 @@ mod tests {
     use super::*;
     use crate::config::NativeConfig;
     use crate::deadlines::ConnectionId;
-    use crate::desk::{Desk, Shared};
+    use crate::desk::Desk;
+    use crate::desk::fake::{Notes, shared};
     use crate::framed::Framed;
     use crate::http::Http;
     use crate::slots::Slots;
     use proptest::prelude::*;
-    use std::cell::Cell;
-    use std::sync::Arc;
-    use streamgauge_api::port::{Encoding, Port, PushRow, Reply, Request, Tag, Wait};
-
-    /// Writes down what it is given; answers nothing.
-    #[derive(Default)]
-    struct Notes(Vec<String>);
-
-    impl Port for Notes {
-        fn push(&mut self, tag: Tag, encoding: Encoding, row: PushRow<'_>, wait: Wait) {
-            self.push_batch(tag, encoding, &[row], wait);
-        }
-        fn push_batch(&mut self, tag: Tag, encoding: Encoding, rows: &[PushRow<'_>], wait: Wait) {
-            self.0.push(format!("{tag:?} {encoding:?} {rows:?} {wait:?}"));
-        }
-        fn call(&mut self, tag: Tag, request: Request) {
-            self.0.push(format!("{tag:?} {request:?}"));
-        }
-        fn turn(&mut self, _: &mut Vec<(Tag, Reply)>) {}
-        fn has_room(&self) -> bool {
-            true
-        }
-        fn on_ready(&mut self, _: Arc<dyn Fn() + Send + Sync>) {}
-        fn recovered(&self) -> bool {
-            true
-        }
-    }
 
     /// Everything that comes of `wire` when it arrives in pieces of `sizes`, over and over.
     fn outcome(wire: &[u8], sizes: &[usize], mut parse: impl FnMut(&[u8], &mut Desk<'_>) -> Progress) -> (Vec<String>, Vec<u8>, bool) {
         let config = NativeConfig { body_max: 1_000, frame_max: 1_000, ..NativeConfig::default() };
-        let readiness = Arc::new(|| (true, "{}".to_owned()));
-        let shared = Shared { config: Arc::new(config), readiness, registry_version: Cell::new(0) };
+        let shared = shared(config);
         let (mut port, mut slots, mut out) = (Notes::default(), Slots::default(), Vec::new());
         let (mut buffer, mut rest) = (Vec::new(), wire);
         for size in sizes.iter().cycle() {
