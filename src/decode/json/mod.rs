@@ -121,12 +121,12 @@ impl Walk<'_> {
     fn fault(&self, fault: Fault) -> Box<BadRow> {
         let at = self.scan.pos;
         match fault {
-            Fault::Malformed(what) => BadRow::new(self.codes.malformed, "", format!("{what} at byte {at} of the JSON text")),
             Fault::TooDeep => BadRow::new(self.codes.shape, "", format!("nested deeper than {} at byte {at}", self.rules.depth_max)),
             Fault::Range => BadRow::new(self.codes.range, "", format!("a number at byte {at} is out of range of a double")),
             Fault::Control => {
                 BadRow::new(Code::ControlCharacterInString, "", format!("a string that ends before byte {at} holds a control character"))
             }
+            malformed => BadRow::new(self.codes.malformed, "", format!("{} at byte {at} of the JSON text", malformed.as_str())),
         }
     }
 
@@ -148,7 +148,7 @@ impl Walk<'_> {
         } else {
             loop {
                 if self.scan.token() != b'"' {
-                    return Err(self.fault(Fault::Malformed("a member name is missing")));
+                    return Err(self.fault(Fault::Name));
                 }
                 let name = match self.scan.string(self.name) {
                     Ok(name) => name,
@@ -159,7 +159,7 @@ impl Walk<'_> {
                     let event = &self.into.schema().name;
                     return Err(BadRow::new(unknown_code(name), name, format!("event {event} has no field \"{name}\"")));
                 }
-                self.scan.expect(b':', "a colon is missing").map_err(|fault| self.fault(fault))?;
+                self.scan.expect(b':', Fault::Colon).map_err(|fault| self.fault(fault))?;
                 self.scan.token();
                 match found {
                     Some(index) => {
@@ -186,7 +186,7 @@ impl Walk<'_> {
                         self.scan.pos += 1;
                         break;
                     }
-                    _ => return Err(self.fault(Fault::Malformed("a comma or closing brace is missing"))),
+                    _ => return Err(self.fault(Fault::Comma)),
                 }
             }
         }
@@ -285,7 +285,7 @@ impl Walk<'_> {
                         self.scan.pos += 1;
                         break;
                     }
-                    _ => return Err(self.fault(Fault::Malformed("a comma or closing bracket is missing"))),
+                    _ => return Err(self.fault(Fault::Comma)),
                 }
             }
         }
