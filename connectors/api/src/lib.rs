@@ -4,7 +4,8 @@
 //! depend on this crate and never on the engine; the engine depends on this crate and never on a connector;
 //! `startup` in the root crate alone knows both sides.
 //!
-//! Nothing here does I/O, starts a thread or reads a clock other than [`Clock`]'s system implementation.
+//! Nothing here does I/O (but for the `process_*` metrics, read from `/proc/self` at a scrape), starts a thread or reads a clock other than [`Clock`]'s
+//! system implementation.
 
 pub mod clock;
 pub mod control;

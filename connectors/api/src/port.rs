@@ -182,7 +182,8 @@ pub enum Reply {
 pub struct PushRow<'a> {
     /// Event name.
     pub event: &'a str,
-    /// The row object, verbatim.
+    /// The row object, verbatim. The connector has found where it begins and does not always walk it: the engine takes exactly one object from it and refuses
+    /// bytes behind the object and nesting beyond the bound.
     pub body: &'a [u8],
 }
 

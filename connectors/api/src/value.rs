@@ -126,7 +126,7 @@ mod tests {
             (Value::Null, "null"),
             (Value::F64(18.0), "18.0"),
             (Value::F64(f64::NAN), "null"),
-            (Value::F64(1e300), "1e300"),
+            (Value::F64(1e300), "1e+300"),
             (Value::I64(i64::MIN), "-9223372036854775808"),
             (Value::Datetime(7), "7"),
             (Value::Bytes(Box::new([1])), "null"),

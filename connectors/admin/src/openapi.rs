@@ -1,0 +1,165 @@
+//! `/openapi.json`: OpenAPI 3.1, made from the table of routes and the table of codes.
+//!
+//! Schemas name the members that clients may rely on; all of them allow further members. The golden file beside the crate shows each change of the interface
+//! in a diff.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json, json};
+use streamgauge_api::Code;
+
+use crate::routes::{COMMON_CODES, ROUTES, RouteSpec};
+
+/// The document.
+pub(crate) fn document(version: &str) -> Json {
+    let mut paths: BTreeMap<&str, Map<String, Json>> = BTreeMap::new();
+    for route in ROUTES {
+        paths.entry(route.path).or_default().insert(route.method.to_owned(), operation(route));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Streamgauge admin",
+            "version": version,
+            "description": "Health, readiness, metrics, registry, sources, tables and rejects of one Streamgauge server.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {"schemas": schemas()},
+    })
+}
+
+fn operation(route: &RouteSpec) -> Json {
+    let mut responses = Map::new();
+    let mut ok = Map::new();
+    let schema = match route.schema {
+        "Text" => json!({"type": "string"}),
+        "Document" => json!({"type": "object"}),
+        name => json!({"$ref": format!("#/components/schemas/{name}")}),
+    };
+    ok.insert(route.media_type.to_owned(), json!({"schema": schema}));
+    responses.insert("200".into(), json!({"description": route.summary, "content": ok}));
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in route.codes.iter().chain(COMMON_CODES) {
+        by_status.entry(code.status()).or_default().push(*code);
+    }
+    for (status, codes) in by_status {
+        responses.insert(status.to_string(), refusal(route, status, &codes));
+    }
+    let parameters: Vec<Json> = route
+        .parameters
+        .iter()
+        .map(|parameter| {
+            json!({
+                "name": parameter.name, "in": parameter.place, "required": parameter.place == "path",
+                "description": parameter.summary, "schema": {"type": parameter.kind},
+            })
+        })
+        .collect();
+    let id = format!("{}{}", route.method, route.path.replace(['/', '{', '}', '.'], "_"));
+    json!({"operationId": id, "summary": route.summary, "parameters": parameters, "responses": responses})
+}
+
+fn refusal(route: &RouteSpec, status: u16, codes: &[Code]) -> Json {
+    let names: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+    let titles: Vec<String> = codes.iter().map(|code| format!("`{code}`: {}", code.title())).collect();
+    let mut content = Map::new();
+    content.insert(
+        "application/problem+json".into(),
+        json!({"schema": {"allOf": [{"$ref": "#/components/schemas/Problem"}, {"properties": {"code": {"enum": names}}}]}}),
+    );
+    // Probes answer 503 with their own body: a probe reads the status, a person the reasons.
+    if status == 503 && matches!(route.schema, "Readiness" | "Health") {
+        content.insert("application/json".into(), json!({"schema": {"$ref": format!("#/components/schemas/{}", route.schema)}}));
+    }
+    json!({"description": titles.join("; "), "content": content})
+}
+
+fn schemas() -> Json {
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    let nullable = |kind: &str| json!({"type": [kind, "null"]});
+    json!({
+        "Problem": object(&["type", "title", "status", "code", "detail", "hint", "retry", "instance", "request_id"], json!({
+            "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "code": {"$ref": "#/components/schemas/Code"},
+            "detail": {"type": "string"}, "hint": {"type": "string"}, "retry": {"enum": ["yes", "no"]}, "instance": {"type": "string"},
+            "request_id": {"type": "string"}, "path": {"type": "string"},
+        })),
+        "Code": {"type": "string", "enum": codes},
+        "Health": object(&["status"], json!({"status": {"enum": ["ok", "stalled"]}, "detail": {"type": "string"}})),
+        "Readiness": object(&["status"], json!({
+            "status": {"enum": ["starting", "recovering", "catching_up", "ready", "draining", "failed"]}, "ready": {"type": "boolean"},
+            "reasons": {"type": "array", "items": {"type": "string"}}, "progress": {"type": "number", "minimum": 0, "maximum": 1},
+            "eta_s": nullable("number"), "code": {"$ref": "#/components/schemas/Code"}, "hint": {"type": "string"},
+        })),
+        "Registry": object(&["node_count", "version", "events", "tables", "sources"], json!({
+            "node_count": {"type": "integer"}, "version": {"type": "integer"},
+        })),
+        "Sources": object(&["sources", "partitions"], json!({
+            "sources": {"type": "array", "items": {"$ref": "#/components/schemas/SourceNote"}},
+            "partitions": {"type": "array", "items": {"$ref": "#/components/schemas/PartitionStatus"}},
+        })),
+        "SourceNote": object(&["source", "state", "detail"], json!({
+            "source": {"type": "string"}, "state": {"enum": ["connecting", "reading", "waiting", "stopped"]}, "detail": {"type": "string"},
+        })),
+        "PartitionStatus": object(&["source", "event", "topic", "partition", "state", "position"], json!({
+            "source": {"type": "string"}, "event": {"type": "string"}, "topic": {"type": "string"}, "partition": {"type": "integer"},
+            "state": {"enum": ["reading", "at_end", "waiting", "stopped"]}, "position": {"type": "integer"}, "end": nullable("integer"),
+            "stable_end": nullable("integer"), "log_start": nullable("integer"), "lag_records": nullable("integer"), "lag_seconds": nullable("number"),
+            "in_per_second": {"type": "number"}, "applied_per_second": {"type": "number"}, "eta_s": nullable("number"),
+            "incident": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Incident"}]},
+        })),
+        "Incident": object(&["kind", "cause", "opened_us", "lost", "holds", "evidence", "actions"], json!({
+            "kind": {"enum": ["SourceGap", "Regressed", "Recreated", "Truncated", "Stalled", "PartitionsGrew"]}, "cause": {"type": "string"},
+            "opened_us": {"type": "integer"}, "lost": {"type": "string"}, "holds": {"type": "string"}, "evidence": {"type": "string"},
+            "actions": {"type": "array", "items": {"type": "string"}},
+        })),
+        "KeysPage": object(&["table", "keys", "next", "total"], json!({
+            "table": {"type": "string"}, "keys": {"type": "array", "items": {}}, "next": nullable("string"), "total": {"type": "integer"},
+        })),
+        "Status": {"type": "object"},
+        "Limits": {"type": ["object", "array"]},
+        "RejectsPage": object(&["rejects", "next"], json!({
+            "rejects": {"type": "array", "items": {"$ref": "#/components/schemas/Reject"}}, "next": nullable("string"),
+        })),
+        "Reject": object(&["lsn", "at_us", "event", "source", "topic", "partition", "offset", "code", "reason", "value_len"], json!({
+            "lsn": {"type": "integer"}, "at_us": {"type": "integer"}, "event": {"type": "string"}, "source": {"type": "string"},
+            "topic": {"type": "string"}, "partition": {"type": "integer"}, "offset": {"type": "integer"},
+            "code": {"$ref": "#/components/schemas/Code"}, "reason": {"type": "string"}, "schema_id": nullable("integer"),
+            "timestamp_ms": {"type": "integer"}, "key": nullable("string"), "value": nullable("string"), "value_len": {"type": "integer"},
+        })),
+        "Fingerprint": object(&["lsn", "fingerprint"], json!({"lsn": {"type": "integer"}, "fingerprint": {"type": "string"}})),
+        "Snapshot": {"type": "object"},
+    })
+}
+
+fn object(required: &[&str], properties: Json) -> Json {
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn every_reference_has_its_schema() {
+        let document = document("0");
+        let text = document.to_string();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        for reference in text.split("#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(schemas.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn operation_ids_are_unique_and_path_parameters_are_declared() {
+        let mut seen = std::collections::BTreeSet::new();
+        for route in ROUTES {
+            assert!(seen.insert(operation(route)["operationId"].clone().to_string()), "{}", route.path);
+            for name in route.path.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
+                assert!(route.parameters.iter().any(|parameter| parameter.place == "path" && parameter.name == name), "{}", route.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The table of routes. The router, `/`, `/openapi.json` and the metrics of requests are all made from it.
+
+use axum::Router;
+use axum::routing::{get, post};
+use streamgauge_api::Code;
+
+use crate::handlers::{self, Admin};
+
+/// One route as it is documented.
+#[derive(Debug)]
+pub(crate) struct RouteSpec {
+    /// HTTP method, lower case as in OpenAPI.
+    pub(crate) method: &'static str,
+    /// Path template; axum and OpenAPI write it alike.
+    pub(crate) path: &'static str,
+    /// What it answers, in one sentence.
+    pub(crate) summary: &'static str,
+    /// Path and query parameters.
+    pub(crate) parameters: &'static [Parameter],
+    /// Media type of a 200.
+    pub(crate) media_type: &'static str,
+    /// Name of the schema of a JSON 200 in the OpenAPI document.
+    pub(crate) schema: &'static str,
+    /// Codes of its own refusals; every route may also refuse with [`COMMON_CODES`].
+    pub(crate) codes: &'static [Code],
+}
+
+/// A parameter of a route.
+#[derive(Debug)]
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    /// `path` or `query`.
+    pub(crate) place: &'static str,
+    /// `string`, `integer` or `boolean`.
+    pub(crate) kind: &'static str,
+    pub(crate) summary: &'static str,
+}
+
+/// Codes that every route may refuse with.
+pub(crate) const COMMON_CODES: &[Code] = &[Code::InvalidRequest, Code::MethodNotAllowed, Code::InternalError, Code::Overloaded];
+
+const JSON: &str = "application/json";
+
+const fn query(name: &'static str, kind: &'static str, summary: &'static str) -> Parameter {
+    Parameter { name, place: "query", kind, summary }
+}
+
+const fn page(path: &'static str, summary: &'static str, schema: &'static str) -> RouteSpec {
+    RouteSpec { method: "get", path, summary, parameters: &[], media_type: JSON, schema, codes: &[] }
+}
+
+const READY: RouteSpec = RouteSpec {
+    parameters: &[query("verbose", "boolean", "Show phase and progress in a 200 too.")],
+    codes: &[Code::Recovering, Code::Draining, Code::WalUnavailable, Code::StorageFull, Code::Stale],
+    ..page("/ready", "200 when requests are served, else 503 with the reasons.", "Readiness")
+};
+
+const HEALTH: RouteSpec = page("/health", "200 while the apply thread steps or idles, else 503.", "Health");
+
+/// Every route of the admin port.
+pub(crate) const ROUTES: &[RouteSpec] = &[
+    RouteSpec { media_type: "text/html; charset=utf-8", ..page("/", "This list.", "Text") },
+    HEALTH,
+    RouteSpec { path: "/livez", ..HEALTH },
+    READY,
+    RouteSpec { path: "/readyz", ..READY },
+    RouteSpec { codes: &[Code::Recovering], ..page("/startupz", "200 once recovery has finished.", "Readiness") },
+    RouteSpec { media_type: handlers::METRICS_TYPE, ..page("/metrics", "All metrics in the Prometheus text format.", "Text") },
+    page("/registry", "Events, tables and sources as declared, with node_count and version.", "Registry"),
+    page("/sources", "Sources and their partitions: position, end, lag, rates, ETA, incidents.", "Sources"),
+    RouteSpec {
+        parameters: &[
+            Parameter { name: "table", place: "path", kind: "string", summary: "Name of the table." },
+            query("after", "string", "The member `next` of the page before."),
+            query("limit", "integer", "Keys per page, 1 to 1000; 100 when absent."),
+        ],
+        codes: &[Code::UnknownTable, Code::Recovering],
+        ..page("/tables/{table}/keys", "The keys of a table, page by page, in a stable order.", "KeysPage")
+    },
+    page("/status", "Versions, LSNs, durability, memory, tables with their funnels, incidents, bottleneck.", "Status"),
+    page("/limits", "Every named bound with its value and use.", "Limits"),
+    RouteSpec {
+        parameters: &[
+            query("after", "string", "The member `next` of the page before, or an LSN."),
+            query("limit", "integer", "Rejects per page, 1 to 200; 50 when absent."),
+        ],
+        ..page("/rejects", "Rejected records, oldest first, page by page.", "RejectsPage")
+    },
+    RouteSpec { codes: &[Code::Recovering], ..page("/fingerprint", "The 128-bit fingerprint of the state and its LSN.", "Fingerprint") },
+    RouteSpec {
+        method: "post",
+        codes: &[
+            Code::Recovering,
+            Code::Draining,
+            Code::StorageFull,
+            Code::IoFailed,
+            Code::PayloadTooLarge,
+            Code::RequestTimeout,
+            Code::Forbidden,
+        ],
+        ..page("/snapshots", "Takes a snapshot now and answers when it is verified.", "Snapshot")
+    },
+    page("/openapi.json", "This interface as OpenAPI 3.1.", "Document"),
+];
+
+/// The router over all of [`ROUTES`].
+pub(crate) fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/", get(handlers::index))
+        .route("/health", get(handlers::health))
+        .route("/livez", get(handlers::health))
+        .route("/ready", get(handlers::ready))
+        .route("/readyz", get(handlers::ready))
+        .route("/startupz", get(handlers::started))
+        .route("/metrics", get(handlers::metrics))
+        .route("/registry", get(handlers::registry))
+        .route("/sources", get(handlers::sources))
+        .route("/tables/{table}/keys", get(handlers::keys))
+        .route("/status", get(handlers::status))
+        .route("/limits", get(handlers::limits))
+        .route("/rejects", get(handlers::rejects))
+        .route("/fingerprint", get(handlers::fingerprint))
+        .route("/snapshots", post(handlers::take_snapshot))
+        .route("/openapi.json", get(handlers::openapi))
+        .with_state(admin)
+}

@@ -1,0 +1,185 @@
+//! The control thread of a source: asks the brokers, so that the ingest thread never waits for anything but records and room.
+//!
+//! Jobs come in and answers go out over channels; both are few (the ingest thread has at most one job of a kind under way), so the channels need no
+//! further bound. Every job is bounded in time. The thread ends when the ingest thread drops its end. No state is kept here beyond the cluster's id.
+
+use crate::cluster::Cluster;
+use crate::config::{Start, Topics};
+use crate::examine::{Question, Verdict, examine};
+use crate::ext::{ClientError, GroupCommit, Isolation, OffsetSpec, TopicDescription, code};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+/// Time that all questions of one job share.
+pub const ASK_LIMIT: Duration = Duration::from_secs(10);
+
+/// Commits are for lag tools: they must not hold questions up.
+pub const COMMIT_LIMIT: Duration = Duration::from_secs(3);
+
+/// How often callbacks of the idle control client are served.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// Where a partition that the state has never seen starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// As the source's start policy says.
+    Policy(Start),
+    /// At offset 0, or the log start when that was trimmed: it did not exist when the policy was used.
+    LogStart,
+}
+
+/// What the ingest thread wants to know.
+#[derive(Debug)]
+pub enum Job {
+    /// The topics of the source with their partitions.
+    Discover,
+    /// A number for each start.
+    Resolve(Vec<(String, i32, StartAt)>),
+    /// The questions before an assign; the number comes back with the answer.
+    Examine(u64, Vec<Question>),
+    /// Ids of topics that are being read; the number comes back with the answer.
+    Ids(u64, Vec<String>),
+    /// Log ends (start, end) of partitions that are not being read.
+    Ends(Vec<(String, i32)>),
+    /// Commit to the group.
+    Commit(Vec<GroupCommit>),
+}
+
+/// A cluster as seen by one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovered {
+    /// Cluster id.
+    pub cluster: String,
+    /// Topics that exist.
+    pub topics: Vec<TopicDescription>,
+    /// Named topics that could not be described, with the brokers' word.
+    pub missing: Vec<(String, ClientError)>,
+}
+
+/// A partition with its resolved start.
+pub type Resolved = (String, i32, Result<i64, ClientError>);
+
+/// What came of a job.
+#[derive(Debug)]
+pub enum Answer {
+    /// To [`Job::Discover`].
+    Discovered(Result<Discovered, ClientError>),
+    /// To [`Job::Resolve`].
+    Resolved(Vec<Resolved>),
+    /// To [`Job::Examine`].
+    Examined(u64, Vec<(usize, Verdict)>),
+    /// To [`Job::Ids`]; an error says nothing about the topics.
+    Ids(u64, Result<Vec<TopicDescription>, ClientError>),
+    /// To [`Job::Ends`]: log start and log end where they are known.
+    Ends(Vec<(String, i32, i64, i64)>),
+    /// To [`Job::Commit`].
+    Committed(Result<(), ClientError>),
+    /// Errors of the control client's connections.
+    Troubles(Vec<ClientError>),
+}
+
+/// Runs until the other side is gone.
+pub fn run(mut cluster: Box<dyn Cluster>, topics: &Topics, jobs: &Receiver<Job>, answers: &Sender<Answer>) {
+    let mut cluster_id = None;
+    loop {
+        let answer = match jobs.recv_timeout(IDLE) {
+            Ok(Job::Discover) => Answer::Discovered(discover(cluster.as_mut(), &mut cluster_id, topics)),
+            Ok(Job::Resolve(starts)) => Answer::Resolved(resolve(cluster.as_mut(), &starts)),
+            Ok(Job::Examine(round, questions)) => Answer::Examined(round, examine(cluster.as_mut(), &questions, ASK_LIMIT)),
+            Ok(Job::Ids(round, names)) => {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                Answer::Ids(round, cluster.describe(&names, ASK_LIMIT))
+            }
+            Ok(Job::Ends(partitions)) => Answer::Ends(ends(cluster.as_mut(), &partitions)),
+            Ok(Job::Commit(commits)) => Answer::Committed(cluster.commit(&commits, COMMIT_LIMIT)),
+            Err(RecvTimeoutError::Timeout) => match cluster.errors() {
+                none if none.is_empty() => continue,
+                errors => Answer::Troubles(errors),
+            },
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if answers.send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+fn discover(cluster: &mut dyn Cluster, cluster_id: &mut Option<String>, topics: &Topics) -> Result<Discovered, ClientError> {
+    let id = match cluster_id {
+        Some(id) => id.clone(),
+        None => cluster_id.insert(cluster.id(ASK_LIMIT)?).clone(),
+    };
+    let names: Vec<String> = match topics {
+        Topics::Named(names) => names.clone(),
+        Topics::Matching(pattern) => cluster.topics(ASK_LIMIT)?.into_iter().filter(|name| pattern.matches(name)).collect(),
+    };
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut found = Discovered { cluster: id, topics: Vec::new(), missing: Vec::new() };
+    for topic in cluster.describe(&names, ASK_LIMIT)? {
+        match topic.error {
+            None => found.topics.push(topic),
+            Some(error) => found.missing.push((topic.name, error)),
+        }
+    }
+    Ok(found)
+}
+
+/// Resolves starts to numbers, per kind of start one or two questions.
+fn resolve(cluster: &mut dyn Cluster, starts: &[(String, i32, StartAt)]) -> Vec<Resolved> {
+    let mut resolved = Vec::with_capacity(starts.len());
+    let mut ask = |spec: OffsetSpec, isolation, of: &dyn Fn(&StartAt) -> bool| {
+        let asked: Vec<_> =
+            starts.iter().filter(|(.., at)| of(at)).map(|(topic, partition, _)| (topic.as_str(), *partition, spec)).collect();
+        match cluster.offsets(&asked, isolation, ASK_LIMIT) {
+            Ok(answers) => {
+                answers.into_iter().map(|answer| (answer.topic, answer.partition, answer.result.map(|(offset, _)| offset))).collect()
+            }
+            Err(error) => {
+                asked.iter().map(|(topic, partition, _)| ((*topic).to_owned(), *partition, Err(error.clone()))).collect::<Vec<_>>()
+            }
+        }
+    };
+    resolved.extend(ask(OffsetSpec::Earliest, Isolation::ReadUncommitted, &|at| {
+        matches!(at, StartAt::LogStart | StartAt::Policy(Start::Earliest))
+    }));
+    resolved.extend(ask(OffsetSpec::Latest, Isolation::ReadCommitted, &|at| matches!(at, StartAt::Policy(Start::Latest))));
+    let time = starts.iter().find_map(|(.., at)| match at {
+        StartAt::Policy(Start::Timestamp { ms }) => Some(*ms),
+        _ => None,
+    });
+    if let Some(ms) = time {
+        let at_time = |at: &StartAt| matches!(at, StartAt::Policy(Start::Timestamp { .. }));
+        let found = ask(OffsetSpec::Timestamp(ms), Isolation::ReadUncommitted, &at_time);
+        // -1: no record at or after that time, so everything that comes is: start behind the last readable one.
+        let ends = match found.iter().any(|(.., offset)| *offset == Ok(-1)) {
+            true => ask(OffsetSpec::Latest, Isolation::ReadCommitted, &at_time),
+            false => Vec::new(),
+        };
+        resolved.extend(found.into_iter().map(|(topic, partition, offset)| match offset {
+            Ok(-1) => {
+                let end = ends.iter().find(|(name, number, _)| *name == topic && *number == partition).map(|(.., end)| end.clone());
+                let silent = || Err(ClientError { code: code::TIMED_OUT, text: "no answer about the log end".to_owned() });
+                (topic, partition, end.unwrap_or_else(silent))
+            }
+            offset => (topic, partition, offset),
+        }));
+    }
+    resolved
+}
+
+fn ends(cluster: &mut dyn Cluster, partitions: &[(String, i32)]) -> Vec<(String, i32, i64, i64)> {
+    let mut ask = |spec| {
+        let asked: Vec<_> = partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition, spec)).collect();
+        cluster.offsets(&asked, Isolation::ReadUncommitted, COMMIT_LIMIT).unwrap_or_default()
+    };
+    let (lows, highs) = (ask(OffsetSpec::Earliest), ask(OffsetSpec::Latest));
+    lows.into_iter()
+        .filter_map(|low| {
+            let high = highs.iter().find(|high| high.topic == low.topic && high.partition == low.partition)?;
+            match (&low.result, &high.result) {
+                (Ok((start, _)), Ok((end, _))) => Some((low.topic, low.partition, *start, *end)),
+                _ => None,
+            }
+        })
+        .collect()
+}

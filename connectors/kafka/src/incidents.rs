@@ -1,0 +1,165 @@
+//! The words of incidents: what happened, what is lost, what still holds, the evidence, what to do.
+//!
+//! Pure: from what was seen to an [`Incident`]. Opening and closing is the ingest loop's. The kinds are those of 3.3 of the Kafka reference; nothing here
+//! acts, because no action on a moved log is ever automatic.
+
+use crate::track::Track;
+use streamgauge_api::source::{Incident, IncidentKind};
+use streamgauge_api::{Position, TopicId};
+
+/// Why a partition is `Stalled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// An open transaction holds the last stable offset.
+    Lso,
+    /// Nobody leads the partition, or no broker answers.
+    NoLeader,
+    /// The topic does not exist or may not be seen.
+    TopicMissing,
+    /// Login or permission refused.
+    Auth,
+    /// The schema registry does not answer.
+    Registry,
+    /// A writer schema cannot serve the event.
+    Schema,
+    /// A bad record and `on_bad_record = "stop"`.
+    BadRecord,
+    /// None of these.
+    Unknown,
+}
+
+impl Cause {
+    /// The name in incidents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lso => "lso",
+            Self::NoLeader => "no_leader",
+            Self::TopicMissing => "topic_missing",
+            Self::Auth => "auth",
+            Self::Registry => "registry",
+            Self::Schema => "schema",
+            Self::BadRecord => "bad_record",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The cause of this name.
+    pub fn parse(text: &str) -> Self {
+        const ALL: [Cause; 7] =
+            [Cause::Lso, Cause::NoLeader, Cause::TopicMissing, Cause::Auth, Cause::Registry, Cause::Schema, Cause::BadRecord];
+        ALL.into_iter().find(|cause| cause.as_str() == text).unwrap_or(Self::Unknown)
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Lso => "find the transaction with Kafka's own tools (kafka-transactions.sh find-hanging) and abort it there",
+            Self::NoLeader => "look at the brokers; reading goes on by itself when the partition has a leader",
+            Self::TopicMissing => "create the topic, or correct its name or the DESCRIBE permission; reading goes on by itself",
+            Self::Auth => "correct the login or the READ permission; reading goes on by itself",
+            Self::Registry => "look at the registry's address, credentials and health; reading goes on by itself",
+            Self::Schema => "compare the writer schema with the event's fields, correct the config and restart",
+            Self::BadRecord => "look at the record; to go on without it set on_bad_record = \"dlq\" and restart",
+            Self::Unknown => "look at the log of the client and of the brokers; reading is tried again by itself",
+        }
+    }
+}
+
+const HOLDS: &str = "all rows applied so far; tables stay readable and flagged, other partitions go on";
+
+/// Cannot go on now; nothing is lost yet.
+pub fn stalled(track: &Track, cause: Cause, evidence: &str, now_us: i64) -> Incident {
+    Incident {
+        kind: IncidentKind::Stalled,
+        cause: cause.as_str().to_owned(),
+        opened_us: now_us,
+        lost: "nothing".to_owned(),
+        holds: HOLDS.to_owned(),
+        evidence: format!("{}: {evidence}", place(track)),
+        actions: vec![cause.advice().to_owned()],
+    }
+}
+
+/// Retention overtook us.
+pub fn source_gap(track: &Track, low: i64, end: i64, now_us: i64) -> Incident {
+    let wanted = track.position.offset;
+    Incident {
+        kind: IncidentKind::SourceGap,
+        cause: String::new(),
+        opened_us: now_us,
+        lost: format!("offsets {wanted} to {} ({} offsets), deleted before they were read", low - 1, low - wanted),
+        holds: HOLDS.to_owned(),
+        evidence: format!("{}; the log now goes from {low} to {end}", place(track)),
+        actions: vec![
+            format!("restore a data folder whose position lies between {low} and {end}, if there is one"),
+            "lengthen the topic's retention so that it outlasts an outage".to_owned(),
+        ],
+    }
+}
+
+/// The log ends before our position.
+pub fn regressed(track: &Track, end: i64, epoch: i32, now_us: i64) -> Incident {
+    Incident {
+        kind: IncidentKind::Regressed,
+        cause: String::new(),
+        opened_us: now_us,
+        lost: "unknown: the log no longer reaches our position".to_owned(),
+        holds: HOLDS.to_owned(),
+        evidence: format!("{}; the log ends at {end} under leader epoch {epoch}", place(track)),
+        actions: vec![
+            "check first that `brokers` names the right cluster".to_owned(),
+            format!("restore a data folder whose position is at most {end}, if there is one"),
+        ],
+    }
+}
+
+/// Records that we applied are gone.
+pub fn truncated(track: &Track, from: i64, to: i64, evidence: &str, now_us: i64) -> Incident {
+    Incident {
+        kind: IncidentKind::Truncated,
+        cause: String::new(),
+        opened_us: now_us,
+        lost: format!("offsets {to} to {} are applied but no longer in the log", from - 1),
+        holds: "all rows applied so far, the vanished ones included; tables stay readable and flagged, other partitions go on".to_owned(),
+        evidence: format!("{}; {evidence}", place(track)),
+        actions: vec![format!("restore a data folder whose position is at most {to}; the records behind it are read again")],
+    }
+}
+
+/// The name belongs to another topic now.
+pub fn recreated(track: &Track, now: TopicId, evidence: &str, now_us: i64) -> Incident {
+    let position = track.position.offset;
+    let suspect = match track.proved {
+        Some(proved) if proved < position => format!("; rows of offsets {proved} to {} may be of the new topic", position - 1),
+        _ => String::new(),
+    };
+    Incident {
+        kind: IncidentKind::Recreated,
+        cause: String::new(),
+        opened_us: now_us,
+        lost: format!("what was left in the old topic behind offset {position}{suspect}"),
+        holds: HOLDS.to_owned(),
+        evidence: format!("{}; topic id was {}, is {now}; {evidence}", place(track), track.key.topic_id),
+        actions: vec![
+            "check that `brokers` names the right cluster and that the topic was recreated on purpose".to_owned(),
+            "to begin anew with the new topic, start with an empty data folder".to_owned(),
+        ],
+    }
+}
+
+/// More partitions than before.
+pub fn partitions_grew(track: &Track, before: usize, after: usize, now_us: i64) -> Incident {
+    Incident {
+        kind: IncidentKind::PartitionsGrew,
+        cause: String::new(),
+        opened_us: now_us,
+        lost: "nothing; the order of one key's records over the change is not known".to_owned(),
+        holds: "everything; the new partition is read from its first record".to_owned(),
+        evidence: format!("{}; the topic had {before} partitions and has {after}", place(track)),
+        actions: vec!["nothing: it closes when the new partition's end is reached".to_owned()],
+    }
+}
+
+fn place(track: &Track) -> String {
+    let Position { offset, after, epoch, .. } = track.position;
+    format!("{}/{} at offset {offset} (last record {}, leader epoch {epoch})", track.key.topic, track.key.partition, after - 1)
+}

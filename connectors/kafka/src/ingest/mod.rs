@@ -1,0 +1,491 @@
+//! The ingest loop of one source: one thread, one reader client, one inlet.
+//!
+//! Invariants: a record's offset is behind us only once the inlet took it; nothing is paused, a partition that must wait is unassigned and assigned again
+//! at our own (offset, epoch) pair, after the questions of [`crate::examine`]; an incident stops its partition only; every wait is bounded.
+//!
+//! `mod` holds the loop, [`read`] drains and offers, [`verdict`] carries out what the control thread found, [`watch`] looks after liveness, ids, statistics
+//! and commits. Decoding happens inside the inlet, on this thread. Deliberately absent: blocking calls to brokers or registry (the control and registry
+//! threads make them), and any action on a log that has moved.
+
+mod read;
+mod verdict;
+mod watch;
+
+use crate::config::KafkaSource;
+use crate::control::{Answer, Discovered, Job, StartAt};
+use crate::counters::SourceCounters;
+use crate::examine::Question;
+use crate::ext::{Batch, Client, ClientError};
+use crate::incidents::Cause;
+use crate::placement::{Known, Placement, place};
+use crate::registry::{Registry, Reply};
+use crate::track::{Phase, Track};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use streamgauge_api::source::{Incident, IncidentKind, SourceBoard, SourceNote};
+use streamgauge_api::{ApiError, Clock, Inlet, PartitionKey, Position, Slot, StoredPosition};
+
+/// How often the cluster's topics are looked at.
+const DISCOVER_EVERY: Duration = Duration::from_secs(30);
+/// The same while nothing was found yet, or a named topic is missing.
+const DISCOVER_SOON: Duration = Duration::from_secs(1);
+/// How long a drain, or the inlet, is waited for at a time.
+const STEP: Duration = Duration::from_millis(50);
+
+/// What the loop is made of; filled by `start`.
+pub struct Parts {
+    /// The source.
+    pub source: KafkaSource,
+    /// All positions of the state.
+    pub stored: Vec<StoredPosition>,
+    /// Whether another source with other brokers feeds the same event.
+    pub rivals: bool,
+    /// The engine's door.
+    pub inlet: Box<dyn Inlet>,
+    /// The reader.
+    pub client: Client,
+    /// The control thread.
+    pub jobs: Sender<Job>,
+    /// Its answers.
+    pub answers: Receiver<Answer>,
+    /// The registry thread, when the source has a registry.
+    pub registry: Option<Registry>,
+    /// Where partitions are shown.
+    pub board: Arc<SourceBoard>,
+    /// Wall clock, for stamps that people read.
+    pub clock: Arc<dyn Clock>,
+    /// Counters.
+    pub counters: Arc<SourceCounters>,
+    /// Set: read no more.
+    pub stop_reading: Arc<AtomicBool>,
+    /// Set: commit and end.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// The loop's state.
+pub struct Ingest {
+    source: KafkaSource,
+    stored: Vec<StoredPosition>,
+    rivals: bool,
+    inlet: Box<dyn Inlet>,
+    client: Client,
+    jobs: Sender<Job>,
+    answers: Receiver<Answer>,
+    registry: Option<Registry>,
+    replies: (Sender<Reply>, Receiver<Reply>),
+    board: Arc<SourceBoard>,
+    clock: Arc<dyn Clock>,
+    counters: Arc<SourceCounters>,
+    stop_reading: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+
+    tracks: Vec<Track>,
+    /// Topic, partition number -> index into `tracks`.
+    places: HashMap<String, HashMap<i32, usize>>,
+    /// Partitions whose start is being resolved.
+    beginning: Vec<Beginning>,
+    batch: Option<Batch>,
+    /// First message of the batch that is not dealt with.
+    cursor: usize,
+    /// Number of the current batch.
+    drain: u64,
+    /// Since when the inlet is full.
+    full_since: Option<Instant>,
+    /// Everything is unassigned because the inlet was full for too long.
+    pressed: bool,
+    round: u64,
+    timers: watch::Timers,
+    looked_before: bool,
+    /// When a drain last found the client's queue empty.
+    empty_at: Instant,
+    note: (String, String),
+    connection_error: Option<(Instant, ClientError)>,
+}
+
+/// A partition whose start is being resolved.
+#[derive(Debug, Clone)]
+struct Beginning {
+    key: PartitionKey,
+    at: StartAt,
+    grew_from: usize,
+}
+
+impl Ingest {
+    /// Ties the parts together.
+    pub fn new(parts: Parts) -> Self {
+        let now = Instant::now();
+        Self {
+            source: parts.source,
+            stored: parts.stored,
+            rivals: parts.rivals,
+            inlet: parts.inlet,
+            client: parts.client,
+            jobs: parts.jobs,
+            answers: parts.answers,
+            registry: parts.registry,
+            replies: unbounded(),
+            board: parts.board,
+            clock: parts.clock,
+            counters: parts.counters,
+            stop_reading: parts.stop_reading,
+            stop: parts.stop,
+            tracks: Vec::new(),
+            places: HashMap::new(),
+            beginning: Vec::new(),
+            batch: Some(Batch::new()),
+            cursor: 0,
+            drain: 0,
+            full_since: None,
+            pressed: false,
+            round: 0,
+            timers: watch::Timers::new(now),
+            looked_before: false,
+            empty_at: now,
+            note: Default::default(),
+            connection_error: None,
+        }
+    }
+
+    /// Runs until stopped, then commits a last time.
+    pub fn run(mut self) {
+        self.say("connecting", "asking the brokers for the cluster and its topics");
+        self.attach_stored();
+        while !self.ending() {
+            self.hear_control();
+            self.hear_registry();
+            self.keep_time();
+            self.read();
+        }
+        self.finish();
+    }
+
+    fn ending(&self) -> bool {
+        self.stop.load(Ordering::Acquire) || self.stop_reading.load(Ordering::Acquire) || self.inlet.stopping()
+    }
+
+    fn now_us(&self) -> i64 {
+        self.clock.now_us()
+    }
+
+    /// Shows partitions that the state knows before the cluster answers, so that their staleness is visible while it does not. Not where a second cluster
+    /// or a second id makes it unclear whose position it is.
+    fn attach_stored(&mut self) {
+        if self.rivals {
+            return;
+        }
+        let ours: Vec<StoredPosition> = self
+            .stored
+            .iter()
+            .filter(|stored| stored.key.event == self.source.event && self.source.topics.selects(&stored.key.topic))
+            .cloned()
+            .collect();
+        for stored in &ours {
+            let same_place = |other: &&StoredPosition| other.key.topic == stored.key.topic && other.key.partition == stored.key.partition;
+            if ours.iter().filter(same_place).count() == 1 {
+                self.attach(&stored.key, stored.position);
+            }
+        }
+    }
+
+    /// Makes a partition known to the engine and to this loop.
+    fn attach(&mut self, key: &PartitionKey, start: Position) -> Option<usize> {
+        let (slot, position) = match self.inlet.attach(&self.source.name, key, start) {
+            Ok(attached) => attached,
+            Err(error) => {
+                self.refused(key, &error);
+                return None;
+            }
+        };
+        let gauge = self.board.get(slot.0);
+        let index = self.tracks.len();
+        let mut track = Track::new(key.clone(), slot, gauge, position, Instant::now());
+        // An incident that nobody has answered outlives a restart.
+        let open = track.gauge.as_ref().and_then(|gauge| gauge.incident());
+        if let Some(incident) = open {
+            track.incident = Some((incident.kind, Cause::parse(&incident.cause)));
+            if !matches!(incident.kind, IncidentKind::Stalled | IncidentKind::PartitionsGrew) {
+                track.phase = Phase::Stopped;
+            }
+        }
+        self.places.entry(key.topic.clone()).or_default().insert(key.partition, index);
+        self.tracks.push(track);
+        Some(index)
+    }
+
+    fn refused(&mut self, key: &PartitionKey, error: &ApiError) {
+        tracing::error!(source = %self.source.name, topic = %key.topic, partition = key.partition, code = %error.code, "cannot read partition: {error}");
+        self.say("stopped", &format!("{}/{}: {error}", key.topic, key.partition));
+    }
+
+    /// Hears the control thread.
+    fn hear_control(&mut self) {
+        while let Ok(answer) = self.answers.try_recv() {
+            match answer {
+                Answer::Discovered(found) => self.discovered(found),
+                Answer::Resolved(resolved) => self.resolved(resolved),
+                Answer::Examined(round, verdicts) => self.examined(round, verdicts),
+                Answer::Ids(round, topics) => self.ids_checked(round, topics),
+                Answer::Ends(ends) => self.ends_known(&ends),
+                Answer::Committed(result) => self.committed(&result),
+                Answer::Troubles(errors) => self.connection_errors(errors),
+            }
+        }
+    }
+
+    fn discovered(&mut self, found: Result<Discovered, ClientError>) {
+        let now = Instant::now();
+        self.timers.discovering = false;
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.timers.discover = now + DISCOVER_SOON;
+                if !self.looked_before {
+                    let word = self.connection_error.as_ref().map(|(_, error)| format!(" ({})", error.text)).unwrap_or_default();
+                    self.say("waiting", &format!("no broker of {} answers: {}{word}", self.source.brokers.join(","), error.text));
+                }
+                return;
+            }
+        };
+        self.timers.discover = now + if found.missing.is_empty() { DISCOVER_EVERY } else { DISCOVER_SOON * 5 };
+        let attached: Vec<PartitionKey> =
+            self.tracks.iter().map(|track| track.key.clone()).chain(self.beginning.iter().map(|begin| begin.key.clone())).collect();
+        let known = Known {
+            event: &self.source.event,
+            topics: &self.source.topics,
+            start: self.source.start,
+            stored: &self.stored,
+            rivals: self.rivals,
+            attached: &attached,
+            looked_before: self.looked_before,
+        };
+        let placements = place(&known, &found);
+        self.looked_before = true;
+        let mut ask = Vec::new();
+        for placement in placements {
+            match placement {
+                Placement::Resume(stored) => ask.extend(self.attach(&stored.key, stored.position)),
+                Placement::Recreated { stored, now } => {
+                    if let Some(index) = self.attach(&stored.key, stored.position) {
+                        self.recreated(index, now, "seen at start");
+                    }
+                }
+                Placement::Begin { key, at, grew_from } => self.beginning.push(Beginning { key, at, grew_from }),
+            }
+        }
+        self.meet(&found, &mut ask);
+        self.ask(&ask);
+        self.resolve_starts();
+        self.tell(&found);
+    }
+
+    /// Partitions attached from the state meet the topic that has their name now.
+    fn meet(&mut self, found: &Discovered, ask: &mut Vec<usize>) {
+        for index in 0..self.tracks.len() {
+            let track = &self.tracks[index];
+            if track.phase != Phase::Unseen || ask.contains(&index) {
+                continue;
+            }
+            let name = &track.key.topic;
+            if let Some(topic) = found.topics.iter().find(|topic| topic.name == *name) {
+                let another = track.key.topic_id.is_known() && topic.id.is_known() && track.key.topic_id != topic.id;
+                if another || track.key.cluster != found.cluster {
+                    let evidence = format!("cluster id was {:?}, is {:?}", track.key.cluster, found.cluster);
+                    self.recreated(index, topic.id, &evidence);
+                } else {
+                    ask.push(index);
+                }
+            } else if let Some((_, error)) = found.missing.iter().find(|(missing, _)| missing == name) {
+                let text = error.to_string();
+                self.wait(index, Cause::TopicMissing, &text);
+            }
+        }
+    }
+
+    /// One sentence about the source as a whole.
+    fn tell(&mut self, found: &Discovered) {
+        let (state, detail) = if !found.missing.is_empty() {
+            let names: Vec<String> = found.missing.iter().map(|(name, error)| format!("{name} ({})", error.text)).collect();
+            ("waiting", format!("these topics do not exist or may not be seen: {}", names.join(", ")))
+        } else if found.topics.is_empty() {
+            ("waiting", "no topic matches yet".to_owned())
+        } else {
+            ("reading", String::new())
+        };
+        self.say(state, &detail);
+    }
+
+    /// Replaces the source's note when it changed.
+    fn say(&mut self, state: &str, detail: &str) {
+        if self.note.0 == state && self.note.1 == detail {
+            return;
+        }
+        if detail.is_empty() {
+            tracing::info!(source = %self.source.name, state, "source");
+        } else {
+            tracing::info!(source = %self.source.name, state, "source: {detail}");
+        }
+        self.note = (state.to_owned(), detail.to_owned());
+        self.board.note(SourceNote { source: self.source.name.clone(), state: state.to_owned(), detail: detail.to_owned() });
+    }
+
+    fn resolve_starts(&mut self) {
+        if self.beginning.is_empty() || self.timers.resolving {
+            return;
+        }
+        let starts = self.beginning.iter().map(|begin| (begin.key.topic.clone(), begin.key.partition, begin.at)).collect();
+        self.timers.resolving = true;
+        self.send(Job::Resolve(starts));
+    }
+
+    fn resolved(&mut self, resolved: Vec<crate::control::Resolved>) {
+        self.timers.resolving = false;
+        self.timers.resolve = Instant::now() + DISCOVER_SOON;
+        let mut ask = Vec::new();
+        for (topic, partition, offset) in resolved {
+            let Some(at) = self.beginning.iter().position(|begin| begin.key.topic == topic && begin.key.partition == partition) else {
+                continue;
+            };
+            match offset {
+                Ok(offset) => {
+                    let begin = self.beginning.swap_remove(at);
+                    ask.extend(self.begin(&begin, offset.max(0)));
+                }
+                // A partition made a moment ago has no leader yet: asked again.
+                Err(error) => tracing::debug!(source = %self.source.name, topic, partition, "no start yet: {error}"),
+            }
+        }
+        self.ask(&ask);
+    }
+
+    fn begin(&mut self, begin: &Beginning, offset: i64) -> Option<usize> {
+        let (topic, partition) = (&begin.key.topic, begin.key.partition);
+        if begin.at == StartAt::LogStart && offset > 0 {
+            tracing::warn!(source = %self.source.name, topic, partition, offset, "new partition starts at its log start: offsets before it are deleted already");
+        } else {
+            tracing::info!(source = %self.source.name, topic, partition, offset, start = ?begin.at, "new partition");
+        }
+        let index = self.attach(&begin.key, Position { offset, after: -1, epoch: -1, record_time_ms: -1 })?;
+        if begin.grew_from > 0 {
+            let count = self.places.get(topic).map_or(0, HashMap::len).max(begin.grew_from + 1);
+            let incident = crate::incidents::partitions_grew(&self.tracks[index], begin.grew_from, count, self.now_us());
+            self.open(index, incident, Cause::Unknown);
+        }
+        Some(index)
+    }
+
+    /// Asks the questions before an assign. Whatever was assigned is unassigned first.
+    fn ask(&mut self, indexes: &[usize]) {
+        let asked: Vec<usize> = indexes.iter().copied().filter(|index| !self.tracks[*index].stopped()).collect();
+        if asked.is_empty() {
+            return;
+        }
+        self.unassign(&asked);
+        self.round += 1;
+        let round = self.round;
+        let questions = asked
+            .into_iter()
+            .map(|index| {
+                let track = &mut self.tracks[index];
+                track.phase = Phase::Asking { round };
+                Question {
+                    track: index,
+                    topic: track.key.topic.clone(),
+                    topic_id: track.key.topic_id,
+                    partition: track.key.partition,
+                    position: track.position,
+                }
+            })
+            .collect();
+        self.send(Job::Examine(round, questions));
+    }
+
+    fn send(&self, job: Job) {
+        // The control thread ends only after this one.
+        let _gone = self.jobs.send(job).is_err();
+    }
+
+    /// Takes partitions from the client; their queued records are discarded and come again.
+    fn unassign(&mut self, indexes: &[usize]) {
+        let held: Vec<usize> = indexes.iter().copied().filter(|index| self.tracks[*index].assigned).collect();
+        if held.is_empty() {
+            return;
+        }
+        let places: Vec<(&str, i32)> =
+            held.iter().map(|index| (self.tracks[*index].key.topic.as_str(), self.tracks[*index].key.partition)).collect();
+        if let Err(error) = self.client.unassign(&places) {
+            tracing::warn!(source = %self.source.name, "unassign: {error}");
+        }
+        for index in held {
+            let track = &mut self.tracks[index];
+            track.assigned = false;
+            track.next = track.position.offset;
+            if let Some(gauge) = &track.gauge {
+                gauge.reading.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Opens an incident, or refreshes the one that is open.
+    fn open(&mut self, index: usize, incident: Incident, cause: Cause) {
+        let track = &mut self.tracks[index];
+        let fresh = track.incident != Some((incident.kind, cause));
+        track.incident = Some((incident.kind, cause));
+        if fresh {
+            tracing::warn!(
+                source = %self.source.name, topic = %track.key.topic, partition = track.key.partition, kind = incident.kind.as_str(), cause = %incident.cause,
+                "incident: {}; lost: {}", incident.evidence, incident.lost
+            );
+        }
+        let slot = track.slot;
+        if let Some(gauge) = &track.gauge
+            && let Ok(mut shown) = gauge.incident.write()
+        {
+            let opened_us = shown.as_ref().filter(|_open| !fresh).map_or(incident.opened_us, |open| open.opened_us);
+            *shown = Some(Incident { opened_us, ..incident.clone() });
+        }
+        if fresh {
+            self.inlet.incident_opened(slot, &incident);
+        }
+    }
+
+    /// Closes whatever is open.
+    fn close(&mut self, index: usize) {
+        let track = &mut self.tracks[index];
+        let Some((kind, cause)) = track.incident.take() else { return };
+        tracing::info!(
+            source = %self.source.name, topic = %track.key.topic, partition = track.key.partition, kind = kind.as_str(), cause = cause.as_str(), "incident closed"
+        );
+        if let Some(gauge) = &track.gauge
+            && let Ok(mut shown) = gauge.incident.write()
+        {
+            *shown = None;
+        }
+        let slot = track.slot;
+        self.inlet.incident_closed(slot);
+    }
+
+    fn track_of(&self, slot: Slot) -> Option<usize> {
+        self.tracks.iter().position(|track| track.slot == slot)
+    }
+
+    fn index_of(&self, topic: &str, partition: i32) -> Option<usize> {
+        self.places.get(topic)?.get(&partition).copied()
+    }
+
+    /// Hands over what was collected, commits what is durable, gives the client back.
+    fn finish(mut self) {
+        self.inlet.flush();
+        let all: Vec<usize> = (0..self.tracks.len()).collect();
+        self.unassign(&all);
+        // The engine makes the last rows durable between the two flags.
+        let limit = Instant::now() + watch::LAST_COMMIT_WAIT;
+        while !self.stop.load(Ordering::Acquire) && Instant::now() < limit {
+            std::thread::sleep(STEP / 5);
+        }
+        self.commit_last();
+        self.say("stopped", "");
+    }
+}

@@ -1,0 +1,273 @@
+//! Carrying out what the control thread found about partitions, and what the registry gave.
+
+use super::Ingest;
+use crate::examine::Verdict;
+use crate::ext::{Assignment, ClientError, IdChange, TopicDescription};
+use crate::incidents::{self, Cause};
+use crate::registry::Outcome;
+use crate::track::{Phase, Suspicion};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use streamgauge_api::TopicId;
+use streamgauge_api::source::{Incident, IncidentKind};
+
+/// False alarms in a row before the partition is shown as stalled.
+const STRIKES_MAX: u32 = 3;
+
+impl Ingest {
+    /// Verdicts of one round; a partition that was asked about again meanwhile waits for the newer one.
+    pub(super) fn examined(&mut self, round: u64, verdicts: Vec<(usize, Verdict)>) {
+        let mut assign = Vec::new();
+        for (index, verdict) in verdicts {
+            if self.tracks.get(index).is_none_or(|track| track.phase != (Phase::Asking { round })) {
+                continue;
+            }
+            let verdict = self.weigh(index, verdict);
+            match verdict {
+                Verdict::Assign { offset, epoch, low, end } => {
+                    self.show_ends(index, low, end);
+                    assign.push((index, offset, epoch));
+                }
+                other => self.decided(index, other),
+            }
+        }
+        self.assign(&assign);
+    }
+
+    /// Combines the verdict with what the client had said: its text alone decides nothing, but it knows of epochs.
+    fn weigh(&mut self, index: usize, verdict: Verdict) -> Verdict {
+        let track = &mut self.tracks[index];
+        let about_the_log = matches!(verdict, Verdict::Assign { .. } | Verdict::Regressed { .. } | Verdict::Truncated { .. });
+        match track.suspicion.take() {
+            Some(Suspicion::Cut { to, text }) if about_the_log => {
+                track.last_error = Some(ClientError { code: crate::ext::code::AUTO_OFFSET_RESET, text });
+                Verdict::Truncated { from: track.position.after, to, epoch: -1 }
+            }
+            Some(Suspicion::ForeignEpoch { text }) if about_the_log => {
+                track.last_error = Some(ClientError { code: crate::ext::code::AUTO_OFFSET_RESET, text });
+                Verdict::Recreated { now: track.key.topic_id }
+            }
+            Some(Suspicion::Fenced { to }) if about_the_log => {
+                if track.key.topic_id.is_known() && track.client_id == Some(track.key.topic_id) {
+                    return verdict;
+                }
+                // The brokers still say the old id, or have none: the client fetches from the new topic all the same.
+                Verdict::Recreated { now: to }
+            }
+            _ => verdict,
+        }
+    }
+
+    fn decided(&mut self, index: usize, verdict: Verdict) {
+        let now_us = self.now_us();
+        let track = &self.tracks[index];
+        let word = track.last_error.as_ref().map(|error| error.text.clone()).unwrap_or_default();
+        match verdict {
+            Verdict::Assign { .. } => {}
+            Verdict::TopicMissing(text) => self.wait(index, Cause::TopicMissing, &text),
+            Verdict::NoLeader(text) => self.wait_quietly(index, Cause::NoLeader, &text),
+            Verdict::Forbidden(text) => self.wait(index, Cause::Auth, &text),
+            Verdict::Unknown(text) => self.wait_quietly(index, Cause::Unknown, &text),
+            Verdict::Recreated { now } => self.recreated(index, now, &word),
+            Verdict::SourceGap { low, end } => {
+                let incident = incidents::source_gap(track, low, end, now_us);
+                self.show_ends(index, low, end);
+                self.stop_with(index, incident);
+            }
+            Verdict::Regressed { end, epoch } => {
+                let incident = incidents::regressed(track, end, epoch, now_us);
+                self.stop_with(index, incident);
+            }
+            Verdict::Truncated { from, to, epoch } => {
+                let evidence = if epoch >= 0 { format!("the log ends at {to} under leader epoch {epoch}") } else { word };
+                let incident = incidents::truncated(track, from, to, &evidence, now_us);
+                self.stop_with(index, incident);
+            }
+        }
+    }
+
+    /// Assigns partitions at their pairs.
+    fn assign(&mut self, wanted: &[(usize, i64, i32)]) {
+        if self.pressed {
+            for (index, ..) in wanted {
+                self.tracks[*index].phase = Phase::Held;
+            }
+            return;
+        }
+        let (struck, ready): (Vec<_>, Vec<_>) = wanted.iter().copied().partition(|(index, ..)| self.tracks[*index].strikes >= STRIKES_MAX);
+        for (index, ..) in struck {
+            let text = self.tracks[index].last_error.as_ref().map(|error| error.text.clone()).unwrap_or_default();
+            self.tracks[index].strikes = 0;
+            self.wait(index, Cause::Unknown, &format!("{STRIKES_MAX} false alarms in a row: {text}"));
+        }
+        if ready.is_empty() {
+            return;
+        }
+        let list: Vec<Assignment<'_>> = ready
+            .iter()
+            .map(|(index, offset, epoch)| {
+                let key = &self.tracks[*index].key;
+                Assignment { topic: &key.topic, partition: key.partition, offset: *offset, epoch: *epoch }
+            })
+            .collect();
+        let result = self.client.assign(&list);
+        let now = Instant::now();
+        for (index, ..) in ready {
+            if let Err(error) = &result {
+                self.wait(index, Cause::Unknown, &format!("assign: {error}"));
+                continue;
+            }
+            let track = &mut self.tracks[index];
+            track.phase = Phase::Reading;
+            track.assigned = true;
+            track.next = track.position.offset;
+            track.valid_from = self.drain + 1;
+            track.moved = now;
+            track.seen = track.position.offset;
+            track.end_known = Some(now);
+            if let Some(gauge) = &track.gauge {
+                gauge.reading.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Cannot go on now: says so and tries again later.
+    pub(super) fn wait(&mut self, index: usize, cause: Cause, evidence: &str) {
+        let now_us = self.now_us();
+        let incident = incidents::stalled(&self.tracks[index], cause, evidence, now_us);
+        self.open(index, incident, cause);
+        self.wait_only(index);
+    }
+
+    /// The same for causes that a restarting broker brings about: said only when it lasts.
+    fn wait_quietly(&mut self, index: usize, cause: Cause, evidence: &str) {
+        let track = &mut self.tracks[index];
+        track.last_error = Some(ClientError { code: crate::ext::code::FAIL, text: evidence.to_owned() });
+        if track.moved.elapsed() > super::watch::STALLED_AFTER {
+            self.wait(index, cause, evidence);
+        } else {
+            self.wait_only(index);
+        }
+    }
+
+    fn wait_only(&mut self, index: usize) {
+        let track = &mut self.tracks[index];
+        let until = track.retry_at(Instant::now());
+        track.phase = Phase::Waiting { until };
+    }
+
+    /// The log moved: stops the partition until an operator decides.
+    fn stop_with(&mut self, index: usize, incident: Incident) {
+        self.unassign(&[index]);
+        self.tracks[index].phase = Phase::Stopped;
+        self.open(index, incident, Cause::Unknown);
+    }
+
+    /// The name belongs to another topic.
+    pub(super) fn recreated(&mut self, index: usize, now: TopicId, evidence: &str) {
+        if self.tracks[index].stopped() {
+            return;
+        }
+        let incident = incidents::recreated(&self.tracks[index], now, evidence, self.now_us());
+        self.stop_with(index, incident);
+    }
+
+    /// The client says that it follows another topic id. Its records from here on may be of the new topic.
+    pub(super) fn fenced(&mut self, changes: &[IdChange]) {
+        let mut ask = Vec::new();
+        for change in changes {
+            for (index, track) in self.tracks.iter_mut().enumerate().filter(|(_, track)| track.key.topic == change.topic) {
+                track.client_id = Some(change.to);
+                let ours = track.key.topic_id;
+                let moved = if ours.is_known() { change.to != ours } else { change.from.is_known() };
+                if moved && !track.stopped() {
+                    track.suspicion = Some(Suspicion::Fenced { to: change.to });
+                    // The drain that showed the fence may hold records of either topic: none of them counts.
+                    track.valid_from = self.drain + 1;
+                    ask.push(index);
+                }
+            }
+        }
+        self.ask(&ask);
+    }
+
+    /// The periodic second net behind the fence.
+    pub(super) fn ids_checked(&mut self, round: u64, topics: Result<Vec<TopicDescription>, ClientError>) {
+        self.timers.checking_ids = false;
+        let Ok(topics) = topics else { return };
+        let mut ask = Vec::new();
+        for topic in topics {
+            for index in 0..self.tracks.len() {
+                let track = &mut self.tracks[index];
+                if track.key.topic != topic.name || track.stopped() || !track.key.topic_id.is_known() {
+                    continue;
+                }
+                match &topic.error {
+                    // A broker that is starting may not know its topics yet; the questions decide.
+                    Some(_) if track.phase == Phase::Reading => ask.push(index),
+                    Some(_) => {}
+                    None if topic.id == track.key.topic_id => {
+                        if self.timers.ids_round == round {
+                            track.proved = Some(track.proving);
+                        }
+                    }
+                    None if topic.id.is_known() => self.recreated(index, topic.id, "seen by the check of each second"),
+                    None => {}
+                }
+            }
+        }
+        self.ask(&ask);
+    }
+
+    /// Ends of logs of partitions that are not being read.
+    pub(super) fn ends_known(&mut self, ends: &[(String, i32, i64, i64)]) {
+        self.timers.asking_ends = false;
+        for (topic, partition, low, end) in ends {
+            if let Some(index) = self.index_of(topic, *partition)
+                && self.tracks[index].phase != Phase::Reading
+            {
+                self.show_ends(index, *low, *end);
+            }
+        }
+    }
+
+    fn show_ends(&mut self, index: usize, low: i64, end: i64) {
+        let now_us = self.now_us();
+        if let Some(gauge) = &self.tracks[index].gauge {
+            gauge.start_offset.store(low, Ordering::Relaxed);
+            gauge.end_offset.store(end, Ordering::Relaxed);
+            gauge.end_known_us.store(now_us, Ordering::Relaxed);
+        }
+    }
+
+    /// Hears the registry thread.
+    pub(super) fn hear_registry(&mut self) {
+        while let Ok(reply) = self.replies.1.try_recv() {
+            let waiting = self.indexes(|phase| phase == Phase::AwaitingSchema { id: reply.id });
+            let mut ask = Vec::new();
+            for index in waiting {
+                let slot = self.tracks[index].slot;
+                match &reply.outcome {
+                    Outcome::Ready(schema) => match self.inlet.schema(slot, schema) {
+                        Ok(()) => ask.push(index),
+                        Err(error) => self.wait(index, Cause::Schema, &format!("schema id {}: {error}", reply.id)),
+                    },
+                    Outcome::Missing(text) => {
+                        self.inlet.schema_missing(slot, reply.id, text);
+                        ask.push(index);
+                    }
+                    Outcome::Down(text) => {
+                        let incident = incidents::stalled(&self.tracks[index], Cause::Registry, text, self.now_us());
+                        self.open(index, incident, Cause::Registry);
+                    }
+                }
+            }
+            self.ask(&ask);
+        }
+    }
+
+    /// Whether the open incident is one that movement closes.
+    pub(super) fn closes_by_moving(&self, index: usize) -> bool {
+        matches!(self.tracks[index].incident, Some((IncidentKind::Stalled, _)))
+    }
+}

@@ -1,0 +1,176 @@
+//! Which partitions a source reads and where each begins: decided from what the state knows and what the cluster shows.
+//!
+//! Invariants: the start policy is used once, for partitions of topics that existed when the source first ran; whatever appears later starts at offset 0. A
+//! topic whose name is known under another id or cluster is never begun anew by itself. Pure; called on the ingest thread after each discovery.
+
+use crate::config::{Start, Topics};
+use crate::control::{Discovered, StartAt};
+use std::collections::HashSet;
+use streamgauge_api::{PartitionKey, StoredPosition, TopicId};
+
+/// What a source knows before it looks at the cluster.
+#[derive(Debug)]
+pub struct Known<'a> {
+    /// Event of the source.
+    pub event: &'a str,
+    /// Its topics.
+    pub topics: &'a Topics,
+    /// Its start policy.
+    pub start: Start,
+    /// All positions of the state.
+    pub stored: &'a [StoredPosition],
+    /// Whether another source with other brokers may feed the same event from a topic of this name; then a stored position of another cluster is its own.
+    pub rivals: bool,
+    /// Partitions attached in this run.
+    pub attached: &'a [PartitionKey],
+    /// Whether a discovery has succeeded in this run.
+    pub looked_before: bool,
+}
+
+/// What to do with one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placement {
+    /// The state has a position: attach, ask, read on.
+    Resume(StoredPosition),
+    /// The name belongs to another topic than the stored one: attach the stored one, stopped.
+    Recreated {
+        /// What the state has.
+        stored: StoredPosition,
+        /// Id that the name has now.
+        now: TopicId,
+    },
+    /// Never seen: resolve a start, attach, ask, read.
+    Begin {
+        /// The partition.
+        key: PartitionKey,
+        /// Where.
+        at: StartAt,
+        /// Partitions of this topic known before, when it is an old topic that grew; else 0.
+        grew_from: usize,
+    },
+}
+
+/// Decides for every partition that is not attached yet.
+pub fn place(known: &Known<'_>, found: &Discovered) -> Vec<Placement> {
+    let mut placements = Vec::new();
+    let ours = |stored: &&StoredPosition| {
+        stored.key.event == known.event && known.topics.selects(&stored.key.topic) && (stored.key.cluster == found.cluster || !known.rivals)
+    };
+    let first_run = !known.looked_before && !known.stored.iter().any(|stored| ours(&stored));
+    for topic in &found.topics {
+        let same = |key: &PartitionKey| {
+            key.topic == topic.name
+                && key.cluster == found.cluster
+                && (key.topic_id == topic.id || !key.topic_id.is_known() || !topic.id.is_known())
+        };
+        let of_name: Vec<&StoredPosition> = known.stored.iter().filter(ours).filter(|stored| stored.key.topic == topic.name).collect();
+        let attached: HashSet<i32> = known.attached.iter().filter(|key| key.topic == topic.name).map(|key| key.partition).collect();
+        // A topic that is stopped as recreated, or about to be, takes no new partitions in.
+        if known.attached.iter().any(|key| key.topic == topic.name && !same(key)) {
+            continue;
+        }
+        if !of_name.is_empty() && !of_name.iter().any(|stored| same(&stored.key)) {
+            let foreign = of_name.iter().filter(|stored| !attached.contains(&stored.key.partition));
+            placements.extend(foreign.map(|stored| Placement::Recreated { stored: (*stored).clone(), now: topic.id }));
+            continue;
+        }
+        let here: Vec<&StoredPosition> = of_name.into_iter().filter(|stored| same(&stored.key)).collect();
+        let known_partitions: HashSet<i32> = here.iter().map(|stored| stored.key.partition).chain(attached.iter().copied()).collect();
+        let at = match known.topics {
+            _ if !known_partitions.is_empty() || known.looked_before => StartAt::LogStart,
+            Topics::Matching(_) if !first_run => StartAt::LogStart,
+            _ => StartAt::Policy(known.start),
+        };
+        for (partition, _leader) in &topic.partitions {
+            if attached.contains(partition) {
+                continue;
+            }
+            placements.push(match here.iter().find(|stored| stored.key.partition == *partition) {
+                Some(stored) => Placement::Resume((*stored).clone()),
+                None => Placement::Begin {
+                    key: PartitionKey {
+                        event: known.event.to_owned(),
+                        cluster: found.cluster.clone(),
+                        topic: topic.name.clone(),
+                        topic_id: topic.id,
+                        partition: *partition,
+                    },
+                    at,
+                    grew_from: known_partitions.len(),
+                },
+            });
+        }
+    }
+    placements
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::ext::TopicDescription;
+    use streamgauge_api::Position;
+
+    fn found(topics: &[(&str, u8, i32)]) -> Discovered {
+        let topics = topics.iter().map(|(name, id, partitions)| TopicDescription {
+            name: (*name).to_owned(),
+            id: TopicId([*id; 16]),
+            partitions: (0..*partitions).map(|partition| (partition, Some(1))).collect(),
+            error: None,
+        });
+        Discovered { cluster: "c".into(), topics: topics.collect(), missing: Vec::new() }
+    }
+
+    fn key(cluster: &str, topic: &str, id: u8, partition: i32) -> PartitionKey {
+        PartitionKey { event: "E".into(), cluster: cluster.into(), topic: topic.into(), topic_id: TopicId([id; 16]), partition }
+    }
+
+    fn stored(cluster: &str, topic: &str, id: u8, partition: i32) -> StoredPosition {
+        StoredPosition { key: key(cluster, topic, id, partition), position: Position { offset: 9, ..Position::default() } }
+    }
+
+    fn check(
+        name: &str,
+        topics: &Topics,
+        state: &[StoredPosition],
+        attached: &[PartitionKey],
+        looked: bool,
+        rivals: bool,
+        expected: &[&str],
+    ) {
+        let known = Known { event: "E", topics, start: Start::Latest, stored: state, rivals, attached, looked_before: looked };
+        let placed: Vec<String> = place(&known, &found(&[("a", 1, 2), ("b", 2, 1)]))
+            .into_iter()
+            .filter(|placement| !matches!(placement, Placement::Begin { key, .. } if !topics.selects(&key.topic)))
+            .map(|placement| match placement {
+                Placement::Resume(stored) => format!("resume {}/{}", stored.key.topic, stored.key.partition),
+                Placement::Recreated { stored, now } => format!("recreated {}/{} {}", stored.key.topic, stored.key.partition, now.0[0]),
+                Placement::Begin { key, at: StartAt::LogStart, grew_from } => format!("zero {}/{} {grew_from}", key.topic, key.partition),
+                Placement::Begin { key, at: StartAt::Policy(_), .. } => format!("policy {}/{}", key.topic, key.partition),
+            })
+            .collect();
+        assert_eq!(placed, expected, "{name}");
+    }
+
+    #[test]
+    fn the_start_policy_is_used_once_and_known_names_are_never_begun_anew() {
+        let regex = Topics::matching("[ab]").unwrap();
+        let named = Topics::Named(vec!["a".into(), "b".into()]);
+        check("first run", &regex, &[], &[], false, false, &["policy a/0", "policy a/1", "policy b/0"]);
+        check("restart", &regex, &[stored("c", "a", 1, 0)], &[], false, false, &["resume a/0", "zero a/1 1", "zero b/0 0"]);
+        check(
+            "a name added to the list",
+            &named,
+            &[stored("c", "a", 1, 0)],
+            &[],
+            false,
+            false,
+            &["resume a/0", "zero a/1 1", "policy b/0"],
+        );
+        check("grew while running", &regex, &[], &[key("c", "a", 1, 0)], true, false, &["zero a/1 1", "zero b/0 0"]);
+        check("recreated while down", &regex, &[stored("c", "a", 7, 0)], &[], false, false, &["recreated a/0 1", "zero b/0 0"]);
+        check("another cluster", &named, &[stored("x", "b", 2, 0)], &[], false, false, &["policy a/0", "policy a/1", "recreated b/0 2"]);
+        check("a second cluster", &named, &[stored("x", "b", 2, 0)], &[], false, true, &["policy a/0", "policy a/1", "policy b/0"]);
+        check("recreated while running", &regex, &[], &[key("c", "a", 7, 0)], true, false, &["zero b/0 0"]);
+    }
+}

@@ -1,0 +1,89 @@
+//! A schema by id, with the schemas that it refers to.
+//!
+//! References are walked depth first, so dependencies come before their users; each (subject, version) once; depth and cycles are bounded.
+
+use super::http::{Http, RegistryError};
+use serde_json::Value as Json;
+use streamgauge_api::inlet::FetchedSchema;
+
+const REFERENCE_DEPTH_MAX: usize = 16;
+
+/// Fetches schema `id`.
+pub fn schema(http: &Http, id: u32) -> Result<FetchedSchema, RegistryError> {
+    let answer = http.get(&format!("/schemas/ids/{id}"))?;
+    let mut walk = Walk { http, open: Vec::new(), done: Vec::new(), texts: Vec::new() };
+    walk.references(&answer)?;
+    Ok(FetchedSchema {
+        registry: http.name(),
+        id,
+        kind: answer.get("schemaType").and_then(Json::as_str).unwrap_or("AVRO").to_owned(),
+        text: text(&answer, || format!("schema id {id}"))?,
+        references: walk.texts,
+    })
+}
+
+struct Walk<'a> {
+    http: &'a Http,
+    /// References from the root to here.
+    open: Vec<(String, i64)>,
+    done: Vec<(String, i64)>,
+    texts: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn references(&mut self, answer: &Json) -> Result<(), RegistryError> {
+        let references = answer.get("references").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+        for reference in references {
+            let subject = reference.get("subject").and_then(Json::as_str);
+            let version = reference.get("version").and_then(Json::as_i64);
+            let (Some(subject), Some(version)) = (subject, version) else {
+                return Err(RegistryError::Down(format!("a reference without subject or version: {reference}")));
+            };
+            self.reference((subject.to_owned(), version))?;
+        }
+        Ok(())
+    }
+
+    fn reference(&mut self, place: (String, i64)) -> Result<(), RegistryError> {
+        if self.done.contains(&place) {
+            return Ok(());
+        }
+        let (subject, version) = (&place.0, place.1);
+        if self.open.contains(&place) {
+            return Err(RegistryError::Down(format!("references form a cycle through {subject} version {version}")));
+        }
+        if self.open.len() >= REFERENCE_DEPTH_MAX {
+            return Err(RegistryError::Down(format!("references go deeper than {REFERENCE_DEPTH_MAX} at {subject} version {version}")));
+        }
+        let path = format!("/subjects/{}/versions/{version}", encoded(subject));
+        let answer = self.http.get(&path).map_err(|error| match error {
+            // Missing is a word about ids of records only.
+            RegistryError::Missing(text) => RegistryError::Down(text),
+            down => down,
+        })?;
+        let text = text(&answer, || format!("{subject} version {version}"))?;
+        self.open.push(place.clone());
+        self.references(&answer)?;
+        self.open.pop();
+        self.done.push(place);
+        self.texts.push(text);
+        Ok(())
+    }
+}
+
+fn text(answer: &Json, what: impl Fn() -> String) -> Result<String, RegistryError> {
+    let text = answer.get("schema").and_then(Json::as_str);
+    text.map(str::to_owned).ok_or_else(|| RegistryError::Down(format!("{}: the answer has no schema", what())))
+}
+
+/// Percent-encodes a path segment.
+fn encoded(segment: &str) -> String {
+    let mut out = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

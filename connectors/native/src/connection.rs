@@ -1,0 +1,404 @@
+//! One connection: its socket, what was read and not parsed, its unanswered requests, what is encoded and not sent, its deadlines.
+//!
+//! Invariants: bytes are parsed once, in order; at most `unanswered_max` requests are open; nothing is read while too much is unsent; a
+//! connection that ends answers what it took, then closes its sending side and reads on for a moment, so that the last answer is not lost
+//! to a reset. Owned by one I/O thread, which calls `receive`, `deliver`, `send` and `expire`; it decides nothing about other connections.
+
+use crate::census::Place;
+use crate::config::{BODY_BYTES_PER_SECOND_MIN, NativeConfig, UNSENT_BYTES_HIGH};
+use crate::deadlines::ConnectionId;
+use crate::desk::{Desk, Shared};
+use crate::framed::{self, Framed};
+use crate::http::{self, Http};
+use crate::protocol::{Phase, Progress, Stop};
+use crate::slots::Slots;
+use mio::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+use streamgauge_api::port::{Port, Reply};
+use streamgauge_api::{ApiError, Code};
+
+/// Bytes read from one connection before others have their turn.
+const READ_BUDGET_BYTES: usize = 1024 * 1024;
+
+/// Unparsed bytes up to this size are copied in front of the next read; more stay where they are and grow.
+const CARRY_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a connection that was closed with an answer is read on.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How often the rate of a body is looked at.
+const RATE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Buffers beyond this size are given back when they are empty.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// What the connection speaks.
+#[derive(Debug)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1.
+    Http(Http),
+    /// Framed TCP.
+    Framed(Framed),
+}
+
+/// Where the connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// Takes no further request; answers what it took.
+    Ending,
+    /// Answered; reads on until the peer closes or the instant passes.
+    Lingering(Instant),
+    Dead,
+}
+
+/// The request that is arriving, as the deadlines see it.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    phase: Phase,
+    request: u64,
+    since: Instant,
+    rate_at: Instant,
+    received_at_rate: u64,
+}
+
+/// One connection.
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) stream: TcpStream,
+    _place: Place,
+    protocol: Protocol,
+    input: Vec<u8>,
+    slots: Slots,
+    out: Vec<u8>,
+    sent: usize,
+    life: Life,
+    /// The socket may have bytes.
+    readable: bool,
+    /// The peer closed its sending side.
+    half_closed: bool,
+    /// Parsing stopped for want of room, not of bytes.
+    held: bool,
+    received: u64,
+    last_active: Instant,
+    /// Since when the peer takes none of the bytes that wait for it.
+    stalled_since: Option<Instant>,
+    arrival: Arrival,
+    /// The earliest entry of this connection in the thread's deadlines.
+    pub(crate) entered_at: Option<Instant>,
+    /// Already in the thread's list of connections to serve.
+    pub(crate) listed: bool,
+    /// Already in the thread's list of connections to send to.
+    pub(crate) touched: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(id: ConnectionId, stream: TcpStream, place: Place, protocol: Protocol, now: Instant) -> Self {
+        let arrival = Arrival { phase: Phase::Idle, request: 0, since: now, rate_at: now + RATE_INTERVAL, received_at_rate: 0 };
+        Self {
+            id,
+            stream,
+            _place: place,
+            protocol,
+            input: Vec::new(),
+            slots: Slots::default(),
+            out: Vec::new(),
+            sent: 0,
+            life: Life::Open,
+            readable: false,
+            half_closed: false,
+            held: false,
+            received: 0,
+            last_active: now,
+            stalled_since: None,
+            arrival,
+            entered_at: None,
+            listed: false,
+            touched: false,
+        }
+    }
+
+    /// Takes in what the poller said about the socket.
+    pub(crate) fn notice(&mut self, readable: bool, read_closed: bool) {
+        self.readable |= readable || read_closed;
+        self.half_closed |= read_closed;
+    }
+
+    /// Whether `receive` would do something.
+    pub(crate) fn wants_service(&self) -> bool {
+        match self.life {
+            Life::Open => (self.readable || self.held) && !self.is_full(),
+            Life::Ending | Life::Lingering(_) => self.readable,
+            Life::Dead => false,
+        }
+    }
+
+    /// Whether parsing waits for the engine's queue rather than for this connection's own replies.
+    pub(crate) fn waits_for_engine(&self) -> bool {
+        self.life == Life::Open && self.held && !self.is_full()
+    }
+
+    /// Whether the connection can be dropped.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.life == Life::Dead
+    }
+
+    /// Whether nothing is open on it: no request, no reply, no part of a request.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.slots.is_empty() && self.unsent() == 0 && self.arrival.phase == Phase::Idle
+    }
+
+    /// Takes no further request.
+    pub(crate) fn end(&mut self) {
+        if self.life == Life::Open {
+            self.life = Life::Ending;
+            self.held = false;
+        }
+    }
+
+    /// Reads and parses what is there, within the budget. `scratch` is the thread's read buffer.
+    pub(crate) fn receive(&mut self, scratch: &mut [u8], port: &mut dyn Port, shared: &Shared, now: Instant) {
+        if self.held && self.life == Life::Open {
+            let input = std::mem::take(&mut self.input);
+            let consumed = self.parse(&input, port, shared);
+            self.keep(input, consumed);
+        }
+        let mut budget = READ_BUDGET_BYTES;
+        while self.readable && budget > 0 {
+            if self.life != Life::Open {
+                self.discard(scratch, &mut budget);
+                continue;
+            }
+            if self.held || self.is_full() {
+                break;
+            }
+            let carried = if self.input.len() <= CARRY_BYTES_MAX { self.input.len() } else { 0 };
+            let (front, space) = scratch.split_at_mut(carried);
+            front.copy_from_slice(self.input.get(..carried).unwrap_or_default());
+            let count = self.read(space);
+            if count == 0 {
+                break;
+            }
+            budget = budget.saturating_sub(count);
+            self.last_active = now;
+            let filled = scratch.get(..carried + count).unwrap_or_default();
+            if carried == self.input.len() {
+                self.input.clear();
+                let consumed = self.parse(filled, port, shared);
+                self.input.extend_from_slice(filled.get(consumed..).unwrap_or_default());
+            } else {
+                let mut input = std::mem::take(&mut self.input);
+                input.extend_from_slice(filled);
+                let consumed = self.parse(&input, port, shared);
+                self.keep(input, consumed);
+            }
+        }
+        self.mark_arrival(now);
+    }
+
+    /// Encodes a reply into its place.
+    pub(crate) fn deliver(&mut self, sequence: u16, reply: &Reply, scratch: &mut Vec<u8>, config: &NativeConfig) {
+        if self.life == Life::Dead {
+            return;
+        }
+        match self.protocol {
+            Protocol::Http(_) => self.slots.fill(sequence, &mut self.out, |shape, out| http::write::reply(out, scratch, shape, reply)),
+            Protocol::Framed(_) => {
+                self.slots.fill(sequence, &mut self.out, |shape, out| framed::write::reply(out, scratch, shape, reply, config.frame_max));
+            }
+        }
+    }
+
+    /// Sends what is encoded, and ends a connection that has nothing left to say.
+    pub(crate) fn send(&mut self, now: Instant) {
+        while self.unsent() > 0 && self.life != Life::Dead {
+            match self.stream.write(self.out.get(self.sent..).unwrap_or_default()) {
+                Ok(0) => self.life = Life::Dead,
+                Ok(count) => {
+                    self.sent += count;
+                    self.stalled_since = None;
+                    self.last_active = now;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.life = Life::Dead,
+            }
+        }
+        if self.unsent() == 0 {
+            self.out.clear();
+            self.sent = 0;
+            if self.out.capacity() > KEPT_BYTES_MAX {
+                self.out = Vec::new();
+            }
+            self.advance_life(now);
+            return;
+        }
+        self.stalled_since.get_or_insert(now);
+        if self.sent > UNSENT_BYTES_HIGH {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// When the connection has to be looked at, if at all.
+    pub(crate) fn deadline(&self, config: &NativeConfig) -> Option<Instant> {
+        match self.life {
+            Life::Dead => None,
+            Life::Lingering(until) => Some(until),
+            _ if self.unsent() > 0 => self.stalled_since.map(|since| since + config.write_timeout),
+            Life::Ending => None,
+            Life::Open if self.held || self.is_full() => None,
+            Life::Open => match self.arrival.phase {
+                Phase::Idle if !self.slots.is_empty() => None,
+                Phase::Idle => Some(self.last_active + self.idle_timeout(config)),
+                Phase::Head => Some(self.arrival.since + config.head_timeout),
+                Phase::Body => Some(self.arrival.rate_at.min(self.arrival.since + config.body_timeout)),
+            },
+        }
+    }
+
+    /// Acts on a deadline that has passed.
+    pub(crate) fn expire(&mut self, port: &mut dyn Port, shared: &Shared, now: Instant) {
+        let config = &shared.config;
+        if self.unsent() > 0 || self.life != Life::Open || self.arrival.phase == Phase::Idle {
+            tracing::debug!(place = self.id.place, unsent = self.unsent(), "a connection passed its deadline and is closed");
+            self.life = Life::Dead;
+            return;
+        }
+        let in_time = self.arrival.phase == Phase::Body && now < self.arrival.since + config.body_timeout;
+        let least = RATE_INTERVAL.as_secs() * BODY_BYTES_PER_SECOND_MIN as u64;
+        if in_time && self.received - self.arrival.received_at_rate >= least {
+            self.arrival.rate_at = now + RATE_INTERVAL;
+            self.arrival.received_at_rate = self.received;
+            return;
+        }
+        let what = if self.arrival.phase == Phase::Head { "head" } else { "body" };
+        let error = ApiError::new(Code::RequestTimeout, format!("the request's {what} did not arrive in time"));
+        self.with_desk(port, shared, |protocol, desk| match protocol {
+            Protocol::Http(http) => http.refuse(&error, desk),
+            Protocol::Framed(framed) => framed.refuse(&error, desk),
+        });
+        self.life = Life::Ending;
+        self.send(now);
+    }
+
+    fn parse(&mut self, bytes: &[u8], port: &mut dyn Port, shared: &Shared) -> usize {
+        let progress: Progress = self.with_desk(port, shared, |protocol, desk| match protocol {
+            Protocol::Http(http) => http.parse(bytes, desk),
+            Protocol::Framed(framed) => framed.parse(bytes, desk),
+        });
+        self.held = progress.stop == Stop::Blocked;
+        if progress.stop == Stop::Ended {
+            self.end();
+            // What follows the last request is not read as one.
+            return bytes.len();
+        }
+        progress.consumed
+    }
+
+    fn with_desk<T>(&mut self, port: &mut dyn Port, shared: &Shared, run: impl FnOnce(&mut Protocol, &mut Desk<'_>) -> T) -> T {
+        let unanswered_max = self.unanswered_max();
+        let mut desk = Desk { port, slots: &mut self.slots, out: &mut self.out, shared, id: self.id, unanswered_max };
+        run(&mut self.protocol, &mut desk)
+    }
+
+    /// Puts back what parsing left of an own buffer.
+    fn keep(&mut self, mut input: Vec<u8>, consumed: usize) {
+        if consumed == input.len() {
+            input.clear();
+            if input.capacity() > KEPT_BYTES_MAX {
+                input = Vec::new();
+            }
+        } else {
+            input.drain(..consumed);
+        }
+        self.input = input;
+    }
+
+    /// One read; 0 when nothing came. A read that does not fill the space has emptied the socket: the poller tells of whatever comes later,
+    /// except of an end that it has told of already, which is read until it shows.
+    fn read(&mut self, space: &mut [u8]) -> usize {
+        loop {
+            match self.stream.read(space) {
+                Ok(0) => {
+                    self.readable = false;
+                    // Complete requests are answered still.
+                    if matches!(self.life, Life::Lingering(_)) || self.is_answered() {
+                        self.life = Life::Dead;
+                    }
+                    self.end();
+                    return 0;
+                }
+                Ok(count) => {
+                    self.readable = count == space.len() || self.half_closed;
+                    self.received += count as u64;
+                    return count;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return 0;
+                }
+                Err(_) => {
+                    self.life = Life::Dead;
+                    self.readable = false;
+                    return 0;
+                }
+            }
+        }
+    }
+
+    /// Reads what the peer still sends after its last request, so that closing does not reset the connection.
+    fn discard(&mut self, scratch: &mut [u8], budget: &mut usize) {
+        let count = self.read(scratch);
+        *budget = budget.saturating_sub(count);
+    }
+
+    fn advance_life(&mut self, now: Instant) {
+        if self.life == Life::Ending && self.slots.is_empty() {
+            let closed = self.stream.shutdown(Shutdown::Write).is_err();
+            self.life = if closed { Life::Dead } else { Life::Lingering(now + LINGER) };
+            self.readable = true;
+        }
+    }
+
+    /// Notes which request is arriving, and since when.
+    fn mark_arrival(&mut self, now: Instant) {
+        let (phase, request) = match &self.protocol {
+            Protocol::Http(http) => (http.phase(self.input.len()), http.requests()),
+            Protocol::Framed(framed) => (framed.phase(self.input.len()), framed.requests()),
+        };
+        if (phase, request) != (self.arrival.phase, self.arrival.request) || self.held {
+            let rate_at = now + RATE_INTERVAL;
+            self.arrival = Arrival { phase, request, since: now, rate_at, received_at_rate: self.received };
+        }
+    }
+
+    fn idle_timeout(&self, config: &NativeConfig) -> Duration {
+        match self.protocol {
+            Protocol::Http(_) => config.idle_timeout,
+            Protocol::Framed(_) => config.tcp_idle_timeout,
+        }
+    }
+
+    fn unanswered_max(&self) -> u32 {
+        match self.protocol {
+            Protocol::Http(_) => crate::config::HTTP_UNANSWERED_MAX,
+            Protocol::Framed(_) => crate::config::FRAMES_UNANSWERED_MAX,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.cost() >= self.unanswered_max() || self.unsent() > UNSENT_BYTES_HIGH
+    }
+
+    fn is_answered(&self) -> bool {
+        self.slots.is_empty() && self.unsent() == 0
+    }
+
+    fn unsent(&self) -> usize {
+        self.out.len() - self.sent
+    }
+}

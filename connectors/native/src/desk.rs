@@ -1,0 +1,85 @@
+//! What a protocol's parser may do: put requests to the engine, or answer them itself, always in order.
+//!
+//! Lent by the I/O thread to a connection's parser for one pass. Parsers see no socket, the engine sees no connection.
+
+use crate::config::{BULK_SHARE, NativeConfig, UNSENT_BYTES_HIGH};
+use crate::deadlines::ConnectionId;
+use crate::server::Readiness;
+use crate::shape::Shape;
+use crate::slots::Slots;
+use std::cell::Cell;
+use std::sync::Arc;
+use streamgauge_api::port::{Port, Tag};
+
+/// What all connections of one I/O thread share.
+pub(crate) struct Shared {
+    /// Bounds and deadlines.
+    pub(crate) config: Arc<NativeConfig>,
+    /// Answers `GET /ready`.
+    pub(crate) readiness: Readiness,
+    /// The registry version that the engine told last, for push errors that never reach it.
+    pub(crate) registry_version: Cell<u64>,
+}
+
+/// The parser's counter.
+pub(crate) struct Desk<'a> {
+    pub(crate) port: &'a mut dyn Port,
+    pub(crate) slots: &'a mut Slots,
+    /// Encoded replies that are not sent.
+    pub(crate) out: &'a mut Vec<u8>,
+    pub(crate) shared: &'a Shared,
+    pub(crate) id: ConnectionId,
+    /// Unanswered requests at which reading stops.
+    pub(crate) unanswered_max: u32,
+}
+
+impl Desk<'_> {
+    /// Whether no further request may be taken: too many unanswered, too much unsent, or the engine's queue is full.
+    pub(crate) fn blocked(&self) -> bool {
+        self.slots.cost() >= self.unanswered_max || self.out.len() > UNSENT_BYTES_HIGH || !self.port.has_room()
+    }
+
+    /// A tag for the next request, which is answered in `shape`.
+    pub(crate) fn tag(&mut self, shape: Shape) -> Tag {
+        self.tag_at(shape, 1)
+    }
+
+    /// The same for a request whose reply may be large.
+    pub(crate) fn bulk_tag(&mut self, shape: Shape) -> Tag {
+        self.tag_at(shape, self.unanswered_max / BULK_SHARE)
+    }
+
+    /// Answers without the engine, in order.
+    pub(crate) fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.slots.answer(self.out, write);
+    }
+
+    fn tag_at(&mut self, shape: Shape, cost: u32) -> Tag {
+        let sequence = self.slots.take(shape, cost);
+        join_tag(self.id, sequence)
+    }
+}
+
+/// `[u16 place][u32 tenant][u16 sequence]`.
+fn join_tag(id: ConnectionId, sequence: u16) -> Tag {
+    Tag(u64::from(id.place) << 48 | u64::from(id.tenant) << 16 | u64::from(sequence))
+}
+
+/// The connection and the sequence number in a tag.
+pub(crate) fn split_tag(tag: Tag) -> (ConnectionId, u16) {
+    let Tag(bits) = tag;
+    (ConnectionId { place: (bits >> 48) as u16, tenant: (bits >> 16) as u32 }, bits as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_split_into_what_they_were_joined_from() {
+        for (place, tenant, sequence) in [(0, 0, 0), (u16::MAX, u32::MAX, u16::MAX), (1, 2, 3), (u16::MAX, 0, 1)] {
+            let id = ConnectionId { place, tenant };
+            assert_eq!(split_tag(join_tag(id, sequence)), (id, sequence));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What each route does with a complete request: one call to the engine, or an answer of its own.
+
+use super::head::Head;
+use super::route::{Route, Stray, route};
+use super::write;
+use crate::desk::Desk;
+use crate::form::envelope::{self, RowMember};
+use crate::form::json::{is_too_deep, skip_space};
+use crate::form::push::{self, Batch};
+use crate::form::read;
+use crate::shape::{Kind, Shape};
+use std::borrow::Cow;
+use streamgauge_api::port::{Encoding, KeyText, PushRow, Request, Wait};
+use streamgauge_api::{ApiError, Code};
+
+/// Answers one request, now or through the engine.
+pub(crate) fn request(head: &Head<'_>, body: &[u8], desk: &mut Desk<'_>) {
+    let close = head.close;
+    match route(head.method, head.path, head.query) {
+        Ok(found) => {
+            let kind = kind_of(&found);
+            if let Err(error) = act(found, head, body, desk) {
+                let registry_version = kind.shows_registry_version().then(|| desk.shared.registry_version.get());
+                desk.answer(|out| write::error(out, &error, close, registry_version));
+            }
+        }
+        Err(stray) => {
+            let error = stray.error(head.method, head.path);
+            let allow = match stray {
+                Stray::Method(allow) => Some(allow),
+                Stray::NotFound | Stray::Encoding => None,
+            };
+            desk.answer(|out| write::stray(out, &error, allow, close, head.method == "HEAD"));
+        }
+    }
+}
+
+fn kind_of(route: &Route<'_>) -> Kind {
+    match route {
+        Route::Push { .. } => Kind::Push,
+        Route::PushBatch { .. } => Kind::PushBatch,
+        Route::Get => Kind::Get,
+        Route::GetFeature { .. } => Kind::Feature,
+        Route::Table { .. } => Kind::KeyedGet,
+        Route::BatchGet => Kind::Batch,
+        Route::Register => Kind::Register,
+        Route::Ping | Route::Health | Route::Ready => Kind::Ping,
+        Route::Reset => Kind::Reset,
+    }
+}
+
+fn act(route: Route<'_>, head: &Head<'_>, body: &[u8], desk: &mut Desk<'_>) -> Result<(), ApiError> {
+    let shape = Shape::http(kind_of(&route), head.close);
+    match route {
+        Route::Push { event, sync } => push_one(event, body, sync, shape, desk)?,
+        Route::PushBatch { event, sync } => push_batch(event, head.media_type, body, sync, shape, desk)?,
+        Route::Get => call(desk, shape, read::get(body, Encoding::Json, false)?),
+        Route::GetFeature { name, key } => call(desk, shape, Request::GetFeature { name, key: key_of(key) }),
+        Route::Table { table, parts, query } => call(desk, shape, read::keyed_get(table, parts, &query)?),
+        Route::BatchGet => {
+            let request = read::batch_get(body, Encoding::Json)?;
+            let tag = desk.bulk_tag(shape);
+            desk.port.call(tag, request);
+        }
+        Route::Register => call(desk, shape, Request::Register(register_text(head, body)?)),
+        Route::Ping => call(desk, shape, Request::Ping),
+        Route::Health => desk.answer(|out| write::json(out, 200, b"{\"status\":\"ok\"}", head.close)),
+        Route::Ready => {
+            let (ready, body) = (desk.shared.readiness)();
+            desk.answer(|out| write::json(out, if ready { 200 } else { 503 }, body.as_bytes(), head.close));
+        }
+        Route::Reset if !desk.shared.config.test_mode => return Err(reset_disabled()),
+        Route::Reset => call(desk, shape, Request::Reset),
+    }
+    Ok(())
+}
+
+/// `reset` outside of test mode.
+pub(crate) fn reset_disabled() -> ApiError {
+    ApiError::new(Code::ResetDisabledInProduction, "this server does not run in test mode")
+}
+
+fn call(desk: &mut Desk<'_>, shape: Shape, request: Request) {
+    let tag = desk.tag(shape);
+    desk.port.call(tag, request);
+}
+
+fn wait(sync: bool) -> Wait {
+    if sync { Wait::Synced } else { Wait::Default }
+}
+
+fn push_one(event: Option<Cow<'_, str>>, body: &[u8], sync: bool, shape: Shape, desk: &mut Desk<'_>) -> Result<(), ApiError> {
+    let named;
+    let row = match &event {
+        Some(event) => {
+            if is_too_deep(body) {
+                return Err(envelope::row_too_deep());
+            }
+            PushRow { event, body }
+        }
+        None => {
+            named = envelope::cut(body, RowMember::Data)?;
+            PushRow { event: &named.event, body: named.row }
+        }
+    };
+    let tag = desk.tag(shape);
+    desk.port.push(tag, Encoding::Json, row, wait(sync));
+    Ok(())
+}
+
+fn push_batch(
+    event: Option<Cow<'_, str>>,
+    media_type: &str,
+    body: &[u8],
+    sync: bool,
+    shape: Shape,
+    desk: &mut Desk<'_>,
+) -> Result<(), ApiError> {
+    let is = |name: &str| media_type.eq_ignore_ascii_case(name);
+    let first = body.get(skip_space(body, 0)).copied();
+    let (encoding, batch) = match event.as_deref() {
+        _ if is("application/x-ndjson") => (Encoding::Json, push::ndjson(body, event.as_deref())?),
+        Some(event) if is("application/msgpack") => (Encoding::MsgPack, push::msgpack_rows(body, event)?),
+        None if is("application/msgpack") => (Encoding::MsgPack, push::batch_object(body, Encoding::MsgPack, RowMember::Data)?),
+        Some(event) if first == Some(b'[') => (Encoding::Json, push::json_rows(body, event)?),
+        // One row is a push, as clients of the older protocol expect.
+        Some(_) => return push_one(event, body, sync, Shape { kind: Kind::Push, ..shape }, desk),
+        None => (Encoding::Json, push::batch_object(body, Encoding::Json, RowMember::Data)?),
+    };
+    put_batch(&batch, encoding, sync, shape, desk);
+    Ok(())
+}
+
+/// Hands a batch to the engine.
+pub(crate) fn put_batch(batch: &Batch<'_>, encoding: Encoding, sync: bool, shape: Shape, desk: &mut Desk<'_>) {
+    let tag = desk.tag(shape);
+    desk.port.push_batch(tag, encoding, &batch.push_rows(), wait(sync || batch.sync));
+}
+
+/// One segment is a key as text, which may itself be several parts joined; several segments are one part each.
+fn key_of(mut segments: Vec<String>) -> KeyText {
+    match segments.len() {
+        1 => KeyText::Text(segments.remove(0)),
+        _ => KeyText::Segments(segments),
+    }
+}
+
+fn register_text(head: &Head<'_>, body: &[u8]) -> Result<String, ApiError> {
+    if !head.media_type.eq_ignore_ascii_case("application/json") {
+        let reason = format!("Content-Type is \"{}\"; /register takes application/json", head.media_type);
+        return Err(ApiError::new(Code::UnsupportedMediaType, reason).at(head.path));
+    }
+    register_payload(body)
+}
+
+/// Register JSON as text, within the nesting bound.
+pub(crate) fn register_payload(body: &[u8]) -> Result<String, ApiError> {
+    let invalid = |reason: &str| ApiError::new(Code::InvalidRegistration, reason).at("<body>");
+    if is_too_deep(body) {
+        return Err(invalid("the payload is nested too deep"));
+    }
+    String::from_utf8(body.to_vec()).map_err(|_| invalid("the payload is not UTF-8"))
+}

@@ -1,0 +1,213 @@
+//! Promises of HTTP: each route's shape, status and headers, and what stays usable after an error.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::sync::atomic::Ordering;
+use streamgauge_api::port::{KeyText, Request};
+use support::{Client, plane};
+
+const JSON: &str = "application/json";
+
+/// Each row is one request on one and the same connection.
+#[test]
+fn every_route_answers_in_its_shape() {
+    let plane = plane(|config| config.test_mode = true);
+    let mut client = Client::connect(plane.http);
+    let batch = r#"{"results":[{"avg":18.0,"n":2},{},{"n":2}]}"#;
+    for (method, target, body, status, expected) in [
+        ("POST", "/push", r#"{"event":"E","data":{"a":1}}"#, 200, r#"{"ack_lsn":1,"idempotent_replay":false,"registry_version":3}"#),
+        ("POST", "/push/E", r#"{"a":2}"#, 200, r#"{"ack_lsn":2,"idempotent_replay":false,"registry_version":3}"#),
+        ("POST", "/push-sync", r#"{"event":"E"}"#, 200, r#"{"ack_lsn":3,"idempotent_replay":false,"registry_version":3,"durable_lsn":3}"#),
+        ("POST", "/push-sync/E", "{}", 200, r#"{"ack_lsn":4,"idempotent_replay":false,"registry_version":3,"durable_lsn":4}"#),
+        ("POST", "/push-batch/E", "{}", 200, r#"{"ack_lsn":5,"idempotent_replay":false,"registry_version":3}"#),
+        ("POST", "/push-batch/E", "[{},{}]", 200, r#"{"ack_lsn":7,"first_lsn":6,"count":2,"replayed":[],"registry_version":3}"#),
+        (
+            "POST",
+            "/push-batch?sync=1",
+            r#"{"events":[{"event":"E","data":{}},{"event":"F"}]}"#,
+            200,
+            r#"{"ack_lsn":9,"first_lsn":8,"count":2,"replayed":[],"registry_version":3,"durable_lsn":9}"#,
+        ),
+        ("POST", "/get", r#"{"table":"T","key":"k"}"#, 200, r#"{"avg":18.0,"n":2}"#),
+        ("POST", "/get", r#"{"table":"T","key":"k","features":["n"]}"#, 200, r#"{"n":2}"#),
+        ("POST", "/get", r#"{"table":"T","key":"k","features":[]}"#, 200, "{}"),
+        ("POST", "/get", r#"{"table":"T","key":"absent"}"#, 200, "{}"),
+        ("GET", "/get/f/k", "", 200, r#"{"value":18.0}"#),
+        ("GET", "/get/T/k", "", 200, r#"{"avg":18.0,"n":2}"#),
+        ("GET", "/tables/T/k", "", 200, r#"{"avg":18.0,"n":2}"#),
+        ("GET", "/tables/T/k/?features=n,avg", "", 200, r#"{"n":2,"avg":18.0}"#),
+        (
+            "POST",
+            "/batch_get",
+            r#"{"requests":[{"table":"T","key":"k"},{"table":"T","key":"absent"},{"table":"T","entity_id":1,"features":["n"]}]}"#,
+            200,
+            batch,
+        ),
+        ("POST", "/batch_get", r#"{"requests":[]}"#, 200, r#"{"results":[]}"#),
+        ("POST", "/register", r#"{"nodes":[]}"#, 200, r#"{"nodes":[]}"#),
+        ("POST", "/ping", "anything", 200, r#"{"pong":true,"registry_version":3}"#),
+        ("GET", "/ping", "", 200, r#"{"pong":true,"registry_version":3}"#),
+        ("GET", "/health", "", 200, r#"{"status":"ok"}"#),
+        ("GET", "/ready", "", 200, r#"{"status":"ready"}"#),
+        ("POST", "/reset", "", 200, r#"{"registry_version":4,"reset":true}"#),
+    ] {
+        let response = client.ask(method, target, JSON, body);
+        assert_eq!((response.status, response.body.as_str()), (status, expected), "{method} {target} {body}");
+        assert_eq!(response.header("Content-Type"), Some(JSON), "{target}");
+        assert!(response.header("X-Runtime").is_some() && response.header("Connection") == Some("keep-alive"), "{target}");
+    }
+}
+
+#[test]
+fn every_error_has_its_code_and_leaves_the_connection_usable() {
+    let plane = plane(|_| {});
+    let mut client = Client::connect(plane.http);
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    let deep_push = format!(r#"{{"event":"E","data":{{"a":{deep}}}}}"#);
+    let deep_get = format!(r#"{{"table":"T","key":{deep}}}"#);
+    for (method, target, body, status, code) in [
+        ("POST", "/push", "nope", 400, "invalid_json_body"),
+        ("POST", "/push", "", 400, "invalid_json_body"),
+        ("POST", "/push", r#"{"data":{}}"#, 400, "missing_event_name_in_body"),
+        ("POST", "/push", r#"{"event":"missing"}"#, 404, "event_not_found"),
+        ("POST", "/push", r#"{"event":"E","data":[]}"#, 400, "invalid_event"),
+        ("POST", "/push", &deep_push, 400, "invalid_event"),
+        ("POST", "/push/E", &deep, 400, "invalid_event"),
+        ("POST", "/push/E", "[{}]", 400, "invalid_event"),
+        ("POST", "/push-batch/E", &deep, 400, "invalid_event"),
+        ("POST", "/push-batch/E", "[]", 400, "invalid_request"),
+        ("POST", "/push-batch/E", "[{}", 400, "invalid_json_body"),
+        ("POST", "/push/%ff", "{}", 400, "invalid_request"),
+        ("POST", "/get", "nope", 400, "invalid_request"),
+        ("POST", "/get", &deep_get, 400, "invalid_request"),
+        ("POST", "/get", r#"{"keys":[],"features":[]}"#, 400, "unsupported_request_shape"),
+        ("POST", "/get", r#"{"feature":"f","key":"k"}"#, 400, "unsupported_request_shape"),
+        ("POST", "/get", r#"{"table":"unknown"}"#, 404, "unknown_table"),
+        ("POST", "/get", r#"{"table":"T","features":["nope"]}"#, 500, "internal_error"),
+        ("GET", "/tables/T/k?features=nope", "", 404, "feature_not_found"),
+        ("GET", "/tables/T/absent", "", 404, "key_not_found"),
+        ("GET", "/tables/unknown/k", "", 404, "unknown_table"),
+        ("GET", "/tables/T/k?min_lsn=x", "", 400, "invalid_request"),
+        ("GET", "/get/nope/k", "", 404, "feature_not_found"),
+        ("GET", "/get/T/absent", "", 404, "key_not_found"),
+        ("POST", "/batch_get", "{}", 400, "invalid_request"),
+        ("POST", "/reset", "", 403, "reset_disabled_in_production"),
+        ("GET", "/registry", "", 404, "not_found"),
+        ("GET", "/nowhere", "", 404, "not_found"),
+        ("GET", "/push", "", 405, "method_not_allowed"),
+        ("OPTIONS", "/push", "", 405, "method_not_allowed"),
+        ("OPTIONS", "/nowhere", "", 405, "method_not_allowed"),
+    ] {
+        let response = client.ask(method, target, JSON, body);
+        let shown = &body[..body.len().min(80)];
+        assert_eq!((response.status, response.code().as_str()), (status, code), "{method} {target} {shown}");
+        let body: serde_json::Value = serde_json::from_str(&response.body).unwrap();
+        assert!(body["error"]["reason"].is_string() && body["error"]["hint"].is_string() && body["error"]["retry"].is_boolean(), "{body}");
+    }
+    assert!(plane.engine.pushed.lock().unwrap().is_empty(), "nothing was applied");
+    let unknown = client.ask("POST", "/get", JSON, r#"{"table":"T","features":["nope"]}"#);
+    assert!(unknown.body.contains(r#"feature_not_found: missing=[\"nope\"] table=T"#), "{}", unknown.body);
+    assert_eq!(client.ask("GET", "/push", JSON, "").header("Allow"), Some("POST"));
+}
+
+#[test]
+fn push_and_register_errors_show_the_registry_version() {
+    let plane = plane(|_| {});
+    let mut client = Client::connect(plane.http);
+    let version = |body: &str| serde_json::from_str::<serde_json::Value>(body).unwrap()["registry_version"].as_u64();
+    assert_eq!(version(&client.ask("POST", "/push", JSON, r#"{"event":"missing"}"#).body), Some(3));
+    assert_eq!(version(&client.ask("POST", "/push", JSON, "nope").body), Some(3), "as the engine told last");
+    assert_eq!(version(&client.ask("POST", "/get", JSON, "nope").body), None);
+    let media = client.ask("POST", "/register", "text/plain", "{}");
+    assert_eq!((media.status, media.code().as_str(), version(&media.body)), (415, "unsupported_media_type", Some(0)));
+    assert_eq!(client.ask("POST", "/register", "Application/JSON; charset=utf-8", "{}").status, 200);
+}
+
+#[test]
+fn entries_of_a_batch_fail_alone() {
+    let plane = plane(|_| {});
+    let body = r#"{"requests":[{"table":"unknown","key":"k"},{"table":"T","key":"k","features":["nope"]},{"table":"T","key":"k"}]}"#;
+    let response = Client::connect(plane.http).ask("POST", "/batch_get", JSON, body);
+    let results: serde_json::Value = serde_json::from_str(&response.body).unwrap();
+    let results = &results["results"];
+    assert_eq!(results[0]["error"]["code"], "unknown_table");
+    assert_eq!(results[0]["error"]["message"], "no table unknown");
+    assert_eq!(results[1]["error"]["code"], "feature_not_found");
+    assert_eq!(results[2]["n"], 2);
+}
+
+#[test]
+fn reads_say_how_fresh_they_are() {
+    let plane = plane(|_| {});
+    let mut client = Client::connect(plane.http);
+    for (method, target, body) in [
+        ("POST", "/get", r#"{"table":"T"}"#),
+        ("GET", "/get/f/k", ""),
+        ("GET", "/tables/T/k", ""),
+        ("GET", "/tables/T/absent", ""),
+        ("POST", "/batch_get", r#"{"requests":[]}"#),
+    ] {
+        let response = client.ask(method, target, JSON, body);
+        assert_eq!(response.header("X-Streamgauge-As-Of"), Some("1970-01-01T00:00:01.500Z"), "{target}");
+        assert_eq!(response.header("X-Streamgauge-Lag-Ms"), Some("20"), "{target}");
+        assert_eq!(response.header("X-Streamgauge-Lsn"), Some("7"), "{target}");
+        assert_eq!(response.header("X-Streamgauge-Incident"), Some("position_lost"), "{target}");
+    }
+    assert_eq!(client.ask("POST", "/push", JSON, r#"{"event":"E"}"#).header("X-Streamgauge-Lsn"), None);
+}
+
+#[test]
+fn paths_are_decoded_after_splitting() {
+    let plane = plane(|_| {});
+    let mut client = Client::connect(plane.http);
+    client.ask("GET", "/tables/T/a%2Fb/c%7Cd", JSON, "");
+    client.ask("GET", "/get/T/a%2Fb", JSON, "");
+    let called = plane.engine.called.lock().unwrap();
+    assert!(matches!(&called[0], Request::Get(read) if read.key == KeyText::Segments(vec!["a/b".into(), "c|d".into()])));
+    assert!(matches!(&called[1], Request::GetFeature { key: KeyText::Text(key), .. } if key == "a/b"));
+}
+
+#[test]
+fn batches_come_as_arrays_lines_and_msgpack() {
+    let plane = plane(|_| {});
+    let mut client = Client::connect(plane.http);
+    for (target, media_type, body) in [
+        ("/push-batch/E", "application/x-ndjson", &b"{\"a\":1}\n{\"a\":2}\n"[..]),
+        ("/push-batch", "application/x-ndjson; charset=utf-8", b"{\"event\":\"E\",\"data\":{}}\n{\"event\":\"F\"}"),
+        ("/push-batch/E", "application/msgpack", b"\x92\x80\x81\xa1a\x01"),
+        ("/push-batch", "application/msgpack", b"\x81\xa6events\x92\x81\xa5event\xa1E\x82\xa5event\xa1F\xa4data\x80"),
+    ] {
+        let response = client.ask("POST", target, media_type, body);
+        assert!(response.status == 200 && response.body.contains(r#""count":2"#), "{target} {media_type}: {}", response.body);
+    }
+}
+
+#[test]
+fn health_and_readiness_answer_during_recovery() {
+    let plane = plane(|_| {});
+    plane.engine.recovering.store(true, Ordering::SeqCst);
+    let mut client = Client::connect(plane.http);
+    assert_eq!(client.ask("GET", "/health", JSON, "").status, 200);
+    let ready = client.ask("GET", "/ready", JSON, "");
+    assert_eq!((ready.status, ready.body.as_str()), (503, r#"{"status":"recovering"}"#));
+    let push = client.ask("POST", "/push", JSON, r#"{"event":"E"}"#);
+    assert_eq!((push.status, push.code().as_str(), push.header("Retry-After")), (503, "recovering", Some("1")));
+}
+
+#[test]
+fn head_replies_have_no_body() {
+    let plane = plane(|_| {});
+    let mut client = Client::connect(plane.http);
+    client.send("HEAD /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"{\"status\":\"ok\"}") {
+        let mut space = [0; 4096];
+        let count = std::io::Read::read(&mut client.stream, &mut space).unwrap();
+        bytes.extend_from_slice(&space[..count]);
+    }
+    let text = String::from_utf8(bytes).unwrap();
+    let (first, second) = text.split_once("\r\n\r\n").unwrap();
+    assert!(first.starts_with("HTTP/1.1 405 ") && second.starts_with("HTTP/1.1 200 "), "{text}");
+}

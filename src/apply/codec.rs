@@ -1,0 +1,176 @@
+//! Content to frame and back: the layout of what the WAL carries.
+//!
+//! ```text
+//! ROWS        positions   32 bytes each: slot u32, epoch i32, offset i64, after i64, record time ms i64
+//!             body        word: batches u32, bytes of rejects u32 | batches (row layout) | rejects as JSON array, zero-padded
+//! DEFINITION  body        word: bytes | JSON {"registry", "effects"}
+//! PARTITION, SCHEMA, INCIDENT     the same with their own JSON
+//! RESET, MARK, CLOSE, SKIP        no body
+//! ```
+
+use crate::pipeline::{Registry, TableEffect};
+use crate::row::Rows;
+use crate::state::{Content, RowsContent};
+use crate::wal::{Frame, FrameKind};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use streamgauge_api::source::Incident;
+use streamgauge_api::{Position, Slot};
+
+const POSITION_BYTES: usize = 32;
+
+/// Why a sound frame has no meaning to this program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("frame at LSN {lsn} of kind {kind} cannot be read: {reason}")]
+pub struct ContentError {
+    /// First LSN of the frame.
+    pub lsn: u64,
+    /// Kind of the frame.
+    pub kind: u8,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A frame's bytes, ready to be written.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    /// Source positions.
+    pub positions: Vec<u8>,
+    /// Words in front of the batches.
+    pub head: Vec<u64>,
+    /// Words behind the batches, or the whole body of frames without batches.
+    pub tail: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DefinitionText {
+    registry: serde_json::Value,
+    effects: Vec<TableEffect>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct IncidentText {
+    slot: u32,
+    incident: Option<Incident>,
+}
+
+/// The kind of frame that carries this content.
+pub fn kind_of(content: &Content) -> FrameKind {
+    match content {
+        Content::Rows(_) => FrameKind::ROWS,
+        Content::Definition { .. } => FrameKind::DEFINITION,
+        Content::Partition(_) => FrameKind::PARTITION,
+        Content::Schema(_) => FrameKind::SCHEMA,
+        Content::Incident { .. } => FrameKind::INCIDENT,
+        Content::Reset => FrameKind::RESET,
+        Content::Nothing => FrameKind::MARK,
+    }
+}
+
+/// Encodes everything but the batches, which are written as they are.
+pub fn encode(content: &Content, into: &mut Encoded) {
+    into.positions.clear();
+    into.head.clear();
+    into.tail.clear();
+    match content {
+        Content::Rows(rows) => encode_rows(rows, into),
+        Content::Definition { registry, effects } => {
+            text(&DefinitionText { registry: registry.to_json(), effects: effects.clone() }, &mut into.tail);
+        }
+        Content::Partition(partition) => text(partition, &mut into.tail),
+        Content::Schema(schema) => text(schema, &mut into.tail),
+        Content::Incident { slot, incident } => text(&IncidentText { slot: slot.0, incident: incident.clone() }, &mut into.tail),
+        Content::Reset | Content::Nothing => {}
+    }
+}
+
+fn encode_rows(rows: &RowsContent, into: &mut Encoded) {
+    for (slot, position) in &rows.positions {
+        into.positions.extend_from_slice(&slot.0.to_le_bytes());
+        into.positions.extend_from_slice(&position.epoch.to_le_bytes());
+        into.positions.extend_from_slice(&position.offset.to_le_bytes());
+        into.positions.extend_from_slice(&position.after.to_le_bytes());
+        into.positions.extend_from_slice(&position.record_time_ms.to_le_bytes());
+    }
+    let mut rejects = 0;
+    if !rows.rejects.is_empty() {
+        let json = serde_json::to_vec(&rows.rejects).unwrap_or_default();
+        rejects = json.len() as u64;
+        words(&json, &mut into.tail);
+    }
+    into.head.push(rows.batches.len() as u64 | rejects << 32);
+}
+
+fn text(value: &impl Serialize, into: &mut Vec<u64>) {
+    // Our own plain data always serialises.
+    let json = serde_json::to_vec(value).unwrap_or_default();
+    into.push(json.len() as u64);
+    words(&json, into);
+}
+
+fn words(bytes: &[u8], into: &mut Vec<u64>) {
+    into.extend(bytes.chunks(8).map(|part| {
+        let mut word = [0u8; 8];
+        word[..part.len()].copy_from_slice(part);
+        u64::from_le_bytes(word)
+    }));
+}
+
+/// Reads a frame's content.
+///
+/// # Errors
+/// When a sound frame does not have the layout of its kind.
+pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
+    let wrong = |reason: String| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason };
+    match frame.kind {
+        FrameKind::ROWS => decode_rows(frame).map(Content::Rows).map_err(wrong),
+        FrameKind::DEFINITION => {
+            let definition: DefinitionText = parse(frame.body).map_err(wrong)?;
+            let registry = Registry::from_json(&definition.registry).map_err(|error| wrong(error.to_string()))?;
+            Ok(Content::Definition { registry: Arc::new(registry), effects: definition.effects })
+        }
+        FrameKind::PARTITION => parse(frame.body).map(Content::Partition).map_err(wrong),
+        FrameKind::SCHEMA => parse(frame.body).map(Content::Schema).map_err(wrong),
+        FrameKind::INCIDENT => {
+            let IncidentText { slot, incident } = parse(frame.body).map_err(wrong)?;
+            Ok(Content::Incident { slot: Slot(slot), incident })
+        }
+        FrameKind::RESET => Ok(Content::Reset),
+        _ => Ok(Content::Nothing),
+    }
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(body: &[u64]) -> Result<T, String> {
+    let (&length, words) = body.split_first().ok_or("no body")?;
+    let bytes: &[u8] = bytemuck::cast_slice(words);
+    let json = usize::try_from(length).ok().and_then(|length| bytes.get(..length)).ok_or("a length beyond the body")?;
+    serde_json::from_slice(json).map_err(|error| error.to_string())
+}
+
+fn decode_rows(frame: &Frame<'_>) -> Result<RowsContent, String> {
+    let mut content = RowsContent::default();
+    let mut eights = frame.positions.chunks_exact(POSITION_BYTES);
+    for bytes in eights.by_ref() {
+        let word = |at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, i64::from_le_bytes);
+        let half = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes);
+        let position = Position { epoch: half(4).cast_signed(), offset: word(8), after: word(16), record_time_ms: word(24) };
+        content.positions.push((Slot(half(0)), position));
+    }
+    if !eights.remainder().is_empty() {
+        return Err("positions of an odd length".into());
+    }
+    let Some((&head, mut rest)) = frame.body.split_first() else { return Ok(content) };
+    for _ in 0..head & 0xFFFF_FFFF {
+        let length = Rows::measure(rest).map_err(|error| error.to_string())?;
+        let (batch, behind) = rest.split_at_checked(length).ok_or("a batch beyond the body")?;
+        content.batches.push(Rows::from_words(batch.to_vec()).map_err(|error| error.to_string())?);
+        rest = behind;
+    }
+    let rejects = usize::try_from(head >> 32).unwrap_or(usize::MAX);
+    if rejects > 0 {
+        let bytes: &[u8] = bytemuck::cast_slice(rest);
+        let json = bytes.get(..rejects).ok_or("rejects beyond the body")?;
+        content.rejects = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    }
+    Ok(content)
+}

@@ -1,0 +1,108 @@
+//! Numbers that the apply side publishes and anybody may read without asking it: watermarks, phase, the registry in force.
+
+use crate::pipeline::Registry;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+
+/// Where a process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Opening files.
+    Starting = 0,
+    /// Reading snapshot and WAL.
+    Recovering = 1,
+    /// Serving, but the sources have not reached their ends yet and the config waits for that.
+    CatchingUp = 2,
+    /// Serving.
+    Ready = 3,
+    /// Stopping.
+    Draining = 4,
+    /// The WAL failed for good.
+    Failed = 5,
+}
+
+impl Phase {
+    /// The name in probes and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Recovering => "recovering",
+            Self::CatchingUp => "catching_up",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The published numbers.
+#[derive(Debug, Default)]
+pub struct Facts {
+    phase: AtomicU8,
+    /// Last applied LSN.
+    pub applied_lsn: AtomicU64,
+    /// Last synced LSN.
+    pub durable_lsn: AtomicU64,
+    /// LSN of the newest verified snapshot, 0 = none.
+    pub snapshot_lsn: AtomicU64,
+    /// When the newest verified snapshot was taken, microseconds; 0 = none.
+    pub snapshot_us: AtomicI64,
+    /// Its size in bytes.
+    pub snapshot_bytes: AtomicU64,
+    /// Version of the registry in force.
+    pub registry_version: AtomicU64,
+    registry: RwLock<Arc<Registry>>,
+    /// Rows that wait for the seat.
+    pub queued_rows: AtomicU64,
+    /// When the apply thread last stepped or found nothing to do, microseconds.
+    pub heartbeat_us: AtomicI64,
+    /// The disk took no more frames when it was last tried.
+    pub disk_full: AtomicBool,
+    /// The memory limit is reached: new keys are refused.
+    pub memory_full: AtomicBool,
+    /// Bytes of all tables.
+    pub table_bytes: AtomicU64,
+    /// Replay: bytes read and bytes in all.
+    pub replay_done: AtomicU64,
+    /// Bytes that replay has to read.
+    pub replay_total: AtomicU64,
+    /// Rows replayed at this start.
+    pub replayed_rows: AtomicU64,
+}
+
+impl Facts {
+    /// The phase.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Recovering,
+            2 => Phase::CatchingUp,
+            3 => Phase::Ready,
+            4 => Phase::Draining,
+            _ => Phase::Failed,
+        }
+    }
+
+    /// Moves to another phase.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Whether requests are served.
+    pub fn recovered(&self) -> bool {
+        !matches!(self.phase(), Phase::Starting | Phase::Recovering)
+    }
+
+    /// The registry in force.
+    pub fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry.read())
+    }
+
+    /// Publishes another registry.
+    pub(crate) fn set_registry(&self, registry: &Arc<Registry>) {
+        *self.registry.write() = Arc::clone(registry);
+        self.registry_version.store(registry.version, Ordering::Release);
+    }
+}

@@ -1,0 +1,92 @@
+//! The one place that writes: stdout for data, stderr for talk, never a control byte.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use serde_json::{Value as Json, json};
+use streamgauge_api::ApiError;
+
+/// Where a verb writes.
+pub struct Console<'a> {
+    /// Data.
+    pub out: &'a mut dyn Write,
+    /// Talk.
+    pub err: &'a mut dyn Write,
+    /// Whether data is written as JSON.
+    pub json: bool,
+}
+
+impl<'a> Console<'a> {
+    /// A console over two streams.
+    pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write, json: bool) -> Self {
+        Self { out, err, json }
+    }
+
+    /// Writes one line of data, control characters escaped, trailing blanks cut.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn line(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", plain(line.trim_end()))
+    }
+
+    /// Writes one line of talk.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn talk(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.err, "{}", plain(line.trim_end()))
+    }
+
+    /// Writes one JSON document on one line and flushes it, so that a reader of a pipe sees it at once.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn document(&mut self, document: &Json) -> io::Result<()> {
+        writeln!(self.out, "{document}")?;
+        self.out.flush()
+    }
+
+    /// Tells a refusal: as JSON on stdout with `--json`, else in words on stderr.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn refusal(&mut self, error: &ApiError) -> io::Result<()> {
+        if self.json {
+            return self.document(&json!({"error": error.to_json()}));
+        }
+        self.talk(&format!("error[{}]: {}", error.code, error.reason))?;
+        if !error.path.is_empty() {
+            self.talk(&format!("  at    {}", error.path))?;
+        }
+        self.talk(&format!("  hint  {}   (streamgauge errors {})", error.hint.as_deref().unwrap_or(error.code.advice()), error.code))
+    }
+}
+
+/// The text without anything that moves a cursor or colours a terminal: control characters are shown as escapes.
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().fold(String::with_capacity(text.len() + 8), |mut shown, letter| {
+        if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+        shown
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_never_reach_the_terminal() {
+        for (text, shown) in [("plain ü ✓", "plain ü ✓"), ("\u{1b}[31mred", "\\u{1b}[31mred"), ("a\tb\nc\u{9b}", "a\\tb\\nc\\u{9b}")]
+        {
+            assert_eq!(plain(text), shown);
+        }
+    }
+}

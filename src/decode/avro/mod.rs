@@ -1,0 +1,102 @@
+//! Avro bodies -> rows by a plan compiled once per writer schema.
+//!
+//! apache-avro parses the schema text; its values are never built. [`compile`] turns (writer schema, what the event takes) into a flat list of [`ops`] that run over the
+//! bytes straight into the row. What is not taken is walked and checked all the same, except blocks whose writer gave their length. A body must be used up to its last byte.
+//!
+//! ```text
+//! record {id: string, n: long, extra: array<long>, amount: ["null", double]}, event takes id and amount
+//!   StrHeap(id) · SkipLong · SkipShape(array) · Union[5, 7] · Null(amount) · Jump 8 · (7) DoubleWord(amount) · Return
+//! ```
+
+mod bytes;
+mod compile;
+mod decimal;
+mod ops;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use super::error::BadRow;
+use super::projection::{Lists, Projection};
+use crate::row::{EventSchema, RowsBuilder};
+use apache_avro::Schema;
+use bytes::Bytes;
+use compile::Names;
+pub use ops::AvroScratch;
+use ops::{Plan, Run};
+use streamgauge_api::inlet::FetchedSchema;
+use streamgauge_api::{ApiError, Code};
+
+/// How bodies of one writer schema become rows of one event version.
+#[derive(Debug, Clone)]
+pub struct AvroPlan {
+    plan: Plan,
+}
+
+impl AvroPlan {
+    /// Compiles the plan of a schema as a registry holds it.
+    ///
+    /// # Errors
+    /// `schema_unusable`: it is no Avro schema, lacks a required field, or has a type that can never fit; `path` names the field.
+    pub fn compile(schema: &FetchedSchema, event: &EventSchema, projection: &Projection) -> Result<Self, ApiError> {
+        let unusable = |reason: String| ApiError::new(Code::SchemaUnusable, reason);
+        if !schema.kind.is_empty() && !schema.kind.eq_ignore_ascii_case("AVRO") {
+            return Err(unusable(format!("schema {} of {} is {}, the source reads Avro", schema.id, schema.registry, schema.kind)));
+        }
+        let mut texts: Vec<&str> = Vec::new();
+        for text in &schema.references {
+            // Two ways may lead to one reference.
+            if !texts.contains(&text.as_str()) {
+                texts.push(text);
+            }
+        }
+        let parsed = if texts.is_empty() {
+            Schema::parse_str(&schema.text).map(|root| (root, Vec::new()))
+        } else {
+            Schema::parse_str_with_list(&schema.text, texts)
+        };
+        let (root, references) =
+            parsed.map_err(|error| unusable(format!("schema {} of {} is no Avro schema: {error}", schema.id, schema.registry)))?;
+        let mut names = Names::default();
+        for reference in &references {
+            names.collect(reference, None);
+        }
+        names.collect(&root, None);
+        let plan = compile::compile(&root, &names, event, projection).map_err(|error| {
+            let reason = format!("schema {} of {}: {}", schema.id, schema.registry, error.reason);
+            ApiError { reason, ..error }
+        })?;
+        Ok(Self { plan })
+    }
+
+    /// Sets the fields of the row that was begun in `into` from one body. On an error the caller rolls the row back.
+    ///
+    /// # Errors
+    /// The body is not of the writer schema, has bytes left, or a value does not fit its field.
+    #[inline]
+    pub fn fields(&self, body: &[u8], scratch: &mut AvroScratch, into: &mut RowsBuilder) -> Result<(), Box<BadRow>> {
+        scratch.prepare(&self.plan);
+        let mut from = Bytes::new(body);
+        Run { plan: &self.plan, into, scratch }.ops(0, &mut from, 1)?;
+        let left = from.left();
+        if left > 0 {
+            return Err(BadRow::new(
+                Code::DecodeTrailingBytes,
+                "",
+                format!("{left} of {} bytes are left behind the Avro record", body.len()),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl AvroScratch {
+    fn prepare(&mut self, plan: &Plan) {
+        if self.marks.len() < plan.marks {
+            self.marks.resize(plan.marks, 0);
+        }
+        if self.lists.len() < plan.list_slots {
+            self.lists = Lists::new(plan.list_slots);
+        }
+    }
+}

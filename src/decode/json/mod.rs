@@ -1,0 +1,354 @@
+//! JSON object -> row, with projection, in one pass and without building a value.
+//!
+//! The whole text is checked: UTF-8 first, then every value, also skipped ones ([`scan`]). Members the event takes are found through the projection tree; a
+//! member that is taken must not stand twice. Records skip unknown members, pushes refuse them. Runs on connector threads; buffers are reused, nothing is
+//! allocated per row. serde_json is not used here: walking a 200-byte record with it costs more than everything else on a record's way (`benches/decode.rs`);
+//! it is the oracle of the differential tests instead.
+
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use super::error::{BadRow, Codes};
+use super::projection::{Lists, Node, Projection, Target};
+use crate::row::{CellError, FieldIndex, RowsBuilder, Strictness};
+use scan::{Fault, Number, Scan};
+use std::sync::Arc;
+use streamgauge_api::Code;
+
+/// What happens to a member that the event does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// It is checked to be JSON and skipped.
+    Skip,
+    /// The row is refused: `unknown_field_v0`, or `unknown_field_event_time_v0` for `event_time` and `event_time_ms`.
+    Refuse,
+}
+
+/// The rules of one door.
+#[derive(Debug, Clone, Copy)]
+pub struct JsonRules {
+    /// Unknown members.
+    pub unknown: UnknownFields,
+    /// Deepest nesting taken, at most 128; the row object is level 1.
+    pub depth_max: u32,
+    /// Whether a string or name with a Unicode control character is refused (`control_character_in_string`).
+    pub refuse_control: bool,
+}
+
+impl JsonRules {
+    /// As Kafka records are taken.
+    pub const RECORD: Self = Self { unknown: UnknownFields::Skip, depth_max: 64, refuse_control: false };
+    /// As pushes are taken.
+    pub const PUSH: Self = Self { unknown: UnknownFields::Refuse, depth_max: 128, refuse_control: true };
+}
+
+/// The code of a member that a push must not have.
+pub(super) fn unknown_code(name: &str) -> Code {
+    if matches!(name, "event_time" | "event_time_ms") { Code::UnknownFieldEventTimeV0 } else { Code::UnknownFieldV0 }
+}
+
+/// Decodes JSON objects for one event.
+#[derive(Debug)]
+pub struct JsonDecoder {
+    projection: Arc<Projection>,
+    rules: JsonRules,
+    lists: Lists,
+    seen: Vec<u64>,
+    name: String,
+    text: String,
+}
+
+impl JsonDecoder {
+    /// A decoder of what the projection takes.
+    pub fn new(projection: Arc<Projection>, rules: JsonRules) -> Self {
+        let lists = Lists::new(projection.lists.len());
+        Self { projection, rules, lists, seen: Vec::new(), name: String::new(), text: String::new() }
+    }
+
+    /// Sets the fields of the row that was begun in `into` from one JSON object. On an error the caller rolls the row back.
+    ///
+    /// # Errors
+    /// The text is no JSON object, a member is unknown (pushes) or stands twice, or a value does not fit its field.
+    pub fn fields(&mut self, bytes: &[u8], into: &mut RowsBuilder) -> Result<(), Box<BadRow>> {
+        let codes = Codes::of_json(into.strictness());
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return Err(BadRow::new(codes.malformed, "", "the JSON text is not UTF-8"));
+        };
+        self.seen.clear();
+        let projection = Arc::clone(&self.projection);
+        let mut walk = Walk {
+            scan: Scan::new(text, self.rules.depth_max, self.rules.refuse_control),
+            into,
+            rules: self.rules,
+            codes,
+            lists: &mut self.lists,
+            seen: &mut self.seen,
+            name: &mut self.name,
+            text: &mut self.text,
+        };
+        if walk.scan.token() != b'{' {
+            let code = if walk.into.strictness() == Strictness::Push { Code::InvalidEvent } else { codes.malformed };
+            return match walk.scan.skip(0, false) {
+                Ok(()) => Err(BadRow::new(code, "", "the row is no JSON object")),
+                Err(fault) => Err(walk.fault(fault)),
+            };
+        }
+        walk.object(&projection.root, 1)?;
+        walk.scan.token();
+        if !walk.scan.at_end() {
+            let left = text.len() - walk.scan.pos;
+            return Err(BadRow::new(codes.trailing, "", format!("{left} bytes are left behind the JSON object")));
+        }
+        Ok(())
+    }
+}
+
+/// One text on its way into one row.
+struct Walk<'w> {
+    scan: Scan<'w>,
+    into: &'w mut RowsBuilder,
+    rules: JsonRules,
+    codes: Codes,
+    lists: &'w mut Lists,
+    seen: &'w mut Vec<u64>,
+    name: &'w mut String,
+    text: &'w mut String,
+}
+
+impl Walk<'_> {
+    #[cold]
+    fn fault(&self, fault: Fault) -> Box<BadRow> {
+        let at = self.scan.pos;
+        match fault {
+            Fault::Malformed(what) => BadRow::new(self.codes.malformed, "", format!("{what} at byte {at} of the JSON text")),
+            Fault::TooDeep => BadRow::new(self.codes.shape, "", format!("nested deeper than {} at byte {at}", self.rules.depth_max)),
+            Fault::Range => BadRow::new(self.codes.range, "", format!("a number at byte {at} is out of range of a double")),
+            Fault::Control => {
+                BadRow::new(Code::ControlCharacterInString, "", format!("a string that ends before byte {at} holds a control character"))
+            }
+        }
+    }
+
+    #[cold]
+    fn cell(&self, error: CellError) -> Box<BadRow> {
+        BadRow::cell(error, self.into.schema())
+    }
+
+    /// The members of an object, position at its brace.
+    fn object(&mut self, node: &Node, depth: u32) -> Result<(), Box<BadRow>> {
+        self.scan.check_depth(depth).map_err(|fault| self.fault(fault))?;
+        self.scan.pos += 1;
+        let seen_base = self.seen.len();
+        self.seen.resize(seen_base + node.members.len().div_ceil(64), 0);
+        let mut expected = 0;
+        let mut found_count = 0;
+        if self.scan.token() == b'}' {
+            self.scan.pos += 1;
+        } else {
+            loop {
+                if self.scan.token() != b'"' {
+                    return Err(self.fault(Fault::Malformed("a member name is missing")));
+                }
+                let name = match self.scan.string(self.name) {
+                    Ok(name) => name,
+                    Err(fault) => return Err(self.fault(fault)),
+                };
+                let found = node.find(name, expected);
+                if found.is_none() && self.rules.unknown == UnknownFields::Refuse && depth == 1 {
+                    let event = &self.into.schema().name;
+                    return Err(BadRow::new(unknown_code(name), name, format!("event {event} has no field \"{name}\"")));
+                }
+                self.scan.expect(b':', "a colon is missing").map_err(|fault| self.fault(fault))?;
+                self.scan.token();
+                match found {
+                    Some(index) => {
+                        let bit = 1u64 << (index % 64);
+                        let slot = seen_base + index / 64;
+                        let member = &node.members[index];
+                        if self.seen[slot] & bit != 0 {
+                            let name = &member.name;
+                            return Err(BadRow::new(self.codes.shape, &**name, format!("member \"{name}\" stands twice")));
+                        }
+                        self.seen[slot] |= bit;
+                        found_count += 1;
+                        self.value(&member.node, depth)?;
+                        expected = index + 1;
+                    }
+                    None => self.scan.skip(depth, false).map_err(|fault| self.fault(fault))?,
+                }
+                match self.scan.token() {
+                    b',' => {
+                        self.scan.pos += 1;
+                        self.scan.token();
+                    }
+                    b'}' => {
+                        self.scan.pos += 1;
+                        break;
+                    }
+                    _ => return Err(self.fault(Fault::Malformed("a comma or closing brace is missing"))),
+                }
+            }
+        }
+        if found_count < node.members.len() && !self.lists.is_empty() {
+            for (index, member) in node.members.iter().enumerate() {
+                if self.seen[seen_base + index / 64] >> (index % 64) & 1 == 0 {
+                    absent_in_list(&member.node, self.lists);
+                }
+            }
+        }
+        self.seen.truncate(seen_base);
+        Ok(())
+    }
+
+    /// A value that something is taken of, position at its first byte; `depth` is the nesting that it stands in.
+    #[inline]
+    fn value(&mut self, node: &Node, depth: u32) -> Result<(), Box<BadRow>> {
+        if let Some(field) = node.only_field() {
+            return self.field(field, depth);
+        }
+        self.value_shared(node, depth)
+    }
+
+    fn value_shared(&mut self, node: &Node, depth: u32) -> Result<(), Box<BadRow>> {
+        let start = self.scan.pos;
+        for &target in &node.targets {
+            self.scan.pos = start;
+            match target {
+                Target::Field(field) => self.field(field, depth)?,
+                Target::List(slot) => {
+                    self.scan.skip(depth, true).map_err(|fault| self.fault(fault))?;
+                    let text = self.scan.since(start);
+                    if let Some(list) = self.lists.element(slot) {
+                        list.push_str(text);
+                    }
+                }
+            }
+        }
+        if !node.looks_inside() {
+            return Ok(());
+        }
+        self.scan.pos = start;
+        match (self.scan.peek(), &node.items) {
+            (b'{', _) if !node.members.is_empty() => self.object(node, depth + 1),
+            (b'[', Some(items)) => self.array(node, items, depth + 1),
+            (b'n', _) => {
+                self.scan.literal("null").map_err(|fault| self.fault(fault))?;
+                let (into, lists) = (&mut *self.into, &mut *self.lists);
+                node.each_inside(&mut |target| null(target, into, lists));
+                Ok(())
+            }
+            (byte, _) => Err(self.wrong_shape(node, byte)),
+        }
+    }
+
+    #[cold]
+    fn wrong_shape(&mut self, node: &Node, byte: u8) -> Box<BadRow> {
+        let wanted = if node.items.is_some() { "an array" } else { "an object" };
+        let got = match byte {
+            b'{' => "an object",
+            b'[' => "an array",
+            b'"' => "text",
+            b't' | b'f' => "a boolean",
+            _ => "a number",
+        };
+        if let Err(fault) = self.scan.skip(128, false)
+            && fault != Fault::TooDeep
+        {
+            return self.fault(fault);
+        }
+        let mut field = None;
+        node.each_inside(&mut |target| {
+            if let Target::Field(index) = target {
+                field.get_or_insert(index);
+            }
+        });
+        let path = field.and_then(|field| Some(self.into.schema().fields.get(usize::from(field.0))?.name.to_string())).unwrap_or_default();
+        BadRow::new(self.codes.mismatch, path, format!("the record has {got} where the path wants {wanted}"))
+    }
+
+    fn array(&mut self, node: &Node, items: &Node, depth: u32) -> Result<(), Box<BadRow>> {
+        self.scan.check_depth(depth).map_err(|fault| self.fault(fault))?;
+        for &(slot, _) in &node.opens {
+            self.lists.open(slot);
+        }
+        self.scan.pos += 1;
+        if self.scan.token() == b']' {
+            self.scan.pos += 1;
+        } else {
+            loop {
+                self.scan.token();
+                self.value_shared(items, depth)?;
+                match self.scan.token() {
+                    b',' => self.scan.pos += 1,
+                    b']' => {
+                        self.scan.pos += 1;
+                        break;
+                    }
+                    _ => return Err(self.fault(Fault::Malformed("a comma or closing bracket is missing"))),
+                }
+            }
+        }
+        for &(slot, field) in &node.opens {
+            if let Err(error) = self.into.json(field, self.lists.close(slot)) {
+                return Err(self.cell(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a field to the value here, whole.
+    #[inline]
+    fn field(&mut self, field: FieldIndex, depth: u32) -> Result<(), Box<BadRow>> {
+        let set = match self.scan.peek() {
+            b'"' => match self.scan.string(self.text) {
+                Ok(text) => self.into.str(field, text),
+                Err(fault) => return Err(self.fault(fault)),
+            },
+            b'-' | b'0'..=b'9' => match self.scan.number() {
+                Ok(Number::Int(number)) => self.into.int(field, number),
+                Ok(Number::Float(number)) => self.into.float(field, number),
+                Ok(Number::Big(number, text)) => self.into.big_int(field, number, text),
+                Err(fault) => return Err(self.fault(fault)),
+            },
+            b'{' | b'[' => {
+                let start = self.scan.pos;
+                self.scan.skip(depth, true).map_err(|fault| self.fault(fault))?;
+                self.into.json(field, self.scan.since(start))
+            }
+            byte => {
+                self.scan.skip(depth, true).map_err(|fault| self.fault(fault))?;
+                if byte == b'n' {
+                    self.into.null(field);
+                    Ok(())
+                } else {
+                    self.into.bool(field, byte == b't')
+                }
+            }
+        };
+        set.map_err(|error| self.cell(error))
+    }
+}
+
+/// Null where a value would be.
+pub(super) fn null(target: Target, into: &mut RowsBuilder, lists: &mut Lists) {
+    match target {
+        Target::Field(field) => into.null(field),
+        Target::List(slot) => {
+            if let Some(list) = lists.element(slot) {
+                list.push_str("null");
+            }
+        }
+    }
+}
+
+/// Keeps lists aligned: an element without a member gives null.
+pub(super) fn absent_in_list(node: &Node, lists: &mut Lists) {
+    node.each_target(&mut |target| {
+        if let Target::List(slot) = target
+            && let Some(list) = lists.element(slot)
+        {
+            list.push_str("null");
+        }
+    });
+}

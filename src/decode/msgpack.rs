@@ -1,0 +1,377 @@
+//! MessagePack map -> row, for the push ports: the rules of JSON pushes over another encoding.
+//!
+//! Names are strings, `bin` is bytes, doubles are finite, extension types are refused, nesting is bounded, and the map must take all bytes. A nested map or array
+//! becomes JSON text; `bin` inside of it becomes base64 text, as JSON has no bytes. Lengths are checked against the bytes at hand before anything is sized by them.
+
+use super::error::{BadRow, Codes};
+use super::json::{JsonRules, UnknownFields, absent_in_list, null, unknown_code};
+use super::projection::{Lists, Node, Projection, Target};
+use super::text;
+use crate::row::{CellError, FieldIndex, RowsBuilder};
+use base64::Engine as _;
+use std::sync::Arc;
+use streamgauge_api::Code;
+
+/// A value's head: scalars whole, containers by their count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Head<'a> {
+    Nil,
+    Bool(bool),
+    Int(i64),
+    /// An integer above i64.
+    Big(u64),
+    Float(f64),
+    Str(&'a str),
+    Bin(&'a [u8]),
+    Array(u32),
+    Map(u32),
+}
+
+impl Head<'_> {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Nil => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Int(_) | Self::Big(_) | Self::Float(_) => "a number",
+            Self::Str(_) => "text",
+            Self::Bin(_) => "bytes",
+            Self::Array(_) => "an array",
+            Self::Map(_) => "an object",
+        }
+    }
+}
+
+/// Decodes MessagePack maps for one event.
+#[derive(Debug)]
+pub struct MsgpackDecoder {
+    projection: Arc<Projection>,
+    rules: JsonRules,
+    lists: Lists,
+    seen: Vec<u64>,
+    text: String,
+}
+
+impl MsgpackDecoder {
+    /// A decoder of what the projection takes.
+    pub fn new(projection: Arc<Projection>, rules: JsonRules) -> Self {
+        let lists = Lists::new(projection.lists.len());
+        Self { projection, rules, lists, seen: Vec::new(), text: String::new() }
+    }
+
+    /// Sets the fields of the row that was begun in `into` from one map. On an error the caller rolls the row back.
+    ///
+    /// # Errors
+    /// The bytes are no map, a member is unknown (pushes) or stands twice, or a value does not fit its field.
+    pub fn fields(&mut self, bytes: &[u8], into: &mut RowsBuilder) -> Result<(), Box<BadRow>> {
+        self.seen.clear();
+        let projection = Arc::clone(&self.projection);
+        let codes = Codes::of_msgpack(into.strictness());
+        let mut walk =
+            Walk { bytes, pos: 0, into, rules: self.rules, codes, lists: &mut self.lists, seen: &mut self.seen, text: &mut self.text };
+        let Head::Map(count) = walk.head()? else {
+            return Err(BadRow::new(codes.malformed, "", "the row is no msgpack map"));
+        };
+        walk.map(&projection.root, count, 1)?;
+        let left = bytes.len() - walk.pos;
+        if left > 0 {
+            return Err(BadRow::new(codes.trailing, "", format!("{left} bytes are left behind the msgpack map")));
+        }
+        Ok(())
+    }
+}
+
+/// One body on its way into one row.
+struct Walk<'w> {
+    bytes: &'w [u8],
+    pos: usize,
+    into: &'w mut RowsBuilder,
+    rules: JsonRules,
+    codes: Codes,
+    lists: &'w mut Lists,
+    seen: &'w mut Vec<u64>,
+    text: &'w mut String,
+}
+
+impl<'w> Walk<'w> {
+    #[cold]
+    fn malformed(&self, what: &str) -> Box<BadRow> {
+        BadRow::new(self.codes.malformed, "", format!("{what} at byte {} of the msgpack body", self.pos))
+    }
+
+    #[cold]
+    fn cell(&self, error: CellError) -> Box<BadRow> {
+        BadRow::cell(error, self.into.schema())
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'w [u8], Box<BadRow>> {
+        let bytes = self.bytes;
+        match self.pos.checked_add(count).and_then(|end| bytes.get(self.pos..end)) {
+            Some(taken) => {
+                self.pos += count;
+                Ok(taken)
+            }
+            None => Err(self.malformed("the body ends early")),
+        }
+    }
+
+    /// A big-endian unsigned number of 1 to 8 bytes.
+    fn unsigned(&mut self, width: usize) -> Result<u64, Box<BadRow>> {
+        Ok(self.take(width)?.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+    }
+
+    fn signed(&mut self, width: usize) -> Result<i64, Box<BadRow>> {
+        let shift = 64 - 8 * width;
+        Ok((self.unsigned(width)? << shift).cast_signed() >> shift)
+    }
+
+    /// Text of this many bytes, its control characters checked.
+    fn str(&mut self, len: u64) -> Result<Head<'w>, Box<BadRow>> {
+        let bytes = self.take(usize::try_from(len).unwrap_or(usize::MAX))?;
+        let Ok(text) = std::str::from_utf8(bytes) else { return Err(self.malformed("text that is no UTF-8 ends")) };
+        if self.rules.refuse_control && text.chars().any(char::is_control) {
+            let reason = format!("a string that ends at byte {} holds a control character", self.pos);
+            return Err(BadRow::new(Code::ControlCharacterInString, "", reason));
+        }
+        Ok(Head::Str(text))
+    }
+
+    fn bin(&mut self, len: u64) -> Result<Head<'w>, Box<BadRow>> {
+        self.take(usize::try_from(len).unwrap_or(usize::MAX)).map(Head::Bin)
+    }
+
+    /// A container of this many values, each at least one byte.
+    fn count(&self, count: u64, values: u64) -> Result<u32, Box<BadRow>> {
+        let left = (self.bytes.len() - self.pos) as u64;
+        match u32::try_from(count) {
+            Ok(count) if u64::from(count) * values <= left => Ok(count),
+            _ => Err(self.malformed("a container larger than the body")),
+        }
+    }
+
+    fn head(&mut self) -> Result<Head<'w>, Box<BadRow>> {
+        let Some(&mark) = self.bytes.get(self.pos) else { return Err(self.malformed("the body ends early")) };
+        self.pos += 1;
+        Ok(match mark {
+            0x00..=0x7F => Head::Int(i64::from(mark)),
+            0x80..=0x8F => Head::Map(self.count(u64::from(mark & 15), 2)?),
+            0x90..=0x9F => Head::Array(self.count(u64::from(mark & 15), 1)?),
+            0xA0..=0xBF => self.str(u64::from(mark & 31))?,
+            0xC0 => Head::Nil,
+            0xC2 => Head::Bool(false),
+            0xC3 => Head::Bool(true),
+            0xC4..=0xC6 => {
+                let len = self.unsigned(1 << (mark - 0xC4))?;
+                self.bin(len)?
+            }
+            0xCA => Head::Float(f64::from(f32::from_bits(u32::try_from(self.unsigned(4)?).unwrap_or(0)))),
+            0xCB => Head::Float(f64::from_bits(self.unsigned(8)?)),
+            0xCC..=0xCF => {
+                let number = self.unsigned(1 << (mark - 0xCC))?;
+                i64::try_from(number).map_or(Head::Big(number), Head::Int)
+            }
+            0xD0..=0xD3 => Head::Int(self.signed(1 << (mark - 0xD0))?),
+            0xD9..=0xDB => {
+                let len = self.unsigned(1 << (mark - 0xD9))?;
+                self.str(len)?
+            }
+            0xDC..=0xDD => {
+                let count = self.unsigned(2 << (mark - 0xDC))?;
+                Head::Array(self.count(count, 1)?)
+            }
+            0xDE..=0xDF => {
+                let count = self.unsigned(2 << (mark - 0xDE))?;
+                Head::Map(self.count(count, 2)?)
+            }
+            0xC1 | 0xC7..=0xC9 | 0xD4..=0xD8 => return Err(self.malformed("an extension or reserved type")),
+            0xE0..=0xFF => Head::Int(i64::from(mark.cast_signed())),
+        })
+    }
+
+    fn name(&mut self) -> Result<&'w str, Box<BadRow>> {
+        match self.head()? {
+            Head::Str(name) => Ok(name),
+            _ => Err(self.malformed("a member name that is no text ends")),
+        }
+    }
+
+    fn check_depth(&self, depth: u32) -> Result<(), Box<BadRow>> {
+        let most = self.rules.depth_max.min(128);
+        if depth > most {
+            return Err(BadRow::new(self.codes.shape, "", format!("nested deeper than {most} at byte {}", self.pos)));
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, node: &Node, count: u32, depth: u32) -> Result<(), Box<BadRow>> {
+        self.check_depth(depth)?;
+        let seen_base = self.seen.len();
+        self.seen.resize(seen_base + node.members.len().div_ceil(64), 0);
+        let mut expected = 0;
+        for _ in 0..count {
+            let name = self.name()?;
+            let Some(index) = node.find(name, expected) else {
+                if self.rules.unknown == UnknownFields::Refuse && depth == 1 {
+                    let event = &self.into.schema().name;
+                    return Err(BadRow::new(unknown_code(name), name, format!("event {event} has no field \"{name}\"")));
+                }
+                self.skip(depth)?;
+                continue;
+            };
+            let (slot, bit) = (seen_base + index / 64, 1u64 << (index % 64));
+            if self.seen[slot] & bit != 0 {
+                return Err(BadRow::new(self.codes.shape, name, format!("member \"{name}\" stands twice")));
+            }
+            self.seen[slot] |= bit;
+            self.value(&node.members[index].node, depth)?;
+            expected = index + 1;
+        }
+        if !self.lists.is_empty() {
+            for (index, member) in node.members.iter().enumerate() {
+                if self.seen[seen_base + index / 64] >> (index % 64) & 1 == 0 {
+                    absent_in_list(&member.node, self.lists);
+                }
+            }
+        }
+        self.seen.truncate(seen_base);
+        Ok(())
+    }
+
+    fn value(&mut self, node: &Node, depth: u32) -> Result<(), Box<BadRow>> {
+        let start = self.pos;
+        for &target in &node.targets {
+            self.pos = start;
+            let head = self.head()?;
+            match target {
+                Target::Field(field) => self.field(field, head, depth)?,
+                Target::List(slot) => {
+                    self.text.clear();
+                    self.render(head, depth)?;
+                    if let Some(list) = self.lists.element(slot) {
+                        list.push_str(self.text);
+                    }
+                }
+            }
+        }
+        if !node.looks_inside() {
+            return Ok(());
+        }
+        self.pos = start;
+        match (self.head()?, &node.items) {
+            (Head::Map(count), _) if !node.members.is_empty() => self.map(node, count, depth + 1),
+            (Head::Array(count), Some(items)) => self.array(node, items, count, depth + 1),
+            (Head::Nil, _) => {
+                let (into, lists) = (&mut *self.into, &mut *self.lists);
+                node.each_inside(&mut |target| null(target, into, lists));
+                Ok(())
+            }
+            (head, _) => {
+                let wanted = if node.items.is_some() { "an array" } else { "an object" };
+                Err(BadRow::new(self.codes.mismatch, "", format!("the body has {} where the path wants {wanted}", head.noun())))
+            }
+        }
+    }
+
+    fn array(&mut self, node: &Node, items: &Node, count: u32, depth: u32) -> Result<(), Box<BadRow>> {
+        self.check_depth(depth)?;
+        for &(slot, _) in &node.opens {
+            self.lists.open(slot);
+        }
+        for _ in 0..count {
+            self.value(items, depth)?;
+        }
+        for &(slot, field) in &node.opens {
+            if let Err(error) = self.into.json(field, self.lists.close(slot)) {
+                return Err(self.cell(error));
+            }
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, field: FieldIndex, head: Head<'w>, depth: u32) -> Result<(), Box<BadRow>> {
+        let set = match head {
+            Head::Nil => {
+                self.into.null(field);
+                Ok(())
+            }
+            Head::Bool(truth) => self.into.bool(field, truth),
+            Head::Int(number) => self.into.int(field, number),
+            #[expect(clippy::cast_precision_loss, reason = "an integer beyond i64 is the nearest double, as documented")]
+            Head::Big(number) => self.into.big_int(field, number as f64, &number.to_string()),
+            Head::Float(number) => self.into.float(field, number),
+            Head::Str(text) => self.into.str(field, text),
+            Head::Bin(bytes) => self.into.bytes(field, bytes),
+            Head::Array(_) | Head::Map(_) => {
+                self.text.clear();
+                self.render(head, depth)?;
+                self.into.json(field, self.text)
+            }
+        };
+        set.map_err(|error| self.cell(error))
+    }
+
+    /// Appends a value as JSON to `text`. Recurses, bounded by the depth limit.
+    fn render(&mut self, head: Head<'w>, depth: u32) -> Result<(), Box<BadRow>> {
+        match head {
+            Head::Nil => self.text.push_str("null"),
+            Head::Bool(truth) => self.text.push_str(if truth { "true" } else { "false" }),
+            Head::Int(number) => text::push_int(self.text, number),
+            Head::Big(number) => self.text.push_str(&number.to_string()),
+            Head::Float(number) if number.is_finite() => text::push_float(self.text, number),
+            Head::Float(_) => return Err(BadRow::new(self.codes.range, "", format!("the number before byte {} is not finite", self.pos))),
+            Head::Str(value) => text::push_string(self.text, value),
+            Head::Bin(bytes) => {
+                self.text.push('"');
+                base64::engine::general_purpose::STANDARD.encode_string(bytes, self.text);
+                self.text.push('"');
+            }
+            Head::Array(count) => {
+                self.check_depth(depth + 1)?;
+                self.text.push('[');
+                for index in 0..count {
+                    if index > 0 {
+                        self.text.push(',');
+                    }
+                    let head = self.head()?;
+                    self.render(head, depth + 1)?;
+                }
+                self.text.push(']');
+            }
+            Head::Map(count) => {
+                self.check_depth(depth + 1)?;
+                self.text.push('{');
+                for index in 0..count {
+                    if index > 0 {
+                        self.text.push(',');
+                    }
+                    let name = self.name()?;
+                    text::push_string(self.text, name);
+                    self.text.push(':');
+                    let head = self.head()?;
+                    self.render(head, depth + 1)?;
+                }
+                self.text.push('}');
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, depth: u32) -> Result<(), Box<BadRow>> {
+        match self.head()? {
+            Head::Array(count) => {
+                self.check_depth(depth + 1)?;
+                for _ in 0..count {
+                    self.skip(depth + 1)?;
+                }
+            }
+            Head::Map(count) => {
+                self.check_depth(depth + 1)?;
+                for _ in 0..count {
+                    self.name()?;
+                    self.skip(depth + 1)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

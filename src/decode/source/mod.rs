@@ -1,0 +1,481 @@
+//! A Kafka source's door: one record in, one row, one delete or nothing out.
+//!
+//! Order of a record: tombstone policy, framing, body, then the columns that come from outside of the body (key, headers, timestamp, topic, partition, offset), row
+//! time, commit. A record that fails anywhere leaves the builder as it was. One decoder belongs to one source and one ingest thread, hence to one registry: a schema
+//! id of its records means one schema. Not here: fetching schemas, positions, rejects.
+
+#[cfg(test)]
+mod tests;
+
+use crate::decode::avro::{AvroPlan, AvroScratch};
+use crate::decode::error::{BadRow, DecodeError};
+use crate::decode::json::{JsonDecoder, JsonRules};
+use crate::decode::projection::{Projection, Taking};
+use crate::row::{CellError, EventSchema, FieldIndex, FieldType, RowsBuilder};
+use std::sync::Arc;
+use streamgauge_api::inlet::FetchedSchema;
+use streamgauge_api::{ApiError, Code, RawRecord};
+
+/// Schema ids that garbage records name are remembered up to here.
+const MISSING_MAX: usize = 4_096;
+
+/// The plan of bodies without framing stands under this id, which registries do not give out.
+const UNFRAMED: u32 = 0;
+
+/// What a record's value is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON object.
+    Json,
+    /// An Avro record.
+    Avro,
+}
+
+/// What stands in front of the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Nothing.
+    None,
+    /// `00`, then the schema id as 4 bytes, big-endian (Confluent, and Apicurio in its default mode).
+    Confluent,
+    /// `00`, then the schema id as 8 bytes, big-endian (older Apicurio serializers).
+    Apicurio8,
+}
+
+/// What a record without a value means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tombstone {
+    /// Nothing; the position moves on.
+    Ignore,
+    /// A bad record.
+    Reject,
+    /// The record's key is to be forgotten.
+    DeleteKey,
+    /// A row whose body fields are null.
+    Row,
+}
+
+/// What a record's key is written in, where a field comes from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFormat {
+    /// Text when the field is text or a number, the bytes as they are when it is bytes.
+    Raw,
+    /// A big-endian integer of 4 or 8 bytes, as Java's serializers write them.
+    Integer,
+}
+
+/// Where an event field comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldSource {
+    /// A path of the record's body, and other names of it that are taken as well.
+    Path {
+        /// `customer.id`, `items[].price`.
+        path: Box<str>,
+        /// Former or other paths of the same value; the first that a writer schema has is taken.
+        aliases: Vec<Box<str>>,
+    },
+    /// The last header of this name.
+    Header(Box<str>),
+    /// The record's key.
+    Key,
+    /// The topic's name.
+    Topic,
+    /// The partition's number.
+    Partition,
+    /// The record's offset.
+    Offset,
+    /// The record's Kafka timestamp; null when it has none.
+    Timestamp,
+}
+
+impl FieldSource {
+    /// A path without aliases.
+    pub fn path(path: &str) -> Self {
+        Self::Path { path: path.into(), aliases: Vec::new() }
+    }
+}
+
+/// How a source's records become rows.
+#[derive(Debug, Clone)]
+pub struct SourceFormat {
+    /// Format of the body.
+    pub format: Format,
+    /// Framing of the body.
+    pub framing: Framing,
+    /// Where fields come from; a field that is not named here comes from the body's member of its own name.
+    pub fields: Vec<(FieldIndex, FieldSource)>,
+    /// What a record without a value means.
+    pub tombstone: Tombstone,
+    /// Format of the key.
+    pub key_format: KeyFormat,
+    /// The writer schema of Avro bodies without framing.
+    pub schema: Option<FetchedSchema>,
+}
+
+/// What a record became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded {
+    /// A row.
+    Row,
+    /// A row that asks to forget its key.
+    Delete,
+    /// Nothing.
+    Ignored,
+}
+
+/// What is known about a schema id.
+#[derive(Debug)]
+enum Known {
+    Plan(Box<AvroPlan>),
+    Unusable(Box<ApiError>),
+    Missing(String),
+}
+
+/// Plans by schema id, sorted; records of one writer follow each other, so the last one is tried first.
+#[derive(Debug, Default)]
+struct Plans {
+    known: Vec<(u32, Known)>,
+    last: usize,
+}
+
+impl Plans {
+    #[inline]
+    fn find(&mut self, id: u32) -> Option<&Known> {
+        if self.known.get(self.last).is_none_or(|&(known, _)| known != id) {
+            self.last = self.known.binary_search_by_key(&id, |&(known, _)| known).ok()?;
+        }
+        self.known.get(self.last).map(|(_, known)| known)
+    }
+
+    fn set(&mut self, id: u32, known: Known) {
+        match self.known.binary_search_by_key(&id, |&(known, _)| known) {
+            Ok(index) => self.known[index].1 = known,
+            Err(index) => {
+                if matches!(known, Known::Missing(_)) && self.known.len() >= MISSING_MAX {
+                    // Forgotten ids are asked for again: slow, but bounded and still right.
+                    self.known.retain(|(_, known)| !matches!(known, Known::Missing(_)));
+                    return self.set(id, known);
+                }
+                self.known.insert(index, (id, known));
+            }
+        }
+    }
+}
+
+/// A field that comes from outside of the body.
+#[derive(Debug)]
+struct Outside {
+    field: FieldIndex,
+    kind: FieldType,
+    from: FieldSource,
+}
+
+/// The body decoder of a source.
+#[derive(Debug)]
+enum Body {
+    Json(Box<JsonDecoder>),
+    Avro { scratch: AvroScratch, plans: Plans },
+}
+
+/// Decodes the records of one source.
+#[derive(Debug)]
+pub struct Decoder {
+    schema: Arc<EventSchema>,
+    projection: Arc<Projection>,
+    framing: Framing,
+    tombstone: Tombstone,
+    key_format: KeyFormat,
+    body: Body,
+    body_fields: Vec<FieldIndex>,
+    outside: Vec<Outside>,
+}
+
+impl Decoder {
+    /// A decoder of one source's records into rows of one event version.
+    ///
+    /// # Errors
+    /// `invalid_config_value` when a record path does not parse or a field cannot hold what it is to come from; `schema_unusable` when the unframed Avro schema cannot
+    /// serve the event; `missing_config_key` when there is none.
+    pub fn new(schema: Arc<EventSchema>, format: &SourceFormat) -> Result<Self, ApiError> {
+        let mut outside = Vec::new();
+        let mut takings = Vec::new();
+        let own_names = schema.fields.iter().map(|field| FieldSource::path(&field.name)).collect::<Vec<_>>();
+        for (index, (declared, own_name)) in schema.fields.iter().zip(&own_names).enumerate() {
+            let Ok(field) = u16::try_from(index).map(FieldIndex) else { break };
+            let source = format.fields.iter().find(|(named, _)| *named == field).map_or(own_name, |(_, source)| source);
+            match source {
+                FieldSource::Path { path, aliases } => takings.push(Taking { field, path, aliases }),
+                from => {
+                    check_outside(from, declared.kind).map_err(|error| error.at(&*declared.name))?;
+                    outside.push(Outside { field, kind: declared.kind, from: from.clone() });
+                }
+            }
+        }
+        let body_fields = takings.iter().map(|taking| taking.field).collect();
+        let projection = Arc::new(Projection::of_paths(takings)?);
+        let mut decoder = Self {
+            body: match format.format {
+                Format::Json => Body::Json(Box::new(JsonDecoder::new(Arc::clone(&projection), JsonRules::RECORD))),
+                Format::Avro => Body::Avro { scratch: AvroScratch::default(), plans: Plans::default() },
+            },
+            schema,
+            projection,
+            framing: format.framing,
+            tombstone: format.tombstone,
+            key_format: format.key_format,
+            body_fields,
+            outside,
+        };
+        if format.format == Format::Avro && format.framing == Framing::None {
+            let Some(unframed) = &format.schema else {
+                return Err(ApiError::new(
+                    Code::MissingConfigKey,
+                    "framing = \"none\" with format = \"avro\" needs schema = \"file.avsc\"",
+                ));
+            };
+            decoder.add_schema(UNFRAMED, unframed)?;
+        }
+        Ok(decoder)
+    }
+
+    /// The event that rows are decoded for.
+    pub fn schema(&self) -> &Arc<EventSchema> {
+        &self.schema
+    }
+
+    /// Whether records name schemas that [`Decoder::decode`] may ask for.
+    pub fn needs_schemas(&self) -> bool {
+        matches!(self.body, Body::Avro { .. }) && self.framing != Framing::None && !self.body_fields.is_empty()
+    }
+
+    /// Takes the schema that [`DecodeError::NeedSchema`] asked for. When it cannot serve the event, records with it answer so from now on.
+    ///
+    /// # Errors
+    /// `schema_unusable`, naming the field.
+    pub fn add_schema(&mut self, id: u32, schema: &FetchedSchema) -> Result<(), ApiError> {
+        let Body::Avro { plans, .. } = &mut self.body else { return Ok(()) };
+        match AvroPlan::compile(schema, &self.schema, &self.projection) {
+            Ok(plan) => {
+                plans.set(id, Known::Plan(Box::new(plan)));
+                Ok(())
+            }
+            Err(error) => {
+                plans.set(id, Known::Unusable(Box::new(error.clone())));
+                Err(error)
+            }
+        }
+    }
+
+    /// The registry says for good that this id does not exist: records with it are bad from now on, until [`Decoder::add_schema`] brings it after all.
+    pub fn schema_missing(&mut self, id: u32, detail: &str) {
+        if let Body::Avro { plans, .. } = &mut self.body {
+            plans.set(id, Known::Missing(detail.to_owned()));
+        }
+    }
+
+    /// Decodes one record into at most one row of `into`, which must be a builder for records of the same event. `position_index` is the index of the record's
+    /// partition among the positions of the frame being built; `now_us` is the clock at arrival.
+    ///
+    /// # Errors
+    /// The record is bad, or its schema is unknown or unusable; the builder is as before.
+    #[inline]
+    pub fn decode(
+        &mut self,
+        record: &RawRecord<'_>,
+        topic: &str,
+        partition: i32,
+        now_us: i64,
+        into: &mut RowsBuilder,
+        position_index: u32,
+    ) -> Result<Decoded, DecodeError> {
+        let delete = match (record.value, self.tombstone) {
+            (Some(_), _) | (None, Tombstone::Row) => false,
+            (None, Tombstone::DeleteKey) => true,
+            (None, Tombstone::Ignore) => return Ok(Decoded::Ignored),
+            (None, Tombstone::Reject) => {
+                return Err(BadRow::new(
+                    Code::TombstoneUnexpected,
+                    "",
+                    format!("the record has no value, which {} does not expect", self.schema.name),
+                )
+                .into());
+            }
+        };
+        into.begin();
+        let done = self.row(record, topic, partition, now_us, into, position_index, delete);
+        if done.is_err() {
+            into.rollback();
+        }
+        done
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a record is, where it goes and what was decided about it; one caller")]
+    #[inline]
+    fn row(
+        &mut self,
+        record: &RawRecord<'_>,
+        topic: &str,
+        partition: i32,
+        now_us: i64,
+        into: &mut RowsBuilder,
+        position_index: u32,
+        delete: bool,
+    ) -> Result<Decoded, DecodeError> {
+        match record.value {
+            // Nothing is taken of the body, so nothing is asked of it: events that come from keys and headers alone.
+            Some(_) if self.body_fields.is_empty() => {}
+            Some(value) => self.body(value, into)?,
+            None if delete => self.check_delete(record)?,
+            None => self.body_fields.iter().for_each(|&field| into.null(field)),
+        }
+        for outside in &self.outside {
+            set_outside(outside, record, topic, partition, self.key_format, into).map_err(|error| BadRow::cell(error, &self.schema))?;
+        }
+        let time_us = match into.row_time_us(now_us, record.timestamp_ms) {
+            Ok(time_us) => time_us,
+            // A delete has no body that its time could come from.
+            Err(error) if delete && error.code == Code::DecodeMissingField => match record.timestamp_ms {
+                ..0 => now_us,
+                millis => millis.saturating_mul(1000).min(now_us),
+            },
+            Err(error) => return Err(BadRow::cell(error, &self.schema).into()),
+        };
+        into.commit(time_us, Some((position_index, record.offset)), delete).map_err(|error| BadRow::cell(error, &self.schema))?;
+        Ok(if delete { Decoded::Delete } else { Decoded::Row })
+    }
+
+    #[inline]
+    fn body(&mut self, value: &[u8], into: &mut RowsBuilder) -> Result<(), DecodeError> {
+        let (id, body) = unframe(self.framing, value)?;
+        match &mut self.body {
+            Body::Json(json) => Ok(json.fields(body, into)?),
+            Body::Avro { scratch, plans } => match plans.find(id) {
+                Some(Known::Plan(plan)) => Ok(plan.fields(body, scratch, into)?),
+                Some(Known::Unusable(error)) => Err(DecodeError::SchemaUnusable(error.clone())),
+                Some(Known::Missing(detail)) => {
+                    Err(BadRow::new(Code::SchemaMissing, "", format!("the registry does not know schema id {id}: {detail}")).into())
+                }
+                None => Err(DecodeError::NeedSchema(id)),
+            },
+        }
+    }
+
+    fn check_delete(&self, record: &RawRecord<'_>) -> Result<(), Box<BadRow>> {
+        if !self.outside.iter().any(|outside| outside.from == FieldSource::Key) {
+            let reason =
+                format!("a record without a value cannot delete a key of {}: no field comes from the record's key", self.schema.name);
+            return Err(BadRow::new(Code::TombstoneUnexpected, "", reason));
+        }
+        if record.key.is_none() {
+            return Err(BadRow::new(Code::TombstoneUnexpected, "", "the record has neither value nor key"));
+        }
+        Ok(())
+    }
+}
+
+/// Schema id and body of a framed value.
+#[inline]
+fn unframe(framing: Framing, value: &[u8]) -> Result<(u32, &[u8]), Box<BadRow>> {
+    match framing {
+        Framing::None => Ok((UNFRAMED, value)),
+        Framing::Confluent => match value {
+            [0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), body)),
+            _ => Err(not_framed(value, 4)),
+        },
+        Framing::Apicurio8 => match value {
+            [0, 0, 0, 0, 0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), body)),
+            _ => Err(not_framed(value, 8)),
+        },
+    }
+}
+
+#[cold]
+fn not_framed(value: &[u8], width: usize) -> Box<BadRow> {
+    let reason = match value.first() {
+        None => "the value is empty".to_owned(),
+        Some(0) if value.len() <= width => format!("the value has {} bytes, less than a frame of {}", value.len(), width + 1),
+        Some(0) => "the schema id has more than 32 bits".to_owned(),
+        Some(first) => format!("the value begins with {first:#04x}, not with 0x00 and a schema id of {width} bytes"),
+    };
+    BadRow::new(Code::DecodeFraming, "", reason)
+}
+
+fn check_outside(from: &FieldSource, kind: FieldType) -> Result<(), ApiError> {
+    use FieldType::{Datetime, F64, I64, Json, Str};
+    let (fits, what) = match from {
+        FieldSource::Path { .. } | FieldSource::Header(_) | FieldSource::Key => (true, ""),
+        FieldSource::Topic => (matches!(kind, Str | Json), "topic"),
+        FieldSource::Partition => (matches!(kind, I64 | F64 | Json), "partition"),
+        FieldSource::Offset => (matches!(kind, I64 | F64 | Json), "offset"),
+        FieldSource::Timestamp => (matches!(kind, I64 | F64 | Json | Datetime), "timestamp"),
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(ApiError::new(Code::InvalidConfigValue, format!("a field of type {} cannot hold the {what}", kind.as_str())))
+    }
+}
+
+#[inline]
+fn set_outside(
+    outside: &Outside,
+    record: &RawRecord<'_>,
+    topic: &str,
+    partition: i32,
+    key_format: KeyFormat,
+    into: &mut RowsBuilder,
+) -> Result<(), CellError> {
+    let field = outside.field;
+    match &outside.from {
+        FieldSource::Key => match (record.key, key_format) {
+            (None, _) => into.null(field),
+            (Some(key), KeyFormat::Raw) => return set_bytes(field, outside.kind, key, into),
+            (Some(key), KeyFormat::Integer) => match (<[u8; 8]>::try_from(key), <[u8; 4]>::try_from(key)) {
+                (Ok(eight), _) => return into.int(field, i64::from_be_bytes(eight)),
+                (_, Ok(four)) => return into.int(field, i64::from(i32::from_be_bytes(four))),
+                _ => return Err(mismatch(field, format!("the key has {} bytes, an integer has 4 or 8", key.len()))),
+            },
+        },
+        FieldSource::Header(name) => match record.headers.and_then(|headers| headers.last(name)).flatten() {
+            Some(value) => return set_bytes(field, outside.kind, value, into),
+            None => into.null(field),
+        },
+        FieldSource::Topic => return into.str(field, topic),
+        FieldSource::Partition => return into.int(field, i64::from(partition)),
+        FieldSource::Offset => return into.int(field, record.offset),
+        FieldSource::Timestamp if record.timestamp_ms >= 0 => return into.int(field, record.timestamp_ms),
+        FieldSource::Timestamp => into.null(field),
+        FieldSource::Path { .. } => {}
+    }
+    Ok(())
+}
+
+/// A key's or header's bytes: as they are for bytes, else as text, which numbers and booleans are read from.
+fn set_bytes(field: FieldIndex, kind: FieldType, bytes: &[u8], into: &mut RowsBuilder) -> Result<(), CellError> {
+    if matches!(kind, FieldType::Bytes | FieldType::Str) {
+        return into.bytes(field, bytes);
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(mismatch(field, format!("a key or header that is no UTF-8 text cannot be read as {}", kind.as_str())));
+    };
+    if matches!(kind, FieldType::I64 | FieldType::Datetime)
+        && let Ok(number) = text.parse::<i64>()
+    {
+        return into.int(field, number);
+    }
+    if kind == FieldType::F64
+        && let Ok(number) = text.parse::<f64>()
+    {
+        return into.float(field, number);
+    }
+    if kind == FieldType::Bool
+        && let Ok(truth) = text.parse::<bool>()
+    {
+        return into.bool(field, truth);
+    }
+    into.str(field, text)
+}
+
+fn mismatch(field: FieldIndex, reason: String) -> CellError {
+    CellError { field, code: Code::DecodeTypeMismatch, reason }
+}

@@ -1,0 +1,250 @@
+//! Framing, tombstones, outside columns, schema ids and row time of a Kafka source, as tables over hand-made records.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::decode::fixture::{builder, event, show_row};
+use crate::row::{Strictness, TimeSource};
+use streamgauge_api::Slot;
+use streamgauge_api::inlet::Headers;
+
+struct OneHeader(&'static str, Option<&'static [u8]>);
+
+impl Headers for OneHeader {
+    fn last(&self, name: &str) -> Option<Option<&[u8]>> {
+        (name == self.0).then_some(self.1)
+    }
+
+    fn visit(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        each(self.0, self.1);
+    }
+}
+
+const RECORD: RawRecord<'static> =
+    RawRecord { slot: Slot(0), offset: 42, epoch: 3, timestamp_ms: 1_000, key: Some(b"k1"), value: Some(b"{}"), headers: None };
+const NOW_US: i64 = 5_000_000;
+
+fn format(format: Format, framing: Framing) -> SourceFormat {
+    SourceFormat { format, framing, fields: Vec::new(), tombstone: Tombstone::Reject, key_format: KeyFormat::Raw, schema: None }
+}
+
+fn with(fields: &[FieldSource], base: SourceFormat) -> SourceFormat {
+    SourceFormat { fields: fields.iter().cloned().zip(0..).map(|(source, field)| (FieldIndex(field), source)).collect(), ..base }
+}
+
+fn run(schema: &Arc<EventSchema>, format: &SourceFormat, record: &RawRecord<'_>) -> Result<(Decoded, String, i64), DecodeError> {
+    let mut decoder = Decoder::new(Arc::clone(schema), format).unwrap();
+    decode_with(&mut decoder, record)
+}
+
+fn decode_with(decoder: &mut Decoder, record: &RawRecord<'_>) -> Result<(Decoded, String, i64), DecodeError> {
+    let schema = Arc::clone(decoder.schema());
+    let mut into = builder(&schema, Strictness::Record);
+    let decoded = decoder.decode(record, "payments", 7, NOW_US, &mut into, 2);
+    assert_eq!(into.len(), usize::from(matches!(decoded, Ok(Decoded::Row | Decoded::Delete))));
+    let decoded = decoded?;
+    if decoded == Decoded::Ignored {
+        return Ok((decoded, String::new(), 0));
+    }
+    let rows = into.finish();
+    let run = rows.runs().next().unwrap();
+    assert_eq!((run.position, run.first_offset, rows.is_delete(0)), (2, record.offset, decoded == Decoded::Delete));
+    Ok((decoded, show_row(&rows, &schema, 0), rows.time_us(0)))
+}
+
+fn code(got: Result<(Decoded, String, i64), DecodeError>) -> Code {
+    match got {
+        Err(DecodeError::Bad(bad)) => bad.code,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn avro(text: &str) -> FetchedSchema {
+    FetchedSchema { registry: "r".into(), id: 258, kind: "AVRO".into(), text: text.into(), references: Vec::new() }
+}
+
+const PAYMENT: &str = r#"{"type":"record","name":"Payment","fields":[{"name":"card","type":"string"},{"name":"amount","type":"double"}]}"#;
+
+#[test]
+fn confluent_frames_made_by_hand_decode() {
+    // Magic 0, schema id 258, then card "c1" (length 2 as zigzag 4) and amount 1.5.
+    let framed = [0x00, 0x00, 0x00, 0x01, 0x02, 0x04, b'c', b'1', 0, 0, 0, 0, 0, 0, 0xF8, 0x3F];
+    let eight = [&[0u8, 0, 0, 0, 0][..], &framed[1..]].concat();
+    for (framing, value) in [(Framing::Confluent, &framed[..]), (Framing::Apicurio8, &eight)] {
+        let mut decoder = Decoder::new(event("card:str amount:f64"), &format(Format::Avro, framing)).unwrap();
+        assert!(decoder.needs_schemas());
+        let record = RawRecord { value: Some(value), ..RECORD };
+        assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(258)));
+        decoder.schema_missing(258, "40403");
+        assert_eq!(code(decode_with(&mut decoder, &record)), Code::SchemaMissing);
+        decoder.add_schema(258, &avro(PAYMENT)).unwrap();
+        assert_eq!(decode_with(&mut decoder, &record).unwrap().1, "\"c1\" 1.5");
+        let cut = RawRecord { value: Some(&value[..value.len() - 1]), ..RECORD };
+        assert_eq!(code(decode_with(&mut decoder, &cut)), Code::DecodeMalformed);
+        for (bad, length) in
+            [(&b""[..], 0), (&b"\x00\x00\x00"[..], 3), (&b"{\"card\":1}"[..], 10), (&b"\x01\x00\x00\x01\x02\x00\x00\x00\x00\x00"[..], 10)]
+        {
+            assert_eq!(bad.len(), length);
+            assert_eq!(code(decode_with(&mut decoder, &RawRecord { value: Some(bad), ..RECORD })), Code::DecodeFraming);
+        }
+    }
+    let json = [&[0u8, 0, 0, 0, 9][..], b"{\"card\":\"c\",\"amount\":2}"].concat();
+    let got = run(&event("card:str amount:f64"), &format(Format::Json, Framing::Confluent), &RawRecord { value: Some(&json), ..RECORD });
+    assert_eq!(got.unwrap().1, "\"c\" 2.0");
+    assert_eq!(code(run(&event("card:str"), &format(Format::Json, Framing::Confluent), &RECORD)), Code::DecodeFraming);
+}
+
+#[test]
+fn unframed_avro_needs_its_schema_at_the_start() {
+    let bare = format(Format::Avro, Framing::None);
+    assert_eq!(Decoder::new(event("card:str"), &bare).unwrap_err().code, Code::MissingConfigKey);
+    let unfit = SourceFormat { schema: Some(avro(PAYMENT)), ..bare.clone() };
+    let error = Decoder::new(event("nope:str"), &unfit).unwrap_err();
+    assert_eq!((error.code, error.path.as_str()), (Code::SchemaUnusable, "nope"));
+    let value = [0x04, b'c', b'1', 0, 0, 0, 0, 0, 0, 0xF8, 0x3F];
+    assert_eq!(run(&event("card:str"), &unfit, &RawRecord { value: Some(&value), ..RECORD }).unwrap().1, "\"c1\"");
+}
+
+#[test]
+fn a_schema_that_cannot_serve_the_event_stops_and_is_no_bad_record() {
+    let mut decoder = Decoder::new(event("card:str nope:str"), &format(Format::Avro, Framing::Confluent)).unwrap();
+    assert_eq!(decoder.add_schema(258, &avro(PAYMENT)).unwrap_err().code, Code::SchemaUnusable);
+    let got = decode_with(&mut decoder, &RawRecord { value: Some(b"\x00\x00\x00\x01\x02"), ..RECORD });
+    assert!(matches!(got, Err(DecodeError::SchemaUnusable(error)) if error.path == "nope"));
+}
+
+#[test]
+fn two_writer_schemas_may_alternate() {
+    let reordered = r#"{"type":"record","name":"Other","fields":[{"name":"amount","type":"int"},{"name":"extra","type":"long"},{"name":"card","type":["null","string"]}]}"#;
+    let mut decoder = Decoder::new(event("card:str? amount:f64"), &format(Format::Avro, Framing::Confluent)).unwrap();
+    decoder.add_schema(2, &avro(PAYMENT)).unwrap();
+    decoder.add_schema(1, &avro(reordered)).unwrap();
+    for _ in 0..3 {
+        let first =
+            decode_with(&mut decoder, &RawRecord { value: Some(&[0, 0, 0, 0, 2, 0x02, b'a', 0, 0, 0, 0, 0, 0, 0xF8, 0x3F]), ..RECORD });
+        assert_eq!(first.unwrap().1, "\"a\" 1.5");
+        let second = decode_with(&mut decoder, &RawRecord { value: Some(&[0, 0, 0, 0, 1, 0x06, 0x01, 0x02, 0x02, b'b']), ..RECORD });
+        assert_eq!(second.unwrap().1, "\"b\" 3.0");
+    }
+}
+
+#[test]
+fn garbage_schema_ids_are_remembered_up_to_a_bound() {
+    let mut decoder = Decoder::new(event("card:str"), &format(Format::Avro, Framing::Confluent)).unwrap();
+    decoder.add_schema(7, &avro(PAYMENT)).unwrap();
+    for id in 1_000..20_000 {
+        decoder.schema_missing(id, "40403");
+    }
+    let Body::Avro { plans, .. } = &decoder.body else { panic!("avro") };
+    assert!(plans.known.len() <= MISSING_MAX + 1);
+    assert!(decode_with(&mut decoder, &RawRecord { value: Some(&[0, 0, 0, 0, 7, 2, b'a', 0, 0, 0, 0, 0, 0, 0, 0]), ..RECORD }).is_ok());
+}
+
+#[test]
+fn columns_come_from_key_headers_and_position() {
+    use FieldSource::{Header, Key, Offset, Partition, Timestamp, Topic};
+    let header = OneHeader("region", Some(b"eu"));
+    let number = OneHeader("region", Some(b"12"));
+    let nothing = OneHeader("region", None);
+    let record = RawRecord { headers: Some(&header), ..RECORD };
+    let region = || Header("region".into());
+    let cases: Vec<(&str, Vec<FieldSource>, RawRecord<'_>, &str)> = vec![
+        (
+            "k:str t:str p:i64 o:i64 at:datetime r:str",
+            vec![Key, Topic, Partition, Offset, Timestamp, region()],
+            record,
+            "\"k1\" \"payments\" 7 42 t1000 \"eu\"",
+        ),
+        ("k:bytes r:bytes", vec![Key, region()], record, "b[107, 49] b[101, 117]"),
+        (
+            "r:i64 s:f64 t:str u:datetime",
+            vec![region(), region(), region(), region()],
+            RawRecord { headers: Some(&number), ..RECORD },
+            "12 12.0 \"12\" t12",
+        ),
+        ("r:str?", vec![region()], RawRecord { headers: Some(&nothing), ..RECORD }, "null"),
+        ("r:str? k:str? at:i64?", vec![region(), Key, Timestamp], RawRecord { key: None, timestamp_ms: -1, ..RECORD }, "null null null"),
+        ("h:str", vec![Header("region".into())], record, "\"eu\""),
+    ];
+    for (fields, sources, record, expected) in cases {
+        let got = run(&event(fields), &with(&sources, format(Format::Json, Framing::None)), &record);
+        assert_eq!(got.unwrap().1, expected, "{fields}");
+    }
+    let missing = run(&event("h:str"), &with(&[Header("none".into())], format(Format::Json, Framing::None)), &record);
+    assert_eq!(code(missing), Code::DecodeMissingField);
+    let no_text = RawRecord { key: Some(b"\xff"), ..RECORD };
+    for kind in ["str", "i64", "json"] {
+        let got = run(&event(&format!("k:{kind}")), &with(&[Key], format(Format::Json, Framing::None)), &no_text);
+        assert_eq!(code(got), Code::DecodeTypeMismatch, "{kind}");
+    }
+    let integer = SourceFormat { key_format: KeyFormat::Integer, ..with(&[Key], format(Format::Json, Framing::None)) };
+    for (key, expected) in [(&[0xFFu8, 0xFF, 0xFF, 0xFE][..], "-2"), (&[0, 0, 0, 0, 0, 0, 1, 0], "256")] {
+        assert_eq!(run(&event("k:i64"), &integer, &RawRecord { key: Some(key), ..RECORD }).unwrap().1, expected);
+    }
+    assert_eq!(code(run(&event("k:i64"), &integer, &RECORD)), Code::DecodeTypeMismatch);
+    for (fields, source) in [("t:i64", Topic), ("p:str", Partition), ("o:bool", Offset), ("at:str", Timestamp)] {
+        let error = Decoder::new(event(fields), &with(&[source], format(Format::Json, Framing::None))).unwrap_err();
+        assert_eq!(error.code, Code::InvalidConfigValue, "{fields}");
+    }
+}
+
+#[test]
+fn tombstones_follow_the_policy() {
+    let tombstone = RawRecord { value: None, ..RECORD };
+    let policy = |tombstone, fields: &[FieldSource]| SourceFormat { tombstone, ..with(fields, format(Format::Json, Framing::None)) };
+    let keyed = [FieldSource::Key];
+    let schema = event("k:str n:i64? required:i64");
+    assert_eq!(run(&schema, &policy(Tombstone::Ignore, &keyed), &tombstone).unwrap().0, Decoded::Ignored);
+    assert_eq!(code(run(&schema, &policy(Tombstone::Reject, &keyed), &tombstone)), Code::TombstoneUnexpected);
+    let delete = run(&schema, &policy(Tombstone::DeleteKey, &keyed), &tombstone).unwrap();
+    assert_eq!((delete.0, delete.1.as_str()), (Decoded::Delete, "\"k1\" - -"));
+    assert_eq!(code(run(&schema, &policy(Tombstone::DeleteKey, &[]), &tombstone)), Code::TombstoneUnexpected);
+    let keyless = RawRecord { key: None, ..tombstone };
+    assert_eq!(code(run(&schema, &policy(Tombstone::DeleteKey, &keyed), &keyless)), Code::TombstoneUnexpected);
+    assert_eq!(code(run(&schema, &policy(Tombstone::Row, &keyed), &tombstone)), Code::DecodeMissingField);
+    assert_eq!(run(&event("k:str n:i64?"), &policy(Tombstone::Row, &keyed), &tombstone).unwrap().1, "\"k1\" null");
+}
+
+#[test]
+fn row_time_comes_from_where_the_event_says() {
+    let timed = |time| {
+        let mut schema = (*event("k:str? ts:datetime?")).clone();
+        schema.time = time;
+        Arc::new(schema)
+    };
+    let record = |value: &'static [u8], timestamp_ms| RawRecord { value: Some(value), timestamp_ms, ..RECORD };
+    let json = format(Format::Json, Framing::None);
+    let time = |source, record: &RawRecord<'_>| run(&timed(source), &json, record).map(|(_, _, time_us)| time_us);
+    let field = TimeSource::Field(FieldIndex(1));
+    assert_eq!(time(TimeSource::Arrival, &record(b"{}", 1_000)).unwrap(), NOW_US);
+    assert_eq!(time(TimeSource::Record, &record(b"{}", 1_000)).unwrap(), 1_000_000);
+    assert_eq!(time(TimeSource::Record, &record(b"{}", -1)).unwrap(), NOW_US);
+    assert_eq!(time(field, &record(b"{\"ts\":2000}", 1_000)).unwrap(), 2_000_000);
+    for (source, record, expected) in [
+        (field, record(b"{}", 1_000), Code::DecodeMissingField),
+        (field, record(b"{\"ts\":3700000}", 1_000), Code::TimeOutOfRange),
+        (TimeSource::Record, record(b"{}", i64::MAX), Code::TimeOutOfRange),
+    ] {
+        assert_eq!(code(run(&timed(source), &json, &record)), expected);
+    }
+    let deletes = SourceFormat { tombstone: Tombstone::DeleteKey, ..with(&[FieldSource::Key], json.clone()) };
+    for (timestamp_ms, expected) in [(1_000, 1_000_000), (-1, NOW_US), (i64::MAX, NOW_US)] {
+        let got = run(&timed(field), &deletes, &RawRecord { value: None, timestamp_ms, ..RECORD }).unwrap();
+        assert_eq!((got.0, got.2), (Decoded::Delete, expected));
+    }
+}
+
+#[test]
+fn a_bad_record_leaves_the_rows_before_it_as_they_were() {
+    let schema = event("a:str n:i64?");
+    let mut decoder = Decoder::new(Arc::clone(&schema), &format(Format::Json, Framing::None)).unwrap();
+    let mut into = builder(&schema, Strictness::Record);
+    for (offset, value) in
+        [(0, &b"{\"a\":\"x\"}"[..]), (1, b"{\"a\":\"lost\",\"n\":\"no\"}"), (2, b"{\"n\":1}"), (3, b"{\"a\":\"y\",\"n\":2}")]
+    {
+        let decoded = decoder.decode(&RawRecord { offset, value: Some(value), ..RECORD }, "t", 0, NOW_US, &mut into, 0);
+        assert_eq!(decoded.is_ok(), offset == 0 || offset == 3);
+    }
+    let rows = into.finish();
+    assert_eq!((0..2).map(|row| show_row(&rows, &schema, row)).collect::<Vec<_>>(), ["\"x\" -", "\"y\" 2"]);
+    assert_eq!(rows.runs().map(|run| (run.first_row, run.first_offset)).collect::<Vec<_>>(), [(0, 0), (1, 3)]);
+}

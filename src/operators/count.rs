@@ -1,0 +1,60 @@
+//! `count`: how many rows matched. Also the accumulator behind `ratio`.
+//!
+//! One word per slot. The cell is never looked at, so a small entity's list keeps nothing for it. Called by apply through the plan, row by row.
+
+use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, WindowRule};
+use crate::row::FieldType;
+use crate::state::{Accumulator, Arena, Input, Need};
+use std::sync::Arc;
+use streamgauge_api::Value;
+
+/// The operator.
+pub(super) struct Count;
+
+static SIGNATURE: Signature = Signature {
+    name: "count",
+    aliases: &[],
+    help: "Number of matching rows, whatever their fields hold. Exact; 8 bytes. Empty: 0.",
+    field: FieldRule::None,
+    window: WindowRule::Allowed,
+    params: &[],
+    lifetime_bound: None,
+    output: Output::Is(FieldType::I64),
+};
+
+impl Operator for Count {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
+        Compiled::of_one(Arc::new(Rows), |slot| Value::I64(slot.words[0].cast_signed()).into())
+    }
+}
+
+/// Counts rows. Slot: `[rows]`. Merge adds; exact, associative and commutative.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows;
+
+impl Accumulator for Rows {
+    fn identity(&self) -> String {
+        "rows".into()
+    }
+
+    fn words(&self) -> usize {
+        1
+    }
+
+    fn need(&self) -> Need {
+        Need::Nothing
+    }
+
+    #[inline]
+    fn update(&self, slot: &mut [u64], _arena: &mut Arena, _input: &Input<'_>) {
+        slot[0] += 1;
+    }
+
+    fn merge(&self, slot: &mut [u64], _arena: &mut Arena, other: &[u64], _from: &Arena) {
+        slot[0] += other[0];
+    }
+}

@@ -1,0 +1,263 @@
+//! The set behind `n_unique`: exact while it is small, a HyperLogLog beyond.
+//!
+//! Up to 1,024 distinct values it is the sorted list of their 64-bit hashes; then 2^12 six-bit registers (P. Flajolet et al., "HyperLogLog", 2007), read with the
+//! estimator of O. Ertl ("New cardinality estimation algorithms for HyperLogLog sketches", 2017), which needs no bias tables. Standard error 1.6 %. The state depends on
+//! the set of values only, neither on their order nor on how they were split: merge is exact, associative and commutative.
+//!
+//! ```text
+//! empty     [0]       [0]
+//! one       [hash]    [0]
+//! list      [length]  [handle -> length hashes, ascending]
+//! registers [DENSE]   [handle -> 384 words, register r in bits 6r..6r+6]
+//! ```
+
+use super::Slot;
+use crate::state::{Accumulator, Arena, Input, Need};
+
+/// Most hashes of the exact list.
+const LIST_MAX: usize = 1024;
+
+/// Bits of a hash that choose its register.
+const PRECISION: u32 = 12;
+const REGISTERS: usize = 1 << PRECISION;
+const REGISTER_BITS: usize = 6;
+const REGISTER_WORDS: usize = REGISTERS * REGISTER_BITS / 64;
+
+/// Highest rank: one more than the bits that are left.
+const RANK_MAX: usize = 64 - PRECISION as usize + 1;
+
+/// The first word of a slot of registers.
+const DENSE: u64 = u64::MAX;
+
+/// Standard error of the registers' estimate, 1.04 / sqrt(2^12).
+pub(super) const STANDARD_ERROR: f64 = 0.016;
+
+/// The set of hashes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Distinct;
+
+impl Distinct {
+    /// How many distinct values came, and whether that is an estimate.
+    pub(super) fn read(slot: &Slot<'_>) -> (u64, bool) {
+        match (slot.words[0], slot.words[1]) {
+            (0, 0) => (0, false),
+            (_, 0) => (1, false),
+            (DENSE, handle) => (estimate(slot.arena.get(handle)), true),
+            (length, _) => (length, false),
+        }
+    }
+}
+
+impl Accumulator for Distinct {
+    fn identity(&self) -> String {
+        "distinct".into()
+    }
+
+    fn words(&self) -> usize {
+        2
+    }
+
+    fn handles(&self) -> &'static [usize] {
+        &[1]
+    }
+
+    fn need(&self) -> Need {
+        Need::Hash
+    }
+
+    #[inline]
+    fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
+        if input.hash != 0 {
+            insert(slot, arena, input.hash);
+        }
+    }
+
+    fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {
+        match (other[0], other[1]) {
+            (0, 0) => {}
+            (hash, 0) => insert(slot, arena, hash),
+            (DENSE, handle) => {
+                if !dense(slot) {
+                    densify(slot, arena);
+                }
+                unite_registers(arena.get_mut(slot[1]), from.get(handle));
+            }
+            (length, handle) => unite_list(slot, arena, &from.get(handle)[..index(length)]),
+        }
+    }
+}
+
+fn dense(slot: &[u64]) -> bool {
+    slot[0] == DENSE && slot[1] != 0
+}
+
+fn insert(slot: &mut [u64], arena: &mut Arena, hash: u64) {
+    match (slot[0], slot[1]) {
+        (0, 0) => slot[0] = hash,
+        (one, 0) if one == hash => {}
+        (one, 0) => {
+            slot[1] = arena.alloc(2);
+            slot[0] = 2;
+            arena.get_mut(slot[1])[..2].copy_from_slice(&[one.min(hash), one.max(hash)]);
+        }
+        (DENSE, handle) => raise(arena.get_mut(handle), hash),
+        (length, handle) => {
+            let length = index(length);
+            let Err(at) = arena.get(handle)[..length].binary_search(&hash) else { return };
+            if length == LIST_MAX {
+                densify(slot, arena);
+                raise(arena.get_mut(slot[1]), hash);
+                return;
+            }
+            slot[1] = arena.grow(handle, length + 1);
+            slot[0] += 1;
+            let list = arena.get_mut(slot[1]);
+            list.copy_within(at..length, at + 1);
+            list[at] = hash;
+        }
+    }
+}
+
+/// Adds an ascending list of at least two hashes.
+fn unite_list(slot: &mut [u64], arena: &mut Arena, more: &[u64]) {
+    if dense(slot) {
+        let registers = arena.get_mut(slot[1]);
+        more.iter().for_each(|&hash| raise(registers, hash));
+        return;
+    }
+    let held = held(slot, arena);
+    let mut union = Vec::with_capacity(held.len() + more.len());
+    let (mut left, mut right) = (held.iter().peekable(), more.iter().peekable());
+    while let (Some(&&here), Some(&&there)) = (left.peek(), right.peek()) {
+        union.push(here.min(there));
+        if here <= there {
+            left.next();
+        }
+        if there <= here {
+            right.next();
+        }
+    }
+    union.extend(left);
+    union.extend(right);
+    if union.len() > LIST_MAX {
+        densify(slot, arena);
+        let registers = arena.get_mut(slot[1]);
+        more.iter().for_each(|&hash| raise(registers, hash));
+        return;
+    }
+    slot[1] = arena.grow(slot[1], union.len());
+    slot[0] = union.len() as u64;
+    arena.get_mut(slot[1])[..union.len()].copy_from_slice(&union);
+}
+
+/// The hashes of a slot that has no registers.
+fn held<'a>(slot: &'a [u64], arena: &'a Arena) -> &'a [u64] {
+    match (slot[0], slot[1]) {
+        (0, 0) => &[],
+        (_, 0) => &slot[..1],
+        (length, handle) => &arena.get(handle)[..index(length)],
+    }
+}
+
+/// Turns the list into registers.
+fn densify(slot: &mut [u64], arena: &mut Arena) {
+    let mut registers = [0u64; REGISTER_WORDS];
+    held(slot, arena).iter().for_each(|&hash| raise(&mut registers, hash));
+    arena.free(slot[1]);
+    slot[0] = DENSE;
+    slot[1] = arena.alloc(REGISTER_WORDS);
+    arena.get_mut(slot[1])[..REGISTER_WORDS].copy_from_slice(&registers);
+}
+
+/// Raises the hash's register to its rank: leading zeroes of the bits after the index, plus one.
+#[inline]
+fn raise(registers: &mut [u64], hash: u64) {
+    let number = index(hash >> (64 - PRECISION));
+    // The bit below the last stops the count where the bits end.
+    let rank = u64::from((hash << PRECISION | 1 << (PRECISION - 1)).leading_zeros()) + 1;
+    raise_to(registers, number, rank);
+}
+
+#[inline]
+fn raise_to(registers: &mut [u64], number: usize, rank: u64) {
+    if register(registers, number) >= rank {
+        return;
+    }
+    let (word, shift) = (number * REGISTER_BITS / 64, number * REGISTER_BITS % 64);
+    registers[word] = registers[word] & !(0x3F << shift) | rank << shift;
+    if shift > 64 - REGISTER_BITS {
+        let back = 64 - shift;
+        registers[word + 1] = registers[word + 1] & !(0x3F >> back) | rank >> back;
+    }
+}
+
+#[inline]
+fn register(registers: &[u64], number: usize) -> u64 {
+    let (word, shift) = (number * REGISTER_BITS / 64, number * REGISTER_BITS % 64);
+    let low = registers[word] >> shift;
+    let high = if shift > 64 - REGISTER_BITS { registers[word + 1] << (64 - shift) } else { 0 };
+    (low | high) & 0x3F
+}
+
+fn unite_registers(registers: &mut [u64], others: &[u64]) {
+    for number in 0..REGISTERS {
+        raise_to(registers, number, register(others, number));
+    }
+}
+
+/// Ertl's improved raw estimator over the histogram of ranks.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the estimate is not negative; a cast beyond u64 saturates")]
+fn estimate(registers: &[u64]) -> u64 {
+    let mut histogram = [0.0f64; RANK_MAX + 1];
+    for number in 0..REGISTERS {
+        histogram[index(register(registers, number)).min(RANK_MAX)] += 1.0;
+    }
+    let count = REGISTERS as f64;
+    let mut sum = count * tau(1.0 - histogram[RANK_MAX] / count);
+    for ranks in histogram[1..RANK_MAX].iter().rev() {
+        sum = 0.5 * (sum + ranks);
+    }
+    sum += count * sigma(histogram[0] / count);
+    (count * count / (2.0 * std::f64::consts::LN_2 * sum)).round() as u64
+}
+
+/// Ertl's sigma: x + sum over k of x^(2^k) * 2^(k-1); infinite at 1, where every register is empty.
+fn sigma(mut x: f64) -> f64 {
+    if x >= 1.0 {
+        return f64::INFINITY;
+    }
+    let (mut power, mut sum) = (1.0, x);
+    loop {
+        x *= x;
+        let before = sum;
+        sum += x * power;
+        power += power;
+        if sum <= before {
+            return sum;
+        }
+    }
+}
+
+/// Ertl's tau: (1 - x - sum over k of (1 - x^(2^-k))^2 * 2^-k) / 3.
+fn tau(mut x: f64) -> f64 {
+    if x <= 0.0 || x >= 1.0 {
+        return 0.0;
+    }
+    let (mut power, mut sum) = (1.0, 1.0 - x);
+    loop {
+        x = x.sqrt();
+        let before = sum;
+        power *= 0.5;
+        sum -= (1.0 - x) * (1.0 - x) * power;
+        if sum >= before {
+            return sum / 3.0;
+        }
+    }
+}
+
+/// A length or register number that this file wrote into a word.
+#[expect(clippy::cast_possible_truncation, reason = "at most 4,096")]
+#[inline]
+fn index(word: u64) -> usize {
+    word as usize
+}

@@ -1,0 +1,105 @@
+//! `first`: the earliest value of a field. Also the accumulator behind `last`.
+//!
+//! Earliest and latest are by (row time, LSN), not by arrival: a late row may become the first, and replay gives what live gave.
+
+use super::value_slot::{ValueSlot, value_of};
+use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, Slot, WindowRule};
+use crate::row::Cell;
+use crate::state::{Accumulator, Arena, Input, Need};
+use std::sync::Arc;
+use streamgauge_api::{Code, Value};
+
+/// The operator.
+pub(super) struct First;
+
+static SIGNATURE: Signature = Signature {
+    name: "first",
+    aliases: &[],
+    help: "The field's value in the earliest matching row that has one, by row time, then LSN; text beyond 1 MiB is passed over. Exact; 24 bytes \
+           plus text. Takes no window. Empty: null.",
+    field: FieldRule::Required,
+    window: WindowRule::Refused(Code::AggregationInvalidWindow),
+    params: &[],
+    lifetime_bound: None,
+    output: Output::OfField,
+};
+
+impl Operator for First {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
+        let earliest = EndOfTime::earliest(feature);
+        Compiled::of_one(Arc::new(earliest), move |slot| earliest.read(slot).into())
+    }
+}
+
+/// The value at one end of time. Slot: `[payload] [time, us] [LSN << 3 | tag]`, see [`ValueSlot`]; tag 0 is empty.
+/// Merge is exact, associative and commutative: no two rows share time and LSN.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EndOfTime {
+    layout: ValueSlot,
+    latest: bool,
+}
+
+impl EndOfTime {
+    /// The value of the earliest row.
+    pub(super) fn earliest(feature: &FeatureParams<'_>) -> Self {
+        Self { layout: ValueSlot::of(feature.field_kind), latest: false }
+    }
+
+    /// The value of the latest row.
+    pub(super) fn latest(feature: &FeatureParams<'_>) -> Self {
+        Self { layout: ValueSlot::of(feature.field_kind), latest: true }
+    }
+
+    /// The value; null before the first.
+    pub(super) fn read(self, slot: &Slot<'_>) -> Value {
+        value_of(self.layout.load(slot.words[2] & 7, slot.words[0], slot.arena))
+    }
+
+    #[inline]
+    fn take(self, slot: &mut [u64], arena: &mut Arena, cell: Cell<'_>, time_us: i64, lsn: u64) {
+        if !self.layout.takes(cell) {
+            return;
+        }
+        if slot[2] != 0 {
+            let (new, held) = ((time_us, lsn), (slot[1].cast_signed(), slot[2] >> 3));
+            if if self.latest { new < held } else { new >= held } {
+                return;
+            }
+        }
+        let tag = self.layout.store(&mut slot[0], arena, cell);
+        slot[1] = time_us.cast_unsigned();
+        slot[2] = lsn << 3 | tag;
+    }
+}
+
+impl Accumulator for EndOfTime {
+    fn identity(&self) -> String {
+        format!("{}/{}", if self.latest { "latest" } else { "earliest" }, self.layout.name())
+    }
+
+    fn words(&self) -> usize {
+        3
+    }
+
+    fn handles(&self) -> &'static [usize] {
+        if self.layout == ValueSlot::Object { &[0] } else { &[] }
+    }
+
+    fn need(&self) -> Need {
+        Need::Value
+    }
+
+    #[inline]
+    fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
+        self.take(slot, arena, input.cell, input.time_us, input.lsn);
+    }
+
+    fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {
+        let cell = self.layout.load(other[2] & 7, other[0], from);
+        self.take(slot, arena, cell, other[1].cast_signed(), other[2] >> 3);
+    }
+}

@@ -1,0 +1,351 @@
+//! The distribution behind `quantile`: exact while it is small, a UDDSketch beyond.
+//!
+//! Up to 256 numbers it is their sorted list. Then numbers fall into buckets whose edges grow by a factor (I. Epicoco et al., "UDDSketch: Accurate Tracking of
+//! Quantiles in Data Streams", 2020): bucket k of the positive numbers is [g^k, g^(k+1)) with g = (1 + a) / (1 - a), a = 0.01 at first; negative numbers mirror it, zero has
+//! its own. When a further bucket would not fit, pairs of buckets collapse and a becomes 2a / (1 + a^2). Any quantile is within a of a number of its rank, and within
+//! the exact smallest and largest number, which are kept. The state depends on the numbers only, neither on their order nor on how they were split: a bucket's number is
+//! that of the first factor shifted by the collapses, and the collapses are the least that fit. Merge is exact, associative and commutative.
+//!
+//! ```text
+//! empty     [0]                                    [0]
+//! one       [number]                               [0]
+//! list      [length]                               [handle -> numbers, ascending]
+//! sketch    [SKETCH | buckets << 8 | collapses]    [handle -> smallest, largest, buckets ascending: code << 46 | count]
+//! ```
+//!
+//! Numbers are stored as words that sort as they do ([`word_of`]); 0 is none of them.
+
+use super::Slot;
+use crate::state::{Accumulator, Arena, Input, Need};
+
+/// Most numbers of the exact list.
+const LIST_MAX: usize = 256;
+
+/// Relative error of the first factor.
+const ALPHA: f64 = 0.01;
+
+/// Most buckets: with the two extremes an object of 2,048 words.
+const BUCKETS_MAX: usize = 2046;
+
+/// Words of a sketch's object before its buckets.
+const HEAD_WORDS: usize = 2;
+
+/// Marks the first word of a slot with a sketch.
+const SKETCH: u64 = 1 << 63;
+
+/// A bucket is code and count in one word.
+const COUNT_BITS: u32 = 46;
+const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+/// The code of zero; codes below are negative numbers.
+const ZERO: i64 = 1 << 17;
+
+/// Added to a bucket's number to make it positive: doubles give numbers within -37,300 and 35,500.
+const NUMBER_OFFSET: i64 = 1 << 16;
+
+/// The distribution of numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Quantiles;
+
+impl Quantiles {
+    /// The `q`-quantile and its relative error bound, if it is an estimate; `None` before the first number. Exact lists interpolate linearly.
+    pub(super) fn read(slot: &Slot<'_>, q: f64) -> Option<(f64, Option<f64>)> {
+        match (slot.words[0], slot.words[1]) {
+            (0, 0) => None,
+            (one, 0) => Some((number_of(one), None)),
+            (head, handle) if head & SKETCH != 0 => {
+                let shape = Shape::of(head);
+                Some((estimate(&slot.arena.get(handle)[..HEAD_WORDS + shape.buckets], shape.collapses, q), Some(shape.error())))
+            }
+            (length, handle) => Some((interpolate(&slot.arena.get(handle)[..index(length)], q), None)),
+        }
+    }
+}
+
+impl Accumulator for Quantiles {
+    fn identity(&self) -> String {
+        "quantiles".into()
+    }
+
+    fn words(&self) -> usize {
+        2
+    }
+
+    fn handles(&self) -> &'static [usize] {
+        &[1]
+    }
+
+    fn need(&self) -> Need {
+        Need::Value
+    }
+
+    #[inline]
+    fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
+        if let Some(number) = input.cell.number().filter(|number| number.is_finite()) {
+            insert(slot, arena, word_of(number));
+        }
+    }
+
+    fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {
+        match (other[0], other[1]) {
+            (0, 0) => {}
+            (one, 0) => insert(slot, arena, one),
+            (head, handle) if head & SKETCH != 0 => {
+                let shape = Shape::of(head);
+                unite_sketch(slot, arena, &from.get(handle)[..HEAD_WORDS + shape.buckets], shape.collapses);
+            }
+            (length, handle) => from.get(handle)[..index(length)].iter().for_each(|&word| insert(slot, arena, word)),
+        }
+    }
+}
+
+/// What the first word of a sketch's slot says.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    buckets: usize,
+    collapses: u32,
+}
+
+impl Shape {
+    fn of(head: u64) -> Self {
+        Self { buckets: index((head & !SKETCH) >> 8), collapses: (head & 0xFF) as u32 }
+    }
+
+    fn head(self) -> u64 {
+        SKETCH | (self.buckets as u64) << 8 | u64::from(self.collapses)
+    }
+
+    /// The bound a after the collapses: tanh(ln(g) / 2), since collapsing squares g.
+    fn error(self) -> f64 {
+        if self.collapses == 0 { ALPHA } else { (0.5 * factor_ln(self.collapses)).tanh() }
+    }
+}
+
+fn insert(slot: &mut [u64], arena: &mut Arena, word: u64) {
+    match (slot[0], slot[1]) {
+        (0, 0) => slot[0] = word,
+        (one, 0) => {
+            slot[1] = arena.alloc(2);
+            slot[0] = 2;
+            arena.get_mut(slot[1])[..2].copy_from_slice(&[one.min(word), one.max(word)]);
+        }
+        (head, _) if head & SKETCH != 0 => insert_bucket(slot, arena, word),
+        (length, _) if index(length) == LIST_MAX => {
+            become_sketch(slot, arena);
+            insert_bucket(slot, arena, word);
+        }
+        (length, handle) => {
+            let length = index(length);
+            slot[1] = arena.grow(handle, length + 1);
+            slot[0] += 1;
+            let list = arena.get_mut(slot[1]);
+            let at = list[..length].partition_point(|&held| held <= word);
+            list.copy_within(at..length, at + 1);
+            list[at] = word;
+        }
+    }
+}
+
+fn insert_bucket(slot: &mut [u64], arena: &mut Arena, word: u64) {
+    let base = code_of(number_of(word));
+    loop {
+        let mut shape = Shape::of(slot[0]);
+        let object = arena.get_mut(slot[1]);
+        object[0] = object[0].min(word);
+        object[1] = object[1].max(word);
+        let buckets = &mut object[HEAD_WORDS..];
+        let code = collapse(base, shape.collapses);
+        let at = buckets[..shape.buckets].partition_point(|bucket| bucket >> COUNT_BITS < code);
+        if at < shape.buckets && buckets[at] >> COUNT_BITS == code {
+            buckets[at] = add(buckets[at], 1);
+            return;
+        }
+        if shape.buckets < BUCKETS_MAX {
+            slot[1] = arena.grow(slot[1], HEAD_WORDS + shape.buckets + 1);
+            let buckets = &mut arena.get_mut(slot[1])[HEAD_WORDS..];
+            buckets.copy_within(at..shape.buckets, at + 1);
+            buckets[at] = code << COUNT_BITS | 1;
+            shape.buckets += 1;
+            slot[0] = shape.head();
+            return;
+        }
+        collapse_once(slot, arena);
+    }
+}
+
+/// Halves the resolution of a slot's sketch.
+#[cold]
+fn collapse_once(slot: &mut [u64], arena: &mut Arena) {
+    let mut shape = Shape::of(slot[0]);
+    let buckets = &mut arena.get_mut(slot[1])[HEAD_WORDS..HEAD_WORDS + shape.buckets];
+    let mut kept = 0;
+    for at in 0..buckets.len() {
+        let (code, count) = (collapse(buckets[at] >> COUNT_BITS, 1), buckets[at] & COUNT_MAX);
+        if kept > 0 && buckets[kept - 1] >> COUNT_BITS == code {
+            buckets[kept - 1] = add(buckets[kept - 1], count);
+        } else {
+            buckets[kept] = code << COUNT_BITS | count;
+            kept += 1;
+        }
+    }
+    buckets[kept..].fill(0);
+    shape = Shape { buckets: kept, collapses: shape.collapses + 1 };
+    slot[0] = shape.head();
+}
+
+/// Turns the list, or nothing, into a sketch.
+#[cold]
+fn become_sketch(slot: &mut [u64], arena: &mut Arena) {
+    let words = match (slot[0], slot[1]) {
+        (0, 0) => Vec::new(),
+        (one, 0) => vec![one],
+        (length, handle) => arena.get(handle)[..index(length)].to_vec(),
+    };
+    arena.free(slot[1]);
+    slot[1] = arena.alloc(HEAD_WORDS + 1);
+    slot[0] = Shape { buckets: 0, collapses: 0 }.head();
+    arena.get_mut(slot[1])[..HEAD_WORDS].copy_from_slice(&[u64::MAX, 0]);
+    words.into_iter().for_each(|word| insert_bucket(slot, arena, word));
+}
+
+/// Adds a sketch's object, as far as it is used.
+fn unite_sketch(slot: &mut [u64], arena: &mut Arena, other: &[u64], other_collapses: u32) {
+    if slot[0] & SKETCH == 0 || slot[1] == 0 {
+        become_sketch(slot, arena);
+    }
+    while Shape::of(slot[0]).collapses < other_collapses {
+        collapse_once(slot, arena);
+    }
+    let mut shape = Shape::of(slot[0]);
+    let here = &arena.get(slot[1])[..HEAD_WORDS + shape.buckets];
+    let ends = [here[0].min(other[0]), here[1].max(other[1])];
+    let steps = shape.collapses - other_collapses;
+    let mut more = other[HEAD_WORDS..].iter().map(|bucket| (collapse(bucket >> COUNT_BITS, steps), bucket & COUNT_MAX)).peekable();
+    let mut union: Vec<u64> = Vec::with_capacity(here.len() + other.len());
+    let mut push = |code: u64, count: u64| match union.last_mut() {
+        Some(last) if *last >> COUNT_BITS == code => *last = add(*last, count),
+        _ => union.push(code << COUNT_BITS | count),
+    };
+    for bucket in &here[HEAD_WORDS..] {
+        while let Some((code, count)) = more.next_if(|(code, _)| *code < bucket >> COUNT_BITS) {
+            push(code, count);
+        }
+        push(bucket >> COUNT_BITS, bucket & COUNT_MAX);
+    }
+    more.for_each(|(code, count)| push(code, count));
+
+    while union.len() > BUCKETS_MAX {
+        shape.collapses += 1;
+        let mut collapsed: Vec<u64> = Vec::with_capacity(union.len());
+        for bucket in &union {
+            let code = collapse(bucket >> COUNT_BITS, 1);
+            match collapsed.last_mut() {
+                Some(last) if *last >> COUNT_BITS == code => *last = add(*last, bucket & COUNT_MAX),
+                _ => collapsed.push(code << COUNT_BITS | bucket & COUNT_MAX),
+            }
+        }
+        union = collapsed;
+    }
+    let held = HEAD_WORDS + shape.buckets;
+    shape.buckets = union.len();
+    slot[0] = shape.head();
+    slot[1] = arena.grow(slot[1], HEAD_WORDS + union.len());
+    let object = arena.get_mut(slot[1]);
+    object[..HEAD_WORDS].copy_from_slice(&ends);
+    object[HEAD_WORDS..HEAD_WORDS + union.len()].copy_from_slice(&union);
+    if held > HEAD_WORDS + union.len() {
+        object[HEAD_WORDS + union.len()..held].fill(0);
+    }
+}
+
+/// Linear interpolation at position q * (n - 1) of an ascending list.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a position within a short list")]
+fn interpolate(list: &[u64], q: f64) -> f64 {
+    let position = q * (list.len() - 1) as f64;
+    let at = (position as usize).min(list.len() - 1);
+    let (low, high) = (number_of(list[at]), number_of(list[(at + 1).min(list.len() - 1)]));
+    let share = position - at as f64;
+    // Weighted ends, not a difference: that could overflow.
+    if low == high { low } else { low * (1.0 - share) + high * share }
+}
+
+/// The estimate for the number of rank floor(q * (n - 1)).
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a rank below 2^53")]
+fn estimate(object: &[u64], collapses: u32, q: f64) -> f64 {
+    let (smallest, largest) = (number_of(object[0]), number_of(object[1]));
+    let buckets = &object[HEAD_WORDS..];
+    let numbers: u64 = buckets.iter().map(|bucket| bucket & COUNT_MAX).sum();
+    let rank = (q * numbers.saturating_sub(1) as f64) as u64;
+    let mut below = 0;
+    for bucket in buckets {
+        below += bucket & COUNT_MAX;
+        if below > rank {
+            return middle((bucket >> COUNT_BITS).cast_signed(), collapses).clamp(smallest, largest);
+        }
+    }
+    largest
+}
+
+/// The point of a bucket whose relative distance to both edges is the bound: 2 g^(k+1) / (g + 1).
+#[expect(clippy::cast_precision_loss, reason = "a bucket's number is small")]
+fn middle(code: i64, collapses: u32) -> f64 {
+    let size = (code - ZERO).abs();
+    if size == 0 {
+        return 0.0;
+    }
+    let number = size - 1 - NUMBER_OFFSET;
+    let factor_ln = factor_ln(collapses);
+    let magnitude = (number as f64 * factor_ln).exp() * (2.0 / (1.0 + (-factor_ln).exp()));
+    if code < ZERO { -magnitude } else { magnitude }
+}
+
+/// ln(g) after this many collapses, each of which squares g.
+fn factor_ln(collapses: u32) -> f64 {
+    ((1.0 + ALPHA) / (1.0 - ALPHA)).ln() * f64::from(1u32 << collapses)
+}
+
+/// A number's bucket before any collapse; codes ascend with the numbers.
+#[expect(clippy::cast_possible_truncation, reason = "the logarithm of a double is small")]
+fn code_of(number: f64) -> u64 {
+    if number == 0.0 {
+        return ZERO.cast_unsigned();
+    }
+    let size = 1 + NUMBER_OFFSET + (number.abs().ln() / factor_ln(0)).floor() as i64;
+    if number < 0.0 { ZERO - size } else { ZERO + size }.cast_unsigned()
+}
+
+/// The bucket that this one falls into after `steps` collapses.
+#[inline]
+fn collapse(code: u64, steps: u32) -> u64 {
+    let distance = code.cast_signed() - ZERO;
+    if distance == 0 || steps == 0 {
+        return code;
+    }
+    let size = 1 + NUMBER_OFFSET + ((distance.abs() - 1 - NUMBER_OFFSET) >> steps);
+    (ZERO + size * distance.signum()).cast_unsigned()
+}
+
+/// A bucket with more in it; a full count stays full.
+#[inline]
+fn add(bucket: u64, count: u64) -> u64 {
+    bucket & !COUNT_MAX | ((bucket & COUNT_MAX) + count).min(COUNT_MAX)
+}
+
+/// A finite number as a word that sorts as it does, never 0. -0.0 is 0.0.
+#[inline]
+fn word_of(number: f64) -> u64 {
+    let bits = (number + 0.0).to_bits();
+    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
+}
+
+#[inline]
+fn number_of(word: u64) -> f64 {
+    f64::from_bits(if word >> 63 == 1 { word & !(1 << 63) } else { !word })
+}
+
+/// A length that this file wrote into a word.
+#[expect(clippy::cast_possible_truncation, reason = "at most 2,048")]
+#[inline]
+fn index(word: u64) -> usize {
+    word as usize
+}

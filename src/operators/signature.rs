@@ -1,0 +1,165 @@
+//! What an operator accepts: the facts that registration checks and documents, so that no check is written twice.
+
+use crate::row::FieldType;
+use std::collections::BTreeMap;
+use streamgauge_api::Code;
+
+/// Whether a feature names a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldRule {
+    /// The operator reads no field; a given one is ignored with a warning.
+    None,
+    /// Checked when given; without one the operator never updates.
+    Optional,
+    /// Must be given.
+    Required,
+}
+
+/// Whether a feature may have a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowRule {
+    /// With or without.
+    Allowed,
+    /// Never; with this code.
+    Refused(Code),
+    /// Always.
+    Required,
+}
+
+/// A parameter's type, bounds and default.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ParamKind {
+    /// An integer in `min..=max`.
+    Int {
+        /// Smallest.
+        min: i64,
+        /// Largest.
+        max: i64,
+        /// Used when not given; `None` = must be given.
+        default: Option<i64>,
+    },
+    /// A number strictly between `above` and `below`.
+    Float {
+        /// Lower bound, not included.
+        above: f64,
+        /// Upper bound, not included.
+        below: f64,
+        /// Used when not given; `None` = must be given.
+        default: Option<f64>,
+    },
+    /// A duration of at least 1 ms, never `forever`.
+    Duration {
+        /// Whether it must be given.
+        required: bool,
+    },
+    /// A boolean.
+    Bool {
+        /// Used when not given.
+        default: bool,
+    },
+    /// Finite numbers in strictly increasing order.
+    Edges {
+        /// Most of them.
+        max: usize,
+    },
+    /// A list of texts.
+    Texts {
+        /// Most of them.
+        max: usize,
+    },
+    /// The name of a field.
+    FieldName {
+        /// Used when not given.
+        default: &'static str,
+    },
+}
+
+/// One parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Param {
+    /// Name on the wire.
+    pub name: &'static str,
+    /// Other accepted names.
+    pub aliases: &'static [&'static str],
+    /// Type and bounds.
+    pub kind: ParamKind,
+    /// The code of a bad value.
+    pub code: Code,
+    /// Meaning, for the docs.
+    pub help: &'static str,
+}
+
+/// Declared type of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Always this.
+    Is(FieldType),
+    /// The field's own type.
+    OfField,
+}
+
+/// Everything registration needs to know of an operator.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Signature {
+    /// Name on the wire.
+    pub name: &'static str,
+    /// Other accepted names.
+    pub aliases: &'static [&'static str],
+    /// One sentence on what it computes, with its error bound and empty value.
+    pub help: &'static str,
+    /// Field.
+    pub field: FieldRule,
+    /// Window.
+    pub window: WindowRule,
+    /// Parameters besides `field`, `where` and `window`.
+    pub params: &'static [Param],
+    /// The parameter without which a lifetime feature would be unbounded.
+    pub lifetime_bound: Option<&'static str>,
+    /// Result.
+    pub output: Output,
+}
+
+/// A checked parameter value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ParamValue {
+    /// Integer.
+    Int(i64),
+    /// Number.
+    Float(f64),
+    /// Duration in microseconds.
+    DurationUs(i64),
+    /// Boolean.
+    Bool(bool),
+    /// Numbers.
+    Edges(Vec<f64>),
+    /// Texts.
+    Texts(Vec<String>),
+    /// Field name.
+    FieldName(String),
+}
+
+/// Checked parameters by their wire name, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ParamValues(pub BTreeMap<&'static str, ParamValue>);
+
+impl ParamValues {
+    /// An integer parameter; 0 when the signature has none of that name.
+    pub fn int(&self, name: &str) -> i64 {
+        if let Some(ParamValue::Int(number)) = self.0.get(name) { *number } else { 0 }
+    }
+
+    /// A number; 0 when the signature has none of that name.
+    pub fn float(&self, name: &str) -> f64 {
+        if let Some(ParamValue::Float(number)) = self.0.get(name) { *number } else { 0.0 }
+    }
+
+    /// A boolean; false when the signature has none of that name.
+    pub fn bool(&self, name: &str) -> bool {
+        matches!(self.0.get(name), Some(ParamValue::Bool(true)))
+    }
+
+    /// A duration in microseconds; 0 when not given.
+    pub fn duration_us(&self, name: &str) -> i64 {
+        if let Some(ParamValue::DurationUs(us)) = self.0.get(name) { *us } else { 0 }
+    }
+}

@@ -1,0 +1,102 @@
+//! An event's declaration merged with what is registered under its name.
+//!
+//! Slots of fields are never reused: a new field is appended, a removed or retyped one leaves a retired slot behind. So a batch of any earlier version reads
+//! correctly with the newest declaration, and batches in flight need no care.
+
+use super::diff::{Diff, Entry};
+use super::node::{EventSpec, TimeSpec, canonical_event, is_retired, retired_name};
+use super::problem::Problems;
+use crate::row::{EventId, EventSchema, Field, FieldIndex, TimeSource};
+use serde_json::json;
+use streamgauge_api::Code;
+
+/// A new event.
+pub(super) fn declare(spec: &EventSpec, id: EventId) -> Option<EventSchema> {
+    let time = time_source(&spec.time_or_default(), &spec.fields)?;
+    Some(EventSchema {
+        id,
+        version: 1,
+        name: spec.name.as_str().into(),
+        fields: spec.fields.clone(),
+        time,
+        max_future_us: spec.max_future_us_or_default(),
+    })
+}
+
+/// The registered event changed to what the node says; `diff` gets one entry per difference. Options that the node leaves out stay.
+pub(super) fn merge(old: &EventSchema, spec: &EventSpec, diff: &mut Diff, problems: &mut Problems) -> Option<EventSchema> {
+    let name = &*old.name;
+    let mut fields = old.fields.clone();
+    for (index, slot) in fields.iter_mut().enumerate().filter(|(_, field)| !is_retired(&field.name)) {
+        let kept = spec.fields.iter().find(|field| field.name == slot.name);
+        if kept.is_some_and(|field| field.kind == slot.kind) {
+            continue;
+        }
+        let to = kept.map_or("<absent>", |field| field.kind.as_str());
+        diff.destructive.push(Entry::type_change(name, &slot.name, slot.kind.as_str(), to));
+        *slot = Field { name: retired_name(index), kind: slot.kind, optional: true };
+    }
+    for field in &spec.fields {
+        match fields.iter_mut().find(|slot| slot.name == field.name) {
+            Some(slot) if slot.optional == field.optional => {}
+            Some(slot) => {
+                let option = format!("optional_fields.{}", field.name);
+                diff.additive.push(Entry::option_change(name, &option, &slot.optional.into(), &field.optional.into()));
+                slot.optional = field.optional;
+            }
+            None => {
+                if old.field(&field.name).is_none() {
+                    diff.additive.push(Entry::new_field(name, &field.name, field.kind.as_str()));
+                }
+                fields.push(field.clone());
+            }
+        }
+    }
+    let old_time = TimeSpec::of(old.time, &old.fields);
+    let time_spec = spec.time.clone().unwrap_or_else(|| old_time.clone());
+    if time_spec != old_time {
+        diff.additive.push(Entry::option_change(name, "time", &old_time.canonical(), &time_spec.canonical()));
+    }
+    let max_future_us = spec.max_future_us.unwrap_or(old.max_future_us);
+    if max_future_us != old.max_future_us {
+        diff.additive.push(Entry::option_change(name, "max_future_ms", &json!(old.max_future_us / 1_000), &json!(max_future_us / 1_000)));
+    }
+    let Some(time) = time_source(&time_spec, &fields) else {
+        problems.error(
+            Code::InvalidRegistration,
+            format!("{}.time", spec.path),
+            format!("the time field of {name} is removed or has no time in it"),
+        );
+        return None;
+    };
+    if u16::try_from(fields.len()).is_err() {
+        problems.error(
+            Code::InvalidRegistration,
+            format!("{}.schema.fields", spec.path),
+            format!("{name} has had 65,535 fields; register it under another name"),
+        );
+        return None;
+    }
+    let mut merged = EventSchema { id: old.id, version: old.version, name: old.name.clone(), fields, time, max_future_us };
+    if merged != *old {
+        merged.version += 1;
+    }
+    Some(merged)
+}
+
+/// The canonical node of an event.
+pub(super) fn canonical(schema: &EventSchema) -> serde_json::Value {
+    canonical_event(&schema.name, &schema.fields, &TimeSpec::of(schema.time, &schema.fields), schema.max_future_us)
+}
+
+fn time_source(spec: &TimeSpec, fields: &[Field]) -> Option<TimeSource> {
+    use crate::row::FieldType::{Datetime, I64};
+    match spec {
+        TimeSpec::Arrival => Some(TimeSource::Arrival),
+        TimeSpec::Record => Some(TimeSource::Record),
+        TimeSpec::Field(name) => {
+            let index = fields.iter().position(|field| *field.name == **name && matches!(field.kind, Datetime | I64))?;
+            u16::try_from(index).ok().map(|index| TimeSource::Field(FieldIndex(index)))
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Pipelines: what a user declares, checked and compiled into what apply executes.
+//!
+//! A payload of register JSON (or the config file turned into the same nodes) becomes [`Registry`] values: events, tables, chains, features, all names resolved.
+//! Everything here is a pure function of its arguments: no files, no clock, no threads. Called by the apply thread at a register call, by startup for the
+//! config file, and by recovery for registries read back from the WAL or a snapshot.
+
+mod chain;
+mod definition;
+mod diff;
+pub mod duration;
+mod environment;
+mod event;
+pub mod expression;
+mod feature;
+mod node;
+mod payload;
+mod problem;
+mod register;
+mod registry;
+mod request;
+mod world;
+
+pub use definition::{DerivationDef, EventDef, FeatureDef, KeyColumn, KeyKind, Origin, TableDef, TableEffect};
+pub use environment::{Chain, Column, Derived, RowEnv};
+pub use expression::Program;
+pub use feature::Operators;
+pub use node::is_retired;
+pub use payload::Tree;
+pub use problem::{Problem, Problems, nearest};
+pub use register::{RegisterError, RegisterOptions, RegisterOutcome};
+pub use registry::{Registry, RegistryError};

@@ -1,0 +1,465 @@
+//! Nodes of a payload, decoded but not yet resolved against each other.
+//!
+//! Decoding checks shapes, names and texts that mean the same everywhere; what depends on other nodes (upstreams, columns, types) is checked when the world
+//! they live in is known. A decoded node writes itself out in canonical form: equal meaning gives equal JSON.
+
+use super::chain::ChainOp;
+use super::payload::{Tree, join};
+use super::problem::{Problem, Problems, did_you_mean};
+use crate::row::{Field, FieldType, TimeSource};
+use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeSet;
+use streamgauge_api::Code;
+
+/// A row may be this far ahead of its arrival unless the event says otherwise.
+const MAX_FUTURE_US_DEFAULT: i64 = 3_600_000_000;
+
+/// Longest name of anything declared.
+const NAME_CHARS_MAX: usize = 128;
+
+/// Fields of one event; rows count them in 16 bits, and a changed field leaves a retired slot behind.
+const FIELDS_MAX: usize = 16_384;
+
+/// Features of one table.
+const FEATURES_MAX: usize = 65_536;
+
+/// Where row time comes from, before the field is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TimeSpec {
+    Arrival,
+    Record,
+    Field(String),
+}
+
+impl TimeSpec {
+    pub(super) fn canonical(&self) -> Json {
+        match self {
+            Self::Arrival => json!("arrival"),
+            Self::Record => json!("record"),
+            Self::Field(name) => json!({ "field": name }),
+        }
+    }
+
+    /// What an event of these fields has.
+    pub(super) fn of(time: TimeSource, fields: &[Field]) -> Self {
+        match time {
+            TimeSource::Arrival => Self::Arrival,
+            TimeSource::Record => Self::Record,
+            TimeSource::Field(index) => match fields.get(usize::from(index.0)) {
+                Some(field) => Self::Field(field.name.to_string()),
+                None => Self::Arrival,
+            },
+        }
+    }
+}
+
+/// An event node. Options that the payload leaves out stay as registered.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct EventSpec {
+    pub(super) path: String,
+    pub(super) name: String,
+    pub(super) fields: Vec<Field>,
+    pub(super) time: Option<TimeSpec>,
+    pub(super) max_future_us: Option<i64>,
+}
+
+/// The last step of a table's node.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct GroupSpec {
+    pub(super) path: String,
+    pub(super) keys: Vec<String>,
+    pub(super) features: Vec<(String, Tree)>,
+}
+
+/// A derivation node: a table, or an event derivation.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct DerivationSpec {
+    pub(super) path: String,
+    pub(super) name: String,
+    pub(super) table: bool,
+    pub(super) upstream: String,
+    pub(super) ops: Vec<(String, ChainOp)>,
+    pub(super) group: Option<GroupSpec>,
+}
+
+impl DerivationSpec {
+    /// The chain steps in canonical form.
+    pub(super) fn canonical_ops(&self) -> Vec<Json> {
+        self.ops.iter().map(|(_, op)| op.canonical()).collect()
+    }
+
+    /// The node in canonical form; a table's features are given as they were compiled.
+    pub(super) fn canonical(&self, features: &[(String, Json)]) -> Json {
+        let mut ops = self.canonical_ops();
+        if let Some(group) = &self.group {
+            let agg: Map<String, Json> = features.iter().cloned().collect();
+            ops.push(json!({ "op": "group_by", "keys": group.keys, "agg": agg }));
+        }
+        let output = if self.table { "table" } else { "event" };
+        let keys = self.group.as_ref().map(|group| &group.keys);
+        json!({ "kind": "derivation", "name": self.name, "output_kind": output, "upstreams": [self.upstream], "ops": ops, "table_primary_key": keys })
+    }
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum NodeSpec {
+    Event(EventSpec),
+    Derivation(DerivationSpec),
+}
+
+impl NodeSpec {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Event(event) => &event.name,
+            Self::Derivation(derivation) => &derivation.name,
+        }
+    }
+
+    pub(super) fn path(&self) -> &str {
+        match self {
+            Self::Event(event) => &event.path,
+            Self::Derivation(derivation) => &derivation.path,
+        }
+    }
+}
+
+/// The canonical form of an event: every option named.
+pub(super) fn canonical_event(name: &str, fields: &[Field], time: &TimeSpec, max_future_us: i64) -> Json {
+    let live = || fields.iter().filter(|field| !is_retired(&field.name));
+    let types: Map<String, Json> = live().map(|field| (field.name.to_string(), field.kind.as_str().into())).collect();
+    let optional: BTreeSet<&str> = live().filter(|field| field.optional).map(|field| &*field.name).collect();
+    json!({
+        "kind": "event", "name": name, "schema": { "fields": types, "optional_fields": optional },
+        "time": time.canonical(), "max_future_ms": max_future_us / 1_000,
+    })
+}
+
+/// Prefix of the name of a slot whose field was removed or retyped. Slots are never reused, since rows of earlier versions still carry them.
+const RETIRED: char = '\0';
+
+/// Whether a field is only a slot that rows of earlier versions still carry. Decoders and readers leave it out.
+pub fn is_retired(field_name: &str) -> bool {
+    field_name.starts_with(RETIRED)
+}
+
+/// The name of a retired slot.
+pub(super) fn retired_name(index: usize) -> Box<str> {
+    format!("{RETIRED}{index}").into()
+}
+
+impl EventSpec {
+    pub(super) fn time_or_default(&self) -> TimeSpec {
+        self.time.clone().unwrap_or(TimeSpec::Arrival)
+    }
+
+    pub(super) fn max_future_us_or_default(&self) -> i64 {
+        self.max_future_us.unwrap_or(MAX_FUTURE_US_DEFAULT)
+    }
+}
+
+/// Decodes a node; what is wrong goes into `problems`.
+pub(super) fn decode(tree: &Tree, path: String, problems: &mut Problems) -> Option<NodeSpec> {
+    let before = problems.errors.len();
+    let mut decoder = Decoder { path, problems };
+    let node = match tree.get("kind").and_then(Tree::as_str) {
+        Some("event") => decoder.event(tree).map(NodeSpec::Event),
+        _ => decoder.derivation(tree).map(NodeSpec::Derivation),
+    };
+    node.filter(|_| problems.errors.len() == before)
+}
+
+struct Decoder<'p> {
+    path: String,
+    problems: &'p mut Problems,
+}
+
+impl Decoder<'_> {
+    /// A member of the wrong shape. The path is the whole body, as clients know it; the reason says where.
+    fn shape(&mut self, place: &str, wanted: &str, found: Option<&Tree>) {
+        let found = found.map_or("missing", Tree::kind);
+        let at = join(&self.path, place);
+        self.problems.error(Code::InvalidRegistration, "<body>", format!("{at}: {wanted} is wanted, found {found}"));
+    }
+
+    fn invalid(&mut self, place: &str, reason: impl Into<String>) {
+        self.problems.error(Code::InvalidRegistration, join(&self.path, place), reason);
+    }
+
+    fn name(&mut self, tree: &Tree) -> Option<String> {
+        let Some(name) = tree.get("name").and_then(Tree::as_str) else {
+            self.shape("name", "a string", tree.get("name"));
+            return None;
+        };
+        if let Some(reason) = bad_descriptor_name(name) {
+            self.invalid("name", reason);
+            return None;
+        }
+        Some(name.to_owned())
+    }
+
+    fn texts(&mut self, tree: &Tree, member: &str) -> Option<Vec<String>> {
+        match tree.get(member) {
+            None => Some(Vec::new()),
+            Some(list) => match list.texts() {
+                Some(texts) => Some(texts.into_iter().map(str::to_owned).collect()),
+                None => {
+                    self.shape(member, "an array of strings", Some(list));
+                    None
+                }
+            },
+        }
+    }
+
+    fn event(&mut self, tree: &Tree) -> Option<EventSpec> {
+        let name = self.name(tree);
+        let fields = self.fields(tree);
+        self.options(tree, fields.as_deref().unwrap_or_default());
+        let time = self.time(tree, fields.as_deref().unwrap_or_default());
+        let max_future_us = match tree.get("max_future_ms") {
+            None => None,
+            Some(Tree::Int(ms @ 0..)) => ms.checked_mul(1_000),
+            other => {
+                self.shape("max_future_ms", "a number of milliseconds", other);
+                None
+            }
+        };
+        Some(EventSpec { path: self.path.clone(), name: name?, fields: fields?, time, max_future_us })
+    }
+
+    fn fields(&mut self, tree: &Tree) -> Option<Vec<Field>> {
+        let Some(schema) = tree.get("schema") else {
+            self.shape("schema", "an object", None);
+            return None;
+        };
+        let Some(members) = schema.get("fields").and_then(Tree::members) else {
+            self.shape("schema.fields", "an object", schema.get("fields"));
+            return None;
+        };
+        let optional = {
+            let at = self.path.clone();
+            self.path = join(&at, "schema");
+            let optional = self.texts(schema, "optional_fields");
+            self.path = at;
+            optional?
+        };
+        if members.is_empty() || members.len() > FIELDS_MAX {
+            self.invalid("schema.fields", format!("an event has 1 to {FIELDS_MAX} fields, this one has {}", members.len()));
+            return None;
+        }
+        let mut fields = Vec::with_capacity(members.len());
+        for (name, kind) in members {
+            let place = join("schema.fields", name);
+            if let Some(reason) = bad_inner_name(name) {
+                self.invalid(&place, format!("field {name:?} {reason}"));
+                continue;
+            }
+            let Some(kind_name) = kind.as_str() else {
+                self.shape(&place, "a type name", Some(kind));
+                continue;
+            };
+            let Some(kind) = FieldType::parse(kind_name) else {
+                let at = join(&self.path, &place);
+                let hint = did_you_mean(kind_name, FIELD_TYPES.iter());
+                let reason = format!("{at}: {kind_name:?} is no type; there are {}", FIELD_TYPES.join(", "));
+                self.problems.errors.push(Problem::new(Code::InvalidRegistration, "<body>", reason).hint(hint));
+                continue;
+            };
+            fields.push(Field { name: name.as_str().into(), kind, optional: optional.contains(name) });
+        }
+        for name in &optional {
+            if !members.iter().any(|(field, _)| field == name) {
+                self.invalid("schema.optional_fields", format!("optional field \"{name}\" is no field of the event"));
+            }
+        }
+        Some(fields)
+    }
+
+    fn options(&mut self, tree: &Tree, fields: &[Field]) {
+        if let Some(key) = tree.get("dedupe_key") {
+            match key.as_str() {
+                None => self.shape("dedupe_key", "a string", Some(key)),
+                Some(name) if !fields.iter().any(|field| &*field.name == name) => {
+                    self.invalid("dedupe_key", format!("dedupe_key \"{name}\" is no field of the event"));
+                }
+                Some(_) => self.not_available("dedupe_key"),
+            }
+        }
+        for member in ["dedupe_window_ms", "keep_events_for_ms", "cold_after_ms"] {
+            match tree.get(member) {
+                None => {}
+                Some(Tree::Int(1..)) if member == "dedupe_window_ms" && tree.get("dedupe_key").is_none() => {
+                    let at = join(&self.path, member);
+                    self.problems.warning(Code::InvalidRegistration, at, "dedupe_window_ms has no effect without dedupe_key");
+                }
+                Some(Tree::Int(1..)) if member == "dedupe_window_ms" => {}
+                Some(Tree::Int(1..)) => self.not_available(member),
+                Some(Tree::Int(number)) => self.invalid(member, format!("{member} is {number}; it must be greater than 0")),
+                other => self.shape(member, "a number of milliseconds", other),
+            }
+        }
+    }
+
+    fn not_available(&mut self, member: &str) {
+        let reason = format!("{member} is known but not available in this build");
+        self.problems.error(Code::NotAvailable, join(&self.path, member), reason);
+    }
+
+    fn time(&mut self, tree: &Tree, fields: &[Field]) -> Option<TimeSpec> {
+        let time = tree.get("time")?;
+        match (time.as_str(), time.get("field").and_then(Tree::as_str)) {
+            (Some("arrival"), _) => Some(TimeSpec::Arrival),
+            (Some("record"), _) => Some(TimeSpec::Record),
+            (_, Some(name)) => {
+                match fields.iter().find(|field| &*field.name == name) {
+                    Some(field) if matches!(field.kind, FieldType::Datetime | FieldType::I64) => {}
+                    Some(field) => {
+                        self.invalid("time", format!("time field \"{name}\" is {}; datetime or i64 is wanted", field.kind.as_str()));
+                    }
+                    None => {
+                        let hint = did_you_mean(name, fields.iter().map(|field| &field.name));
+                        let at = join(&self.path, "time");
+                        let reason = format!("time field \"{name}\" is no field of the event");
+                        self.problems.errors.push(Problem::new(Code::InvalidRegistration, at, reason).hint(hint));
+                    }
+                }
+                Some(TimeSpec::Field(name.to_owned()))
+            }
+            _ => {
+                self.shape("time", "\"arrival\", \"record\" or {\"field\": name}", Some(time));
+                None
+            }
+        }
+    }
+
+    fn derivation(&mut self, tree: &Tree) -> Option<DerivationSpec> {
+        let name = self.name(tree);
+        let table = match tree.get("output_kind").and_then(Tree::as_str) {
+            Some("table") => true,
+            Some("event") => false,
+            _ => {
+                self.shape("output_kind", "\"table\" or \"event\"", tree.get("output_kind"));
+                return None;
+            }
+        };
+        let upstreams = self.texts(tree, "upstreams")?;
+        let Some((upstream, more)) = upstreams.split_first() else {
+            self.invalid("upstreams", "a derivation names the event it is fed by");
+            return None;
+        };
+        if !more.is_empty() {
+            let reason = format!("only the first upstream, \"{upstream}\", feeds the node");
+            self.problems.warning(Code::InvalidRegistration, join(&self.path, "upstreams"), reason);
+        }
+        let (ops, group) = self.ops(tree, table)?;
+        self.primary_key(tree, table, group.as_ref());
+        let has_schema =
+            tree.get("schema").and_then(|schema| schema.get("fields")).and_then(Tree::members).is_some_and(|fields| !fields.is_empty());
+        // An event derivation without steps is its upstream under another name; one without even a schema was probably cut short.
+        if ops.is_empty() && group.is_none() && !has_schema {
+            self.invalid("ops", "a derivation has steps or a schema, this one has neither");
+        }
+        Some(DerivationSpec { path: self.path.clone(), name: name?, table, upstream: upstream.clone(), ops, group })
+    }
+
+    fn ops(&mut self, tree: &Tree, table: bool) -> Option<(Vec<(String, ChainOp)>, Option<GroupSpec>)> {
+        let empty = Tree::List(Vec::new());
+        let list = tree.get("ops").unwrap_or(&empty);
+        let Some(items) = list.items() else {
+            self.shape("ops", "an array", Some(list));
+            return None;
+        };
+        let mut ops = Vec::new();
+        let mut group = None;
+        for (index, item) in items.iter().enumerate() {
+            let place = format!("ops[{index}]");
+            let path = join(&self.path, &place);
+            if group.is_some() {
+                self.problems.error(Code::InvalidExpression, path, "group_by must be the last step");
+                return None;
+            }
+            match item.get("op").and_then(Tree::as_str) {
+                None => self.shape(&format!("{place}.op"), "a string", item.get("op")),
+                Some("group_by") if !table => {
+                    self.problems.error(Code::InvalidExpression, path, "an event derivation has no group_by; use output_kind \"table\"");
+                }
+                Some("group_by") => group = self.group(item, path),
+                Some(_) => {
+                    if let Some(op) = ChainOp::decode(item, &path, self.problems) {
+                        ops.push((path, op));
+                    }
+                }
+            }
+        }
+        if table && group.is_none() {
+            self.invalid("ops", "a table needs group_by as its last step");
+            return None;
+        }
+        Some((ops, group))
+    }
+
+    fn group(&mut self, item: &Tree, path: String) -> Option<GroupSpec> {
+        let at = std::mem::replace(&mut self.path, path.clone());
+        let keys = self.texts(item, "keys");
+        let features = match item.get("agg").and_then(Tree::members) {
+            Some(features) => Some(features.to_vec()),
+            None => {
+                self.shape("agg", "an object", item.get("agg"));
+                None
+            }
+        };
+        for (name, _) in features.iter().flatten() {
+            if let Some(reason) = bad_inner_name(name) {
+                self.invalid(&join("agg", name), format!("feature {name:?} {reason}"));
+            }
+        }
+        if features.as_ref().is_some_and(|features| features.len() > FEATURES_MAX) {
+            self.invalid("agg", format!("a table has at most {FEATURES_MAX} features"));
+        }
+        self.path = at;
+        Some(GroupSpec { path, keys: keys?, features: features? })
+    }
+
+    fn primary_key(&mut self, tree: &Tree, table: bool, group: Option<&GroupSpec>) {
+        match tree.get("table_primary_key") {
+            None if table => self.invalid("table_primary_key", "output_kind \"table\" needs table_primary_key"),
+            None => {}
+            Some(key) => match (key.texts(), group) {
+                (None, _) => self.shape("table_primary_key", "an array of strings", Some(key)),
+                (Some(key), Some(group)) if key != group.keys => {
+                    let reason = format!("table_primary_key is {key:?}, group_by.keys is {:?}, and the latter counts", group.keys);
+                    self.problems.warning(Code::InvalidRegistration, join(&self.path, "table_primary_key"), reason);
+                }
+                _ => {}
+            },
+        }
+    }
+}
+
+/// Type names, for messages.
+const FIELD_TYPES: &[&str] = &["str", "f64", "i64", "bool", "bytes", "datetime", "json"];
+
+/// Why this cannot name an event, a derivation or a table.
+pub(crate) fn bad_descriptor_name(name: &str) -> Option<String> {
+    let mut letters = name.chars();
+    let starts = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
+    if !starts || !letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
+        return Some(format!("{name:?} is no name: a letter or _ first, then letters, digits and _"));
+    }
+    if name.len() > NAME_CHARS_MAX {
+        return Some(format!("a name of {} characters is longer than {NAME_CHARS_MAX}", name.len()));
+    }
+    name.starts_with("_beava_").then(|| "names that start with _beava_ are reserved".to_owned())
+}
+
+/// Why this cannot name a field or a feature.
+pub(crate) fn bad_inner_name(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("has an empty name".to_owned());
+    }
+    if name.chars().any(char::is_control) {
+        return Some("has a control character in its name".to_owned());
+    }
+    let count = name.chars().count();
+    (count > NAME_CHARS_MAX).then(|| format!("has a name of {count} characters; {NAME_CHARS_MAX} are the most"))
+}

@@ -1,0 +1,555 @@
+//! Writes rows: the one place where declared types meet what a client or a producer sent.
+//!
+//! A decoder calls [`RowsBuilder::begin`], sets fields in any order, then [`RowsBuilder::commit`] or [`RowsBuilder::rollback`]. Nothing is allocated per row once
+//! the buffers have grown. Used on connector threads; tests and replay of rejects use it too.
+
+use super::cell::tag;
+use super::rows::{
+    FLAG_DELETES, FLAG_TIMES, HEADER_WORDS, ROWS_PER_BATCH_MAX, Rows, Run, STATE_ABSENT, STATE_ESCAPED, STATE_NULL, STATE_VALUE,
+};
+use super::schema::{EventSchema, FieldIndex, FieldType, TimeSource};
+use std::sync::Arc;
+use streamgauge_api::Code;
+
+/// Heap bytes of one batch are bounded so that an offset fits its half word.
+const HEAP_BYTES_MAX: usize = 1 << 30;
+
+/// How exact a value must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strictness {
+    /// As pushes are taken: a fraction in an i64 field stays a fraction, an integer beyond i64 becomes a double.
+    Push,
+    /// As records are taken: both are refused.
+    Record,
+}
+
+/// Why a field's value was not taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellError {
+    /// Which field.
+    pub field: FieldIndex,
+    /// Stable code.
+    pub code: Code,
+    /// What is wrong, naming the field.
+    pub reason: String,
+}
+
+/// Collects rows of one event.
+#[derive(Debug)]
+pub struct RowsBuilder {
+    schema: Arc<EventSchema>,
+    strictness: Strictness,
+    required: Vec<u16>,
+    columns: Vec<Vec<u64>>,
+    states: Vec<Vec<u64>>,
+    times: Vec<i64>,
+    deletes: Vec<u64>,
+    any_delete: bool,
+    runs: Vec<Run>,
+    next_offset: i64,
+    heap: Vec<u8>,
+    heap_mark: usize,
+    row: Vec<u64>,
+    row_states: Vec<u8>,
+}
+
+impl RowsBuilder {
+    /// An empty builder for one version of an event.
+    pub fn new(schema: Arc<EventSchema>, strictness: Strictness) -> Self {
+        let fields = schema.fields.len();
+        let required = schema
+            .fields
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| !field.optional)
+            .filter_map(|(index, _)| u16::try_from(index).ok())
+            .collect();
+        Self {
+            strictness,
+            required,
+            columns: vec![Vec::new(); fields],
+            states: vec![Vec::new(); fields],
+            times: Vec::new(),
+            deletes: Vec::new(),
+            any_delete: false,
+            runs: Vec::new(),
+            next_offset: i64::MIN,
+            heap: Vec::new(),
+            heap_mark: 0,
+            row: vec![0; fields],
+            row_states: vec![STATE_ABSENT as u8; fields],
+            schema,
+        }
+    }
+
+    /// The declaration that rows are written for.
+    pub fn schema(&self) -> &Arc<EventSchema> {
+        &self.schema
+    }
+
+    /// How exact values must be.
+    pub fn strictness(&self) -> Strictness {
+        self.strictness
+    }
+
+    /// Rows committed since the last [`RowsBuilder::finish`].
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// Whether the next row must go into another batch.
+    pub fn is_full(&self) -> bool {
+        self.times.len() >= ROWS_PER_BATCH_MAX || self.heap.len() >= HEAP_BYTES_MAX
+    }
+
+    /// About how many bytes the batch takes so far.
+    pub fn size_bytes(&self) -> usize {
+        self.heap.len() + self.times.len() * 8 * (self.columns.len() + 1)
+    }
+
+    /// Begins a row: every field absent.
+    #[inline]
+    pub fn begin(&mut self) {
+        self.heap_mark = self.heap.len();
+        self.row_states.fill(STATE_ABSENT as u8);
+    }
+
+    /// Drops the row that was begun.
+    pub fn rollback(&mut self) {
+        self.heap.truncate(self.heap_mark);
+    }
+
+    #[inline]
+    fn set(&mut self, field: FieldIndex, word: u64, state: u64) {
+        let index = usize::from(field.0);
+        self.row[index] = word;
+        self.row_states[index] = state as u8;
+    }
+
+    #[inline]
+    fn store(&mut self, bytes: &[u8]) -> u64 {
+        let offset = self.heap.len() as u64;
+        self.heap.extend_from_slice(bytes);
+        offset << 32 | bytes.len() as u64
+    }
+
+    fn escape(&mut self, field: FieldIndex, kind: u8, payload: &[u8]) {
+        let offset = self.heap.len() as u64;
+        self.heap.push(kind);
+        self.heap.extend_from_slice(payload);
+        self.set(field, offset << 32 | (payload.len() as u64 + 1), STATE_ESCAPED);
+    }
+
+    fn mismatch(&self, field: FieldIndex, got: &str) -> CellError {
+        let declared = &self.schema.fields[usize::from(field.0)];
+        let reason = format!("field \"{}\" of {} is {got}, declared {}", declared.name, self.schema.name, declared.kind.as_str());
+        CellError { field, code: self.type_code(), reason }
+    }
+
+    fn out_of_range(&self, field: FieldIndex, got: &str) -> CellError {
+        let declared = &self.schema.fields[usize::from(field.0)];
+        let reason =
+            format!("field \"{}\" of {} holds {got}, out of range for {}", declared.name, self.schema.name, declared.kind.as_str());
+        let code = if self.strictness == Strictness::Push { Code::InvalidEvent } else { Code::DecodeOutOfRange };
+        CellError { field, code, reason }
+    }
+
+    fn type_code(&self) -> Code {
+        if self.strictness == Strictness::Push { Code::InvalidEvent } else { Code::DecodeTypeMismatch }
+    }
+
+    #[inline]
+    fn kind(&self, field: FieldIndex) -> FieldType {
+        self.schema.fields[usize::from(field.0)].kind
+    }
+
+    /// Sets the cell of an i64, f64, bool or datetime field; the caller has checked the type (and that a double is finite) beforehand.
+    #[inline]
+    pub(crate) fn word(&mut self, field: FieldIndex, word: u64) {
+        debug_assert!(!self.kind(field).in_heap(), "a word in a heap field");
+        self.set(field, word, STATE_VALUE);
+    }
+
+    /// Sets the bytes of a str or bytes field; the caller has checked the type, and that text is UTF-8, beforehand.
+    #[inline]
+    pub(crate) fn heap(&mut self, field: FieldIndex, bytes: &[u8]) {
+        debug_assert!(matches!(self.kind(field), FieldType::Str | FieldType::Bytes), "heap bytes in another field");
+        let word = self.store(bytes);
+        self.set(field, word, STATE_VALUE);
+    }
+
+    /// Sets null. Whether a required field may be null is checked at commit.
+    #[inline]
+    pub fn null(&mut self, field: FieldIndex) {
+        self.set(field, 0, STATE_NULL);
+    }
+
+    /// Sets an integer into an i64, f64, datetime (ms) or json field.
+    ///
+    /// # Errors
+    /// When the field is of another type.
+    #[inline]
+    pub fn int(&mut self, field: FieldIndex, number: i64) -> Result<(), CellError> {
+        match self.kind(field) {
+            FieldType::I64 | FieldType::Datetime => self.set(field, number.cast_unsigned(), STATE_VALUE),
+            #[expect(clippy::cast_precision_loss, reason = "an integer in an f64 field is the nearest double, as documented")]
+            FieldType::F64 => self.set(field, (number as f64).to_bits(), STATE_VALUE),
+            FieldType::Json => self.escape(field, tag::I64, &number.to_le_bytes()),
+            _ => return Err(self.mismatch(field, "a number")),
+        }
+        Ok(())
+    }
+
+    /// Sets a double into an f64, i64 or json field. In an i64 field a whole double becomes an integer; a fraction is kept as it is (push) or refused (record).
+    ///
+    /// # Errors
+    /// When it is not finite, the field is of another type, or the number does not fit.
+    #[inline]
+    pub fn float(&mut self, field: FieldIndex, number: f64) -> Result<(), CellError> {
+        if !number.is_finite() {
+            return Err(self.out_of_range(field, "a number that is not finite"));
+        }
+        match self.kind(field) {
+            FieldType::F64 => self.set(field, number.to_bits(), STATE_VALUE),
+            #[expect(clippy::cast_possible_truncation, reason = "a whole number within 2^53 is exact")]
+            FieldType::I64 if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => {
+                self.set(field, (number as i64).cast_unsigned(), STATE_VALUE);
+            }
+            FieldType::I64 => match self.strictness {
+                Strictness::Push => self.escape(field, tag::F64, &number.to_bits().to_le_bytes()),
+                Strictness::Record => return Err(self.out_of_range(field, &format!("the fraction {number}"))),
+            },
+            FieldType::Json => self.escape(field, tag::F64, &number.to_bits().to_le_bytes()),
+            _ => return Err(self.mismatch(field, "a number")),
+        }
+        Ok(())
+    }
+
+    /// Sets an integer beyond i64: the nearest double for pushes, refused for records.
+    ///
+    /// # Errors
+    /// As [`RowsBuilder::float`].
+    pub fn big_int(&mut self, field: FieldIndex, number: f64, text: &str) -> Result<(), CellError> {
+        match self.strictness {
+            Strictness::Push => self.float(field, number),
+            Strictness::Record if self.kind(field) == FieldType::F64 => self.float(field, number),
+            Strictness::Record => Err(self.out_of_range(field, text)),
+        }
+    }
+
+    /// Sets text into a str, bytes or json field; into a datetime field as RFC 3339.
+    ///
+    /// # Errors
+    /// When the field is of another type, or the text is no RFC 3339 time.
+    #[inline]
+    pub fn str(&mut self, field: FieldIndex, text: &str) -> Result<(), CellError> {
+        match self.kind(field) {
+            FieldType::Str => {
+                let word = self.store(text.as_bytes());
+                self.set(field, word, STATE_VALUE);
+            }
+            // JSON has no bytes: text stays text there, marked as such.
+            FieldType::Bytes | FieldType::Json => self.escape(field, tag::STR, text.as_bytes()),
+            FieldType::Datetime => {
+                let Ok(time) = text.parse::<jiff::Timestamp>() else {
+                    return Err(self.mismatch(field, "text that is no RFC 3339 time"));
+                };
+                self.set(field, time.as_millisecond().cast_unsigned(), STATE_VALUE);
+            }
+            _ => return Err(self.mismatch(field, "text")),
+        }
+        Ok(())
+    }
+
+    /// Sets bytes into a bytes field, or into a str field when they are UTF-8.
+    ///
+    /// # Errors
+    /// When the field is of another type, or the bytes are no UTF-8.
+    #[inline]
+    pub fn bytes(&mut self, field: FieldIndex, bytes: &[u8]) -> Result<(), CellError> {
+        match self.kind(field) {
+            FieldType::Bytes => {
+                let word = self.store(bytes);
+                self.set(field, word, STATE_VALUE);
+            }
+            FieldType::Json => self.escape(field, tag::BYTES, bytes),
+            FieldType::Str => {
+                let Ok(text) = std::str::from_utf8(bytes) else {
+                    return Err(self.mismatch(field, "bytes that are no UTF-8"));
+                };
+                return self.str(field, text);
+            }
+            _ => return Err(self.mismatch(field, "bytes")),
+        }
+        Ok(())
+    }
+
+    /// Sets a boolean into a bool or json field.
+    ///
+    /// # Errors
+    /// When the field is of another type.
+    #[inline]
+    pub fn bool(&mut self, field: FieldIndex, truth: bool) -> Result<(), CellError> {
+        match self.kind(field) {
+            FieldType::Bool => self.set(field, u64::from(truth), STATE_VALUE),
+            FieldType::Json => self.escape(field, tag::BOOL, &[u8::from(truth)]),
+            _ => return Err(self.mismatch(field, "a boolean")),
+        }
+        Ok(())
+    }
+
+    /// Sets a JSON object or array, given as valid JSON text, into a json field (or bytes/datetime fields of pushes, which take anything).
+    ///
+    /// # Errors
+    /// When the field is of another type.
+    pub fn json(&mut self, field: FieldIndex, text: &str) -> Result<(), CellError> {
+        match self.kind(field) {
+            FieldType::Json => {
+                let word = self.store(text.as_bytes());
+                self.set(field, word, STATE_VALUE);
+                Ok(())
+            }
+            _ => Err(self.mismatch(field, if text.starts_with('[') { "an array" } else { "an object" })),
+        }
+    }
+
+    /// The row's time by the event's declared time source. `record_time_ms` is -1 when the record has none.
+    ///
+    /// # Errors
+    /// When the time field is missing, no integer, or too far ahead of `now_us`.
+    #[inline]
+    pub fn row_time_us(&self, now_us: i64, record_time_ms: i64) -> Result<i64, CellError> {
+        let time_us = match self.schema.time {
+            TimeSource::Arrival => return Ok(now_us),
+            TimeSource::Record if record_time_ms < 0 => return Ok(now_us),
+            TimeSource::Record => record_time_ms.saturating_mul(1000),
+            TimeSource::Field(field) => {
+                let index = usize::from(field.0);
+                if u64::from(self.row_states[index]) != STATE_VALUE {
+                    let name = &self.schema.fields[index].name;
+                    let code = if self.strictness == Strictness::Push { Code::InvalidEvent } else { Code::DecodeMissingField };
+                    return Err(CellError { field, code, reason: format!("time field \"{name}\" of {} has no time", self.schema.name) });
+                }
+                self.row[index].cast_signed().saturating_mul(1000)
+            }
+        };
+        if time_us > now_us.saturating_add(self.schema.max_future_us) {
+            let field = if let TimeSource::Field(field) = self.schema.time { field } else { FieldIndex(0) };
+            let ahead_s = (time_us - now_us) / 1_000_000;
+            let reason = format!("row time of {} is {ahead_s} s ahead of the clock (max_future)", self.schema.name);
+            return Err(CellError { field, code: Code::TimeOutOfRange, reason });
+        }
+        Ok(time_us)
+    }
+
+    /// Ends the row. A required field that is null or absent drops the row, unless it is a delete.
+    ///
+    /// # Errors
+    /// Names the first required field without a value; the row is rolled back.
+    #[inline]
+    pub fn commit(&mut self, time_us: i64, source: Option<(u32, i64)>, delete_key: bool) -> Result<(), CellError> {
+        if !delete_key {
+            for &index in &self.required {
+                let state = u64::from(self.row_states[usize::from(index)]);
+                if state == STATE_NULL || state == STATE_ABSENT {
+                    self.rollback();
+                    let name = &self.schema.fields[usize::from(index)].name;
+                    let word = if state == STATE_NULL { "null" } else { "missing" };
+                    let code = if self.strictness == Strictness::Push { Code::InvalidEvent } else { Code::DecodeMissingField };
+                    let reason = format!("required field \"{name}\" of {} is {word}", self.schema.name);
+                    return Err(CellError { field: FieldIndex(index), code, reason });
+                }
+            }
+        }
+        let row = self.times.len();
+        if let Some((position, offset)) = source {
+            let continues = self.next_offset == offset && self.runs.last().is_some_and(|run| run.position == position);
+            if !continues {
+                #[expect(clippy::cast_possible_truncation, reason = "rows of a batch are bounded by ROWS_PER_BATCH_MAX")]
+                self.runs.push(Run { first_row: row as u32, position, first_offset: offset });
+            }
+            self.next_offset = offset.wrapping_add(1);
+        }
+        let (slot, shift) = (row / 32, row % 32 * 2);
+        for (index, column) in self.columns.iter_mut().enumerate() {
+            let state = u64::from(self.row_states[index]);
+            column.push(if state == STATE_VALUE || state == STATE_ESCAPED { self.row[index] } else { 0 });
+            let states = &mut self.states[index];
+            if states.len() <= slot {
+                states.push(0);
+            }
+            states[slot] |= state << shift;
+        }
+        if row.is_multiple_of(64) {
+            self.deletes.push(0);
+        }
+        if delete_key {
+            self.any_delete = true;
+            self.deletes[row / 64] |= 1 << (row % 64);
+        }
+        self.times.push(time_us);
+        Ok(())
+    }
+
+    /// Packs the rows and leaves the builder empty.
+    #[expect(clippy::cast_possible_truncation, reason = "counts are bounded by ROWS_PER_BATCH_MAX and HEAP_BYTES_MAX")]
+    pub fn finish(&mut self) -> Rows {
+        let rows = self.times.len();
+        let base = self.times.first().copied().unwrap_or(0);
+        let mut flags = 0u16;
+        if self.times.iter().any(|&time| time != base) {
+            flags |= FLAG_TIMES;
+        }
+        if self.any_delete {
+            flags |= FLAG_DELETES;
+        }
+        let fields = self.columns.len();
+        let size = HEADER_WORDS
+            + self.runs.len() * 2
+            + fields * (rows + rows.div_ceil(32))
+            + rows
+            + rows.div_ceil(64)
+            + self.heap.len().div_ceil(8);
+        let mut words = Vec::with_capacity(size);
+        words.push(u64::from(self.schema.id.0) | u64::from(self.schema.version) << 32);
+        words.push(rows as u64 | (fields as u64) << 32 | u64::from(flags) << 48);
+        words.push(self.heap.len() as u64 | (self.runs.len() as u64) << 32);
+        words.push(base.cast_unsigned());
+        for run in self.runs.drain(..) {
+            words.push(u64::from(run.first_row) | u64::from(run.position) << 32);
+            words.push(run.first_offset.cast_unsigned());
+        }
+        for states in &mut self.states {
+            words.append(states);
+        }
+        if flags & FLAG_TIMES != 0 {
+            words.extend(self.times.iter().map(|time| time.cast_unsigned()));
+        }
+        for column in &mut self.columns {
+            words.append(column);
+        }
+        if self.any_delete {
+            words.extend_from_slice(&self.deletes);
+        }
+        let mut eights = self.heap.chunks_exact(8);
+        words.extend(eights.by_ref().map(|eight| u64::from_le_bytes(eight.try_into().unwrap_or_default())));
+        let rest = eights.remainder();
+        if !rest.is_empty() {
+            let mut last = [0u8; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            words.push(u64::from_le_bytes(last));
+        }
+        self.times.clear();
+        self.deletes.clear();
+        self.any_delete = false;
+        self.next_offset = i64::MIN;
+        self.heap.clear();
+        self.heap_mark = 0;
+        match Rows::from_words(words) {
+            Ok(rows) => rows,
+            Err(error) => unreachable!("a built batch has the layout of its own header: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::super::{Cell, EventId, Field};
+    use super::*;
+
+    fn schema() -> Arc<EventSchema> {
+        let field = |name: &str, kind, optional| Field { name: name.into(), kind, optional };
+        Arc::new(EventSchema {
+            id: EventId(7),
+            version: 3,
+            name: "Tx".into(),
+            fields: vec![
+                field("user", FieldType::Str, false),
+                field("amount", FieldType::F64, true),
+                field("n", FieldType::I64, true),
+                field("extra", FieldType::Json, true),
+            ],
+            time: TimeSource::Arrival,
+            max_future_us: 0,
+        })
+    }
+
+    #[test]
+    fn rows_read_back_as_written() {
+        let mut builder = RowsBuilder::new(schema(), Strictness::Push);
+        for row in 0..100i64 {
+            builder.begin();
+            builder.str(FieldIndex(0), &format!("user-{row}")).unwrap();
+            match row % 4 {
+                0 => builder.int(FieldIndex(1), row).unwrap(),
+                1 => builder.null(FieldIndex(1)),
+                2 => builder.float(FieldIndex(2), 0.5).unwrap(),
+                _ => builder.json(FieldIndex(3), "[1]").unwrap(),
+            }
+            builder.commit(1000 + row, Some((0, row + i64::from(row > 50))), row == 99).unwrap();
+        }
+        let rows = builder.finish();
+        let again = Rows::from_words(rows.words().to_vec()).unwrap();
+        assert_eq!(rows, again);
+        assert_eq!((rows.event(), rows.schema_version(), rows.len()), (EventId(7), 3, 100));
+        assert_eq!(rows.runs().map(|run| (run.first_row, run.first_offset)).collect::<Vec<_>>(), [(0, 0), (51, 52)]);
+        for row in 0..100usize {
+            assert_eq!(rows.cell(0, FieldType::Str, row), Cell::Str(format!("user-{row}").as_bytes()));
+            assert_eq!(rows.time_us(row), 1000 + row as i64);
+            assert_eq!(rows.is_delete(row), row == 99);
+            match row % 4 {
+                0 => assert_eq!(rows.cell(1, FieldType::F64, row), Cell::F64(row as f64)),
+                1 => assert_eq!(rows.cell(1, FieldType::F64, row), Cell::Null),
+                2 => assert_eq!(rows.cell(2, FieldType::I64, row), Cell::F64(0.5)),
+                _ => assert_eq!(rows.cell(3, FieldType::Json, row), Cell::Json(b"[1]")),
+            }
+            assert_eq!(rows.cell(9, FieldType::Str, row), Cell::Absent);
+        }
+        assert!(builder.is_empty());
+    }
+
+    #[test]
+    fn a_missing_required_field_drops_the_row_and_names_it() {
+        let mut builder = RowsBuilder::new(schema(), Strictness::Record);
+        builder.begin();
+        builder.int(FieldIndex(2), 1).unwrap();
+        let error = builder.commit(0, None, false).unwrap_err();
+        assert_eq!((error.field, error.code), (FieldIndex(0), Code::DecodeMissingField));
+        assert!(error.reason.contains("\"user\""));
+        assert!(builder.is_empty());
+    }
+
+    #[test]
+    fn records_are_taken_more_strictly_than_pushes() {
+        let mut push = RowsBuilder::new(schema(), Strictness::Push);
+        let mut record = RowsBuilder::new(schema(), Strictness::Record);
+        push.begin();
+        record.begin();
+        assert!(push.float(FieldIndex(2), 1.7).is_ok());
+        assert_eq!(record.float(FieldIndex(2), 1.7).unwrap_err().code, Code::DecodeOutOfRange);
+        assert_eq!(push.float(FieldIndex(1), f64::NAN).unwrap_err().code, Code::InvalidEvent);
+        assert_eq!(push.bool(FieldIndex(0), true).unwrap_err().code, Code::InvalidEvent);
+        assert_eq!(record.bool(FieldIndex(0), true).unwrap_err().code, Code::DecodeTypeMismatch);
+    }
+
+    #[test]
+    fn damaged_headers_are_refused() {
+        let mut builder = RowsBuilder::new(schema(), Strictness::Push);
+        builder.begin();
+        builder.str(FieldIndex(0), "a").unwrap();
+        builder.commit(0, None, false).unwrap();
+        let words = builder.finish().words().to_vec();
+        for cut in 0..words.len() {
+            assert!(Rows::from_words(words[..cut].to_vec()).is_err());
+        }
+        let mut huge = words;
+        huge[1] |= 0xFFFF_FFFF;
+        assert!(Rows::from_words(huge).is_err());
+    }
+}

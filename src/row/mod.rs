@@ -1,0 +1,17 @@
+//! Rows: one packed form from decode to WAL to replay to archive.
+//!
+//! A batch of rows of one event and schema version is one buffer of little-endian 8-byte words ([`Rows`]); the body of a WAL frame *is* this buffer.
+//! Decoders write through [`RowsBuilder`], on connector threads; apply, replay and (later) the archiver read in place through [`Cell`]s.
+//! Nothing here knows tables, files or sockets.
+
+mod builder;
+mod cell;
+pub mod key;
+mod rows;
+mod schema;
+
+pub use builder::{CellError, RowsBuilder, Strictness};
+pub use cell::Cell;
+pub use key::{KEY_BYTES_MAX, Key};
+pub use rows::{Rows, RowsError, Run};
+pub use schema::{EventId, EventSchema, Field, FieldIndex, FieldType, TimeSource};

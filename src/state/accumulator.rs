@@ -1,0 +1,107 @@
+//! Accumulators: the state that one or more features share, as plain words.
+//!
+//! An accumulator is a set of pure functions over (its slot of fixed-size words, an arena for what does not fit, one input). It knows neither windows nor tables.
+//! Laws, tested in each file: a slot of zeroes is the empty state; `merge` is associative, exact for integers and within a stated bound for floats; merging the
+//! parts of any split equals feeding the whole; equal input gives equal bytes.
+
+use super::arena::{Arena, Handle};
+use crate::row::Cell;
+use std::fmt::Debug;
+
+/// What an accumulator needs of a cell: decides what a small entity's list keeps of each row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Only that the row was there.
+    Nothing,
+    /// The 64-bit hash of the value; 0 stands for "no value".
+    Hash,
+    /// The value itself.
+    Value,
+}
+
+/// One row's input to an accumulator.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The value; `Cell::Null` when only the hash was kept.
+    pub cell: Cell<'a>,
+    /// Hash of the value ([`hash_cell`]), 0 when there is none. Only set when an accumulator of the column needs it.
+    pub hash: u64,
+    /// Row time, microseconds.
+    pub time_us: i64,
+    /// The row's LSN.
+    pub lsn: u64,
+}
+
+/// State shared by features.
+pub trait Accumulator: Send + Sync + Debug {
+    /// Kind and parameters; two accumulators with equal identity, column, filter and window are one.
+    fn identity(&self) -> String;
+
+    /// Words of a slot.
+    fn words(&self) -> usize;
+
+    /// Which words of a slot hold handles of leaf objects (objects without handles in them).
+    fn handles(&self) -> &'static [usize] {
+        &[]
+    }
+
+    /// What it needs of each row's cell.
+    fn need(&self) -> Need;
+
+    /// Takes one row that passed the filter.
+    fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>);
+
+    /// Adds another slot's state to this one. `other` may live in another arena; it is not changed.
+    fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena);
+
+    /// Gives the slot's objects back; the slot is empty then.
+    fn release(&self, slot: &mut [u64], arena: &mut Arena) {
+        for &word in self.handles() {
+            arena.free(slot[word]);
+        }
+        slot.fill(0);
+    }
+}
+
+/// Fixed seed of value hashes: part of the state format.
+const VALUE_HASH_SEED: u64 = 0x5374_7265_616D_6761;
+
+/// The 64-bit hash of a value for sketches: XXH3 over type tag and canonical bytes, never 0 for a value, 0 for null and absent.
+pub fn hash_cell(cell: Cell<'_>) -> u64 {
+    use xxhash_rust::xxh3::xxh3_64_with_seed;
+    let tagged = |tag: u64, bytes: &[u8]| xxh3_64_with_seed(bytes, VALUE_HASH_SEED ^ tag);
+    let hash = match cell {
+        Cell::Absent | Cell::Null => return 0,
+        Cell::Bool(truth) => tagged(1, &[u8::from(truth)]),
+        Cell::I64(number) => tagged(2, &number.to_le_bytes()),
+        // -0.0 and 0.0 are one value.
+        Cell::F64(number) => tagged(3, &(number + 0.0).to_bits().to_le_bytes()),
+        Cell::Str(text) => tagged(4, text),
+        Cell::Bytes(bytes) => tagged(5, bytes),
+        Cell::Datetime(ms) => tagged(6, &ms.to_le_bytes()),
+        Cell::Json(text) => tagged(7, text),
+    };
+    hash.max(1)
+}
+
+/// Reads a double out of a word.
+#[inline]
+pub fn f64_of(word: u64) -> f64 {
+    f64::from_bits(word)
+}
+
+/// Stores bytes as an object: length in the first word, then the bytes, zero-padded.
+pub fn store_bytes(arena: &mut Arena, bytes: &[u8]) -> Handle {
+    let handle = arena.alloc(1 + bytes.len().div_ceil(8));
+    let object = arena.get_mut(handle);
+    object[0] = bytes.len() as u64;
+    bytemuck::cast_slice_mut::<u64, u8>(&mut object[1..])[..bytes.len()].copy_from_slice(bytes);
+    handle
+}
+
+/// The bytes of an object written by [`store_bytes`]; empty for none.
+pub fn load_bytes(arena: &Arena, handle: Handle) -> &[u8] {
+    let Some((&length, words)) = arena.get(handle).split_first() else { return &[] };
+    let bytes: &[u8] = bytemuck::cast_slice(words);
+    usize::try_from(length).ok().and_then(|length| bytes.get(..length)).unwrap_or_default()
+}

@@ -1,0 +1,66 @@
+//! What a WAL frame says, independent of its bytes: the one input of [`State::apply`](super::State::apply), live and at replay alike.
+
+use crate::pipeline::{Registry, TableEffect};
+use crate::row::Rows;
+use std::sync::Arc;
+use streamgauge_api::control::Reject;
+use streamgauge_api::inlet::FetchedSchema;
+use streamgauge_api::source::Incident;
+use streamgauge_api::{Position, Slot, StoredPosition};
+
+/// A change to the state.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Rows with the positions that they bring a source to. Positions alone are a frame too.
+    Rows(RowsContent),
+    /// Another registry, and what it does to tables.
+    Definition {
+        /// The registry from this LSN on.
+        registry: Arc<Registry>,
+        /// What to do to tables, in order.
+        effects: Vec<TableEffect>,
+    },
+    /// A partition that was not known; its slot is the number of partitions before it.
+    Partition(StoredPosition),
+    /// A writer schema, before the first row decoded with it.
+    Schema(FetchedSchema),
+    /// A partition's incident opened, or closed.
+    Incident {
+        /// Which partition.
+        slot: Slot,
+        /// The incident; none closes it.
+        incident: Option<Incident>,
+    },
+    /// Everything is forgotten (test mode).
+    Reset,
+    /// Nothing: marks and closes.
+    Nothing,
+}
+
+/// Rows of one frame.
+#[derive(Debug, Clone, Default)]
+pub struct RowsContent {
+    /// Where sources stand after this frame, by slot.
+    pub positions: Vec<(Slot, Position)>,
+    /// Packed rows, in order.
+    pub batches: Vec<Rows>,
+    /// Records that could not become rows.
+    pub rejects: Vec<Reject>,
+}
+
+impl RowsContent {
+    /// Rows in all batches.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(Rows::len).sum()
+    }
+}
+
+impl Content {
+    /// How many LSNs the frame takes.
+    pub fn lsns(&self) -> u64 {
+        match self {
+            Self::Rows(content) => (content.rows() as u64).max(1),
+            _ => 1,
+        }
+    }
+}

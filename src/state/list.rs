@@ -1,0 +1,228 @@
+//! Small first: an entity's rows as one time-sorted list, exact for every window.
+//!
+//! ```text
+//! word 0     number of entries
+//! entry      time us | tags: 4 bits a listed column, then 1 bit a filter | one word a listed column
+//! ```
+//! A cell word is the scalar itself, a hash, or the handle of a text object that the entry owns. Rows that are too old for the longest window leave when
+//! room is needed; a list that is full of live rows grows into rings.
+
+use super::accumulator::{Input, Need, hash_cell, load_bytes, store_bytes};
+use super::arena::{Arena, Handle};
+use super::plan::SlabPlan;
+use crate::row::Cell;
+
+/// A list longer than this grows into rings.
+pub(crate) const ENTRIES_MAX: usize = 64;
+
+const TAG_NONE: u64 = 0;
+const TAG_BOOL: u64 = 1;
+const TAG_I64: u64 = 2;
+const TAG_F64: u64 = 3;
+const TAG_STR: u64 = 4;
+const TAG_BYTES: u64 = 5;
+const TAG_DATETIME: u64 = 6;
+const TAG_JSON: u64 = 7;
+const TAG_HASH: u64 = 8;
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    /// It is in the list.
+    Taken,
+    /// It is older than every window of this entity.
+    Late,
+    /// The list is full of live rows: grow into rings first.
+    Full,
+}
+
+fn in_heap(tag: u64) -> bool {
+    matches!(tag, TAG_STR | TAG_BYTES | TAG_JSON)
+}
+
+fn tag_of(plan: &SlabPlan, entry: &[u64], cell: usize) -> u64 {
+    let bit = cell * 4;
+    if plan.tag_words == 0 { TAG_NONE } else { entry[1 + bit / 64] >> (bit % 64) & 15 }
+}
+
+fn len(object: &[u64]) -> usize {
+    object.first().map_or(0, |&count| usize::try_from(count).unwrap_or(0))
+}
+
+fn entry(plan: &SlabPlan, object: &[u64], index: usize) -> std::ops::Range<usize> {
+    let start = 1 + index * plan.entry_words;
+    debug_assert!(start + plan.entry_words <= object.len());
+    start..start + plan.entry_words
+}
+
+/// Adds a row, keeping time order; equal times keep arrival order.
+pub(crate) fn insert(
+    plan: &SlabPlan,
+    arena: &mut Arena,
+    handle: &mut Handle,
+    inputs: &[Input<'_>],
+    matches: &[bool],
+    time_us: i64,
+) -> Inserted {
+    let mut count = len(arena.get(*handle));
+    let newest = if count == 0 { i64::MIN } else { arena.get(*handle)[entry(plan, arena.get(*handle), count - 1).start].cast_signed() };
+    if count > 0 && newest.saturating_sub(time_us) >= plan.longest_us {
+        return Inserted::Late;
+    }
+    let room = Arena::capacity(*handle).saturating_sub(1) / plan.entry_words;
+    if count >= room.min(ENTRIES_MAX) {
+        count = drop_expired(plan, arena, *handle, newest.max(time_us));
+        if count >= ENTRIES_MAX {
+            return Inserted::Full;
+        }
+        if count >= room {
+            let entries = if count < 4 { count + 1 } else { (count * 3 / 2).min(ENTRIES_MAX) };
+            *handle = arena.grow(*handle, 1 + entries * plan.entry_words);
+        }
+    }
+    let object = arena.get(*handle);
+    let mut at = count;
+    while at > 0 && object[entry(plan, object, at - 1).start].cast_signed() > time_us {
+        at -= 1;
+    }
+    let cells: smallvec::SmallVec<[(u64, u64); 8]> =
+        plan.listed.iter().map(|&column| encode(plan, arena, column, &inputs[column])).collect();
+    let object = arena.get_mut(*handle);
+    let start = 1 + at * plan.entry_words;
+    let end = 1 + count * plan.entry_words;
+    object.copy_within(start..end, start + plan.entry_words);
+    let slot = &mut object[start..start + plan.entry_words];
+    slot.fill(0);
+    slot[0] = time_us.cast_unsigned();
+    for (cell, &(tag, word)) in cells.iter().enumerate() {
+        let bit = cell * 4;
+        slot[1 + bit / 64] |= tag << (bit % 64);
+        slot[1 + plan.tag_words + cell] = word;
+    }
+    for (filter, &matched) in matches.iter().enumerate() {
+        let bit = plan.listed.len() * 4 + filter;
+        slot[1 + bit / 64] |= u64::from(matched) << (bit % 64);
+    }
+    object[0] = count as u64 + 1;
+    Inserted::Taken
+}
+
+fn encode(plan: &SlabPlan, arena: &mut Arena, column: usize, input: &Input<'_>) -> (u64, u64) {
+    if plan.columns[column].listed == Need::Hash {
+        return if input.hash == 0 { (TAG_NONE, 0) } else { (TAG_HASH, input.hash) };
+    }
+    match input.cell {
+        Cell::Absent | Cell::Null => (TAG_NONE, 0),
+        Cell::Bool(truth) => (TAG_BOOL, u64::from(truth)),
+        Cell::I64(number) => (TAG_I64, number.cast_unsigned()),
+        Cell::F64(number) => (TAG_F64, number.to_bits()),
+        Cell::Datetime(ms) => (TAG_DATETIME, ms.cast_unsigned()),
+        Cell::Str(text) => (TAG_STR, store_bytes(arena, text)),
+        Cell::Bytes(bytes) => (TAG_BYTES, store_bytes(arena, bytes)),
+        Cell::Json(text) => (TAG_JSON, store_bytes(arena, text)),
+    }
+}
+
+/// Removes rows that no window can reach from `newest`; returns how many are left.
+fn drop_expired(plan: &SlabPlan, arena: &mut Arena, handle: Handle, newest: i64) -> usize {
+    let object = arena.get(handle);
+    let count = len(object);
+    let expired = (0..count)
+        .take_while(|&index| newest.saturating_sub(object[entry(plan, object, index).start].cast_signed()) >= plan.longest_us)
+        .count();
+    if expired == 0 {
+        return count;
+    }
+    for index in 0..expired {
+        release_entry(plan, arena, handle, index);
+    }
+    let object = arena.get_mut(handle);
+    let (from, to) = (1 + expired * plan.entry_words, 1 + count * plan.entry_words);
+    object.copy_within(from..to, 1);
+    object[1 + (count - expired) * plan.entry_words..to].fill(0);
+    object[0] = (count - expired) as u64;
+    count - expired
+}
+
+fn release_entry(plan: &SlabPlan, arena: &mut Arena, handle: Handle, index: usize) {
+    for cell in 0..plan.listed.len() {
+        let object = arena.get(handle);
+        let words = &object[entry(plan, object, index)];
+        if in_heap(tag_of(plan, words, cell)) {
+            let text = words[1 + plan.tag_words + cell];
+            arena.free(text);
+        }
+    }
+}
+
+/// Gives the list and its texts back.
+pub(crate) fn release(plan: &SlabPlan, arena: &mut Arena, handle: Handle) {
+    for index in 0..len(arena.get(handle)) {
+        release_entry(plan, arena, handle, index);
+    }
+    arena.free(handle);
+}
+
+/// Visits the rows in time order: time, one input per listed column (indexed like `SlabPlan::columns`, others empty), filter bits.
+pub(crate) fn visit<'a>(plan: &SlabPlan, arena: &'a Arena, handle: Handle, mut each: impl FnMut(i64, &[Input<'a>], &[bool])) {
+    let object = arena.get(handle);
+    let empty = Input { cell: Cell::Null, hash: 0, time_us: 0, lsn: 0 };
+    let mut inputs: smallvec::SmallVec<[Input<'a>; 8]> = smallvec::smallvec![empty; plan.columns.len()];
+    let mut matches: smallvec::SmallVec<[bool; 8]> = smallvec::smallvec![false; plan.filters.len()];
+    for index in 0..len(object) {
+        let words = &object[entry(plan, object, index)];
+        let time_us = words[0].cast_signed();
+        for (cell, &column) in plan.listed.iter().enumerate() {
+            let word = words[1 + plan.tag_words + cell];
+            let (value, hash) = match tag_of(plan, words, cell) {
+                TAG_BOOL => (Cell::Bool(word != 0), 0),
+                TAG_I64 => (Cell::I64(word.cast_signed()), 0),
+                TAG_F64 => (Cell::F64(f64::from_bits(word)), 0),
+                TAG_DATETIME => (Cell::Datetime(word.cast_signed()), 0),
+                TAG_STR => (Cell::Str(load_bytes(arena, word)), 0),
+                TAG_BYTES => (Cell::Bytes(load_bytes(arena, word)), 0),
+                TAG_JSON => (Cell::Json(load_bytes(arena, word)), 0),
+                TAG_HASH => (Cell::Null, word),
+                _ => (Cell::Null, 0),
+            };
+            let hash = if hash == 0 && plan.columns[column].need_hash { hash_cell(value) } else { hash };
+            inputs[column] = Input { cell: value, hash, time_us, lsn: 0 };
+        }
+        for (filter, matched) in matches.iter_mut().enumerate() {
+            let bit = plan.listed.len() * 4 + filter;
+            *matched = words[1 + bit / 64] >> (bit % 64) & 1 == 1;
+        }
+        each(time_us, &inputs, &matches);
+    }
+}
+
+/// Feeds every byte that matters into a hash: entries with their texts.
+pub(crate) fn digest(plan: &SlabPlan, arena: &Arena, handle: Handle, feed: &mut dyn FnMut(&[u64])) {
+    let object = arena.get(handle);
+    for index in 0..len(object) {
+        let words = &object[entry(plan, object, index)];
+        feed(&words[..=plan.tag_words]);
+        for cell in 0..plan.listed.len() {
+            let word = words[1 + plan.tag_words + cell];
+            if in_heap(tag_of(plan, words, cell)) { feed(arena.get(word)) } else { feed(&[word]) }
+        }
+    }
+}
+
+/// Copies a list with its texts into another arena and returns its handle there.
+pub(crate) fn lift(plan: &SlabPlan, arena: &Arena, handle: Handle, into: &mut Arena) -> Handle {
+    let object = arena.get(handle);
+    let moved = into.alloc(object.len());
+    into.get_mut(moved)[..object.len()].copy_from_slice(object);
+    for index in 0..len(object) {
+        let words = &object[entry(plan, object, index)];
+        for cell in 0..plan.listed.len() {
+            if in_heap(tag_of(plan, words, cell)) {
+                let text = store_bytes(into, load_bytes(arena, words[1 + plan.tag_words + cell]));
+                let at = entry(plan, object, index).start + 1 + plan.tag_words + cell;
+                into.get_mut(moved)[at] = text;
+            }
+        }
+    }
+    moved
+}

@@ -1,0 +1,21 @@
+//! State: tables of plain words. Pure: no file, no clock, no lock, no randomness; only the apply thread changes it.
+
+mod accumulator;
+mod arena;
+mod chunk;
+mod content;
+mod index;
+mod list;
+mod plan;
+mod ring;
+mod slab;
+#[expect(clippy::module_inception, reason = "the state is the noun of this folder")]
+mod state;
+mod table;
+mod words;
+
+pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, store_bytes};
+pub use arena::{Arena, Handle};
+pub use content::{Content, RowsContent};
+pub use state::{ReadScratch, State};
+pub use table::{Funnel, Table};

@@ -1,0 +1,247 @@
+//! The plan of one slab: features compiled into shared accumulators, and where their words stand in a row.
+//!
+//! Features that need the same accumulator over the same column, filter and window share it. Features of one window share one ring. A row of the slab is
+//!
+//! ```text
+//! [list handle]  [ring handle] x windows     only when a feature has a window
+//! [slot words] x lifetime accumulators
+//! ```
+//! The list handle is 0 (no row yet), a list object, or [`GROWN`] once the entity has rings.
+
+use super::accumulator::{Accumulator, Input, Need};
+use crate::operators::{Compiled, FeatureParams, Reading, Slot};
+use crate::pipeline::{Column, FeatureDef, Program};
+use crate::row::Cell;
+use std::sync::Arc;
+
+/// List handle of an entity that has grown into rings.
+pub(crate) const GROWN: u64 = u64::MAX;
+
+/// A window keeps this many buckets.
+pub(crate) const BUCKETS: usize = 64;
+
+/// An accumulator with its inputs.
+#[derive(Debug, Clone)]
+pub(crate) struct AccumulatorPlan {
+    pub(crate) accumulator: Arc<dyn Accumulator>,
+    /// Index into [`SlabPlan::columns`].
+    pub(crate) column: Option<usize>,
+    /// Index into [`SlabPlan::filters`].
+    pub(crate) filter: Option<usize>,
+    /// It wants a cell but its features name no field: never updated, always the empty state.
+    pub(crate) idle: bool,
+    /// First word: of the row for lifetime accumulators, of the bucket for windowed ones.
+    pub(crate) at: usize,
+    pub(crate) words: usize,
+}
+
+impl AccumulatorPlan {
+    /// What a row means to this accumulator; none when its filter does not pass.
+    #[inline]
+    pub(crate) fn input<'a>(&self, inputs: &[Input<'a>], matches: &[bool], time_us: i64, lsn: u64) -> Option<Input<'a>> {
+        if self.idle || self.filter.is_some_and(|filter| !matches[filter]) {
+            return None;
+        }
+        Some(match self.column {
+            Some(column) => inputs[column],
+            None => Input { cell: Cell::Null, hash: 0, time_us, lsn },
+        })
+    }
+}
+
+/// All accumulators of one window.
+#[derive(Debug, Clone)]
+pub(crate) struct WindowPlan {
+    pub(crate) window_us: i64,
+    pub(crate) bucket_us: i64,
+    /// Word of the row that holds the ring's handle.
+    pub(crate) at: usize,
+    pub(crate) accumulators: Vec<AccumulatorPlan>,
+    /// Words of a bucket, its epoch included.
+    pub(crate) stride: usize,
+}
+
+/// A column that accumulators read, evaluated once per row.
+#[derive(Debug, Clone)]
+pub(crate) struct ColumnPlan {
+    pub(crate) column: Column,
+    pub(crate) need_hash: bool,
+    /// What lists keep of it; `Nothing` when only lifetime accumulators read it.
+    pub(crate) listed: Need,
+}
+
+/// Where a feature's slots are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotRef {
+    Lifetime(usize),
+    Windowed { window: usize, accumulator: usize },
+}
+
+/// One feature, compiled.
+pub(crate) struct FeaturePlan {
+    pub(crate) def: Arc<FeatureDef>,
+    pub(crate) slots: Vec<SlotRef>,
+    pub(crate) read: ReadFn,
+}
+
+/// Reads a feature's value from its slots at a time.
+pub(crate) type ReadFn = Box<dyn Fn(&[Slot<'_>], i64) -> Reading + Send + Sync>;
+
+/// The plan of one slab.
+pub(crate) struct SlabPlan {
+    pub(crate) features: Vec<FeaturePlan>,
+    pub(crate) columns: Vec<ColumnPlan>,
+    pub(crate) filters: Vec<Arc<Program>>,
+    pub(crate) lifetime: Vec<AccumulatorPlan>,
+    pub(crate) windows: Vec<WindowPlan>,
+    /// Words of a row.
+    pub(crate) stride: usize,
+    /// Longest window, microseconds; 0 without windows.
+    pub(crate) longest_us: i64,
+    /// Words of a list entry: time, tags, cells.
+    pub(crate) entry_words: usize,
+    /// Words of a list entry that hold tags and filter bits.
+    pub(crate) tag_words: usize,
+    /// Columns that lists keep, as indices into `columns`, in the order of their cells.
+    pub(crate) listed: Vec<usize>,
+}
+
+impl std::fmt::Debug for SlabPlan {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.features.iter().map(|feature| &*feature.def.name).collect();
+        write!(out, "SlabPlan({} words, {names:?})", self.stride)
+    }
+}
+
+impl SlabPlan {
+    /// Compiles features into one slab.
+    pub(crate) fn compile(features: &[Arc<FeatureDef>]) -> Self {
+        let mut plan = Self {
+            features: Vec::new(),
+            columns: Vec::new(),
+            filters: Vec::new(),
+            lifetime: Vec::new(),
+            windows: Vec::new(),
+            stride: 0,
+            longest_us: 0,
+            entry_words: 0,
+            tag_words: 0,
+            listed: Vec::new(),
+        };
+        for def in features {
+            plan.add(def);
+        }
+        plan.lay_out();
+        plan
+    }
+
+    fn add(&mut self, def: &Arc<FeatureDef>) {
+        let params = FeatureParams { field_kind: def.field_kind, params: &def.params, window_us: def.window_us };
+        let Compiled { needs, read } = def.op.compile(&params);
+        let slots = needs
+            .into_iter()
+            .map(|need| {
+                let filter = if need.filtered { def.filter.as_ref().map(|program| self.filter(program)) } else { None };
+                let wants_cell = need.accumulator.need() != Need::Nothing;
+                let column =
+                    def.field.filter(|_| wants_cell).map(|column| self.column(column, need.accumulator.need(), def.window_us.is_some()));
+                // An accumulator that wants a cell but has no field never updates: it stays the empty state.
+                let idle = wants_cell && column.is_none();
+                self.slot(need.accumulator, column, filter, def.window_us.filter(|_| !idle), idle)
+            })
+            .collect();
+        self.features.push(FeaturePlan { def: Arc::clone(def), slots, read });
+    }
+
+    fn filter(&mut self, program: &Arc<Program>) -> usize {
+        if let Some(index) = self.filters.iter().position(|known| known.text() == program.text()) {
+            return index;
+        }
+        self.filters.push(Arc::clone(program));
+        self.filters.len() - 1
+    }
+
+    fn column(&mut self, column: Column, need: Need, windowed: bool) -> usize {
+        let index = self.columns.iter().position(|known| known.column == column).unwrap_or_else(|| {
+            self.columns.push(ColumnPlan { column, need_hash: false, listed: Need::Nothing });
+            self.columns.len() - 1
+        });
+        let known = &mut self.columns[index];
+        known.need_hash |= need == Need::Hash;
+        if windowed {
+            known.listed = known.listed.max(need);
+        }
+        index
+    }
+
+    fn slot(
+        &mut self,
+        accumulator: Arc<dyn Accumulator>,
+        column: Option<usize>,
+        filter: Option<usize>,
+        window_us: Option<i64>,
+        idle: bool,
+    ) -> SlotRef {
+        let words = accumulator.words();
+        let same = |known: &AccumulatorPlan| {
+            known.column == column && known.idle == idle && known.filter == filter && known.accumulator.identity() == accumulator.identity()
+        };
+        let Some(window_us) = window_us else {
+            let index = self.lifetime.iter().position(same).unwrap_or_else(|| {
+                self.lifetime.push(AccumulatorPlan { accumulator: Arc::clone(&accumulator), column, filter, idle, at: 0, words });
+                self.lifetime.len() - 1
+            });
+            return SlotRef::Lifetime(index);
+        };
+        let window = self.windows.iter().position(|known| known.window_us == window_us).unwrap_or_else(|| {
+            let bucket_us = (window_us.saturating_add(BUCKETS as i64 - 1) / BUCKETS as i64).max(1000);
+            self.windows.push(WindowPlan { window_us, bucket_us, at: 0, accumulators: Vec::new(), stride: 1 });
+            self.windows.len() - 1
+        });
+        let plan = &mut self.windows[window];
+        let index = plan.accumulators.iter().position(same).unwrap_or_else(|| {
+            plan.accumulators.push(AccumulatorPlan { accumulator: Arc::clone(&accumulator), column, filter, idle, at: plan.stride, words });
+            plan.stride += words;
+            plan.accumulators.len() - 1
+        });
+        SlotRef::Windowed { window, accumulator: index }
+    }
+
+    fn lay_out(&mut self) {
+        let mut at = 0;
+        if !self.windows.is_empty() {
+            at = 1;
+            for window in &mut self.windows {
+                window.at = at;
+                at += 1;
+            }
+            self.longest_us = self.windows.iter().map(|window| window.window_us).max().unwrap_or(0);
+            self.listed = (0..self.columns.len()).filter(|&index| self.columns[index].listed != Need::Nothing).collect();
+            self.tag_words = (self.listed.len() * 4 + self.filters.len()).div_ceil(64);
+            self.entry_words = 1 + self.tag_words + self.listed.len();
+        }
+        for plan in &mut self.lifetime {
+            plan.at = at;
+            at += plan.words;
+        }
+        self.stride = at;
+    }
+
+    /// Whether an entity of this slab begins as a list.
+    pub(crate) fn is_windowed(&self) -> bool {
+        !self.windows.is_empty()
+    }
+
+    /// Index of the feature of this name.
+    pub(crate) fn feature(&self, name: &str) -> Option<usize> {
+        self.features.iter().position(|feature| &*feature.def.name == name)
+    }
+
+    /// Bytes of one entity: at least (one row), and when all its rings are full of scalar buckets; sketches come on top of the second.
+    pub(crate) fn bytes_per_key(&self) -> (usize, usize) {
+        let row = self.stride * 8;
+        let list = if self.is_windowed() { (1 + self.entry_words) * 8 } else { 0 };
+        let rings: usize = self.windows.iter().map(|window| (1 + BUCKETS * window.stride) * 8).sum();
+        (row + list, row + rings)
+    }
+}

@@ -1,0 +1,220 @@
+//! A slab: the words of the features that one registration added to a table, under the table's row numbers.
+
+use super::accumulator::Input;
+use super::arena::Arena;
+use super::list::{self, Inserted};
+use super::plan::{GROWN, SlabPlan, SlotRef};
+use super::ring;
+use super::words::Words;
+use crate::operators::{Reading, Slot};
+use std::sync::Arc;
+
+/// Features and their words.
+#[derive(Debug, Clone)]
+pub(crate) struct Slab {
+    pub(crate) plan: Arc<SlabPlan>,
+    pub(crate) words: Words,
+}
+
+impl Slab {
+    /// A slab without rows.
+    pub(crate) fn new(plan: Arc<SlabPlan>) -> Self {
+        let words = Words::new(plan.stride);
+        Self { plan, words }
+    }
+
+    /// Feeds one row; false when it came too late for every window.
+    #[inline]
+    pub(crate) fn update(
+        plan: &SlabPlan,
+        words: &mut Words,
+        arena: &mut Arena,
+        row: u32,
+        inputs: &[Input<'_>],
+        matches: &[bool],
+        lsn: u64,
+        time_us: i64,
+    ) -> bool {
+        if plan.stride == 0 {
+            return true;
+        }
+        let words = words.row_mut(row);
+        for accumulator in &plan.lifetime {
+            if let Some(input) = accumulator.input(inputs, matches, time_us, lsn) {
+                accumulator.accumulator.update(&mut words[accumulator.at..accumulator.at + accumulator.words], arena, &input);
+            }
+        }
+        !plan.is_windowed() || update_windows(plan, arena, words, inputs, matches, time_us)
+    }
+
+    /// One touch of a row's first word and of the object it leads to, so that the update finds them in the cache.
+    #[inline]
+    pub(crate) fn touch(&self, arena: &Arena, row: u32) -> u64 {
+        let Some(words) = self.words.row(row) else { return 0 };
+        let first = words.first().copied().unwrap_or(0);
+        if self.plan.is_windowed() && first != GROWN { first ^ arena.get(first).first().copied().unwrap_or(0) } else { first }
+    }
+
+    /// Forgets a row.
+    pub(crate) fn clear(&mut self, arena: &mut Arena, row: u32) {
+        let plan = &*self.plan;
+        if self.words.row(row).is_none() || plan.stride == 0 {
+            return;
+        }
+        let words = self.words.row_mut(row);
+        if plan.is_windowed() {
+            if words[0] != GROWN {
+                list::release(plan, arena, words[0]);
+            }
+            for window in &plan.windows {
+                ring::release(window, arena, words[window.at]);
+            }
+        }
+        for accumulator in &plan.lifetime {
+            accumulator.accumulator.release(&mut words[accumulator.at..accumulator.at + accumulator.words], arena);
+        }
+        words.fill(0);
+    }
+
+    /// Reads features (indices into the plan) of one row at a time.
+    pub(crate) fn read(&self, arena: &Arena, row: u32, features: &[usize], now_us: i64, scratch: &mut Arena) -> Vec<Reading> {
+        let plan = &*self.plan;
+        let zeroes = vec![0u64; plan.stride];
+        let words = self.words.row(row).unwrap_or(&zeroes);
+        let wanted = Wanted::new(plan, features);
+        scratch.clear();
+        let slots = wanted.fill(plan, arena, words, now_us, scratch);
+        features
+            .iter()
+            .map(|&feature| {
+                let feature = &plan.features[feature];
+                let parts: smallvec::SmallVec<[Slot<'_>; 4]> = feature
+                    .slots
+                    .iter()
+                    .map(|slot| match *slot {
+                        SlotRef::Lifetime(index) => {
+                            let at = &plan.lifetime[index];
+                            Slot { words: &words[at.at..at.at + at.words], arena }
+                        }
+                        SlotRef::Windowed { window, accumulator } => {
+                            let (start, len) = wanted.place(window, accumulator);
+                            Slot { words: &slots[start..start + len], arena: scratch }
+                        }
+                    })
+                    .collect();
+                (feature.read)(&parts, now_us)
+            })
+            .collect()
+    }
+
+    /// Feeds every byte of the row that matters into a hash.
+    pub(crate) fn digest(&self, arena: &Arena, row: u32, feed: &mut dyn FnMut(&[u64])) {
+        let plan = &*self.plan;
+        let zeroes = vec![0u64; plan.stride];
+        let words = self.words.row(row).unwrap_or(&zeroes);
+        if plan.is_windowed() {
+            if words[0] == GROWN {
+                feed(&[GROWN]);
+                for window in &plan.windows {
+                    ring::digest(window, arena, words[window.at], feed);
+                }
+            } else {
+                list::digest(plan, arena, words[0], feed);
+            }
+        }
+        for accumulator in &plan.lifetime {
+            ring::digest_slot(accumulator, &words[accumulator.at..accumulator.at + accumulator.words], arena, feed);
+        }
+    }
+}
+
+fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], inputs: &[Input<'_>], matches: &[bool], time_us: i64) -> bool {
+    if words[0] != GROWN {
+        match list::insert(plan, arena, &mut words[0], inputs, matches, time_us) {
+            Inserted::Taken => return true,
+            Inserted::Late => return false,
+            Inserted::Full => grow(plan, arena, words),
+        }
+    }
+    let mut taken = false;
+    for window in &plan.windows {
+        let in_time = ring::update(window, arena, &mut words[window.at], inputs, matches, time_us);
+        taken |= in_time && window.window_us == plan.longest_us;
+    }
+    taken
+}
+
+/// Turns the list into rings by feeding its rows in time order. The list's inputs borrow the arena that rings grow in, so it is lifted out first.
+fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64]) {
+    let list = words[0];
+    let mut lifted = Arena::default();
+    let moved = list::lift(plan, arena, list, &mut lifted);
+    let mut handles: smallvec::SmallVec<[u64; 4]> = smallvec::smallvec![0; plan.windows.len()];
+    list::visit(plan, &lifted, moved, |time_us, inputs, matches| {
+        for (window, handle) in plan.windows.iter().zip(&mut handles) {
+            // A row that is too old for a short window is no loss there.
+            let _in_time = ring::update(window, arena, handle, inputs, matches, time_us);
+        }
+    });
+    for (window, handle) in plan.windows.iter().zip(handles) {
+        words[window.at] = handle;
+    }
+    list::release(plan, arena, list);
+    words[0] = GROWN;
+}
+
+/// The windowed accumulators that a read needs, each once, with their places in one scratch vector.
+struct Wanted {
+    places: smallvec::SmallVec<[(usize, usize, usize, usize); 16]>,
+    words: usize,
+}
+
+impl Wanted {
+    fn new(plan: &SlabPlan, features: &[usize]) -> Self {
+        let mut wanted = Self { places: smallvec::SmallVec::new(), words: 0 };
+        for &feature in features {
+            for slot in &plan.features[feature].slots {
+                if let SlotRef::Windowed { window, accumulator } = *slot
+                    && !wanted.places.iter().any(|place| (place.0, place.1) == (window, accumulator))
+                {
+                    let words = plan.windows[window].accumulators[accumulator].words;
+                    wanted.places.push((window, accumulator, wanted.words, words));
+                    wanted.words += words;
+                }
+            }
+        }
+        wanted
+    }
+
+    fn place(&self, window: usize, accumulator: usize) -> (usize, usize) {
+        self.places.iter().find(|place| (place.0, place.1) == (window, accumulator)).map_or((0, 0), |place| (place.2, place.3))
+    }
+
+    fn fill(&self, plan: &SlabPlan, arena: &Arena, words: &[u64], now_us: i64, scratch: &mut Arena) -> Vec<u64> {
+        let mut slots = vec![0u64; self.words];
+        if self.places.is_empty() {
+            return slots;
+        }
+        if words[0] == GROWN {
+            for &(window, accumulator, at, len) in &self.places {
+                let plan = &plan.windows[window];
+                ring::merge(plan, accumulator, arena, words[plan.at], now_us, &mut slots[at..at + len], scratch);
+            }
+        } else {
+            list::visit(plan, arena, words[0], |time_us, inputs, matches| {
+                let age = now_us.saturating_sub(time_us);
+                for &(window, accumulator, at, len) in &self.places {
+                    let window = &plan.windows[window];
+                    if age < 0 || age >= window.window_us {
+                        continue;
+                    }
+                    let accumulator = &window.accumulators[accumulator];
+                    if let Some(input) = accumulator.input(inputs, matches, time_us, 0) {
+                        accumulator.accumulator.update(&mut slots[at..at + len], scratch, &input);
+                    }
+                }
+            });
+        }
+        slots
+    }
+}

@@ -1,0 +1,289 @@
+//! The state: every table, the positions that brought it here, and the definitions in force.
+//!
+//! [`State::apply`] is the only way to change it. Live apply, recovery and simulation call it with the same content and the same time and reach the same bytes.
+
+use super::arena::Arena;
+use super::content::{Content, RowsContent};
+use super::table::{Scratch, Table};
+use crate::pipeline::{Registry, TableEffect};
+use crate::row::{EventId, Rows};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use streamgauge_api::control::Reject;
+use streamgauge_api::inlet::FetchedSchema;
+use streamgauge_api::source::Incident;
+use streamgauge_api::{Slot, StoredPosition};
+
+/// Everything that a log of frames amounts to.
+#[derive(Debug)]
+pub struct State {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) tables: BTreeMap<u32, Table>,
+    pub(crate) by_event: BTreeMap<EventId, Vec<u32>>,
+    pub(crate) partitions: Vec<StoredPosition>,
+    pub(crate) schemas: Vec<FetchedSchema>,
+    pub(crate) incidents: BTreeMap<u32, Incident>,
+    /// Last applied LSN; 0 = nothing.
+    pub(crate) lsn: u64,
+    /// Time of the last frame, microseconds.
+    pub(crate) frame_us: i64,
+    pub(crate) hash_seed: u64,
+    /// Records that could not become rows, oldest first, bounded by [`REJECTS_MAX`] and [`REJECT_BYTES_MAX`].
+    pub(crate) rejects: VecDeque<Reject>,
+    pub(crate) reject_bytes: usize,
+    scratch: Scratch,
+}
+
+/// The reject log keeps this many records,
+const REJECTS_MAX: usize = 10_000;
+/// and this many bytes of them.
+const REJECT_BYTES_MAX: usize = 16 << 20;
+
+impl State {
+    /// An empty state. The seed of key hashes belongs to the log and never changes.
+    pub fn new(hash_seed: u64) -> Self {
+        Self {
+            registry: Arc::default(),
+            tables: BTreeMap::new(),
+            by_event: BTreeMap::new(),
+            partitions: Vec::new(),
+            schemas: Vec::new(),
+            incidents: BTreeMap::new(),
+            lsn: 0,
+            frame_us: 0,
+            hash_seed,
+            rejects: VecDeque::new(),
+            reject_bytes: 0,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Applies one frame. `first_lsn` follows the last applied LSN; `now_us` is the time written in the frame.
+    pub fn apply(&mut self, content: &Content, first_lsn: u64, now_us: i64) {
+        assert!(first_lsn > self.lsn, "frame {first_lsn} does not follow {}", self.lsn);
+        self.frame_us = self.frame_us.max(now_us);
+        match content {
+            Content::Rows(rows) => self.apply_rows(rows, first_lsn),
+            Content::Definition { registry, effects } => self.define(registry, effects, first_lsn, now_us),
+            Content::Partition(partition) => self.partitions.push(partition.clone()),
+            Content::Schema(schema) => self.schemas.push(schema.clone()),
+            Content::Incident { slot, incident: Some(incident) } => {
+                self.incidents.insert(slot.0, incident.clone());
+            }
+            Content::Incident { slot, incident: None } => {
+                self.incidents.remove(&slot.0);
+            }
+            Content::Reset => self.reset(),
+            Content::Nothing => {}
+        }
+        self.lsn = first_lsn + content.lsns() - 1;
+    }
+
+    fn apply_rows(&mut self, content: &RowsContent, first_lsn: u64) {
+        let mut lsn = first_lsn;
+        for batch in &content.batches {
+            self.apply_batch(batch, lsn);
+            lsn += batch.len() as u64;
+        }
+        for reject in &content.rejects {
+            self.keep_reject(reject, first_lsn);
+        }
+        for (slot, position) in &content.positions {
+            if let Some(stored) = self.partitions.get_mut(slot.0 as usize) {
+                stored.position = *position;
+            }
+        }
+    }
+
+    fn keep_reject(&mut self, reject: &Reject, lsn: u64) {
+        self.reject_bytes += reject_size(reject);
+        self.rejects.push_back(Reject { lsn, ..reject.clone() });
+        while self.rejects.len() > REJECTS_MAX || self.reject_bytes > REJECT_BYTES_MAX {
+            let Some(oldest) = self.rejects.pop_front() else { break };
+            self.reject_bytes -= reject_size(&oldest);
+        }
+    }
+
+    fn apply_batch(&mut self, batch: &Rows, lsn: u64) {
+        let Some(tables) = self.by_event.get(&batch.event()) else { return };
+        let Some(event) = self.registry.event_by_id(batch.event()) else { return };
+        for id in tables {
+            if let Some(table) = self.tables.get_mut(id) {
+                table.apply(batch, &event.schema, lsn, &mut self.scratch);
+            }
+        }
+    }
+
+    fn define(&mut self, registry: &Arc<Registry>, effects: &[TableEffect], lsn: u64, now_us: i64) {
+        let definition = |id: u32| registry.tables.values().find(|def| def.id == id).cloned();
+        for effect in effects {
+            match effect {
+                TableEffect::Create { table } => {
+                    if let Some(def) = definition(*table) {
+                        self.tables.insert(*table, Table::new(def, self.hash_seed, (lsn, now_us)));
+                    }
+                }
+                TableEffect::Drop { table } => {
+                    self.tables.remove(table);
+                }
+                TableEffect::Extend { table, features } => {
+                    if let (Some(state), Some(def)) = (self.tables.get_mut(table), definition(*table)) {
+                        state.extend(def, features);
+                    }
+                }
+                TableEffect::Retire { table, features } => {
+                    if let (Some(state), Some(def)) = (self.tables.get_mut(table), definition(*table)) {
+                        state.retire(def, features);
+                    }
+                }
+            }
+        }
+        // A table that no effect names may still have another declaration (owner, origin, schema version).
+        for def in registry.tables.values() {
+            if let Some(table) = self.tables.get_mut(&def.id) {
+                table.def = Arc::clone(def);
+            }
+        }
+        self.registry = Arc::clone(registry);
+        self.route();
+    }
+
+    /// Recomputes which tables an event feeds.
+    pub(crate) fn route(&mut self) {
+        self.by_event.clear();
+        for (id, table) in &self.tables {
+            self.by_event.entry(table.def.event).or_default().push(*id);
+        }
+    }
+
+    fn reset(&mut self) {
+        let version = self.registry.version + 1;
+        let next = Registry {
+            version,
+            next_event_id: self.registry.next_event_id,
+            next_table_id: self.registry.next_table_id,
+            ..Registry::default()
+        };
+        self.registry = Arc::new(next);
+        self.tables.clear();
+        self.route();
+    }
+
+    /// The definitions in force.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Last applied LSN.
+    pub fn lsn(&self) -> u64 {
+        self.lsn
+    }
+
+    /// Time of the last frame, microseconds.
+    pub fn frame_us(&self) -> i64 {
+        self.frame_us
+    }
+
+    /// Known partitions by slot.
+    pub fn partitions(&self) -> &[StoredPosition] {
+        &self.partitions
+    }
+
+    /// Writer schemas seen so far.
+    pub fn schemas(&self) -> &[FetchedSchema] {
+        &self.schemas
+    }
+
+    /// Rejected records, oldest first.
+    pub fn rejects(&self) -> impl Iterator<Item = &Reject> {
+        self.rejects.iter()
+    }
+
+    /// Open incidents by slot.
+    pub fn incidents(&self) -> impl Iterator<Item = (Slot, &Incident)> {
+        self.incidents.iter().map(|(slot, incident)| (Slot(*slot), incident))
+    }
+
+    /// A table by name.
+    pub fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.get(&self.registry.table(name)?.id)
+    }
+
+    /// All tables.
+    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.tables.values()
+    }
+
+    /// Bytes of all tables.
+    pub fn bytes(&self) -> usize {
+        self.tables.values().map(Table::bytes).sum()
+    }
+
+    /// Whether applying these rows would make a key that is not there.
+    pub fn makes_keys(&mut self, batch: &Rows) -> bool {
+        let Some(event) = self.registry.event_by_id(batch.event()).cloned() else { return false };
+        let Some(tables) = self.by_event.get(&batch.event()) else { return false };
+        let scratch = &mut self.scratch;
+        tables.iter().filter_map(|id| self.tables.get(id)).any(|table| table.has_new_key(batch, &event.schema, scratch))
+    }
+
+    /// A copy that shares every chunk and stays as it is while apply goes on: what snapshots and fingerprints read.
+    pub fn freeze(&self) -> State {
+        State {
+            registry: Arc::clone(&self.registry),
+            tables: self.tables.iter().map(|(id, table)| (*id, table.freeze())).collect(),
+            by_event: BTreeMap::new(),
+            partitions: self.partitions.clone(),
+            schemas: self.schemas.clone(),
+            incidents: self.incidents.clone(),
+            lsn: self.lsn,
+            frame_us: self.frame_us,
+            hash_seed: self.hash_seed,
+            rejects: self.rejects.clone(),
+            reject_bytes: self.reject_bytes,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// 128-bit fingerprint: the sum over all rows of hash(table, key, content with handles followed), plus positions, definitions and schemas. Two states with
+    /// equal fingerprints answer alike; addresses, row numbers and the index do not count. Works on a frozen clone.
+    pub fn fingerprint(&self) -> u128 {
+        use xxhash_rust::xxh3::Xxh3;
+        let mut sum = 0u128;
+        for table in self.tables.values() {
+            for number in 0..table.rows {
+                let Some(key) = table.key_bytes(number) else { continue };
+                let mut hash = Xxh3::with_seed(u64::from(table.def.id));
+                hash.update(&key);
+                for slab in &table.slabs {
+                    slab.digest(&table.arena, number, &mut |words| hash.update(bytemuck::cast_slice(words)));
+                }
+                sum = sum.wrapping_add(hash.digest128());
+            }
+        }
+        for (slot, stored) in self.partitions.iter().enumerate() {
+            let text = serde_json::to_vec(&(slot, stored)).unwrap_or_default();
+            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 1));
+        }
+        for schema in &self.schemas {
+            let text = serde_json::to_vec(schema).unwrap_or_default();
+            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 2));
+        }
+        let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));
+        let tables = self.registry.tables.values().map(|table| (table.id, 0, &table.node));
+        let derivations = self.registry.derivations.values().map(|derivation| (derivation.event.0, 0, &derivation.node));
+        for definition in events.chain(tables).chain(derivations) {
+            let text = serde_json::to_vec(&definition).unwrap_or_default();
+            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 3));
+        }
+        sum
+    }
+}
+
+fn reject_size(reject: &Reject) -> usize {
+    let texts = [&reject.key, &reject.value].into_iter().flatten().map(String::len).sum::<usize>();
+    texts + reject.reason.len() + reject.event.len() + reject.source.len() + reject.topic.len() + 96
+}
+
+/// A scratch arena for reads: reused, never part of the state.
+pub type ReadScratch = Arena;

@@ -1,0 +1,433 @@
+//! One table: keys, slabs of features, and the arena for what does not fit.
+
+use super::accumulator::{Input, hash_cell};
+use super::arena::Arena;
+use super::index::{Index, KeyHash};
+use super::plan::SlabPlan;
+use super::slab::Slab;
+use super::words::Words;
+use crate::operators::Reading;
+use crate::pipeline::{Column, Derived, KeyColumn, KeyKind, RowEnv, TableDef};
+use crate::row::{Cell, EventSchema, KEY_BYTES_MAX, Key, Rows, key};
+use std::sync::Arc;
+
+/// Words of a key: up to 15 bytes inline with the length in the last byte, else a handle and [`LONG`].
+const KEY_WORDS: usize = 2;
+const INLINE_BYTES_MAX: usize = 15;
+const LONG: u64 = 0xFF << 56;
+/// Second key word of a row number that is free.
+const VACANT: u64 = 0;
+
+/// Rows are applied in groups of this many, so that their addresses are known before memory is touched.
+const GROUP: usize = 64;
+
+/// Where rows went, since this process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Funnel {
+    /// Rows of the table's event.
+    pub received: u64,
+    /// Dropped by the table's chain or `where`.
+    pub filtered: u64,
+    /// A key part was missing, null or too long.
+    pub null_key: u64,
+    /// Too old for every window.
+    pub late: u64,
+    /// Applied to an entity.
+    pub applied: u64,
+    /// Entities forgotten by a delete.
+    pub deleted: u64,
+}
+
+/// A table's state.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub(crate) def: Arc<TableDef>,
+    pub(crate) index: Index,
+    pub(crate) keys: Words,
+    pub(crate) slabs: Vec<Slab>,
+    pub(crate) arena: Arena,
+    /// Row numbers handed out, free ones included.
+    pub(crate) rows: u32,
+    pub(crate) free: Vec<u32>,
+    /// Newest row time applied, microseconds; `i64::MIN` when none.
+    pub(crate) newest_us: i64,
+    /// LSN and time from which the table counts.
+    pub(crate) since: (u64, i64),
+    /// Counts of this process; not part of the state.
+    pub funnel: Funnel,
+}
+
+/// Reused buffers of apply.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    derived: Derived,
+    key: Key,
+    group: Vec<(usize, u32)>,
+    matches: Vec<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    Inline([u64; 2]),
+    Long,
+}
+
+fn probe(key: &[u8]) -> Probe {
+    if key.len() > INLINE_BYTES_MAX {
+        return Probe::Long;
+    }
+    let mut bytes = [0u8; 16];
+    bytes[..key.len()].copy_from_slice(key);
+    // A length of 0 must differ from a vacant row.
+    bytes[15] = key.len() as u8 | 0x80;
+    let [low, high] = [&bytes[..8], &bytes[8..]].map(|half| u64::from_le_bytes(half.try_into().unwrap_or_default()));
+    Probe::Inline([low, high])
+}
+
+impl Table {
+    /// An empty table.
+    pub(crate) fn new(def: Arc<TableDef>, hash_seed: u64, since: (u64, i64)) -> Self {
+        let plan = Arc::new(SlabPlan::compile(&def.features));
+        Self {
+            index: Index::new(hash_seed),
+            keys: Words::new(KEY_WORDS),
+            slabs: vec![Slab::new(plan)],
+            arena: Arena::default(),
+            rows: 0,
+            free: Vec::new(),
+            newest_us: i64::MIN,
+            since,
+            funnel: Funnel::default(),
+            def,
+        }
+    }
+
+    /// The declaration.
+    pub fn def(&self) -> &Arc<TableDef> {
+        &self.def
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Newest row time applied, microseconds.
+    pub fn newest_us(&self) -> Option<i64> {
+        (self.newest_us != i64::MIN).then_some(self.newest_us)
+    }
+
+    /// LSN and time from which the table counts.
+    pub fn since(&self) -> (u64, i64) {
+        self.since
+    }
+
+    /// Bytes that the table holds.
+    pub fn bytes(&self) -> usize {
+        let slabs: usize = self.slabs.iter().map(|slab| slab.words.bytes()).sum();
+        self.keys.bytes() + slabs + self.arena.resident_bytes() + self.index.bytes() + self.free.len() * 4
+    }
+
+    /// Folds a batch of the table's event. `lsn` is that of the first row.
+    pub(crate) fn apply(&mut self, rows: &Rows, schema: &EventSchema, lsn: u64, scratch: &mut Scratch) {
+        self.funnel.received += rows.len() as u64;
+        let def = Arc::clone(&self.def);
+        if !def.chain.is_empty() {
+            for row in 0..rows.len() {
+                self.apply_chained(&def, rows, row, schema, lsn + row as u64, scratch);
+            }
+            return;
+        }
+        let mut from = 0;
+        while from < rows.len() {
+            let to = (from + GROUP).min(rows.len());
+            self.apply_group(&def, rows, from..to, schema, lsn, scratch);
+            from = to;
+        }
+    }
+
+    /// Rows whose chain derives nothing: keys first, then one touch of every row, then the updates.
+    fn apply_group(
+        &mut self,
+        def: &TableDef,
+        rows: &Rows,
+        range: std::ops::Range<usize>,
+        schema: &EventSchema,
+        lsn: u64,
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { derived, key, group, matches } = scratch;
+        group.clear();
+        for row in range {
+            let env = RowEnv { rows, row, schema, derived };
+            if !key_of(&def.keys, &env, key) {
+                self.funnel.null_key += 1;
+                continue;
+            }
+            if rows.is_delete(row) {
+                // The rows before it must be applied before their entity goes.
+                self.update_group(rows, schema, lsn, derived, group, matches);
+                group.clear();
+                self.delete(key);
+                continue;
+            }
+            let number = self.resolve(key);
+            group.push((row, number));
+        }
+        self.update_group(rows, schema, lsn, derived, group, matches);
+    }
+
+    fn update_group(
+        &mut self,
+        rows: &Rows,
+        schema: &EventSchema,
+        lsn: u64,
+        derived: &Derived,
+        group: &[(usize, u32)],
+        matches: &mut Vec<bool>,
+    ) {
+        let mut touched = 0u64;
+        for slab in &self.slabs {
+            for &(_, number) in group {
+                touched ^= slab.touch(&self.arena, number);
+            }
+        }
+        std::hint::black_box(touched);
+        for &(row, number) in group {
+            let env = RowEnv { rows, row, schema, derived };
+            self.update(number, &env, lsn + row as u64, matches);
+        }
+    }
+
+    fn apply_chained(&mut self, def: &TableDef, rows: &Rows, row: usize, schema: &EventSchema, lsn: u64, scratch: &mut Scratch) {
+        let Scratch { derived, key, matches, .. } = scratch;
+        if !rows.is_delete(row) && !def.chain.run(rows, row, schema, derived) {
+            self.funnel.filtered += 1;
+            return;
+        }
+        let env = RowEnv { rows, row, schema, derived };
+        if !key_of(&def.keys, &env, key) {
+            self.funnel.null_key += 1;
+        } else if rows.is_delete(row) {
+            self.delete(key);
+        } else {
+            let number = self.resolve(key);
+            self.update(number, &env, lsn, matches);
+        }
+    }
+
+    #[inline]
+    fn update(&mut self, number: u32, env: &RowEnv<'_>, lsn: u64, matches: &mut Vec<bool>) {
+        let time_us = env.rows.time_us(env.row);
+        self.newest_us = self.newest_us.max(time_us);
+        let mut in_time = true;
+        for slab in &mut self.slabs {
+            let Slab { plan, words } = slab;
+            matches.clear();
+            matches.extend(plan.filters.iter().map(|filter| filter.test(env)));
+            let inputs: smallvec::SmallVec<[Input<'_>; 6]> = plan
+                .columns
+                .iter()
+                .map(|column| {
+                    let cell = env.cell(column.column);
+                    let hash = if column.need_hash { hash_cell(cell) } else { 0 };
+                    Input { cell, hash, time_us, lsn }
+                })
+                .collect();
+            in_time &= Slab::update(plan, words, &mut self.arena, number, &inputs, matches, lsn, time_us);
+        }
+        self.funnel.applied += 1;
+        if !in_time {
+            self.funnel.late += 1;
+        }
+    }
+
+    /// The row number of a key, a new one when the key is new.
+    #[inline]
+    fn resolve(&mut self, key: &[u8]) -> u32 {
+        let hash = self.index.hash(key);
+        let probe = probe(key);
+        if let Some(number) = self.find_hashed(hash, probe, key) {
+            return number;
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.rows += 1;
+            self.rows - 1
+        });
+        let words = match probe {
+            Probe::Inline(words) => words,
+            Probe::Long => [super::accumulator::store_bytes(&mut self.arena, key), LONG],
+        };
+        self.keys.row_mut(number).copy_from_slice(&words);
+        self.index.insert(hash, number);
+        number
+    }
+
+    fn find_hashed(&self, hash: KeyHash, probe: Probe, key: &[u8]) -> Option<u32> {
+        self.index.find(hash, |row| {
+            let Some(&[low, high]) = self.keys.row(row).and_then(|words| <&[u64; 2]>::try_from(words).ok()) else { return false };
+            match probe {
+                Probe::Inline(words) => words == [low, high],
+                Probe::Long => high == LONG && super::accumulator::load_bytes(&self.arena, low) == key,
+            }
+        })
+    }
+
+    /// The row number of a key.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
+        self.find_hashed(self.index.hash(key), probe(key), key)
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        let Some(number) = self.find(key) else { return };
+        self.index.remove(self.index.hash(key), number);
+        for slab in &mut self.slabs {
+            slab.clear(&mut self.arena, number);
+        }
+        let words = self.keys.row_mut(number);
+        if words[1] == LONG {
+            self.arena.free(words[0]);
+        }
+        self.keys.row_mut(number).fill(VACANT);
+        self.free.push(number);
+        self.funnel.deleted += 1;
+    }
+
+    /// Canonical bytes of a row's key; none for a free row number.
+    pub(crate) fn key_bytes(&self, number: u32) -> Option<Key> {
+        let &[low, high] = <&[u64; 2]>::try_from(self.keys.row(number)?).ok()?;
+        if high == LONG {
+            return Some(Key::from_slice(super::accumulator::load_bytes(&self.arena, low)));
+        }
+        if high == VACANT {
+            return None;
+        }
+        let mut bytes = [0u8; 16];
+        bytes[..8].copy_from_slice(&low.to_le_bytes());
+        bytes[8..].copy_from_slice(&high.to_le_bytes());
+        Some(Key::from_slice(&bytes[..usize::from(bytes[15] & 0x7F)]))
+    }
+
+    /// The same table without its index: what snapshots and fingerprints read.
+    pub(crate) fn freeze(&self) -> Self {
+        Self {
+            def: Arc::clone(&self.def),
+            index: Index::new(0),
+            keys: self.keys.clone(),
+            slabs: self.slabs.clone(),
+            arena: self.arena.clone(),
+            rows: self.rows,
+            free: self.free.clone(),
+            newest_us: self.newest_us,
+            since: self.since,
+            funnel: self.funnel,
+        }
+    }
+
+    /// Whether the batch would make a key that is not there.
+    pub(crate) fn has_new_key(&self, rows: &Rows, schema: &EventSchema, scratch: &mut Scratch) -> bool {
+        let Scratch { derived, key, .. } = scratch;
+        (0..rows.len()).any(|row| {
+            !rows.is_delete(row) && self.def.chain.run(rows, row, schema, derived) && {
+                let env = RowEnv { rows, row, schema, derived };
+                key_of(&self.def.keys, &env, key) && self.find(key).is_none()
+            }
+        })
+    }
+
+    /// Where each feature of the declaration stands: slab and index in its plan, in the declaration's (alphabetical) order.
+    pub(crate) fn feature_places(&self) -> Vec<(usize, usize)> {
+        self.def
+            .features
+            .iter()
+            .filter_map(|feature| {
+                self.slabs.iter().enumerate().rev().find_map(|(number, slab)| {
+                    let index = slab.plan.feature(&feature.name)?;
+                    (*slab.plan.features[index].def == **feature).then_some((number, index))
+                })
+            })
+            .collect()
+    }
+
+    /// Reads features by their places; values come in the order asked for.
+    pub(crate) fn read(&self, number: u32, places: &[(usize, usize)], now_us: i64, scratch: &mut Arena) -> Vec<Reading> {
+        if let [slab] = &self.slabs[..] {
+            let features: smallvec::SmallVec<[usize; 16]> = places.iter().map(|place| place.1).collect();
+            return slab.read(&self.arena, number, &features, now_us, scratch);
+        }
+        let mut values: Vec<Option<Reading>> = vec![None; places.len()];
+        for (slab_number, slab) in self.slabs.iter().enumerate() {
+            let mine: Vec<usize> = (0..places.len()).filter(|&at| places[at].0 == slab_number).collect();
+            let features: Vec<usize> = mine.iter().map(|&at| places[at].1).collect();
+            for (at, reading) in mine.into_iter().zip(slab.read(&self.arena, number, &features, now_us, scratch)) {
+                values[at] = Some(reading);
+            }
+        }
+        values.into_iter().map(|value| value.unwrap_or_else(|| streamgauge_api::Value::Null.into())).collect()
+    }
+
+    /// Adds a slab for features that the new declaration has and no slab holds.
+    pub(crate) fn extend(&mut self, def: Arc<TableDef>, names: &[String]) {
+        let features: Vec<_> = def.features.iter().filter(|feature| names.iter().any(|name| **name == *feature.name)).cloned().collect();
+        self.def = def;
+        self.slabs.push(Slab::new(Arc::new(SlabPlan::compile(&features))));
+    }
+
+    /// Takes the new declaration; slabs none of whose features are left give their words back.
+    pub(crate) fn retire(&mut self, def: Arc<TableDef>, names: &[String]) {
+        self.def = def;
+        let mut kept = Vec::with_capacity(self.slabs.len());
+        for mut slab in std::mem::take(&mut self.slabs) {
+            let live = slab.plan.features.iter().any(|feature| {
+                !names.iter().any(|name| **name == *feature.def.name)
+                    && self.def.feature(&feature.def.name).is_some_and(|def| *def == feature.def)
+            });
+            if live {
+                kept.push(slab);
+            } else {
+                for number in 0..self.rows {
+                    slab.clear(&mut self.arena, number);
+                }
+            }
+        }
+        self.slabs = kept;
+    }
+
+    /// Rebuilds the index from the key words, after a snapshot was read.
+    pub(crate) fn rebuild_index(&mut self, hash_seed: u64) {
+        self.index = Index::new(hash_seed);
+        self.index.reserve(self.rows as usize - self.free.len());
+        for number in 0..self.rows {
+            if let Some(key) = self.key_bytes(number) {
+                let hash = self.index.hash(&key);
+                self.index.insert(hash, number);
+            }
+        }
+    }
+}
+
+/// Builds a row's canonical key; false when a part is missing, null, of a type that is no key, or the whole is too long.
+#[inline]
+pub(crate) fn key_of(columns: &[KeyColumn], env: &RowEnv<'_>, key: &mut Key) -> bool {
+    key.clear();
+    let alone = columns.len() == 1;
+    for column in columns {
+        match (column.kind, cell_of(env, column.column)) {
+            (KeyKind::Str, Cell::Str(text)) if text.len() <= KEY_BYTES_MAX => key::push_text(key, text, alone),
+            (KeyKind::I64, Cell::I64(number)) | (KeyKind::Datetime, Cell::Datetime(number)) => key::push_i64(key, number),
+            (KeyKind::Bool, Cell::Bool(truth)) => key::push_bool(key, truth),
+            _ => return false,
+        }
+    }
+    key.len() <= KEY_BYTES_MAX
+}
+
+#[inline]
+fn cell_of<'r>(env: &RowEnv<'r>, column: Column) -> Cell<'r> {
+    env.cell(column)
+}

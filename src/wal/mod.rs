@@ -1,0 +1,40 @@
+//! The write-ahead log: checksummed frames in segments, one total order of everything that changes state.
+//!
+//! ```text
+//! apply thread   WalWriter   stage frames of a turn -> one pwrite -> written LSN
+//! syncer thread  WalSyncer   fdatasync -> durable LSN -> callback; prepares the next segment
+//! start-up       WalSurvey -> WalReader (frames in LSN order) -> WalTail -> WalWriter
+//! any thread     WalHandle   ask for a sync, wait for one, release segments, look
+//! ```
+//! Invariants: a frame is acknowledged by [`WalWriter::append`] only when all of its bytes are written; LSNs have no gaps; a segment is sealed and
+//! synced before the next one exists; every frame carries the durable LSN known when it was built, so damage is told from a torn tail; after an unclean
+//! stop the old tail is copied, never appended to; a failed sync is final.
+//!
+//! The body of a frame is opaque here. What frames mean, and reading them while they are written, are elsewhere.
+
+mod damage;
+mod error;
+mod frame;
+mod reader;
+mod segment;
+mod shared;
+mod start;
+mod survey;
+mod syncer;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use damage::{Damage, DamageKind};
+pub use error::{WalError, WalOpenError};
+pub use frame::{FRAME_BODY_BYTES_MAX, Frame, FrameKind, FrameParts};
+pub use reader::{TailEnd, WalReader, WalTail};
+pub use segment::{FORMAT, LogIdentity};
+pub use shared::{Released, WalHandle, WalStatus};
+pub use start::{Start, WalOptions, discard};
+pub use survey::WalSurvey;
+pub use syncer::{SyncEvent, WalSyncer};
+pub use writer::WalWriter;
+
+/// The LSN of the first row ever; 0 means "nothing yet".
+pub const FIRST_LSN: u64 = 1;

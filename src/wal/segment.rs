@@ -1,0 +1,229 @@
+//! One file of the log: a header, frames, and a footer once it is sealed.
+//!
+//! ```text
+//! header, 128 bytes                                        footer, 56 bytes
+//!   0  "SGWALSEG"           8  u32 format                    0  u32 magic "SGFT"      4  u32 frames
+//!  12  u32 checksum kind   16  16 bytes log id               8  u64 first_lsn        16  u64 last_lsn
+//!  32  u64 writer epoch    40  u64 segment number           24  u64 durable_lsn      32  u64 offset of the footer
+//!  48  u64 first_lsn       56  u64 hash seed                40  u32 crc of the last frame
+//!  64  i64 created_us      72  u32 crc of the frame before  44  u32 zero
+//!  76  u32 key id          80  zeroes                       48  u32 crc              52  u32 zero
+//! 124  u32 crc
+//! ```
+//! Magic, format and the crc's place never change, so that an older program can say "newer format" instead of "damaged". Header checksums are plain,
+//! the footer's goes on from the log id like a frame's. A footer whose durable LSN equals its last LSN was written after the sync of all its frames
+//! had returned. A sealed file ends with its footer; before that, preallocated zeroes follow the last frame.
+
+use std::path::{Path, PathBuf};
+
+use super::frame::{Fault, halves};
+use crate::storage::{Checksum, ChecksumKind};
+
+/// Format of segments written by this build.
+pub const FORMAT: u32 = 1;
+
+pub(super) const SEGMENT_HEADER_BYTES: usize = 128;
+pub(super) const SEGMENT_HEADER_WORDS: usize = SEGMENT_HEADER_BYTES / 8;
+pub(super) const FOOTER_BYTES: usize = 56;
+pub(super) const FOOTER_WORDS: usize = FOOTER_BYTES / 8;
+pub(super) const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"SGFT");
+const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"SGWALSEG");
+const SUFFIX: &str = ".seg";
+
+/// What makes a log this log; equal in all of its segments and snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogIdentity {
+    /// Random, chosen when the log was created.
+    pub log_id: u128,
+    /// Seed of every hash that outlives the process.
+    pub hash_seed: u64,
+}
+
+impl LogIdentity {
+    /// Where the checksums of this log's frames begin.
+    pub(super) fn salt(&self) -> u32 {
+        Checksum::of(&self.log_id.to_le_bytes())
+    }
+}
+
+/// A segment header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub(super) log: LogIdentity,
+    pub(super) writer_epoch: u64,
+    pub(super) number: u64,
+    pub(super) first_lsn: u64,
+    pub(super) created_us: i64,
+    pub(super) prev_crc: u32,
+}
+
+/// Why 128 bytes are not a header of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeaderFault {
+    Damaged,
+    Format(u32),
+    Checksum(u32),
+    Key(u32),
+}
+
+impl SegmentHeader {
+    pub(super) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let log_id = self.log.log_id.to_le_bytes();
+        let (low, high) = log_id.split_at(8);
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+        let words: [u64; SEGMENT_HEADER_WORDS] = [
+            SEGMENT_MAGIC,
+            u64::from(FORMAT) | (ChecksumKind::Crc32Ieee as u64) << 32,
+            word(low),
+            word(high),
+            self.writer_epoch,
+            self.number,
+            self.first_lsn,
+            self.log.hash_seed,
+            self.created_us.cast_unsigned(),
+            u64::from(self.prev_crc),
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
+        let mut bytes = [0_u8; SEGMENT_HEADER_BYTES];
+        bytes.copy_from_slice(bytemuck::cast_slice(&words));
+        let crc = Checksum::of(bytes.get(..124).unwrap_or_default());
+        if let Some(place) = bytes.get_mut(124..) {
+            place.copy_from_slice(&crc.to_le_bytes());
+        }
+        bytes
+    }
+
+    pub(super) fn parse(words: &[u64]) -> Result<Self, HeaderFault> {
+        let Some(&[magic, kinds, low, high, writer_epoch, number, first_lsn, hash_seed, created, chain, ..]) =
+            words.get(..SEGMENT_HEADER_WORDS)
+        else {
+            return Err(HeaderFault::Damaged);
+        };
+        let bytes: &[u8] = bytemuck::cast_slice(words);
+        let crc = words.get(SEGMENT_HEADER_WORDS - 1).map_or(0, |word| halves(*word).1);
+        if magic != SEGMENT_MAGIC || Checksum::of(bytes.get(..124).unwrap_or_default()) != crc {
+            return Err(HeaderFault::Damaged);
+        }
+        let (format, checksum) = halves(kinds);
+        let (prev_crc, key) = halves(chain);
+        if format != FORMAT {
+            return Err(HeaderFault::Format(format));
+        }
+        if ChecksumKind::from_number(checksum).is_none() {
+            return Err(HeaderFault::Checksum(checksum));
+        }
+        if key != 0 {
+            return Err(HeaderFault::Key(key));
+        }
+        let log = LogIdentity { log_id: u128::from(low) | u128::from(high) << 64, hash_seed };
+        Ok(Self { log, writer_epoch, number, first_lsn, created_us: created.cast_signed(), prev_crc })
+    }
+}
+
+/// The end of a sealed segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Footer {
+    pub(super) frames: u32,
+    pub(super) first_lsn: u64,
+    pub(super) last_lsn: u64,
+    pub(super) durable_lsn: u64,
+    pub(super) offset: u64,
+    pub(super) last_crc: u32,
+}
+
+impl Footer {
+    /// Whether all frames before it had been synced when it was written.
+    pub(super) fn proves_sync(&self) -> bool {
+        self.durable_lsn == self.last_lsn
+    }
+
+    pub(super) fn encode(&self, salt: u32) -> [u8; FOOTER_BYTES] {
+        let mut words: [u64; FOOTER_WORDS] = [
+            u64::from(FOOTER_MAGIC) | u64::from(self.frames) << 32,
+            self.first_lsn,
+            self.last_lsn,
+            self.durable_lsn,
+            self.offset,
+            u64::from(self.last_crc),
+            0,
+        ];
+        let crc = footer_checksum(salt, &words);
+        if let Some(last) = words.last_mut() {
+            *last = u64::from(crc);
+        }
+        let mut bytes = [0_u8; FOOTER_BYTES];
+        bytes.copy_from_slice(bytemuck::cast_slice(&words));
+        bytes
+    }
+
+    pub(super) fn parse(salt: u32, words: &[u64]) -> Result<Self, Fault> {
+        let Some(&[head, first_lsn, last_lsn, durable_lsn, offset, chain, check]) = words.get(..FOOTER_WORDS) else {
+            return Err(Fault::Short);
+        };
+        let (magic, frames) = halves(head);
+        if magic != FOOTER_MAGIC {
+            return Err(Fault::Magic);
+        }
+        if u64::from(footer_checksum(salt, words)) != check || halves(chain).1 != 0 {
+            return Err(Fault::Checksum);
+        }
+        Ok(Self { frames, first_lsn, last_lsn, durable_lsn, offset, last_crc: halves(chain).0 })
+    }
+}
+
+fn footer_checksum(salt: u32, words: &[u64]) -> u32 {
+    Checksum::resume(salt).with(bytemuck::cast_slice(words.get(..FOOTER_WORDS - 1).unwrap_or_default())).finish()
+}
+
+/// Path of the segment with this number.
+pub(super) fn segment_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:012}{SUFFIX}"))
+}
+
+/// The number in a segment's file name; none when it is not one.
+pub(super) fn segment_number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(SUFFIX)?;
+    (digits.len() >= 12 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn words_of(bytes: &[u8]) -> Vec<u64> {
+        bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect()
+    }
+
+    #[test]
+    fn headers_and_footers_are_read_back() {
+        let log = LogIdentity { log_id: 0x0102_0304_0506_0708_090A_0B0C_0D0E_0F10, hash_seed: 77 };
+        let header = SegmentHeader { log, writer_epoch: 3, number: 42, first_lsn: 918_220, created_us: -5, prev_crc: 0xDEAD_BEEF };
+        let bytes = header.encode();
+        let words = words_of(&bytes);
+        assert_eq!(SegmentHeader::parse(&words).unwrap(), header);
+        assert_eq!(&bytes[16..32], &log.log_id.to_le_bytes());
+        let footer = Footer { frames: 5, first_lsn: 1, last_lsn: 9, durable_lsn: 9, offset: 4096, last_crc: 7 };
+        let words = words_of(&footer.encode(log.salt()));
+        assert_eq!(Footer::parse(log.salt(), &words).unwrap(), footer);
+        assert_eq!(Footer::parse(log.salt() ^ 1, &words), Err(Fault::Checksum));
+    }
+
+    #[test]
+    fn only_segment_names_have_numbers() {
+        for (name, expected) in [
+            ("000000000042.seg", Some(42)),
+            ("1000000000000.seg", Some(1_000_000_000_000)),
+            ("42.seg", None),
+            ("next.tmp", None),
+            ("00000000004x.seg", None),
+        ] {
+            assert_eq!(segment_number(name), expected, "{name}");
+        }
+    }
+}

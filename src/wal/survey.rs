@@ -1,0 +1,121 @@
+//! The first look at a log: which segments there are, in order, of one log, with sound headers and no number missing; and what is to be skipped.
+//!
+//! Reads the first page of every segment and nothing else. Start-up calls it before a snapshot is chosen, since the choice depends on how far the log
+//! reaches back.
+
+use std::path::{Path, PathBuf};
+
+use super::damage::{Damage, DamageKind};
+use super::error::WalOpenError;
+use super::frame::{FrameKind, Header};
+use super::segment::{FORMAT, HeaderFault, LogIdentity, SEGMENT_HEADER_WORDS, SegmentHeader, segment_number, segment_path};
+use crate::storage::{IoError, Storage, StorageFile, read_head};
+
+/// Words of a segment's head that are read to find a skip frame.
+const HEAD_WORDS: usize = 512;
+
+/// One segment, as its header and length tell.
+#[derive(Debug, Clone)]
+pub(super) struct SegmentFacts {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    pub(super) header: SegmentHeader,
+}
+
+/// The segments of a log.
+#[derive(Debug, Clone)]
+pub struct WalSurvey {
+    pub(super) folder: PathBuf,
+    pub(super) segments: Vec<SegmentFacts>,
+    pub(super) skipped: Vec<u64>,
+}
+
+impl WalSurvey {
+    /// Looks at the segments in `folder`. `log_id` is the one a snapshot names, when there is a snapshot.
+    ///
+    /// # Errors
+    /// [`WalOpenError`]: a damaged header, a missing number, another log, a newer format. A folder without segments is no error here.
+    pub fn look<S: Storage>(storage: &S, folder: &Path, log_id: Option<u128>) -> Result<Self, WalOpenError> {
+        let mut survey = Self { folder: folder.to_owned(), segments: Vec::new(), skipped: Vec::new() };
+        let mut wanted_log = log_id;
+        for entry in storage.list(folder)? {
+            let Some(number) = segment_number(&entry.name) else { continue };
+            let path = segment_path(folder, number);
+            let head = read_head(storage, &path, HEAD_WORDS)?;
+            let header = survey.header(&path, number, &head)?;
+            let wanted = *wanted_log.get_or_insert(header.log.log_id);
+            if header.log.log_id != wanted {
+                return Err(WalOpenError::OtherLog { file: path, wanted, found: header.log.log_id });
+            }
+            if let Some(last) = survey.segments.last()
+                && last.header.number.checked_add(1) != Some(number)
+            {
+                return Err(WalOpenError::SegmentMissing {
+                    folder: folder.to_owned(),
+                    wanted: last.header.first_lsn.saturating_add(1),
+                    found: Some(header.first_lsn),
+                });
+            }
+            survey.collect_skips(storage, &path, &header, &head)?;
+            survey.segments.push(SegmentFacts { path, bytes: entry.len, header });
+        }
+        Ok(survey)
+    }
+
+    fn header(&self, path: &Path, number: u64, head: &[u64]) -> Result<SegmentHeader, WalOpenError> {
+        let file = path.to_owned();
+        match SegmentHeader::parse(head) {
+            Ok(header) if header.number == number => Ok(header),
+            Ok(_) | Err(HeaderFault::Damaged) => {
+                let before = self.segments.last().map_or(0, |segment| segment.header.first_lsn);
+                Err(WalOpenError::Damaged(Box::new(Damage {
+                    kind: DamageKind::Header,
+                    file,
+                    offset_bytes: 0,
+                    first_lsn: before.saturating_add(1),
+                    last_lsn: None,
+                    after_us: None,
+                    before_us: None,
+                    durable_lsn: before,
+                })))
+            }
+            Err(HeaderFault::Format(found)) => Err(WalOpenError::FormatTooNew { file, found, known: FORMAT }),
+            Err(HeaderFault::Checksum(number)) => Err(WalOpenError::UnknownCoding { file, what: "checksum kind", number }),
+            Err(HeaderFault::Key(number)) => Err(WalOpenError::UnknownCoding { file, what: "key id", number }),
+        }
+    }
+
+    /// A skip frame is the first of its segment; one that is not sound is left to the reader's verdict.
+    fn collect_skips<S: Storage>(&mut self, storage: &S, path: &Path, header: &SegmentHeader, head: &[u64]) -> Result<(), IoError> {
+        let Some(Ok(first)) = head.get(SEGMENT_HEADER_WORDS..).map(Header::parse) else { return Ok(()) };
+        if first.kind != FrameKind::SKIP {
+            return Ok(());
+        }
+        let mut words = vec![0_u64; first.words()];
+        storage.open_read(path)?.read_at(bytemuck::cast_slice_mut(&mut words), SEGMENT_HEADER_WORDS as u64 * 8)?;
+        if first.sound(header.log.salt(), &words) {
+            self.skipped.extend_from_slice(first.frame(&words).body);
+        }
+        Ok(())
+    }
+
+    /// What the log is, when there is one.
+    pub fn log(&self) -> Option<LogIdentity> {
+        self.segments.first().map(|segment| segment.header.log)
+    }
+
+    /// First LSN that the log can give; none when there are no segments.
+    pub fn first_lsn(&self) -> Option<u64> {
+        self.segments.first().map(|segment| segment.header.first_lsn)
+    }
+
+    /// LSNs that an operator took out; replay leaves the rows with these LSNs out.
+    pub fn skipped(&self) -> &[u64] {
+        &self.skipped
+    }
+
+    /// Number of segments and their bytes.
+    pub fn size(&self) -> (usize, u64) {
+        (self.segments.len(), self.segments.iter().map(|segment| segment.bytes).sum())
+    }
+}

@@ -1,0 +1,48 @@
+//! Bytes written once can be read for ever: a segment in `tests/golden/`, written by the ignored-by-content helper below when it is not there.
+
+use super::*;
+use crate::storage::{Disk, Storage};
+
+/// Writes the fixture of this format if the repository does not hold it yet; never changes one that is there.
+fn fixture() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/wal-{FORMAT}/000000000001.seg"));
+    if !path.exists() {
+        let folder = path.parent().unwrap();
+        let (mut writer, handle) =
+            WalWriter::start(Disk, folder, Start::Fresh { log: LOG, first_lsn: FIRST_LSN }, small(), 1_795_146_062_000_000).unwrap();
+        for kind in 1..=FrameKind::MARK.0 {
+            let parts = FrameParts {
+                kind: FrameKind(kind),
+                flags: kind,
+                row_count: u32::from(kind) - 1,
+                now_us: 1_795_146_062_000_000 + i64::from(kind),
+                positions: b"positions",
+                body: &[&[1, 2], &[u64::from(kind)]],
+            };
+            writer.append([parts]).unwrap();
+            handle.sync_now().unwrap();
+        }
+        writer.close(1_795_146_063_000_000).unwrap();
+    }
+    path
+}
+
+#[test]
+fn a_segment_written_by_the_first_build_opens() {
+    let path = fixture();
+    let folder = path.parent().unwrap();
+    let survey = WalSurvey::look(&Disk, folder, Some(LOG.log_id)).unwrap();
+    assert_eq!(survey.log(), Some(LOG));
+    let mut reader = WalReader::open(Disk, survey, FIRST_LSN, 0).unwrap();
+    for (kind, first_lsn) in [(1_u8, 1), (2, 2), (3, 3), (4, 5), (5, 8)] {
+        let frame = reader.next().unwrap().unwrap();
+        assert_eq!((frame.kind, frame.flags, frame.row_count, frame.first_lsn), (FrameKind(kind), kind, u32::from(kind) - 1, first_lsn));
+        assert_eq!(frame.now_us, 1_795_146_062_000_000 + i64::from(kind));
+        assert_eq!((frame.positions, frame.body), (b"positions".as_slice(), [1, 2, u64::from(kind)].as_slice()));
+        assert_eq!(frame.durable_lsn, first_lsn - 1);
+    }
+    assert_eq!(reader.next().unwrap().unwrap().kind, FrameKind::CLOSE);
+    assert_eq!(reader.next().unwrap(), None);
+    assert_eq!(reader.tail().unwrap().end, TailEnd::Sealed { synced: true });
+    assert_eq!(Disk.list(folder).unwrap().len(), 1);
+}
