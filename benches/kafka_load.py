@@ -29,8 +29,8 @@ SCHEMA = {
         {"name": "amount", "type": "double"},
         {"name": "merchant", "type": "string"},
         {"name": "country", "type": "string"},
-        {"name": "device", "type": "string"},
-        {"name": "channel", "type": ["null", "string"]},
+        {"name": "device_id", "type": "string"},
+        {"name": "sales_channel", "type": ["null", "string"]},
         {"name": "ts", "type": {"type": "long", "logicalType": "timestamp-millis"}},
     ],
 }
@@ -55,7 +55,7 @@ def fill_part(given, worker, workers, schema_id, base_ms):
     weights = list(accumulate((rank + 1) ** -0.99 for rank in range(given.users)))
     users = [f"u{rank:06d}" for rank in range(given.users)]
     merchants = [f"merchant-{m:04d}" for m in range(2000)]
-    devices = [f"device-{d:05d}" for d in range(5000)]
+    devices = [f"device-fp-{d:05d}" for d in range(5000)]
     schema, framing = parse_schema(SCHEMA), b"\0" + schema_id.to_bytes(4, "big")
     producer = producer_to(given, **{"compression.type": "lz4", "linger.ms": 100, "batch.size": 524288})
     counts, size = Counter(), 0
@@ -66,8 +66,8 @@ def fill_part(given, worker, workers, schema_id, base_ms):
         for i, user in zip(numbers, chosen):
             throw = dice.random()
             late_ms = int(throw * 250_000) if throw < 0.02 else 0
-            event = {"id": i, "user": users[user], "amount": int(throw * 100_000) / 100, "merchant": merchants[int(throw * 1e7) % 2000],
-                     "country": COUNTRIES[i % 10], "device": devices[int(throw * 1e9) % 5000], "channel": "web" if i & 1 else None,
+            event = {"id": i, "user": users[user], "amount": throw * 1000, "merchant": merchants[int(throw * 1e7) % 2000],
+                     "country": COUNTRIES[i % 10], "device_id": devices[int(throw * 1e9) % 5000], "sales_channel": "web" if i & 1 else None,
                      "ts": base_ms + i // EVENTS_PER_MS - late_ms}
             if schema_id:
                 out = io.BytesIO()
