@@ -478,3 +478,157 @@ fn rank(left: &Hitter<'_>, right: &Hitter<'_>) -> Ordering {
 fn index(word: u64) -> usize {
     word as usize
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::laws::{Datum, ID_SHAPES, Row, State, Stream, check_laws, rows};
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    type Counts = Vec<(Value, u64, u64)>;
+
+    fn top(state: &State, k: usize) -> Counts {
+        HeavyHitters::read(&state.slot(), k).iter().map(|hitter| (hitter.value(), hitter.count(), hitter.error())).collect()
+    }
+
+    fn floor(state: &State) -> u64 {
+        Table::over(state.arena.get(state.words[0])).map_or(0, |table| table.floor())
+    }
+
+    /// True counts by the text of the value.
+    fn oracle(rows: &[Row]) -> HashMap<String, u64> {
+        let mut counts = HashMap::new();
+        for row in rows {
+            *counts.entry(format!("{:?}", value_of(row.datum.cell()))).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// Every count lies within its bounds, and what has no counter came at most `floor` times.
+    fn within_bounds(state: &State, counts: &HashMap<String, u64>) -> bool {
+        let hitters = top(state, COUNTERS_MAX);
+        let known: HashMap<String, (u64, u64)> =
+            hitters.iter().map(|(value, count, error)| (format!("{value:?}"), (*count, *error))).collect();
+        counts.iter().all(|(value, &exact)| match known.get(value) {
+            Some(&(count, error)) => (count - error..=count).contains(&exact),
+            None => exact <= floor(state),
+        })
+    }
+
+    #[test]
+    fn counts_are_listed_highest_first_then_by_type_and_value() {
+        let text = |text: &str| Datum::Str(text.into());
+        let data = [
+            Datum::Bool(true),
+            text("b"),
+            Datum::F64(0.5),
+            Datum::I64(2),
+            text("a"),
+            Datum::Datetime(0),
+            Datum::I64(-1),
+            text("z"),
+            text("z"),
+            Datum::Null,
+            Datum::Bytes(vec![1]),
+            Datum::Json("{}".into()),
+            Datum::F64(-0.0),
+            Datum::F64(0.0),
+        ];
+        let listed: Vec<(Value, u64, u64)> = [
+            (text("z"), 2),
+            (Datum::F64(0.0), 2),
+            (text("a"), 1),
+            (text("b"), 1),
+            (Datum::I64(-1), 1),
+            (Datum::I64(2), 1),
+            (Datum::F64(0.5), 1),
+            (Datum::Bool(true), 1),
+            (Datum::Datetime(0), 1),
+        ]
+        .iter()
+        .map(|(datum, count)| (value_of(datum.cell()), *count, 0))
+        .collect();
+        let state = State::fed(&HeavyHitters, &rows(data));
+        assert_eq!(top(&state, 100), listed);
+        assert_eq!(top(&state, 3), listed[..3]);
+        assert_eq!(top(&State::empty(&HeavyHitters), 3), []);
+    }
+
+    #[test]
+    fn a_first_value_takes_few_bytes_and_long_texts_are_passed_over() {
+        for (datum, bytes) in [(Datum::I64(7), 24), (Datum::Str("eight by".into()), 32), (Datum::Str("x".repeat(481)), 0)] {
+            assert_eq!(State::fed(&HeavyHitters, &rows([datum])).arena.used_bytes(), bytes);
+        }
+        let longest = State::fed(&HeavyHitters, &rows([Datum::Str("x".repeat(480)), Datum::Str("x".repeat(480))]));
+        assert_eq!(top(&longest, 1)[0].1, 2);
+    }
+
+    #[test]
+    fn a_thousand_distinct_values_are_exact() {
+        for (shape, id) in ID_SHAPES {
+            let mut stream = Stream(9);
+            let rows = rows((0..6000).map(|_| id(stream.zipf(1024))));
+            let counts = oracle(&rows);
+            let state = State::fed(&HeavyHitters, &rows);
+            let got = top(&state, COUNTERS_MAX);
+            assert_eq!((got.len(), floor(&state)), (counts.len(), 0), "{shape}");
+            assert!(got.iter().all(|(value, count, error)| counts[&format!("{value:?}")] == *count && *error == 0));
+        }
+    }
+
+    #[test]
+    fn beyond_that_counts_have_bounds_and_the_heavy_ones_are_found() {
+        for (shape, id) in ID_SHAPES {
+            let mut stream = Stream(11);
+            let rows = rows((0..30_000).map(|_| id(stream.zipf(20_000))));
+            let counts = oracle(&rows);
+            let state = State::fed(&HeavyHitters, &rows);
+            assert!(within_bounds(&state, &counts), "{shape}");
+            assert!(floor(&state) <= rows.len() as u64 / COUNTERS_MAX as u64, "{shape}: {}", floor(&state));
+            let mut heaviest: Vec<u64> = counts.values().copied().collect();
+            heaviest.sort_unstable_by_key(|&count| std::cmp::Reverse(count));
+            let found: Vec<u64> = top(&state, 10).iter().map(|(value, ..)| counts[&format!("{value:?}")]).collect();
+            assert_eq!(found, heaviest[..10], "{shape}");
+        }
+    }
+
+    #[test]
+    fn values_without_end_keep_the_object_within_its_bound() {
+        let mut state = State::empty(&HeavyHitters);
+        let mut stream = Stream(13);
+        for n in 0..8_000u64 {
+            let length = (stream.word() % 400) as usize;
+            state.feed(&HeavyHitters, &Row { datum: Datum::Str(format!("{n}{}", "x".repeat(length))), time_us: 0, lsn: n });
+        }
+        assert!(state.arena.used_bytes() <= 1 << 20, "{}", state.arena.used_bytes());
+        assert_eq!(top(&state, COUNTERS_MAX).len(), COUNTERS_MAX);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn few_values_obey_the_laws(data in prop::collection::vec(prop_oneof!["[a-c]{0,3}".prop_map(Datum::Str), (0i64..20).prop_map(Datum::I64)], 0..80), cuts in (0usize..80, 0usize..80)) {
+            let rows = rows(data);
+            check_laws(&HeavyHitters, &rows, cuts, &|left, right| top(left, COUNTERS_MAX) == top(right, COUNTERS_MAX))?;
+            let counts = oracle(&rows);
+            let got = top(&State::fed(&HeavyHitters, &rows), COUNTERS_MAX);
+            prop_assert_eq!(got.len(), counts.len());
+            let exact = got.iter().all(|(value, count, _)| counts[&format!("{value:?}")] == *count);
+            prop_assert!(exact);
+        }
+
+        #[test]
+        fn merged_parts_keep_the_bounds(seed in any::<u64>(), range in prop::sample::select(vec![700u64, 1024, 1500, 6000]), cuts in (0usize..4000, 0usize..4000)) {
+            let mut stream = Stream(seed);
+            let rows = rows((0..4000).map(|_| ID_SHAPES[1].1(stream.zipf(range))));
+            let counts = oracle(&rows);
+            check_laws(&HeavyHitters, &rows, cuts, &|left, right| {
+                let exact = counts.len() > COUNTERS_MAX || top(left, COUNTERS_MAX) == top(right, COUNTERS_MAX);
+                exact && within_bounds(left, &counts) && within_bounds(right, &counts)
+            })?;
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod heavy_hitters;
 mod last;
 #[cfg(test)]
 mod laws;
+mod markdown;
 mod max;
 mod mean;
 mod min;
@@ -129,4 +130,67 @@ pub fn find(name: &str) -> Option<&'static dyn Operator> {
         let signature = operator.signature();
         signature.name == name || signature.aliases.contains(&name)
     })
+}
+
+/// The reference of all operators, generated from their signatures: the content of `docs/OPERATORS.md`.
+pub fn markdown() -> String {
+    markdown::document(OPERATORS)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::laws::{compiled, reading};
+    use super::*;
+    use ::std::collections::BTreeSet;
+
+    #[test]
+    fn every_name_is_found_and_belongs_to_one_operator() {
+        let mut names = BTreeSet::new();
+        for operator in OPERATORS {
+            let signature = operator.signature();
+            for name in [signature.name].iter().chain(signature.aliases) {
+                assert!(names.insert(*name), "{name} twice");
+                assert_eq!(find(name).unwrap().signature(), signature);
+            }
+        }
+        assert!(find("avg").is_none());
+    }
+
+    #[test]
+    fn operators_that_say_they_share_state_do() {
+        for (left, right) in [("sum", "mean"), ("var", "std"), ("count", "ratio")] {
+            let identity = |name: &str| compiled(find(name).unwrap(), FieldType::F64, &[]).needs[0].accumulator.identity();
+            assert_eq!(identity(left), identity(right));
+        }
+        for (left, right) in [("min", "max"), ("first", "last"), ("sum", "var")] {
+            let identity = |name: &str| compiled(find(name).unwrap(), FieldType::F64, &[]).needs[0].accumulator.identity();
+            assert_ne!(identity(left), identity(right));
+        }
+    }
+
+    #[test]
+    fn the_empty_state_reads_as_documented() {
+        for operator in OPERATORS {
+            let value = match operator.signature().name {
+                "count" | "n_unique" => Value::I64(0),
+                "top_k" => Value::List(vec![]),
+                _ => Value::Null,
+            };
+            for kind in [FieldType::I64, FieldType::F64, FieldType::Str, FieldType::Json] {
+                assert_eq!(reading(*operator, kind, &[], &[]), value.clone().into(), "{}", operator.signature().name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_operators_page_is_what_the_signatures_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATORS.md");
+        if ::std::env::var_os("STREAMGAUGE_WRITE_DOCS").is_some() {
+            ::std::fs::write(path, markdown()).unwrap();
+        }
+        let page = ::std::fs::read_to_string(path).unwrap();
+        assert!(page == markdown(), "docs/OPERATORS.md is not current: run this test once with STREAMGAUGE_WRITE_DOCS=1");
+    }
 }

@@ -69,3 +69,26 @@ fn item(hitter: &Hitter<'_>, errors: bool) -> Value {
 fn relative_error(hitter: &Hitter<'_>) -> f64 {
     hitter.error() as f64 / hitter.count().max(1) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::ParamValue;
+    use super::super::laws::{Datum, reading, rows};
+    use super::*;
+
+    #[test]
+    fn items_are_maps_of_count_and_value_and_of_error_when_asked() {
+        let rows = rows(["b", "a", "b"].map(|text| Datum::Str(text.into())));
+        for (given, json) in [
+            (vec![], r#"[{"count":2,"value":"b"},{"count":1,"value":"a"}]"#),
+            (vec![("k", ParamValue::Int(1)), ("errors", ParamValue::Bool(true))], r#"[{"count":2,"error":0,"value":"b"}]"#),
+        ] {
+            let got = reading(&TopK, FieldType::Str, &given, &rows);
+            let mut text = Vec::new();
+            streamgauge_api::value::write_json(&mut text, &got.value);
+            assert_eq!((String::from_utf8(text).unwrap().as_str(), got.error), (json, None));
+        }
+    }
+}
