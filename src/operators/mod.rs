@@ -4,6 +4,7 @@
 //! no files: the plan feeds its accumulators per row and per bucket, and merges buckets before a read.
 
 mod count;
+mod counter_table;
 mod distinct;
 mod extreme;
 mod first;

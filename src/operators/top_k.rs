@@ -1,6 +1,7 @@
 //! `top_k`: the most frequent values of a field with their counts. Features that differ in `k` or `errors` only share one accumulator.
 
-use super::heavy_hitters::{HeavyHitters, Hitter};
+use super::counter_table::Hitter;
+use super::heavy_hitters::HeavyHitters;
 use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reading, Signature, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
@@ -57,9 +58,9 @@ impl Operator for TopK {
 
 fn item(hitter: &Hitter<'_>, errors: bool) -> Value {
     let count = |count: u64| Value::I64(i64::try_from(count).unwrap_or(i64::MAX));
-    let mut entries: Vec<(Box<str>, Value)> = vec![("count".into(), count(hitter.count()))];
+    let mut entries: Vec<(Box<str>, Value)> = vec![("count".into(), count(hitter.count))];
     if errors {
-        entries.push(("error".into(), count(hitter.error())));
+        entries.push(("error".into(), count(hitter.error)));
     }
     entries.push(("value".into(), hitter.value()));
     Value::Map(entries)
@@ -67,7 +68,7 @@ fn item(hitter: &Hitter<'_>, errors: bool) -> Value {
 
 #[expect(clippy::cast_precision_loss, reason = "a bound needs no last digit")]
 fn relative_error(hitter: &Hitter<'_>) -> f64 {
-    hitter.error() as f64 / hitter.count().max(1) as f64
+    hitter.error as f64 / hitter.count.max(1) as f64
 }
 
 #[cfg(test)]
