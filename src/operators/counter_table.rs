@@ -96,7 +96,6 @@ pub(super) struct Head {
     pub(super) approximate: bool,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "each part was written with its width")]
 impl Head {
     /// The head of an object.
     pub(super) fn of(word: u64) -> Self {
@@ -138,7 +137,7 @@ impl Head {
     /// Where a hash belongs.
     #[inline]
     fn home(self, hash: u64) -> usize {
-        ((hash >> 32) * self.capacity as u64 >> 32) as usize
+        (((hash >> 32) * self.capacity as u64) >> 32) as usize
     }
 
     /// The smallest capacity for this many counters: small tables may be full, larger ones are at most two thirds full.

@@ -1,10 +1,10 @@
 //! The counters behind `top_k`: exact while there are few distinct values, space-saving beyond.
 //!
-//! Up to 1,024 distinct values each has its exact count. Then a value that comes anew takes over the counter of a rarest one and starts from that count, which becomes its
-//! error (A. Metwally, D. Agrawal, A. El Abbadi, "Efficient Computation of Frequent and Top-k Elements in Data Streams", 2005). So a true count lies within
-//! `count - error ..= count`, a value without a counter came at most `floor` times, and `floor <= rows / 1024` of one stream. Merge adds, with the other side's floor
-//! for a value that it has no counter for (P. Agarwal et al., "Mergeable Summaries", 2012), and keeps the 1,024 largest; the bounds still hold. It is exact, associative and
-//! commutative while the union has at most 1,024 distinct values.
+//! Up to 1,024 distinct values each has its exact count. Then a value that comes anew takes over the counter of a rarest one and starts from that count, which
+//! becomes its error (A. Metwally, D. Agrawal, A. El Abbadi, "Efficient Computation of Frequent and Top-k Elements in Data Streams", 2005). So a true count lies
+//! within `count - error ..= count`, and a value without a counter came at most `floor` times; in one stream `floor <= rows / 1024`. Merge adds, with the other
+//! side's floor for a value that it has no counter for, and keeps the 1,024 largest: the bounds hold for every order of merges, the counts may differ with it. While the
+//! union has at most 1,024 distinct values, merge is exact, associative and commutative.
 //!
 //! One slot word: the handle of a counter table. Called by apply, row by row.
 

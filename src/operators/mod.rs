@@ -89,12 +89,15 @@ impl From<Value> for Reading {
     }
 }
 
-/// A feature, compiled. Slots come in the order of `needs`; `now_us` is the read's clock.
+/// Reads a value from the slots of a feature's accumulators, in the order of its needs, at a time in microseconds.
+pub type Read = Box<dyn Fn(&[Slot<'_>], i64) -> Reading + Send + Sync>;
+
+/// A feature, compiled.
 pub struct Compiled {
     /// Accumulators.
     pub needs: Vec<AccumulatorNeed>,
     /// Reads the value.
-    pub read: Box<dyn Fn(&[Slot<'_>], i64) -> Reading + Send + Sync>,
+    pub read: Read,
 }
 
 impl Compiled {

@@ -410,7 +410,7 @@ mod tests {
                 _ => (stream.normal() * 3.0).exp(),
             },
             "integers" => (stream.word() % 500) as f64,
-            _ => 10f64.powf(stream.share() * 600.0 - 300.0) * if stream.word() % 2 == 0 { 1.0 } else { -1.0 },
+            _ => 10f64.powf(stream.share() * 600.0 - 300.0) * if stream.word().is_multiple_of(2) { 1.0 } else { -1.0 },
         }
     }
 

@@ -15,8 +15,9 @@ static SIGNATURE: Signature = Signature {
     aliases: &[],
     help: "The k most frequent values of the field, as a list of {\"count\", \"value\"}, highest count first, equal counts by value (texts, integers, \
            doubles, booleans, datetimes). Exact up to 1,024 distinct values; beyond, space-saving with 1,024 counters (Metwally, Agrawal and El \
-           Abbadi 2005): a count is never too low, and too high by at most its error, which is at most rows / 1,024 of one bucket. Bytes, json and \
-           texts beyond 480 bytes are passed over. 32 bytes for one value, at most 1 MiB. Empty: [].",
+           Abbadi 2005): a count is never too low, and too high by at most its error, which is at most rows / 1,024 over a key's whole life and may \
+           be somewhat more where buckets of a window were merged. Bytes, json and texts beyond 480 bytes are passed over. 32 bytes for one \
+           number, at most 1 MiB. Empty: [].",
     field: FieldRule::Optional,
     window: WindowRule::Allowed,
     params: &[
