@@ -145,7 +145,7 @@ pub fn markdown() -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use super::laws::{compiled, reading};
+    use super::laws::{Datum, State, compiled, reading, rows};
     use super::*;
     use ::std::collections::BTreeSet;
 
@@ -185,6 +185,31 @@ mod tests {
             for kind in [FieldType::I64, FieldType::F64, FieldType::Str, FieldType::Json] {
                 assert_eq!(reading(*operator, kind, &[], &[]), value.clone().into(), "{}", operator.signature().name);
             }
+        }
+    }
+
+    /// Snapshots hold these words: who changes one of them changes the state format.
+    #[test]
+    fn a_fixed_history_leaves_the_bytes_that_snapshots_hold() {
+        let history = |length: i64| rows((0..length).map(|n| if n % 5 == 4 { Datum::Null } else { Datum::I64(n * n % 7001 - 900) }));
+        for (name, few, many) in [
+            ("count", 0x4FB1_A68A, 0x3927_480C),
+            ("sum", 0x7EB3_09C3, 0xB362_DE8F),
+            ("var", 0x0A09_552D, 0x7BBC_D473),
+            ("min", 0xC321_F6E7, 0xC321_F6E7),
+            ("max", 0x05F2_1D49, 0x4B35_B490),
+            ("first", 0xFA85_777F, 0xFA85_777F),
+            ("last", 0x7CDD_57EA, 0xE516_BAC7),
+            ("n_unique", 0x79A6_CA81, 0x66F0_EB62),
+            ("quantile", 0x072F_F9A6, 0x868D_1D0F),
+            ("top_k", 0x2897_ED99, 0x7B9A_C1FB),
+        ] {
+            let accumulator = compiled(find(name).unwrap(), FieldType::I64, &[]).needs.remove(0).accumulator;
+            let digest = |length| {
+                let content = State::fed(&*accumulator, &history(length)).content(&*accumulator);
+                crc32fast::hash(bytemuck::cast_slice(&content))
+            };
+            assert_eq!((digest(40), digest(4000)), (few, many), "{name}");
         }
     }
 
