@@ -32,8 +32,8 @@ mod track;
 #[cfg(test)]
 mod tests;
 
-pub use config::{KafkaSource, RegistryAuth, RegistryConfig, Sasl, Secret, Security, Start, Tls, TopicPattern, Topics};
 pub use admin::Admin;
+pub use config::{KafkaSource, RegistryAuth, RegistryConfig, Sasl, Secret, Security, Start, Tls, TopicPattern, Topics};
 pub use counters::SourceCounters;
 pub use mock::MockKafka;
 pub use producer::Producer;

@@ -82,9 +82,9 @@ impl Producer {
         record.payload = value;
         record.timestamp = timestamp_ms;
         if !headers.is_empty() {
-            let all = headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
-                all.insert(Header { key, value: *value })
-            });
+            let all = headers
+                .iter()
+                .fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| all.insert(Header { key, value: *value }));
             record.headers = Some(all);
         }
         let deadline = Instant::now() + QUEUE_LIMIT;

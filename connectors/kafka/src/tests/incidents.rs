@@ -72,7 +72,7 @@ fn retention_that_overtook_us_is_a_gap_with_its_size() {
 #[test]
 fn a_topic_recreated_while_stopped_is_seen_by_its_id_even_when_the_position_lies_inside() {
     let mut house = House::new(&[("t", 1)]);
-    house.ids.lock().insert("t".into(), TopicId([1; 16]));
+    house.learn_id("t");
     house.produce("t", 0, 0..10);
     house.start();
     house.until("all", |engine| engine.seen.len() == 10);
@@ -80,13 +80,13 @@ fn a_topic_recreated_while_stopped_is_seen_by_its_id_even_when_the_position_lies
     // A second cluster with the same topic name, and more records than the position.
     house.mock = MockKafka::start(&[("t", 1)]).unwrap();
     house.source.brokers = vec![house.mock.bootstrap().to_owned()];
-    house.ids.lock().insert("t".into(), TopicId([2; 16]));
+    let now = house.learn_id("t");
     house.produce("t", 0, 0..30);
     house.start();
     house.until("the incident", |_engine| house.open_incident().is_some());
     let incident = house.open_incident().unwrap();
     assert_eq!(incident.kind, IncidentKind::Recreated);
-    assert!(incident.evidence.contains(&"02".repeat(16)), "{incident:?}");
+    assert!(incident.evidence.contains(&now.to_string()), "{incident:?}");
     house.stop();
     assert_eq!(house.offsets("t", 0).len(), 10, "nothing of the new topic was read");
 }
@@ -95,19 +95,33 @@ fn a_topic_recreated_while_stopped_is_seen_by_its_id_even_when_the_position_lies
 fn a_topic_recreated_while_running_is_seen_by_the_check_of_each_second() {
     let mut house = House::new(&[("t", 2)]);
     house.source.topic_ids = true;
-    house.ids.lock().insert("t".into(), TopicId([1; 16]));
+    house.learn_id("t");
     house.produce("t", 0, 0..10);
     house.start();
     house.until("all", |engine| engine.seen.len() == 10);
     house.ids.lock().insert("t".into(), TopicId([2; 16]));
     house.until("both partitions stop", |engine| {
-        let recreated = |incident: &Option<_>| incident.as_ref().is_some_and(|open: &streamgauge_api::source::Incident| open.kind == IncidentKind::Recreated);
+        let recreated = |incident: &Option<_>| {
+            incident.as_ref().is_some_and(|open: &streamgauge_api::source::Incident| open.kind == IncidentKind::Recreated)
+        };
         engine.incidents.iter().filter(|(_, incident)| recreated(incident)).count() == 2
     });
     house.produce("t", 0, 10..20);
     std::thread::sleep(std::time::Duration::from_millis(500));
     house.stop();
     assert_eq!(house.offsets("t", 0).len(), 10);
+}
+
+#[test]
+fn a_client_that_follows_another_id_is_fenced_before_its_first_record() {
+    let mut house = House::new(&[("t", 1)]);
+    house.ids.lock().insert("t".into(), TopicId([1; 16]));
+    house.produce("t", 0, 0..10);
+    house.start();
+    house.until("the incident", |_engine| house.open_incident().is_some());
+    assert_eq!(house.open_incident().unwrap().kind, IncidentKind::Recreated);
+    house.stop();
+    assert_eq!(house.offsets("t", 0), [0i64; 0]);
 }
 
 #[test]

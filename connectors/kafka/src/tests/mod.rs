@@ -1,6 +1,6 @@
 //! Fault tests on the in-process mock cluster, with a fake of the engine's inlet.
 //!
-//! The mock has no topic ids, so [`Ids`] gives topics ids of the test's choosing: the second implementation of the cluster seam. What the mock cannot do
+//! The mock has topic ids but answers no DescribeTopics, so [`Ids`] describes topics for it: the second implementation of the cluster seam. What the mock cannot do
 //! (transactions, compaction, partition growth, deletion) is tested on a real broker elsewhere.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -10,7 +10,7 @@ mod registry;
 
 use crate::cluster::{Brokers, Cluster};
 use crate::config::{KafkaSource, Topics};
-use crate::ext::{ClientError, GroupCommit, Isolation, OffsetAnswer, OffsetSpec, TopicDescription};
+use crate::ext::{Assignment, Batch, Client, ClientError, GroupCommit, Inbox, Isolation, OffsetAnswer, OffsetSpec, TopicDescription};
 use crate::start::{KafkaHandle, Options, start_with};
 use crate::{MockKafka, Producer, settings};
 use parking_lot::Mutex;
@@ -146,7 +146,7 @@ impl Inlet for FakeInlet {
     }
 }
 
-/// Brokers without topic ids, given ids by the test.
+/// Brokers that do not tell topic ids, with the ids that the test tells.
 struct Ids {
     brokers: Brokers,
     ids: Arc<Mutex<HashMap<String, TopicId>>>,
@@ -170,7 +170,12 @@ impl Cluster for Ids {
         Ok(topics)
     }
 
-    fn offsets(&mut self, asked: &[(&str, i32, OffsetSpec)], isolation: Isolation, limit: Duration) -> Result<Vec<OffsetAnswer>, ClientError> {
+    fn offsets(
+        &mut self,
+        asked: &[(&str, i32, OffsetSpec)],
+        isolation: Isolation,
+        limit: Duration,
+    ) -> Result<Vec<OffsetAnswer>, ClientError> {
         self.brokers.offsets(asked, isolation, limit)
     }
 
@@ -229,7 +234,9 @@ impl House {
     fn produce(&self, topic: &str, partition: i32, values: std::ops::Range<i64>) {
         let mut producer = Producer::new(self.mock.bootstrap(), &[]).unwrap();
         for value in values {
-            producer.send(topic, Some(partition), None, Some(value.to_string().as_bytes()), Some(1000 + value), &[("h", Some(b"x"))]).unwrap();
+            producer
+                .send(topic, Some(partition), None, Some(value.to_string().as_bytes()), Some(1000 + value), &[("h", Some(b"x"))])
+                .unwrap();
         }
         producer.flush(LIMIT).unwrap();
     }
@@ -240,9 +247,31 @@ impl House {
         while !condition(&self.engine.lock()) {
             if Instant::now() > deadline {
                 let engine = self.engine.lock();
-                panic!("{what}: {} seen, {:?}, incidents {:?}, notes {:?}", engine.seen.len(), engine.state, engine.incidents, self.board.notes());
+                panic!(
+                    "{what}: {} seen, {:?}, incidents {:?}, notes {:?}",
+                    engine.seen.len(),
+                    engine.state,
+                    engine.incidents,
+                    self.board.notes()
+                );
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Learns a topic's id as a client learns it, from the log line that the fence reads.
+    fn learn_id(&self, topic: &str) -> TopicId {
+        let budget = settings::Budget::share(64 << 20, 1, 1);
+        let client = Client::new(&settings::reader(&self.source, "probe", budget), Arc::new(Inbox::default())).unwrap();
+        client.assign(&[Assignment { topic, partition: 0, offset: 0, epoch: -1 }]).unwrap();
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            client.drain(&mut Batch::new(), Duration::from_millis(20));
+            if let Some(change) = client.inbox().take_changes().into_iter().find(|change| change.topic == topic) {
+                self.ids.lock().insert(topic.to_owned(), change.to);
+                return change.to;
+            }
+            assert!(Instant::now() < deadline, "no id");
         }
     }
 

@@ -145,7 +145,9 @@ fn gauges_show_the_log_end_and_the_group_is_committed() {
     house.start();
     house.until("all", |engine| engine.seen.len() == 50);
     let gauge = house.board.partitions()[0].clone();
-    house.until("the end is known", |_engine| gauge.end_known_us.load(Ordering::Relaxed) > 0 && gauge.end_offset.load(Ordering::Relaxed) == 50);
+    house.until("the end is known", |_engine| {
+        gauge.end_known_us.load(Ordering::Relaxed) > 0 && gauge.end_offset.load(Ordering::Relaxed) == 50
+    });
     assert_eq!(gauge.read_records.load(Ordering::Relaxed), 50);
     assert!(gauge.reading.load(Ordering::Relaxed));
     let counters = house.running.as_ref().unwrap().counters()[0].1.clone();
@@ -160,7 +162,8 @@ fn tombstones_and_missing_keys_are_told_apart_from_empty_ones() {
     producer.send("t", Some(0), Some(b"k"), None, None, &[]).unwrap();
     producer.send("t", Some(0), None, Some(b""), None, &[("a", None), ("a", Some(b"2"))]).unwrap();
     producer.flush(LIMIT).unwrap();
-    let client = Client::new(&settings::reader(&house.source, "x", settings::Budget::share(64 << 20, 1, 1)), Arc::new(Inbox::default())).unwrap();
+    let client =
+        Client::new(&settings::reader(&house.source, "x", settings::Budget::share(64 << 20, 1, 1)), Arc::new(Inbox::default())).unwrap();
     client.assign(&[Assignment { topic: "t", partition: 0, offset: 0, epoch: -1 }]).unwrap();
     let mut batch = Batch::new();
     let mut seen = Vec::new();

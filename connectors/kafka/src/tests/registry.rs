@@ -58,7 +58,8 @@ fn serve(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<String>>) {
     let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
     log.lock().push(path.clone());
     let (status, body) = (script.lock())(&Request { path, headers: headers.join("\n").to_lowercase() });
-    let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let _client_left = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).is_err();
 }
 
@@ -78,7 +79,8 @@ fn next(replies: &crossbeam_channel::Receiver<Reply>) -> Outcome {
 fn a_schema_is_fetched_once_with_its_references_dependencies_first() {
     let registry = FakeRegistry::start(|request| match request.path.as_str() {
         "/base/schemas/ids/7" => {
-            let references = serde_json::json!([{ "name": "A", "subject": "a/ä", "version": 2 }, { "name": "B", "subject": "b", "version": 1 }]);
+            let references =
+                serde_json::json!([{ "name": "A", "subject": "a/ä", "version": 2 }, { "name": "B", "subject": "b", "version": 1 }]);
             (200, serde_json::json!({ "schema": "root", "schemaType": "AVRO", "references": references }).to_string().into_bytes())
         }
         "/base/subjects/a%2F%C3%A4/versions/2" => {
