@@ -4,7 +4,7 @@
 //! page cache and not on the disk, even if a sync "succeeds" now (the process before may have died of a failed one): the valid prefix is copied to a
 //! file of ours, sealed, synced, and renamed over the old one. Called once by start-up, before any source or port is opened.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,7 +132,7 @@ fn settle<S: Storage>(storage: &S, folder: &Path, tail: WalTail) -> Result<Settl
             TailEnd::Sealed { synced: true } => {
                 let file = storage.open(&last.path)?;
                 file.sync()?;
-                file.len()?
+                file.size_bytes()?
             }
             _ => copy_prefix(storage, folder, &tail, &last.path, last.header.first_lsn)?,
         };
@@ -149,7 +149,7 @@ fn settle<S: Storage>(storage: &S, folder: &Path, tail: WalTail) -> Result<Settl
     })
 }
 
-fn copy_prefix<S: Storage>(storage: &S, folder: &Path, tail: &WalTail, path: &PathBuf, first_lsn: u64) -> Result<u64, IoError> {
+fn copy_prefix<S: Storage>(storage: &S, folder: &Path, tail: &WalTail, path: &Path, first_lsn: u64) -> Result<u64, IoError> {
     debug_assert!(tail.valid_bytes >= SEGMENT_HEADER_BYTES as u64);
     let copy_path = folder.join(COPY_NAME);
     let source = storage.open_read(path)?;
