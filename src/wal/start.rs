@@ -90,7 +90,8 @@ impl<S: Storage> WalWriter<S> {
         };
         let file = storage.create(&prepared_path(folder, 0))?;
         file.preallocate(options.segment_bytes)?;
-        let file = Arc::new(begin_segment(&storage, folder, file, &header)?);
+        file.write_all_at(&header.encode(), 0)?;
+        let file = Arc::new(begin_segment(&storage, folder, file, header.number)?);
         let files = SharedFiles::new(storage, folder.to_owned(), options.segment_bytes, Arc::clone(&file), settled.sealed);
         let shared = Arc::new(Shared::new(settled.first_lsn - 1, options, Some(files)));
         Ok((Self::on_files(Arc::clone(&shared), file, header), WalHandle(shared)))
@@ -103,11 +104,10 @@ impl<S: Storage> WalWriter<S> {
     }
 }
 
-/// Writes the header of a prepared file, syncs it and gives it its name: a segment under its name always has a whole header.
-pub(super) fn begin_segment<S: Storage>(storage: &S, folder: &Path, file: S::File, header: &SegmentHeader) -> Result<S::File, IoError> {
-    file.write_all_at(&header.encode(), 0)?;
+/// Syncs a prepared file whose header is written and gives it its name: a segment under its name always has a whole header.
+pub(super) fn begin_segment<S: Storage>(storage: &S, folder: &Path, file: S::File, number: u64) -> Result<S::File, IoError> {
     file.sync()?;
-    storage.rename(file.path(), &segment_path(folder, header.number))?;
+    storage.rename(file.path(), &segment_path(folder, number))?;
     Ok(file)
 }
 
