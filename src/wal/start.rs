@@ -76,9 +76,7 @@ impl<S: Storage> WalWriter<S> {
             }
         }
         let settled = match start {
-            Start::Fresh { log, first_lsn } => {
-                Settled { log, writer_epoch: 1, number: 1, first_lsn, prev_crc: 0, sealed: Vec::new() }
-            }
+            Start::Fresh { log, first_lsn } => Settled { log, writer_epoch: 1, number: 1, first_lsn, prev_crc: 0, sealed: Vec::new() },
             Start::After(tail) => settle(&storage, folder, tail)?,
         };
         let options = WalOptions { segment_bytes: options.segment_bytes.max(SEGMENT_BYTES_MIN).next_multiple_of(8), ..options };
@@ -125,14 +123,7 @@ fn settle<S: Storage>(storage: &S, folder: &Path, tail: WalTail) -> Result<Settl
         }
     }
     let Some(last) = tail.survey.segments.last() else {
-        return Ok(Settled {
-            log: tail.log,
-            writer_epoch: 1,
-            number: 1,
-            first_lsn: tail.last_lsn + 1,
-            prev_crc: tail.last_crc,
-            sealed,
-        });
+        return Ok(Settled { log: tail.log, writer_epoch: 1, number: 1, first_lsn: tail.last_lsn + 1, prev_crc: tail.last_crc, sealed });
     };
     let mut number = last.header.number;
     // A segment without frames is replaced by ours, under its number.
