@@ -8,7 +8,7 @@ use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
 use super::port::Outbox;
 use super::work::{Ack, Packet, PortWork, Step, Unsynced};
-use crate::pipeline::Origin;
+use crate::pipeline::{Origin, RegisterOptions};
 use crate::read::Reader;
 use crate::state::{Content, RowsContent, State};
 use crate::storage::Disk;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Read, Request, Wait};
 use streamgauge_api::source::SourceBoard;
-use streamgauge_api::{ApiError, Clock, Code, Position, Reply, Slot, Tag};
+use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Reply, Slot, StoredPosition, Tag};
 
 /// Longest sleep of the apply thread: its heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -42,6 +42,22 @@ pub struct EngineOptions {
     pub test_mode: bool,
     /// Time between snapshots; zero = never.
     pub snapshot_every: Duration,
+    /// Refuse lifetime features whose state has no bound.
+    pub lifetime_bound: bool,
+    /// Drop the windows of decay and velocity operators.
+    pub ignore_velocity_windows: bool,
+}
+
+impl EngineOptions {
+    /// The rules of register calls.
+    fn register(&self) -> RegisterOptions<'static> {
+        RegisterOptions {
+            origin: Origin::Api,
+            lifetime_bound: self.lifetime_bound,
+            ignore_velocity_windows: self.ignore_velocity_windows,
+            ..RegisterOptions::default()
+        }
+    }
 }
 
 /// See the module's head.
@@ -276,13 +292,13 @@ impl Engine {
     /// Applies Kafka rows; what the log or the memory limit does not take now is kept and tried again.
     pub(crate) fn take_packet(&mut self, packet: Packet) {
         let now_us = self.clock.now_us();
-        let Packet { content, records, oldest_ms, bytes } = packet;
+        let Packet { mut content, records, oldest_ms, bytes } = packet;
         if self.facts.memory_full.load(Ordering::Relaxed) && self.makes_keys(&content) {
             if self.options.pause_on_memory {
                 self.stuck = Some((Packet { content, records, oldest_ms, bytes }, now_us + FULL_RETRY_US));
                 return;
             }
-            self.metrics.table_series("memory").refused.inc_by(content.rows() as u64);
+            self.refuse_rows(&mut content);
         }
         let content = Content::Rows(content);
         let committed = self.commit(&[&content]);
@@ -305,6 +321,38 @@ impl Engine {
         if oldest_ms >= 0 {
             self.freshness.visible(&self.metrics, &self.board, &content, self.clock.now_us(), oldest_ms);
         }
+    }
+
+    /// `on_memory_limit = "refuse_new"`: batches that would make keys are left out and counted; their positions move on.
+    fn refuse_rows(&mut self, content: &mut RowsContent) {
+        let state = &mut self.state;
+        let metrics = &self.metrics;
+        content.batches.retain(|batch| {
+            let refused = state.makes_keys(batch);
+            if refused && let Some(event) = state.registry().event_by_id(batch.event()) {
+                metrics.event_series(&event.schema.name).push_refused.inc_by(batch.len() as u64);
+            }
+            !refused
+        });
+    }
+
+    /// The slot of a partition and where it stands; a partition that was not known is written to the log with its start first.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`].
+    pub(crate) fn attach(&mut self, key: &PartitionKey, start: Position) -> Result<(Slot, Position), ApiError> {
+        let same = |stored: &StoredPosition| {
+            let known = &stored.key;
+            (&known.event, &known.cluster, &known.topic, known.topic_id, known.partition)
+                == (&key.event, &key.cluster, &key.topic, key.topic_id, key.partition)
+        };
+        if let Some(slot) = self.state.partitions().iter().position(same) {
+            let position = self.state.partitions().get(slot).map_or(start, |stored| stored.position);
+            return Ok((Slot(u32::try_from(slot).unwrap_or(u32::MAX)), position));
+        }
+        let slot = Slot(u32::try_from(self.state.partitions().len()).unwrap_or(u32::MAX));
+        self.commit(&[&Content::Partition(StoredPosition { key: key.clone(), position: start })])?;
+        Ok((slot, start))
     }
 
     fn makes_keys(&mut self, content: &RowsContent) -> bool {
@@ -398,15 +446,12 @@ impl Engine {
         frames.clear();
     }
 
-    /// Whether rows may go into the log at all: memory, and a declaration that still fits.
+    /// Whether rows may go into the log at all: their event exists, and memory has room.
     fn admit(&mut self, content: &Content) -> Result<(), ApiError> {
         let Content::Rows(rows) = content else { return Ok(()) };
         for batch in &rows.batches {
-            let Some(event) = self.state.registry().event_by_id(batch.event()) else {
+            if self.state.registry().event_by_id(batch.event()).is_none() {
                 return Err(ApiError::new(Code::EventNotFound, "the event was dropped while the row was on its way"));
-            };
-            if event.schema.version != batch.schema_version() {
-                return Err(ApiError::new(Code::Overloaded, "the event's declaration changed while the row was on its way").hint("send it again"));
             }
         }
         if self.facts.memory_full.load(Ordering::Relaxed) && self.makes_keys(rows) {
@@ -484,11 +529,11 @@ impl Engine {
     }
 
     fn register(&mut self, payload: &str) -> Answer {
-        let outcome = match self.state.registry().apply_register(payload, Origin::Api) {
+        let outcome = match self.state.registry().apply_register(payload, &self.options.register()) {
             Ok(outcome) => outcome,
-            Err(error) => return self.refusal(error.into()),
+            Err(refused) => return self.refusal(*refused.error),
         };
-        let reply = Reply::Registered(outcome.reply_json.to_string());
+        let reply = Reply::Registered(outcome.reply.to_string());
         let Some(registry) = outcome.next else { return Answer::Now(reply) };
         match self.define(registry, outcome.effects) {
             Ok(lsn) => Answer::WhenSynced(lsn, reply),

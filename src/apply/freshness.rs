@@ -17,18 +17,23 @@ const END_KNOWN_US: i64 = 2_000_000;
 /// Gauges by slot, and lags by event.
 #[derive(Default)]
 pub(crate) struct Freshnesses {
-    gauges: Vec<Arc<PartitionGauge>>,
+    gauges: Vec<Option<Arc<PartitionGauge>>>,
     lags: HashMap<EventId, (i64, Option<i64>, Option<Arc<str>>)>,
     sources: HashMap<String, SourceSeries>,
 }
 
 impl Freshnesses {
-    /// The gauge of a slot, by the state's numbering of partitions.
+    /// The gauge of a slot.
     pub(crate) fn gauge(&mut self, board: &SourceBoard, slot: u32) -> Option<&Arc<PartitionGauge>> {
-        if self.gauges.len() <= slot as usize {
-            self.gauges = board.partitions();
+        let index = slot as usize;
+        if self.gauges.len() <= index {
+            self.gauges.resize_with(index + 1, || None);
         }
-        self.gauges.get(slot as usize)
+        let known = self.gauges.get_mut(index)?;
+        if known.is_none() {
+            *known = board.get(slot);
+        }
+        known.as_ref()
     }
 
     /// Freshness of a read over these tables at `as_of_us`.

@@ -57,11 +57,17 @@ impl Node {
         !self.members.is_empty() || self.items.is_some()
     }
 
+    /// False when no member has this name; most undeclared names are told apart without comparing them.
+    #[inline]
+    pub(crate) fn may_have(&self, name: &str) -> bool {
+        let (word, bit) = filter_bit(name.as_bytes());
+        self.filter[word] >> bit & 1 != 0
+    }
+
     /// The member of this name. `expected` is tried first: producers write members in one order.
     #[inline]
     pub(crate) fn find(&self, name: &str, expected: usize) -> Option<usize> {
-        let (word, bit) = filter_bit(name.as_bytes());
-        if self.filter[word] >> bit & 1 == 0 {
+        if !self.may_have(name) {
             return None;
         }
         if let Some(member) = self.members.get(expected)
@@ -128,7 +134,7 @@ impl Node {
     }
 }
 
-/// One of 256 filter bits by length and outer bytes: most undeclared members are told apart without comparing a name.
+/// One of 256 filter bits by length and outer bytes.
 #[inline]
 fn filter_bit(name: &[u8]) -> (usize, u32) {
     let (first, last) = match name {

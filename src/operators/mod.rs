@@ -9,6 +9,8 @@ mod extreme;
 mod first;
 mod heavy_hitters;
 mod last;
+#[cfg(test)]
+mod laws;
 mod max;
 mod mean;
 mod min;

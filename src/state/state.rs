@@ -157,13 +157,7 @@ impl State {
     }
 
     fn reset(&mut self) {
-        let version = self.registry.version + 1;
-        let next = Registry {
-            version,
-            next_event_id: self.registry.next_event_id,
-            next_table_id: self.registry.next_table_id,
-            ..Registry::default()
-        };
+        let next = self.registry.reset();
         self.registry = Arc::new(next);
         self.tables.clear();
         self.route();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::reader::{TailEnd, WalTail};
 use super::segment::{Footer, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, segment_number, segment_path};
-use super::shared::{PREPARED_NAME, SealedSegment, Shared, SharedFiles, WalHandle};
+use super::shared::{SealedSegment, Shared, SharedFiles, WalHandle, prepared_path};
 use super::writer::WalWriter;
 use crate::storage::{IoError, Storage, StorageFile};
 
@@ -76,9 +76,7 @@ impl<S: Storage> WalWriter<S> {
             }
         }
         let settled = match start {
-            Start::Fresh { log, first_lsn } => {
-                Settled { log, writer_epoch: 1, number: 1, first_lsn, prev_crc: 0, sealed: Vec::new() }
-            }
+            Start::Fresh { log, first_lsn } => Settled { log, writer_epoch: 1, number: 1, first_lsn, prev_crc: 0, sealed: Vec::new() },
             Start::After(tail) => settle(&storage, folder, tail)?,
         };
         let options = WalOptions { segment_bytes: options.segment_bytes.max(SEGMENT_BYTES_MIN).next_multiple_of(8), ..options };
@@ -90,7 +88,7 @@ impl<S: Storage> WalWriter<S> {
             created_us: now_us,
             prev_crc: settled.prev_crc,
         };
-        let file = storage.create(&folder.join(PREPARED_NAME))?;
+        let file = storage.create(&prepared_path(folder, 0))?;
         file.preallocate(options.segment_bytes)?;
         let file = Arc::new(begin_segment(&storage, folder, file, &header)?);
         let files = SharedFiles::new(storage, folder.to_owned(), options.segment_bytes, Arc::clone(&file), settled.sealed);
@@ -109,7 +107,7 @@ impl<S: Storage> WalWriter<S> {
 pub(super) fn begin_segment<S: Storage>(storage: &S, folder: &Path, file: S::File, header: &SegmentHeader) -> Result<S::File, IoError> {
     file.write_all_at(&header.encode(), 0)?;
     file.sync()?;
-    storage.rename(&folder.join(PREPARED_NAME), &segment_path(folder, header.number))?;
+    storage.rename(file.path(), &segment_path(folder, header.number))?;
     Ok(file)
 }
 
@@ -125,14 +123,7 @@ fn settle<S: Storage>(storage: &S, folder: &Path, tail: WalTail) -> Result<Settl
         }
     }
     let Some(last) = tail.survey.segments.last() else {
-        return Ok(Settled {
-            log: tail.log,
-            writer_epoch: 1,
-            number: 1,
-            first_lsn: tail.last_lsn + 1,
-            prev_crc: tail.last_crc,
-            sealed,
-        });
+        return Ok(Settled { log: tail.log, writer_epoch: 1, number: 1, first_lsn: tail.last_lsn + 1, prev_crc: tail.last_crc, sealed });
     };
     let mut number = last.header.number;
     // A segment without frames is replaced by ours, under its number.

@@ -294,6 +294,5 @@ fn cut_off<S: Storage>(shared: &Shared<S>, open: &Open<S>, bytes: usize, cause: 
 }
 
 fn no_segment<S: Storage>(files: &SharedFiles<S>) -> IoError {
-    let path = files.folder.join(super::shared::PREPARED_NAME);
-    IoError::new(crate::storage::Operation::Resize, &path, std::io::Error::from(std::io::ErrorKind::StorageFull))
+    IoError::new(crate::storage::Operation::Resize, &files.folder, std::io::Error::from(std::io::ErrorKind::StorageFull))
 }

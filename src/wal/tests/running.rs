@@ -234,7 +234,8 @@ fn push_sync_waits_for_fsync() {
     assert_eq!(frames, 501);
     let (read, total) = reader.progress();
     assert!(read == total, "{read} of {total}");
-    assert!(!folder.path().join("next.tmp").exists());
+    let names = crate::storage::Storage::list(&Disk, folder.path()).unwrap();
+    assert!(names.iter().all(|entry| entry.name.ends_with(".seg")), "a clean stop leaves nothing but segments: {names:?}");
 }
 
 #[test]
