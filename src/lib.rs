@@ -13,6 +13,15 @@ pub mod pipeline;
 pub mod state;
 
 pub mod storage;
+
+pub mod snapshot;
 pub mod wal;
+
+pub mod read;
+
+pub mod apply;
+pub mod recovery;
+
+pub mod startup;
 
 pub mod cli;

@@ -244,7 +244,10 @@ impl Engine {
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
         self.facts.memory_full.store(bytes >= self.options.memory_max_bytes, Ordering::Relaxed);
         let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
-        if every_us > 0 && now_us.saturating_sub(self.last_snapshot_us) >= every_us && self.state.lsn() > self.facts.snapshot_lsn.load(Ordering::Relaxed) {
+        if every_us > 0
+            && now_us.saturating_sub(self.last_snapshot_us) >= every_us
+            && self.state.lsn() > self.facts.snapshot_lsn.load(Ordering::Relaxed)
+        {
             self.snapshot();
         }
         let deadline_us = self.waiting.iter().map(|waiting| waiting.until_us).min().unwrap_or(i64::MAX);
@@ -428,8 +431,13 @@ impl Engine {
                     for ack in acks {
                         let first = first_lsn + u64::from(ack.first_row);
                         let last = first + u64::from(ack.count.max(1)) - 1;
-                        let reply =
-                            Reply::Pushed { ack_lsn: last, first_lsn: first, count: ack.count, durable_lsn: None, registry_version: version };
+                        let reply = Reply::Pushed {
+                            ack_lsn: last,
+                            first_lsn: first,
+                            count: ack.count,
+                            durable_lsn: None,
+                            registry_version: version,
+                        };
                         if ack.wait == Wait::Synced || self.options.push_synced {
                             wanted = last;
                             self.unsynced.push_back(Unsynced { lsn: last, outbox: Arc::clone(outbox), tag: ack.tag, reply });
@@ -558,7 +566,8 @@ impl Engine {
 
     fn reset(&mut self) -> Answer {
         if !self.options.test_mode {
-            return self.refusal(ApiError::new(Code::ResetDisabledInProduction, "reset works in test mode only (--test-mode, BEAVA_TEST_MODE=1)"));
+            return self
+                .refusal(ApiError::new(Code::ResetDisabledInProduction, "reset works in test mode only (--test-mode, BEAVA_TEST_MODE=1)"));
         }
         match self.commit(&[&Content::Reset]) {
             Ok(firsts) => {

@@ -120,9 +120,9 @@ impl EngineInlet {
             .cloned()
             .ok_or_else(|| ApiError::new(Code::UnknownReference, format!("no source \"{source}\" is configured")))?;
         let registry = self.seat.facts.registry();
-        let event = registry
-            .event(&setup.event)
-            .ok_or_else(|| ApiError::new(Code::EventNotFound, format!("source \"{source}\" feeds \"{}\", which is not declared", setup.event)))?;
+        let event = registry.event(&setup.event).ok_or_else(|| {
+            ApiError::new(Code::EventNotFound, format!("source \"{source}\" feeds \"{}\", which is not declared", setup.event))
+        })?;
         let mut decoder = Decoder::new(Arc::clone(&event.schema), &setup.format)?;
         let known = self.seat.with(|engine| engine.state().schemas().to_vec());
         for schema in known.iter().filter(|schema| setup.registry_urls.iter().any(|url| same_registry(url, &schema.registry))) {
@@ -155,7 +155,8 @@ impl EngineInlet {
     }
 
     fn is_packet_full(&self) -> bool {
-        self.rows >= ROWS_PER_PACKET || self.feeds.iter().any(|feed| feed.builder.is_full() || feed.builder.size_bytes() >= BYTES_PER_PACKET)
+        self.rows >= ROWS_PER_PACKET
+            || self.feeds.iter().any(|feed| feed.builder.is_full() || feed.builder.size_bytes() >= BYTES_PER_PACKET)
     }
 
     /// Ends the packet being built and queues it; false when the queue is full (it is kept and offered again).
@@ -223,6 +224,7 @@ impl EngineInlet {
             Err(DecodeError::SchemaUnusable(error)) => return Err(Stop::Stalled { slot, cause: "schema", error: *error }),
             Err(DecodeError::Bad(bad)) => {
                 feed.series.bad(bad.code).inc();
+                self.seat.facts.count_bad(&feed.setup.event);
                 match feed.setup.on_bad_record {
                     OnBadRecord::Keep => self.rejects.push(reject(feed, attached, record, &bad, now_us)),
                     OnBadRecord::Skip => {}
@@ -288,9 +290,11 @@ fn same_registry(url: &str, stored: &str) -> bool {
 #[cold]
 fn reject(feed: &Feed, attached: &Attached, record: &RawRecord<'_>, bad: &BadRow, now_us: i64) -> Reject {
     let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(&bytes[..bytes.len().min(REJECT_BYTES_MAX)]);
-    let schema_id = record.value.filter(|value| value.first() == Some(&0)).and_then(|value| value.get(1..5)).map(|id| {
-        u32::from_be_bytes(id.try_into().unwrap_or_default())
-    });
+    let schema_id = record
+        .value
+        .filter(|value| value.first() == Some(&0))
+        .and_then(|value| value.get(1..5))
+        .map(|id| u32::from_be_bytes(id.try_into().unwrap_or_default()));
     Reject {
         lsn: 0,
         at_us: now_us,
@@ -318,7 +322,8 @@ impl Inlet for EngineInlet {
             Ok::<_, ApiError>((slot, position, open))
         })?;
         if let Some(other) = self.board.get(slot.0).filter(|known| known.source != source) {
-            let reason = format!("source \"{source}\" and source \"{}\" both feed {} from {}/{}", other.source, key.event, key.topic, key.partition);
+            let reason =
+                format!("source \"{source}\" and source \"{}\" both feed {} from {}/{}", other.source, key.event, key.topic, key.partition);
             return Err(ApiError::new(Code::SourceConflict, reason));
         }
         let gauge = Arc::new(PartitionGauge::new(source, key.clone(), position.offset));
@@ -330,15 +335,8 @@ impl Inlet for EngineInlet {
         if self.slots.len() <= slot.0 as usize {
             self.slots.resize_with(slot.0 as usize + 1, || None);
         }
-        self.slots[slot.0 as usize] = Some(Attached {
-            feed,
-            topic: key.topic.clone(),
-            partition: key.partition,
-            position,
-            gauge,
-            in_packet: None,
-            records: 0,
-        });
+        self.slots[slot.0 as usize] =
+            Some(Attached { feed, topic: key.topic.clone(), partition: key.partition, position, gauge, in_packet: None, records: 0 });
         Ok((slot, position))
     }
 
@@ -380,7 +378,8 @@ impl Inlet for EngineInlet {
         };
         let content = Content::Schema(schema.clone());
         self.seat.with(|engine| {
-            let known = engine.state().schemas().iter().any(|known| known.id == schema.id && same_registry(&known.registry, &schema.registry));
+            let known =
+                engine.state().schemas().iter().any(|known| known.id == schema.id && same_registry(&known.registry, &schema.registry));
             if known { Ok(Vec::new()) } else { engine.commit(&[&content]) }
         })?;
         match self.feeds.get_mut(feed) {

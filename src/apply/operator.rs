@@ -9,12 +9,13 @@ use super::port::SeatSlot;
 use super::rates::Rates;
 use super::seat::Seat;
 use crate::read::{UnknownFeature, find_table, key_to_json};
-use crate::state::Table;
+use crate::state::{Funnel, Table};
 use crate::storage::{Disk, Storage};
 use crate::wal::WalHandle;
 use base64::Engine as _;
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -60,6 +61,7 @@ pub struct EngineControl {
     settings: Settings,
     started: Instant,
     rates: Mutex<Rates>,
+    counted: Mutex<HashMap<String, Counted>>,
 }
 
 impl EngineControl {
@@ -73,7 +75,18 @@ impl EngineControl {
         wal: Arc<std::sync::OnceLock<WalHandle<Disk>>>,
         settings: Settings,
     ) -> Self {
-        Self { seat, facts, board, clock, metrics, wal, settings, started: Instant::now(), rates: Mutex::default() }
+        Self {
+            seat,
+            facts,
+            board,
+            clock,
+            metrics,
+            wal,
+            settings,
+            started: Instant::now(),
+            rates: Mutex::default(),
+            counted: Mutex::default(),
+        }
     }
 
     fn seat(&self) -> Result<&Arc<Seat>, ApiError> {
@@ -174,7 +187,7 @@ impl Control for EngineControl {
         let snapshot_us = self.facts.snapshot_us.load(Ordering::Relaxed);
         #[expect(clippy::cast_precision_loss, reason = "an age for people")]
         let age_s = (snapshot_us > 0).then(|| (self.clock.now_us() - snapshot_us) as f64 / 1e6);
-        let bad = self.metrics.bad_by_event();
+        let bad = self.facts.bad_rows();
         let tables = self
             .with(|engine| {
                 let state = engine.state();
@@ -295,11 +308,21 @@ impl Control for EngineControl {
 
     fn metrics(&self) -> String {
         let metrics = &self.metrics;
-        let bad = metrics.bad_by_event();
-        let levels = self.with(|engine| {
-            engine.state().tables().map(|table| level(table, bad.get(&*table.def().event_name).copied().unwrap_or(0))).collect::<Vec<_>>()
+        let bad = self.facts.bad_rows();
+        let tables = self.with(|engine| {
+            let level = |table: &Table| {
+                let level = TableLevel { table: table.def().name.to_string(), keys: table.len() as u64, bytes: table.bytes() as u64 };
+                (level, table.funnel, bad.get(&*table.def().event_name).copied().unwrap_or(0))
+            };
+            engine.state().tables().map(level).collect::<Vec<_>>()
         });
-        metrics.set_tables(&levels.unwrap_or_default());
+        let tables = tables.unwrap_or_default();
+        let mut counted = self.counted.lock();
+        for (level, funnel, bad) in &tables {
+            counted.entry(level.table.clone()).or_default().add_up(metrics, &level.table, *funnel, *bad);
+        }
+        drop(counted);
+        metrics.set_tables(&tables.into_iter().map(|(level, ..)| level).collect::<Vec<_>>());
         metrics.set_partitions(&self.sources());
         metrics.set_phase(self.facts.phase().as_str());
         #[expect(clippy::cast_precision_loss, reason = "Prometheus gauges are doubles")]
@@ -379,18 +402,26 @@ impl Control for EngineControl {
     }
 }
 
-fn level(table: &Table, bad: u64) -> TableLevel {
-    let funnel = table.funnel;
-    TableLevel {
-        table: table.def().name.to_string(),
-        keys: table.len() as u64,
-        bytes: table.bytes() as u64,
-        received: funnel.received + bad,
-        decoded: funnel.received,
-        bad,
-        filtered: funnel.filtered,
-        null_key: funnel.null_key,
-        late: funnel.late,
-        applied: funnel.applied,
+/// What of a table's funnel the counters of the exposition hold already.
+#[derive(Default)]
+struct Counted {
+    funnel: Funnel,
+    bad: u64,
+}
+
+impl Counted {
+    /// Adds what came since the last scrape; a table that was rebuilt begins anew.
+    fn add_up(&mut self, metrics: &Metrics, table: &str, funnel: Funnel, bad: u64) {
+        let series = metrics.table_series(table);
+        let since = |last: u64, now: u64| if now >= last { now - last } else { now };
+        let bad_since = since(self.bad, bad);
+        series.received.inc_by(since(self.funnel.received, funnel.received) + bad_since);
+        series.decoded.inc_by(since(self.funnel.received, funnel.received));
+        series.bad.inc_by(bad_since);
+        series.filtered.inc_by(since(self.funnel.filtered, funnel.filtered));
+        series.null_key.inc_by(since(self.funnel.null_key, funnel.null_key));
+        series.late.inc_by(since(self.funnel.late, funnel.late));
+        series.applied.inc_by(since(self.funnel.applied, funnel.applied));
+        *self = Self { funnel, bad };
     }
 }

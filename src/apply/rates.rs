@@ -83,11 +83,7 @@ impl Rates {
         let elapsed_us = now_us - last.at_us;
         if elapsed_us >= OVER_US {
             let per_second = |from: i64, to: i64| if from < 0 || to < from { 0.0 } else { (to - from) as f64 * 1e6 / elapsed_us as f64 };
-            *last = Look {
-                in_per_second: per_second(last.end, end),
-                applied_per_second: per_second(last.applied, applied),
-                ..fresh
-            };
+            *last = Look { in_per_second: per_second(last.end, end), applied_per_second: per_second(last.applied, applied), ..fresh };
         }
         *last
     }
