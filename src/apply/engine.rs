@@ -199,7 +199,7 @@ impl Engine {
     }
 
     /// The log is gone for good: nothing is acknowledged any more; the process stops.
-    pub(crate) fn failed(&mut self, error: WalError) {
+    pub fn failed(&mut self, error: WalError) {
         tracing::error!(kind = "wal.failed", %error, "the write-ahead log failed; stopping without acknowledging anything more");
         self.metrics.wal_fsync_errors.inc();
         self.facts.set_phase(Phase::Failed);
@@ -211,7 +211,7 @@ impl Engine {
     }
 
     /// Everything up to `lsn` is durable: releases replies and remembers positions for group commits.
-    pub(crate) fn synced(&mut self, lsn: u64) {
+    pub fn synced(&mut self, lsn: u64) {
         self.facts.durable_lsn.store(lsn, Ordering::Release);
         while self.unsynced.front().is_some_and(|parked| parked.lsn <= lsn) {
             let Some(Unsynced { outbox, tag, mut reply, .. }) = self.unsynced.pop_front() else { break };
@@ -553,7 +553,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::commit`].
-    pub(crate) fn define(
+    pub fn define(
         &mut self,
         registry: Arc<crate::pipeline::Registry>,
         effects: Vec<crate::pipeline::TableEffect>,
@@ -592,7 +592,7 @@ impl Engine {
     ///
     /// # Errors
     /// The log's failure.
-    pub(crate) fn close(&mut self) -> Result<u64, WalError> {
+    pub fn close(&mut self) -> Result<u64, WalError> {
         match self.writer.take() {
             Some(writer) => writer.close(self.clock.now_us()),
             None => Ok(self.state.lsn()),
