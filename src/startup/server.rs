@@ -195,6 +195,11 @@ impl Bound {
         self.admin.as_ref().map(RunningAdmin::address)
     }
 
+    /// The engine as operators see it, while it recovers.
+    pub fn control(&self) -> Arc<dyn Control> {
+        Arc::clone(&self.shared.control) as Arc<dyn Control>
+    }
+
     /// Rebuilds the state, puts the config's declarations in force and starts the sources.
     ///
     /// # Errors
