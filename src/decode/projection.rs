@@ -38,6 +38,8 @@ pub(crate) struct Node {
 pub(crate) struct Member {
     /// Its name in the record.
     pub(crate) name: Box<str>,
+    /// The name as plain JSON writes it, quotes and colon included; empty when the name needs escapes.
+    pub(crate) quoted: Box<str>,
     /// What to take of it.
     pub(crate) node: Node,
 }
@@ -84,7 +86,9 @@ impl Node {
         } else {
             let (word, bit) = filter_bit(name.as_bytes());
             self.filter[word] |= 1 << bit;
-            self.members.push(Member { name: name.into(), node: Node::default() });
+            let plain = !name.contains(|symbol: char| symbol.is_control() || matches!(symbol, '"' | '\\'));
+            let quoted = if plain { format!("\"{name}\":") } else { String::new() };
+            self.members.push(Member { name: name.into(), quoted: quoted.into(), node: Node::default() });
             self.members.len() - 1
         };
         &mut self.members[index].node

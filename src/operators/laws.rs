@@ -207,8 +207,11 @@ impl Stream {
     }
 }
 
+/// Makes identifier number `n`.
+type IdShape = fn(u64) -> Datum;
+
 /// Identifiers as they come in practice: number `n` in each of five shapes.
-pub(super) const ID_SHAPES: [(&str, fn(u64) -> Datum); 5] = [
+pub(super) const ID_SHAPES: [(&str, IdShape); 5] = [
     ("sequential", |n| Datum::I64(1_000_000 + n.cast_signed())),
     ("e-mail", |n| Datum::Str(format!("user{n}@example.com"))),
     ("IPv4", |n| Datum::Str(format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255))),

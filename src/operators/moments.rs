@@ -1,7 +1,7 @@
 //! Count, mean and centred second moment of numbers: what `var` and `std` read.
 //!
 //! Updated by Welford's rule (1962), merged by Chan, Golub and LeVeque's (1979). Nothing is squared before it is centred, so numbers around 1e12 keep the variance of
-//! their last digits. Relative error of the variance about `n * 2^-53` times its condition number. What is no number is passed over.
+//! their last digits. m2 is a sum of products of like signs, so it is never negative; where it leaves the doubles the value reads null. Relative error of the variance about `n * 2^-53` times its condition number. What is no number is passed over.
 
 use super::Slot;
 use crate::state::{Accumulator, Arena, Input, Need, f64_of};
@@ -15,7 +15,7 @@ impl Moments {
     #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
     pub(super) fn variance(slot: &Slot<'_>) -> Option<f64> {
         match slot.words {
-            [numbers, _, m2, ..] if *numbers >= 2 => Some(f64_of(*m2).max(0.0) / (numbers - 1) as f64),
+            [numbers, _, m2, ..] if *numbers >= 2 => Some(f64_of(*m2) / (numbers - 1) as f64),
             _ => None,
         }
     }

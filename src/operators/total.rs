@@ -2,7 +2,7 @@
 //!
 //! Over fields that can hold integers the integers are added in 128 bits, so no order and no size of the numbers loses anything; fractions that escaped into such a
 //! field are rare and go into a small object. Over `f64` fields the sum carries Neumaier's compensation (A. Neumaier, 1974): its error is about one rounding of the
-//! result plus `n * 2^-106` of the sum of magnitudes. The value is rounded once, when it is read. What is no number is passed over.
+//! result plus `n * 2^-106` of the sum of magnitudes. The value is rounded once, when it is read; a sum beyond the doubles reads null. What is no number is passed over.
 
 use super::{FeatureParams, Slot};
 use crate::row::{Cell, FieldType};

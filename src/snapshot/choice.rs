@@ -60,7 +60,7 @@ impl Candidate {
             });
             candidates.push(Self { path, lsn, info });
         }
-        candidates.sort_by(|one, other| other.lsn.cmp(&one.lsn));
+        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.lsn));
         Ok(candidates)
     }
 

@@ -151,7 +151,7 @@ impl<S: Storage> Drop for SnapshotWriter<S> {
 /// What the file layer says; what was removed until then is gone.
 pub fn retain<S: Storage>(storage: &S, folder: &Path, keep: usize) -> Result<Vec<u64>, IoError> {
     let mut lsns: Vec<u64> = storage.list(folder)?.iter().filter_map(|entry| snapshot_lsn(&entry.name)).collect();
-    lsns.sort_unstable_by(|one, other| other.cmp(one));
+    lsns.sort_unstable_by_key(|lsn| std::cmp::Reverse(*lsn));
     let kept = keep.max(2);
     for lsn in lsns.iter().skip(kept).rev() {
         storage.remove(&snapshot_path(folder, *lsn))?;

@@ -137,6 +137,19 @@ impl<S: Storage> SharedFiles<S> {
         Ok(Some(file))
     }
 
+    /// A file that was taken and not used.
+    pub(super) fn put_back(&self, file: S::File) {
+        let mut prepared = self.prepared.lock();
+        if prepared.is_none() {
+            *prepared = Some(file);
+            return;
+        }
+        // The syncer prepared another one meanwhile; a file that cannot be removed now is removed at the next start.
+        if let Err(error) = self.storage.remove(file.path()) {
+            tracing::warn!(kind = "wal.leftover", %error, "a spare WAL segment could not be removed");
+        }
+    }
+
     fn create_prepared(&self, bytes: u64) -> Result<Option<S::File>, IoError> {
         let path = prepared_path(&self.folder, self.prepared_serial.fetch_add(1, Ordering::Relaxed));
         let created = self.storage.create(&path).and_then(|file| file.preallocate(bytes).map(|()| file));

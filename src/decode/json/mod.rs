@@ -147,12 +147,7 @@ impl Walk<'_> {
             self.scan.pos += 1;
         } else {
             loop {
-                let passes = self.rules.unknown == UnknownFields::Skip;
-                let plain = if passes { self.scan.pass_plain_members(|name| node.may_have(name)) } else { None };
-                let found = match plain {
-                    Some(name) => node.find(name, expected),
-                    None => self.member_name(node, expected, depth)?,
-                };
+                let found = self.next_member(node, expected, depth)?;
                 match found {
                     Some(index) => {
                         let bit = 1u64 << (index % 64);
@@ -191,6 +186,24 @@ impl Walk<'_> {
         }
         self.seen.truncate(seen_base);
         Ok(())
+    }
+
+    /// Goes to the next member's value: which member of the node it is. Producers write members in one order, so the expected one is tried first; then those
+    /// that nobody takes are passed; what is left, and every fault, is for the careful way.
+    #[inline]
+    fn next_member(&mut self, node: &Node, expected: usize, depth: u32) -> Result<Option<usize>, Box<BadRow>> {
+        if let Some(member) = node.members.get(expected)
+            && self.scan.pass_expected(&member.quoted)
+        {
+            self.scan.token();
+            return Ok(Some(expected));
+        }
+        if self.rules.unknown == UnknownFields::Skip
+            && let Some(name) = self.scan.pass_plain_members(|name| node.may_have(name))
+        {
+            return Ok(node.find(name, expected));
+        }
+        self.member_name(node, expected, depth)
     }
 
     /// A member's name in any spelling, up to its value: which member of the node it is.

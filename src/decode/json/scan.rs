@@ -349,6 +349,17 @@ impl<'a> Scan<'a> {
         Ok(if plain && number != 0.0 { Number::Big(number, text) } else { Number::Float(number) })
     }
 
+    /// Passes a member's name and colon when it stands here exactly as `quoted`.
+    #[inline]
+    pub(super) fn pass_expected(&mut self, quoted: &str) -> bool {
+        let here = self.bytes().get(self.pos..).is_some_and(|rest| rest.starts_with(quoted.as_bytes()));
+        let passed = here && !quoted.is_empty();
+        if passed {
+            self.pos += quoted.len();
+        }
+        passed
+    }
+
     /// Passes members of an object that nobody takes, from the start of a name on, as long as everything is plain: no space, no escape, no nesting. Gives the
     /// first name that `is_taken`, with the position at its value; `None` leaves the member at the position to the careful way.
     ///
