@@ -12,6 +12,8 @@ pub mod operators;
 pub mod pipeline;
 pub mod state;
 
+pub mod config;
+
 pub mod storage;
 
 pub mod snapshot;
