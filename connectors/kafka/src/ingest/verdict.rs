@@ -54,6 +54,11 @@ impl Ingest {
                 // The brokers still say the old id, or have none: the client fetches from the new topic all the same.
                 Verdict::Recreated { now: to }
             }
+            Some(Suspicion::Fenced { .. }) => {
+                let text = "seen by the client, whose records of this drain were discarded".to_owned();
+                track.last_error = Some(ClientError { code: crate::ext::code::FAIL, text });
+                verdict
+            }
             _ => verdict,
         }
     }
