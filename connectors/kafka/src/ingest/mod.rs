@@ -292,7 +292,10 @@ impl Ingest {
             if let Some(topic) = found.topics.iter().find(|topic| topic.name == *name) {
                 let another = track.key.topic_id.is_known() && topic.id.is_known() && track.key.topic_id != topic.id;
                 if another || track.key.cluster != found.cluster {
-                    let evidence = format!("cluster id was {:?}, is {:?}", track.key.cluster, found.cluster);
+                    let evidence = match track.key.cluster == found.cluster {
+                        true => "seen at start".to_owned(),
+                        false => format!("cluster id was {:?}, is {:?}", track.key.cluster, found.cluster),
+                    };
                     self.recreated(index, topic.id, &evidence);
                 } else {
                     ask.push(index);

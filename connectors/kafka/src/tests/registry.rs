@@ -119,17 +119,17 @@ fn references_in_a_circle_are_refused() {
 
 #[test]
 fn everything_but_the_registrys_own_not_found_is_down_and_heals() {
-    let cases: Vec<(&str, Box<dyn Fn() -> (u16, Vec<u8>) + Send + Sync>)> = vec![
-        ("500", Box::new(|| (500, b"oops".to_vec()))),
-        ("401", Box::new(|| (401, vec![]))),
-        ("403", Box::new(|| (403, br#"{"error_code":40301}"#.to_vec()))),
-        ("a wrong base path", Box::new(|| (404, b"<html>".to_vec()))),
-        ("a subject's not found", Box::new(|| (404, br#"{"error_code":40401}"#.to_vec()))),
-        ("not JSON", Box::new(|| (200, b"\x1f\x8b\x08gzip unasked".to_vec()))),
-        ("no schema", Box::new(|| (200, b"{}".to_vec()))),
+    let cases: Vec<(&str, u16, &'static [u8])> = vec![
+        ("500", 500, b"oops"),
+        ("401", 401, b""),
+        ("403", 403, br#"{"error_code":40301}"#),
+        ("a wrong base path", 404, b"<html>"),
+        ("a subject's not found", 404, br#"{"error_code":40401}"#),
+        ("not JSON", 200, b"\x1f\x8b\x08gzip unasked"),
+        ("no schema", 200, b"{}"),
     ];
-    for (name, bad) in cases {
-        let registry = FakeRegistry::start(move |_request| bad());
+    for (name, status, body) in cases {
+        let registry = FakeRegistry::start(move |_request| (status, body.to_vec()));
         let (handle, _thread) = Registry::start(&registry.config()).unwrap();
         let (reply, replies) = unbounded();
         handle.want(1, &reply);
