@@ -72,9 +72,15 @@ impl Places {
         }
     }
 
+    /// What a path belongs to.
     fn subject(&self, path: &str) -> Option<&str> {
-        let end = path.find(']')? + 1;
-        self.subjects.get(path.get(..end)?).map(String::as_str)
+        let mut shorter = path;
+        loop {
+            if let Some(subject) = self.subjects.get(shorter) {
+                return Some(subject);
+            }
+            shorter = shorter.get(..shorter.rfind(['.', '['])?)?;
+        }
     }
 }
 
@@ -128,15 +134,18 @@ fn place(problem: &Problem, places: &Places, text: &str) -> ConfigProblem {
     }
     let found = places.find(path);
     let exact = found.is_some_and(|(_, exact)| exact);
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let last = if path.contains(".agg.") || last != "expr" { last } else { "where" };
     let code = match problem.code {
         Code::InvalidRegistration => Code::InvalidConfigValue,
         Code::AggregationUnknownField if exact => Code::UnknownReference,
         Code::AggregationUnknownField => Code::MissingConfigKey,
+        Code::AggregationInvalidParam if last == "field" && !exact => Code::MissingConfigKey,
         code => code,
     };
-    let last = path.rsplit('.').next().unwrap_or_default();
     let subject = places.subject(path).map_or_else(String::new, |subject| match last {
-        "where" | "expr" if subject.starts_with("table") && exact => format!("`where` of {subject}: "),
+        "where" | "expr" if exact && problem.code == Code::ExpressionTypeMismatch => format!("`{last}` of {subject} "),
+        "where" | "expr" if exact => format!("`{last}` of {subject}: "),
         _ => format!("{subject}: "),
     });
     let mut told = ConfigProblem::new(code, format!("{subject}{reason}")).maybe_help(problem.hint.clone());
@@ -301,7 +310,7 @@ impl Maker<'_, '_> {
         let path = format!("nodes[{}]", self.nodes.len());
         let condition = table.node.get("where").filter(|node| node.text().is_some_and(|text| !text.is_empty()));
         let group = format!("{path}.ops[{}]", usize::from(condition.is_some()));
-        let agg = self.features(features, &format!("{group}.agg"))?;
+        let agg = self.features(features, &table.key, &format!("{group}.agg"))?;
         let key_items = keys.items()?;
         if key_items.iter().any(|item| item.text().is_none_or(str::is_empty)) || self.broken.contains(event) {
             return None;
@@ -331,7 +340,7 @@ impl Maker<'_, '_> {
         Some(())
     }
 
-    fn features(&mut self, node: &Node, path: &str) -> Option<Tree> {
+    fn features(&mut self, node: &Node, table: &str, path: &str) -> Option<Tree> {
         let Some(members) = node.members() else {
             self.check.error(
                 Code::InvalidConfigValue,
@@ -348,13 +357,13 @@ impl Maker<'_, '_> {
         self.places.value(path.to_owned(), node);
         let mut features = Vec::with_capacity(members.len());
         for member in members {
-            features.extend(self.feature(member, &format!("{path}.{}", member.key)).map(|feature| (member.key.clone(), feature)));
+            features.extend(self.feature(member, table, &format!("{path}.{}", member.key)).map(|feature| (member.key.clone(), feature)));
         }
         // With a broken feature the others are still worth compiling; the config is refused anyway.
         (!features.is_empty()).then_some(Tree::Map(features))
     }
 
-    fn feature(&mut self, feature: &Member, path: &str) -> Option<Tree> {
+    fn feature(&mut self, feature: &Member, table: &str, path: &str) -> Option<Tree> {
         let Some(members) = feature.node.members() else {
             let message =
                 format!("feature `{}`: a table such as {{ op = \"count\" }} is wanted, found {}", feature.key, feature.node.kind());
@@ -362,6 +371,7 @@ impl Maker<'_, '_> {
             return None;
         };
         self.places.member(path.to_owned(), feature);
+        self.places.subjects.insert(path.to_owned(), format!("feature {} of table {table}", feature.key));
         let Some(op) = feature.node.get("op") else {
             let meant = members.iter().find(|member| member.key.len() <= 3 && did_you_mean(&member.key, ["op"].iter()).is_some());
             let problem = match meant {
