@@ -15,6 +15,15 @@ pub mod state;
 pub mod config;
 
 pub mod storage;
+
+pub mod snapshot;
 pub mod wal;
+
+pub mod read;
+
+pub mod apply;
+pub mod recovery;
+
+pub mod startup;
 
 pub mod cli;

@@ -29,3 +29,6 @@ pub use payload::Tree;
 pub use problem::{Problem, Problems, nearest};
 pub use register::{RegisterError, RegisterOptions, RegisterOutcome};
 pub use registry::{Registry, RegistryError};
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,8 @@ impl<S: Storage> WalSyncer<S> {
     /// When the thread cannot be started.
     pub fn spawn(handle: &WalHandle<S>, tell: impl Fn(SyncEvent) + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::clone(&handle.0);
-        let worker = Worker { shared: Arc::clone(&shared), tell, announced: shared.durable_lsn(), told: false, due_at: None, retry_at: None };
+        let worker =
+            Worker { shared: Arc::clone(&shared), tell, announced: shared.durable_lsn(), told: false, due_at: None, retry_at: None };
         let thread = std::thread::Builder::new().name("wal-syncer".into()).spawn(move || worker.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -148,7 +149,8 @@ impl<S: Storage, T: Fn(SyncEvent)> Worker<S, T> {
             prepare: wants_segment && self.retry_at.is_none_or(|retry| retry <= now),
         });
         if chosen == Move::Sleep {
-            let timer = if shared.poison().is_some() { None } else { earliest(self.due_at, wants_segment.then_some(self.retry_at).flatten()) };
+            let timer =
+                if shared.poison().is_some() { None } else { earliest(self.due_at, wants_segment.then_some(self.retry_at).flatten()) };
             match timer {
                 Some(until) => drop(shared.wake.wait_until(&mut signals, until)),
                 None => shared.wake.wait(&mut signals),

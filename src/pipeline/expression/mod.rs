@@ -42,3 +42,6 @@ impl ExpressionError {
         Self { reason: format!("there is no field \"{name}\" (at byte {})", span.start), span, unknown_name: Some(name.into()) }
     }
 }
+
+#[cfg(test)]
+mod tests;

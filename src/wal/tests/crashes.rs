@@ -7,7 +7,10 @@ use crate::storage::Faults;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append { rows: u32, words: usize },
+    Append {
+        rows: u32,
+        words: usize,
+    },
     Sync,
     Prepare,
     Mark,
@@ -15,7 +18,10 @@ enum Step {
     Kill,
     Crash(u64),
     /// The process stops before this many more file operations are done; then power goes (some seed) or stays.
-    StopWithin { operations: u64, crash: Option<u64> },
+    StopWithin {
+        operations: u64,
+        crash: Option<u64>,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
