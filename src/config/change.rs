@@ -12,7 +12,7 @@ use streamgauge_api::{ApiError, Code};
 /// Why a changed file is refused. Nothing has changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConfigChangeRefused {
-    /// `config_change_destructive` with the difference in its member `diff`; another code when the file does not go together with what clients registered.
+    /// `config_change_destructive`: its reason tells the losses, its member `diff` is the difference; another code when the file does not go together with what clients registered.
     pub error: ApiError,
     /// What would be lost, one sentence each.
     pub losses: Vec<String>,
@@ -23,15 +23,8 @@ pub struct ConfigChangeRefused {
 impl fmt::Display for ConfigChangeRefused {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "error[{}]: {}", self.error.code, self.error.reason)?;
-        for loss in &self.losses {
-            write!(out, "\n  loses  {loss}")?;
-        }
-        if self.allow.is_empty() {
-            write!(out, "\n  help   {}", self.error.hint.as_deref().unwrap_or(self.error.code.advice()))?;
-        } else {
-            write!(out, "\n  help   undo the change, or allow it: {}", self.allow.join(" "))?;
-        }
-        write!(out, "   (streamgauge errors {})", self.error.code)
+        let help = self.error.hint.as_deref().unwrap_or(self.error.code.advice());
+        write!(out, "\n  help  {help}   (streamgauge errors {})", self.error.code)
     }
 }
 
@@ -41,7 +34,7 @@ impl std::error::Error for ConfigChangeRefused {}
 ///
 /// # Errors
 /// A loss that nobody allowed, or definitions that do not go together with those of clients.
-pub fn config_change(stored: &Registry, config: &Config, rebuild: &[String]) -> Result<Option<RegisterOutcome>, ConfigChangeRefused> {
+pub fn config_change(stored: &Registry, config: &Config, rebuild: &[String]) -> Result<Option<RegisterOutcome>, Box<ConfigChangeRefused>> {
     let options = RegisterOptions {
         origin: Origin::Config,
         lifetime_bound: config.compat.lifetime_bound,
@@ -51,7 +44,7 @@ pub fn config_change(stored: &Registry, config: &Config, rebuild: &[String]) -> 
     };
     match stored.apply_tree(&config.payload, &options) {
         Ok(outcome) => Ok(outcome.next.is_some().then_some(outcome)),
-        Err(refused) => Err(refusal(*refused.error, rebuild)),
+        Err(refused) => Err(Box::new(refusal(*refused.error, rebuild))),
     }
 }
 
@@ -68,7 +61,8 @@ fn refusal(mut error: ApiError, rebuild: &[String]) -> ConfigChangeRefused {
         }
     }
     if error.code == Code::ConfigChangeDestructive {
-        error.hint.get_or_insert_with(|| allow.join(" "));
+        error.reason = format!("{}: {}", error.reason, losses.join("; "));
+        error.hint = Some(format!("undo the change, or allow it: {}", allow.join(" ")));
     } else {
         allow.clear();
     }

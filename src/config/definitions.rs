@@ -42,6 +42,12 @@ pub(super) struct Definitions {
     pub(super) registry: Arc<Registry>,
 }
 
+/// Fields of an event: types in order, and the names of those that may be missing.
+struct Fields {
+    types: Vec<(String, Tree)>,
+    optional: Vec<String>,
+}
+
 /// Where parts of the payload stand in the file.
 #[derive(Debug, Default)]
 struct Places {
@@ -182,8 +188,8 @@ impl Maker<'_, '_> {
         let path = format!("nodes[{}]", self.nodes.len());
         let what = format!("event {}", event.key);
         let fields = self.check.required(event, "fields", &what)?;
-        let types = self.fields(fields, &path)?;
-        let names: Vec<&str> = types.0.iter().map(|(name, _)| name.as_str()).collect();
+        let declared = self.fields(fields, &path)?;
+        let names: Vec<&str> = declared.types.iter().map(|(name, _)| name.as_str()).collect();
         let time = match event.node.get("time") {
             Some(node) => self.time(node, &names)?,
             None if kafka_events.contains(&event.key) => text("record"),
@@ -202,19 +208,18 @@ impl Maker<'_, '_> {
         }
         self.places.value(format!("{path}.schema.fields"), fields);
         self.places.subjects.insert(path, what);
-        let optional = types.1.iter().map(|name| text(name)).collect();
+        let optional = declared.optional.iter().map(|name| text(name)).collect();
         self.nodes.push(map(vec![
             ("kind", text("event")),
             ("name", text(&event.key)),
-            ("schema", map(vec![("fields", Tree::Map(types.0)), ("optional_fields", Tree::List(optional))])),
+            ("schema", map(vec![("fields", Tree::Map(declared.types)), ("optional_fields", Tree::List(optional))])),
             ("time", time),
             ("max_future_ms", Tree::Int(max_future_ms.unwrap_or(3_600_000))),
         ]));
         Some(())
     }
 
-    /// Types in order, and the names that are optional.
-    fn fields(&mut self, node: &Node, path: &str) -> Option<(Vec<(String, Tree)>, Vec<String>)> {
+    fn fields(&mut self, node: &Node, path: &str) -> Option<Fields> {
         let Some(members) = node.members() else {
             self.check.error(
                 Code::InvalidConfigValue,
@@ -248,7 +253,7 @@ impl Maker<'_, '_> {
             self.places.value(format!("{path}.schema.fields.{}", member.key), &key);
             types.push((member.key.clone(), text(name)));
         }
-        sound.then_some((types, optional))
+        sound.then_some(Fields { types, optional })
     }
 
     fn time(&mut self, node: &Node, fields: &[&str]) -> Option<Tree> {
