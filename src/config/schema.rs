@@ -110,7 +110,7 @@ fn leaf(key: &Key) -> Json {
             { "type": ["string", "number", "boolean"] }, { "$ref": "#/$defs/secret" },
         ] } }),
         Form::Start => {
-            json!({ "oneOf": [{ "enum": ["earliest", "latest"] }, { "type": "integer", "minimum": 0 }, { "type": "string", "format": "date-time" }] })
+            json!({ "anyOf": [{ "enum": ["earliest", "latest"] }, { "type": "integer", "minimum": 0 }, { "type": "string", "format": "date-time" }] })
         }
     };
     if let Some(object) = schema.as_object_mut() {
