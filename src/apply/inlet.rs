@@ -199,7 +199,8 @@ impl EngineInlet {
         }
     }
 
-    /// Takes one record. `Ok(true)` = taken.
+    /// Takes one record.
+    #[expect(clippy::result_large_err, reason = "a stop is rare and goes straight into the answer")]
     fn take(&mut self, record: &RawRecord<'_>, now_us: i64) -> Result<(), Stop> {
         let slot = record.slot;
         let Some(Some(attached)) = self.slots.get_mut(slot.0 as usize) else {

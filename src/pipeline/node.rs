@@ -362,6 +362,7 @@ impl Decoder<'_> {
         Some(DerivationSpec { path: self.path.clone(), name: name?, table, upstream: upstream.clone(), ops, group })
     }
 
+    #[expect(clippy::type_complexity, reason = "steps with their paths, and the group: one caller takes both apart")]
     fn ops(&mut self, tree: &Tree, table: bool) -> Option<(Vec<(String, ChainOp)>, Option<GroupSpec>)> {
         let empty = Tree::List(Vec::new());
         let list = tree.get("ops").unwrap_or(&empty);

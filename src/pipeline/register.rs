@@ -370,6 +370,7 @@ impl<'c> Change<'c> {
         Some(())
     }
 
+    #[expect(clippy::borrowed_box, reason = "the owner is cloned as it is kept")]
     fn ownership(&self, old: Option<(&Box<str>, Origin)>) -> (Box<str>, Origin) {
         match old {
             Some((owner, origin)) => (owner.clone(), self.origin_over(origin)),
@@ -437,7 +438,8 @@ impl<'c> Change<'c> {
     fn prune(&mut self) {
         let named = |name: &str| self.request.places.contains_key(name);
         let everything = self.request.prune == Some(true) || self.options.origin == Origin::Config;
-        if !everything && !(self.request.force && self.request.prune != Some(false)) {
+        let forced = self.request.force && self.request.prune != Some(false);
+        if !everything && !forced {
             return;
         }
         let mut omitted: Vec<String> = Vec::new();

@@ -7,7 +7,7 @@ use crate::cli::{CheckArgs, Console, Exit, Failure, LogFormat, Rebuild, RunArgs}
 use crate::config::{self, Config, ConfigProblems, Flags, Outside};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use streamgauge_api::{ApiError, Code};
 
@@ -92,7 +92,7 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     announce(&bound, console)?;
     let server = match start(bound) {
         Ok(server) => server,
-        Err(error) => return Ok(told(&error, console)?),
+        Err(error) => return told(&error, console),
     };
     tracing::info!(kind = "server.ready", http = ?server.http(), tcp = ?server.tcp(), admin = ?server.admin(), "serving");
     let failed = wait(&server, &mut signals);
@@ -109,7 +109,7 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     match stopped {
         _ if failed => Ok(Exit::Io),
         Ok(()) => Ok(Exit::Ok),
-        Err(error) => Ok(told(&error, console)?),
+        Err(error) => told(&error, console),
     }
 }
 
