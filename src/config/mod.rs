@@ -15,6 +15,7 @@ mod problem;
 mod schema;
 mod secret;
 mod settings;
+mod setup;
 mod source;
 mod value;
 
@@ -34,7 +35,7 @@ pub use secret::Secret;
 pub use settings::{
     Compat, Durability, Flags, Limits, Log, LogFormat, OnMemoryLimit, Origin, Origins, Provenance, Push, PushLevel, Ready, Server,
 };
-pub use source::{
+pub use setup::{
     ClientProblem, ClientRules, KafkaSetup, RegistryLogin, RegistrySetup, SaslSetup, SourceSetup, StartSetup, TlsSetup, TopicsSetup,
 };
 
