@@ -146,6 +146,11 @@ impl Config {
         })
     }
 
+    /// The file's events and tables as a register payload.
+    pub fn payload(&self) -> &Tree {
+        &self.payload
+    }
+
     /// The registry that the file alone makes, compiled.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry

@@ -2,14 +2,18 @@
 
 use super::server::{Declared, ServerOptions};
 use crate::apply::{EngineOptions, OnBadRecord, SourceSetup};
-use crate::config::{self, Config, ConfigProblem, KafkaSetup, OnMemoryLimit, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
-use crate::pipeline::Registry;
+use crate::config::{self, Config, KafkaSetup, OnMemoryLimit, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
+use crate::pipeline::{Origin, RegisterOptions, Registry};
 use crate::wal::WalOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use streamgauge_api::{ApiError, Code};
 use streamgauge_kafka::{self as kafka, KafkaSource, RegistryAuth, RegistryConfig};
 use streamgauge_native::NativeConfig;
+
+/// A broker or registry that has not answered by then is told as such.
+const REACH_LIMIT: Duration = Duration::from_secs(10);
 
 /// The connector's word on client settings, as the config asks for it.
 pub fn client_rules() -> config::ClientRules {
@@ -91,7 +95,14 @@ fn instance(config: &Config) -> String {
 }
 
 fn declare(config: &Config, stored: &Registry, rebuild: &[String]) -> Result<Option<Declared>, ApiError> {
-    let outcome = config.change(stored, rebuild)?;
+    let options = RegisterOptions {
+        origin: Origin::Config,
+        lifetime_bound: config.compat.lifetime_bound,
+        ignore_velocity_windows: config.compat.ignore_velocity_windows,
+        rebuild,
+        ..RegisterOptions::default()
+    };
+    let outcome = stored.apply_tree(config.payload(), &options).map_err(|refused| *refused.error)?;
     Ok(outcome.next.map(|registry| Declared { registry, effects: outcome.effects }))
 }
 
@@ -149,21 +160,14 @@ fn source(setup: &KafkaSetup) -> Result<KafkaSource, ApiError> {
     Ok(source)
 }
 
-/// A problem that the outside world has with a checked config (`check` without `--offline`).
-pub fn outside_problems(config: &Config) -> Result<Vec<ConfigProblem>, ApiError> {
+/// What the outside world has against a checked config (`check` without `--offline`): brokers, topics, registries that do not answer.
+///
+/// # Errors
+/// As [`server_options`].
+pub(super) fn outside_problems(config: &Config) -> Result<Vec<ApiError>, ApiError> {
     let mut problems = Vec::new();
     for setup in &config.kafka {
-        let source = source(setup)?;
-        for problem in kafka::check_reachable(&source) {
-            let code = if problem.key.contains("registry") {
-                Code::RegistryUnreachable
-            } else if problem.key.contains("topic") {
-                Code::TopicNotFound
-            } else {
-                Code::BrokerUnreachable
-            };
-            problems.push(ConfigProblem::new(code, format!("source \"{}\": {}", setup.name, problem.reason)));
-        }
+        problems.extend(kafka::check_reachable(&source(setup)?, REACH_LIMIT));
     }
     Ok(problems)
 }

@@ -3,7 +3,7 @@
 use super::logging;
 use super::plan::{client_rules, outside_problems, server_options};
 use super::server::{Bound, Server};
-use crate::cli::{CheckArgs, Console, Exit, Failure, LogFormat, RunArgs};
+use crate::cli::{CheckArgs, Console, Exit, Failure, LogFormat, Rebuild, RunArgs};
 use crate::config::{self, Config, ConfigProblems, Flags, Outside};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -22,7 +22,6 @@ fn environment(name: &str) -> Option<String> {
 
 fn log_format(format: Option<LogFormat>) -> Option<config::LogFormat> {
     format.map(|format| match format {
-        LogFormat::Auto => config::LogFormat::Auto,
         LogFormat::Text => config::LogFormat::Text,
         LogFormat::Json => config::LogFormat::Json,
     })
@@ -39,6 +38,14 @@ fn flags(args: &RunArgs) -> Flags {
         insecure_no_auth: args.insecure_no_auth,
         log_format: log_format(args.log_format),
         offline: false,
+    }
+}
+
+/// `T` or `T.f`, as the pipeline names what may be rebuilt.
+fn rebuild_name(rebuild: &Rebuild) -> String {
+    match &rebuild.feature {
+        Some(feature) => format!("{}.{feature}", rebuild.table),
+        None => rebuild.table.clone(),
     }
 }
 
@@ -66,7 +73,7 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     };
     logging::start(&config.log.level, format);
     tracing::info!(kind = "server.starting", version = env!("CARGO_PKG_VERSION"), settings = %config.origins, "starting");
-    let rebuild = args.rebuild.iter().map(ToString::to_string).collect();
+    let rebuild = args.rebuild.iter().map(rebuild_name).collect();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Output)?;
     let bound = Bound::bind(server_options(&config, rebuild)?)?;
     announce(&bound, console)?;
@@ -150,7 +157,7 @@ fn wait(server: &Server, signals: &mut Signals) -> bool {
 pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let outside = Outside { env: &environment, client: client_rules() };
     let flags = Flags { offline: args.offline, ..Flags::default() };
-    let config = match Config::load(args.config.as_deref(), &flags, &outside) {
+    let config = match Config::load(Some(&args.config), &flags, &outside) {
         Ok(config) => config,
         Err(problems) if args.json => {
             console.document(&problems.to_json())?;
@@ -162,7 +169,7 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         }
     };
     let found = if args.offline { Vec::new() } else { outside_problems(&config)? };
-    let warned = !config.warnings.warnings().is_empty();
+    let warned = !config.warnings.warnings.is_empty();
     let tables: Vec<serde_json::Value> = config
         .registry()
         .tables
@@ -173,14 +180,14 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         })
         .collect();
     if args.json {
-        let problems: Vec<_> = found.iter().map(|problem| serde_json::json!({"code": problem.code.as_str(), "message": problem.message})).collect();
+        let problems: Vec<_> = found.iter().map(ApiError::to_json).collect();
         console.document(&serde_json::json!({"ok": found.is_empty(), "problems": problems, "warnings": config.warnings.to_json(), "tables": tables}))?;
     } else {
         if warned {
             console.talk(config.warnings.render(false).trim_end())?;
         }
         for problem in &found {
-            console.talk(&format!("error[{}]: {}", problem.code, problem.message))?;
+            console.refusal(problem)?;
         }
         for table in config.registry().tables.values() {
             let (least, most) = crate::state::bytes_per_key(table);
