@@ -5,7 +5,7 @@ use crate::tree::{File, files, report, root};
 const FOLDERS: &[&str] = &["src/", "connectors/", "tests/", "benches/", "docs/", "schemas/", "config/"];
 
 fn documents() -> Vec<File> {
-    let mut documents = files(&["README.md", "LICENSE-THIRD-PARTY.md", "docs", "tests", "schemas"], ".md");
+    let mut documents = files(&["README.md", "THIRD-PARTY.md", "docs", "tests", "schemas"], ".md");
     documents.extend(files(&["src", "connectors"], ".rs"));
     documents
 }
