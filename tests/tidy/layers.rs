@@ -64,6 +64,12 @@ const FILE_USERS: &[&str] = &[
     "src/startup/demo",
 ];
 
+/// Where the wall clock is read: the clock that everybody is given, the number that makes request ids of two runs differ, the demo's generator.
+const CLOCK_USERS: &[&str] = &["connectors/api/src/clock.rs", "connectors/admin/src/request.rs", "src/startup/demo"];
+
+/// Where the environment is read. Settings come from there once, through the config.
+const ENVIRONMENT_USERS: &[&str] = &["src/main.rs", "src/startup/"];
+
 /// Modules whose result depends on their arguments alone.
 const PURE: &[&str] = &["src/row/", "src/decode/", "src/operators/", "src/pipeline/", "src/state/", "src/read/"];
 
@@ -146,7 +152,8 @@ fn manifests_name_outside_stacks_once() {
     let mut findings = Vec::new();
     for manifest in files(&["Cargo.toml", "connectors", "tests/support", "benches/load"], "Cargo.toml") {
         let members = manifest.text.split("\n[workspace.dependencies]\n").enumerate();
-        let own: String = members.map(|(part, text)| if part == 0 { text } else { text.split_once("\n[").map_or("", |(_, rest)| rest) }).collect();
+        let own: String =
+            members.map(|(part, text)| if part == 0 { text } else { text.split_once("\n[").map_or("", |(_, rest)| rest) }).collect();
         for (package, home) in MANIFESTS.iter().filter(|(_, home)| *home != manifest.path) {
             let names = |line: &str| line.strip_prefix(package).is_some_and(|rest| rest.starts_with([' ', '.', '=']));
             if own.lines().any(names) {
@@ -159,15 +166,40 @@ fn manifests_name_outside_stacks_once() {
 
 #[test]
 fn files_are_touched_by_the_file_layer_alone() {
+    let findings = lines_with(&["std::fs", "fs::File", "File::open", "File::create", "OpenOptions"], FILE_USERS);
+    report(&findings, "files belong to src/storage (tests/tidy/layers.rs lists the few others with their reason)");
+}
+
+/// Lines of the product that name one of `words`, outside of `places`.
+fn lines_with(words: &[&str], places: &[&str]) -> Vec<String> {
     let mut findings = Vec::new();
-    for file in product().iter().filter(|file| !FILE_USERS.iter().any(|place| file.path.starts_with(place))) {
+    for file in product().iter().filter(|file| !places.iter().any(|place| file.path.starts_with(place))) {
         for (number, line) in file.code() {
-            if ["std::fs", "fs::", "File::open", "File::create", "OpenOptions"].iter().any(|name| line.contains(name)) {
+            if words.iter().any(|word| has_word(line, word)) {
                 findings.push(format!("{}:{number}: {}", file.path, line.trim()));
             }
         }
     }
-    report(&findings, "files belong to src/storage (tests/tidy/layers.rs lists the few others with their reason)");
+    findings
+}
+
+#[test]
+fn the_wall_clock_is_read_through_the_clock() {
+    report(&lines_with(&["SystemTime", "Timestamp::now", "Zoned::now"], CLOCK_USERS), "take a streamgauge_api::Clock");
+}
+
+#[test]
+fn the_environment_is_read_at_start_up() {
+    let words = ["std::env", "env::var", "env::var_os", "env::vars", "env::args", "env::current_dir", "env::temp_dir"];
+    report(&lines_with(&words, ENVIRONMENT_USERS), "settings come through src/config");
+}
+
+#[test]
+fn unsafe_stands_in_one_file() {
+    report(
+        &lines_with(&["unsafe"], &["connectors/kafka/src/ext.rs", "connectors/admin/src/handlers.rs"]),
+        "no unsafe outside of the doorway to librdkafka",
+    );
 }
 
 #[test]
@@ -176,7 +208,9 @@ fn pure_modules_know_no_clock_environment_thread_or_lock() {
     for file in product().iter().filter(|file| PURE.iter().any(|place| file.path.starts_with(place))) {
         for (number, line) in file.code() {
             let word = ["SystemTime", "Instant", "Mutex", "RwLock", "Condvar"].iter().find(|word| has_word(line, word));
-            let path = ["std::env", "env::var", "std::thread", "thread::spawn", "std::net", "Timestamp::now"].iter().find(|path| line.contains(*path));
+            let path = ["std::env", "env::var", "std::thread", "thread::spawn", "std::net", "Timestamp::now"]
+                .iter()
+                .find(|path| line.contains(*path));
             if let Some(what) = word.or(path) {
                 findings.push(format!("{}:{number}: {what}", file.path));
             }
@@ -188,7 +222,14 @@ fn pure_modules_know_no_clock_environment_thread_or_lock() {
 #[test]
 fn nothing_is_left_unfinished_or_ignored() {
     // Spelled in parts, so that this file does not find itself.
-    let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ig", "nore"), concat!("dbg", "!("), concat!("to", "do!("), concat!("unimpl", "emented!(")];
+    let marks = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("#[ig", "nore"),
+        concat!("dbg", "!("),
+        concat!("to", "do!("),
+        concat!("unimpl", "emented!("),
+    ];
     let mut findings = Vec::new();
     for file in sources() {
         for (number, line) in (1..).zip(file.text.lines()) {

@@ -1,6 +1,8 @@
 //! Reference pages are written from the tables in the code; these tests compare them, and write them anew with `STREAMGAUGE_WRITE_DOCS=1`.
 
 use crate::tree::root;
+use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use streamgauge_api::Code;
@@ -78,9 +80,38 @@ fn the_metrics_page_is_what_the_table_says() {
 }
 
 #[test]
-fn the_beava_error_shape_is_the_documented_one() {
-    let json = streamgauge_api::ApiError::new(Code::KeyNotFound, "no").to_json();
-    for member in ["code", "reason", "hint", "retry"] {
-        assert!(json.get(member).is_some(), "{member}");
+fn a_refusal_has_the_members_that_the_page_names() {
+    let json = streamgauge_api::ApiError::new(Code::KeyNotFound, "no").at("key").to_json();
+    let members: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    for member in ["code", "reason", "hint", "retry", "path"] {
+        assert!(members.contains(&member), "{member} of {members:?}");
+    }
+}
+
+/// First segments of the paths that the data plane routes: the strings that open the arms of its one match.
+fn routed() -> BTreeSet<String> {
+    let source = fs::read_to_string(root().join("connectors/native/src/http/route.rs")).unwrap();
+    let arms = source.split("match (first, rest) {").nth(1).unwrap().split("_ =>").next().unwrap();
+    arms.lines()
+        .filter_map(|line| line.trim().strip_prefix("(\"")?.split('"').next())
+        .filter(|name| name.bytes().all(|byte| !byte.is_ascii_uppercase()))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_data_plane_document_has_the_routes_that_are_served() {
+    let document: Json = serde_json::from_str(&fs::read_to_string(root().join("schemas/openapi-data.json")).unwrap()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let documented: BTreeSet<String> = paths.keys().filter_map(|path| path.split('/').nth(1)).map(str::to_owned).collect();
+    assert_eq!(documented, routed());
+}
+
+#[test]
+fn references_inside_of_the_data_plane_document_lead_somewhere() {
+    let text = fs::read_to_string(root().join("schemas/openapi-data.json")).unwrap();
+    let document: Json = serde_json::from_str(&text).unwrap();
+    for reference in text.split("\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document.pointer(reference).is_some(), "#{reference}");
     }
 }

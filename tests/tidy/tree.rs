@@ -29,7 +29,9 @@ impl File {
             return Vec::new();
         }
         let lines: Vec<&str> = self.text.lines().collect();
-        let inline_tests = |at: usize| lines[at].trim() == "#[cfg(test)]" && lines.get(at + 1).is_some_and(|next| next.starts_with("mod ") && next.ends_with('{'));
+        let inline_tests = |at: usize| {
+            lines[at].trim() == "#[cfg(test)]" && lines.get(at + 1).is_some_and(|next| next.starts_with("mod ") && next.ends_with('{'))
+        };
         let end = (0..lines.len()).find(|&at| inline_tests(at)).unwrap_or(lines.len());
         (1..).zip(lines).take(end).filter(|(_, line)| !line.trim_start().starts_with("//")).collect()
     }
@@ -75,7 +77,8 @@ pub(crate) fn sources() -> Vec<File> {
 pub(crate) fn has_word(line: &str, word: &str) -> bool {
     let part_of_name = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     let bytes = line.as_bytes();
-    line.match_indices(word).any(|(at, _)| !part_of_name(at.checked_sub(1).and_then(|before| bytes.get(before))) && !part_of_name(bytes.get(at + word.len())))
+    line.match_indices(word)
+        .any(|(at, _)| !part_of_name(at.checked_sub(1).and_then(|before| bytes.get(before))) && !part_of_name(bytes.get(at + word.len())))
 }
 
 /// Fails with all findings at once.
