@@ -14,7 +14,7 @@ use streamgauge_api::control::Reject;
 use streamgauge_api::inlet::{FetchedSchema, Inlet, Offered, RawRecord, Stop};
 use streamgauge_api::metrics::{Metrics, SourceSeries};
 use streamgauge_api::source::{Incident, PartitionGauge, SourceBoard};
-use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Slot, StoredPosition};
+use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Slot};
 
 /// Rows of one packet: a read waits for at most one packet.
 const ROWS_PER_PACKET: usize = 1024;

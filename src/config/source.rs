@@ -613,7 +613,7 @@ fn field_source(text: &str) -> Option<FieldSource> {
         "offset" => FieldSource::Offset,
         "timestamp" => FieldSource::Timestamp,
         _ => match (text.strip_prefix("header:"), text.strip_prefix("body:")) {
-            (Some(name), _) if name.is_empty() => return None,
+            (Some(""), _) => return None,
             (Some(name), _) => FieldSource::Header(name.into()),
             (None, Some(path)) => FieldSource::path(path),
             (None, None) => FieldSource::path(text),

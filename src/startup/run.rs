@@ -7,7 +7,7 @@ use crate::cli::{CheckArgs, Console, Exit, Failure, LogFormat, Rebuild, RunArgs}
 use crate::config::{self, Config, ConfigProblems, Flags, Outside};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 use streamgauge_api::{ApiError, Code};
 
@@ -49,10 +49,20 @@ fn rebuild_name(rebuild: &Rebuild) -> String {
     }
 }
 
+/// Prints lines of talk. Drawings in colour go out as they are: their user text has been made harmless already, and the console would show their escapes.
+fn tell(text: &str, colour: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    if colour {
+        console.err.write_all(text.as_bytes())?;
+    } else {
+        text.lines().try_for_each(|line| console.talk(line))?;
+    }
+    Ok(())
+}
+
 /// Prints config problems and gives the exit code of a bad config.
 fn refuse(problems: &ConfigProblems, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    console.talk(problems.render(colour).trim_end())?;
+    tell(&problems.render(colour), colour, console)?;
     Ok(Exit::Config)
 }
 
@@ -73,6 +83,9 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     };
     logging::start(&config.log.level, format);
     tracing::info!(kind = "server.starting", version = env!("CARGO_PKG_VERSION"), settings = %config.origins, "starting");
+    for warning in &config.warnings.warnings {
+        tracing::warn!(code = %warning.code, place = ?warning.place, origin = warning.origin, "{}", warning.message);
+    }
     let rebuild = args.rebuild.iter().map(rebuild_name).collect();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Output)?;
     let bound = Bound::bind(server_options(&config, rebuild)?)?;
@@ -184,7 +197,7 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         console.document(&serde_json::json!({"ok": found.is_empty(), "problems": problems, "warnings": config.warnings.to_json(), "tables": tables}))?;
     } else {
         if warned {
-            console.talk(config.warnings.render(false).trim_end())?;
+            tell(&config.warnings.render(false), false, console)?;
         }
         for problem in &found {
             console.refusal(problem)?;
