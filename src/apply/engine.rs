@@ -262,7 +262,8 @@ impl Engine {
 
     fn mark(&mut self, now_us: i64) {
         let Some(writer) = self.writer.as_mut() else { return };
-        if now_us.saturating_sub(self.committed_us) < MARK_AFTER_US || !writer.needs_mark() || self.facts.disk_full.load(Ordering::Relaxed) {
+        if now_us.saturating_sub(self.committed_us) < MARK_AFTER_US || !writer.needs_mark() || self.facts.disk_full.load(Ordering::Relaxed)
+        {
             return;
         }
         match writer.append_mark(now_us) {
