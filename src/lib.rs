@@ -15,4 +15,6 @@ pub mod state;
 pub mod storage;
 pub mod wal;
 
+pub mod config;
+
 pub mod cli;
