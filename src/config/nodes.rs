@@ -23,12 +23,17 @@ struct Spot {
     value: Range<usize>,
 }
 
+/// Types by field, and names of optional fields.
+type Fields = (Vec<(String, Tree)>, Vec<Tree>);
+
 /// Nodes of the file.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     trees: Vec<Tree>,
     spots: BTreeMap<String, Spot>,
     pub(super) events: BTreeMap<String, EventConfig>,
+    /// Events that could not be read; their tables are not blamed for it.
+    broken: BTreeSet<String>,
 }
 
 impl Nodes {
@@ -50,8 +55,18 @@ impl Nodes {
             let node = format!("nodes[{}]", self.trees.len());
             self.spot(node.clone(), &entry.key_span, &entry.key_span);
             self.spot(format!("{node}.name"), &entry.key_span, &entry.key_span);
-            let (fields, optional, names) = self.fields(&reader, &node, problems);
+            let names = section
+                .get("fields")
+                .and_then(Item::as_section)
+                .map(|fields| fields.entries.iter().map(|entry| entry.key.clone()).collect());
+            let event = event_config(&entry.key, names.unwrap_or_default(), &reader, problems);
+            self.events.insert(entry.key.clone(), event);
+            let fields = self.fields(&reader, &node, problems);
             let time = self.time(&reader, &node, fed.contains(&entry.key), problems);
+            let Some((fields, optional)) = fields else {
+                self.broken.insert(entry.key.clone());
+                continue;
+            };
             let mut members = vec![
                 ("kind".to_owned(), Tree::Str("event".to_owned())),
                 ("name".to_owned(), Tree::Str(entry.key.clone())),
@@ -64,32 +79,32 @@ impl Nodes {
             if let Some(us) = reader.duration_us("max_future", problems) {
                 members.push(("max_future_ms".to_owned(), Tree::Int(us / 1_000)));
             }
-            let event = event_config(&entry.key, names, &reader, problems);
-            self.events.insert(entry.key.clone(), event);
             self.trees.push(Tree::Map(members));
         }
     }
 
-    fn fields(&mut self, reader: &Reader<'_>, node: &str, problems: &mut Vec<Problem>) -> (Vec<(String, Tree)>, Vec<Tree>, Vec<String>) {
-        let (mut fields, mut optional, mut names) = (Vec::new(), Vec::new(), Vec::new());
-        let Some(item) = reader.required("fields", problems) else { return (fields, optional, names) };
+    fn fields(&mut self, reader: &Reader<'_>, node: &str, problems: &mut Vec<Problem>) -> Option<Fields> {
+        let (mut fields, mut optional) = (Vec::new(), Vec::new());
+        let item = reader.required("fields", problems)?;
         let Some(section) = item.as_section() else {
             reader.wrong("fields", item, "a table of field = type", problems);
-            return (fields, optional, names);
+            return None;
         };
         self.spot(format!("{node}.schema.fields"), &item.span, &item.span);
         for entry in &section.entries {
             self.spot(format!("{node}.schema.fields.{}", entry.key), &entry.key_span, &entry.item.span);
-            names.push(entry.key.clone());
             let text = entry.item.as_str().unwrap_or_default();
             let kind = text.strip_suffix('?').unwrap_or(text);
             if crate::row::FieldType::parse(kind).is_none() {
-                let message = format!("field `{}` of event {}: {text:?} is no type", entry.key, reader.place);
+                let message = format!("field `{}` of {}: {text:?} is no type", entry.key, reader.place);
                 let problem = Problem::at(Code::InvalidConfigValue, entry.item.span.clone(), message, "not a type");
                 let known = ["str", "f64", "i64", "bool", "bytes", "datetime", "json"];
-                let nearest = crate::pipeline::nearest(kind, known.iter())
-                    .map_or_else(|| format!("there are {}", known.join(", ")), |name| format!("did you mean `{name}`?"));
-                problems.push(problem.help(nearest));
+                let nearest = crate::pipeline::nearest(kind, known.iter());
+                let help =
+                    nearest.as_ref().map_or_else(|| format!("there are {}", known.join(", ")), |name| format!("did you mean `{name}`?"));
+                problems.push(problem.help(help));
+                // Checks go on with the type that was meant; without one the event's tables are not blamed for it.
+                fields.push((entry.key.clone(), Tree::Str(nearest?)));
                 continue;
             }
             fields.push((entry.key.clone(), Tree::Str(kind.to_owned())));
@@ -97,7 +112,7 @@ impl Nodes {
                 optional.push(Tree::Str(entry.key.clone()));
             }
         }
-        (fields, optional, names)
+        Some((fields, optional))
     }
 
     fn time(&mut self, reader: &Reader<'_>, node: &str, fed: bool, problems: &mut Vec<Problem>) -> Tree {
@@ -143,6 +158,9 @@ impl Nodes {
         let agg = self.features(reader, &group, problems);
         let (from_item, from) = (reader.get("from")?, from?);
         self.spot(format!("{node}.upstreams[0]"), &from_item.span, &from_item.span);
+        if self.broken.contains(from) {
+            return None;
+        }
         if !self.events.contains_key(from) {
             problems.push(unknown_event(from, from_item, &self.events));
             return None;

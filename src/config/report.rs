@@ -85,7 +85,7 @@ impl Problem {
 
     fn render_snippet(&self, file: &str, text: &str, head: &str, fancy: Fancy) -> String {
         let theme = if fancy == Fancy::Colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(0).with_links(false);
+        let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(1).with_links(false);
         let report = Report { problem: self, file, text };
         let mut body = String::new();
         if handler.render_report(&mut body, &report).is_err() {
@@ -132,6 +132,16 @@ struct Report<'r> {
     text: &'r str,
 }
 
+impl Report<'_> {
+    /// The lines that a span touches.
+    fn whole_lines(&self, span: &SourceSpan) -> SourceSpan {
+        let start = self.text.get(..span.offset()).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+        let end = span.offset() + span.len().saturating_sub(1);
+        let end = self.text.get(end..).and_then(|rest| rest.find('\n')).map_or(self.text.len(), |at| end + at);
+        (start, end.saturating_sub(start)).into()
+    }
+}
+
 impl fmt::Debug for Report<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.problem.fmt(out)
@@ -171,7 +181,9 @@ impl Diagnostic for Report<'_> {
 
 impl SourceCode for Report<'_> {
     fn read_span<'a>(&'a self, span: &SourceSpan, before: usize, after: usize) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
-        let contents = self.text.read_span(span, before, after)?;
+        // The handler asks without context for the place in the head, and with context for the picture: whole lines, and only those.
+        let lines = if before == 0 { *span } else { self.whole_lines(span) };
+        let contents = self.text.read_span(&lines, 0, after.min(before).saturating_sub(1))?;
         Ok(Box::new(MietteSpanContents::new_named(
             self.file.to_owned(),
             contents.data(),
