@@ -80,7 +80,9 @@ fn avro_records(schema: &apache_avro::Schema) -> Vec<Vec<u8>> {
                 ("channel".into(), text("web".into())),
             ]);
             let mut framed = vec![0, 0, 0, 0, 7];
-            framed.extend(apache_avro::to_avro_datum(schema, value).unwrap());
+            framed.extend(
+                apache_avro::writer::datum::GenericDatumWriter::builder(schema).build().unwrap().write_value_to_vec(value).unwrap(),
+            );
             framed
         })
         .collect()

@@ -12,9 +12,18 @@ pub mod operators;
 pub mod pipeline;
 pub mod state;
 
+pub mod config;
+
 pub mod storage;
+
+pub mod snapshot;
 pub mod wal;
 
-pub mod config;
+pub mod read;
+
+pub mod apply;
+pub mod recovery;
+
+pub mod startup;
 
 pub mod cli;

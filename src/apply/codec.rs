@@ -44,7 +44,7 @@ pub struct Encoded {
 
 #[derive(Serialize, Deserialize)]
 struct DefinitionText {
-    registry: serde_json::Value,
+    registry: String,
     effects: Vec<TableEffect>,
 }
 
@@ -126,7 +126,8 @@ pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
         FrameKind::ROWS => decode_rows(frame).map(Content::Rows).map_err(wrong),
         FrameKind::DEFINITION => {
             let definition: DefinitionText = parse(frame.body).map_err(wrong)?;
-            let registry = Registry::from_json(&definition.registry).map_err(|error| wrong(error.to_string()))?;
+            let registry =
+                Registry::from_json(&definition.registry, crate::operators::OPERATORS).map_err(|error| wrong(error.to_string()))?;
             Ok(Content::Definition { registry: Arc::new(registry), effects: definition.effects })
         }
         FrameKind::PARTITION => parse(frame.body).map(Content::Partition).map_err(wrong),

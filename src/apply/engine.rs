@@ -8,7 +8,7 @@ use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
 use super::port::Outbox;
 use super::work::{Ack, Packet, PortWork, Step, Unsynced};
-use crate::pipeline::Origin;
+use crate::pipeline::{Origin, RegisterOptions};
 use crate::read::Reader;
 use crate::state::{Content, RowsContent, State};
 use crate::storage::Disk;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Read, Request, Wait};
 use streamgauge_api::source::SourceBoard;
-use streamgauge_api::{ApiError, Clock, Code, Position, Reply, Slot, Tag};
+use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Reply, Slot, StoredPosition, Tag};
 
 /// Longest sleep of the apply thread: its heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -42,6 +42,22 @@ pub struct EngineOptions {
     pub test_mode: bool,
     /// Time between snapshots; zero = never.
     pub snapshot_every: Duration,
+    /// Refuse lifetime features whose state has no bound.
+    pub lifetime_bound: bool,
+    /// Drop the windows of decay and velocity operators.
+    pub ignore_velocity_windows: bool,
+}
+
+impl EngineOptions {
+    /// The rules of register calls.
+    fn register(&self) -> RegisterOptions<'static> {
+        RegisterOptions {
+            origin: Origin::Api,
+            lifetime_bound: self.lifetime_bound,
+            ignore_velocity_windows: self.ignore_velocity_windows,
+            ..RegisterOptions::default()
+        }
+    }
 }
 
 /// See the module's head.
@@ -183,7 +199,7 @@ impl Engine {
     }
 
     /// The log is gone for good: nothing is acknowledged any more; the process stops.
-    pub(crate) fn failed(&mut self, error: WalError) {
+    pub fn failed(&mut self, error: WalError) {
         tracing::error!(kind = "wal.failed", %error, "the write-ahead log failed; stopping without acknowledging anything more");
         self.metrics.wal_fsync_errors.inc();
         self.facts.set_phase(Phase::Failed);
@@ -195,7 +211,7 @@ impl Engine {
     }
 
     /// Everything up to `lsn` is durable: releases replies and remembers positions for group commits.
-    pub(crate) fn synced(&mut self, lsn: u64) {
+    pub fn synced(&mut self, lsn: u64) {
         self.facts.durable_lsn.store(lsn, Ordering::Release);
         while self.unsynced.front().is_some_and(|parked| parked.lsn <= lsn) {
             let Some(Unsynced { outbox, tag, mut reply, .. }) = self.unsynced.pop_front() else { break };
@@ -228,7 +244,10 @@ impl Engine {
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
         self.facts.memory_full.store(bytes >= self.options.memory_max_bytes, Ordering::Relaxed);
         let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
-        if every_us > 0 && now_us.saturating_sub(self.last_snapshot_us) >= every_us && self.state.lsn() > self.facts.snapshot_lsn.load(Ordering::Relaxed) {
+        if every_us > 0
+            && now_us.saturating_sub(self.last_snapshot_us) >= every_us
+            && self.state.lsn() > self.facts.snapshot_lsn.load(Ordering::Relaxed)
+        {
             self.snapshot();
         }
         let deadline_us = self.waiting.iter().map(|waiting| waiting.until_us).min().unwrap_or(i64::MAX);
@@ -276,13 +295,13 @@ impl Engine {
     /// Applies Kafka rows; what the log or the memory limit does not take now is kept and tried again.
     pub(crate) fn take_packet(&mut self, packet: Packet) {
         let now_us = self.clock.now_us();
-        let Packet { content, records, oldest_ms, bytes } = packet;
+        let Packet { mut content, records, oldest_ms, bytes } = packet;
         if self.facts.memory_full.load(Ordering::Relaxed) && self.makes_keys(&content) {
             if self.options.pause_on_memory {
                 self.stuck = Some((Packet { content, records, oldest_ms, bytes }, now_us + FULL_RETRY_US));
                 return;
             }
-            self.metrics.table_series("memory").refused.inc_by(content.rows() as u64);
+            self.refuse_rows(&mut content);
         }
         let content = Content::Rows(content);
         let committed = self.commit(&[&content]);
@@ -305,6 +324,38 @@ impl Engine {
         if oldest_ms >= 0 {
             self.freshness.visible(&self.metrics, &self.board, &content, self.clock.now_us(), oldest_ms);
         }
+    }
+
+    /// `on_memory_limit = "refuse_new"`: batches that would make keys are left out and counted; their positions move on.
+    fn refuse_rows(&mut self, content: &mut RowsContent) {
+        let state = &mut self.state;
+        let metrics = &self.metrics;
+        content.batches.retain(|batch| {
+            let refused = state.makes_keys(batch);
+            if refused && let Some(event) = state.registry().event_by_id(batch.event()) {
+                metrics.event_series(&event.schema.name).push_refused.inc_by(batch.len() as u64);
+            }
+            !refused
+        });
+    }
+
+    /// The slot of a partition and where it stands; a partition that was not known is written to the log with its start first.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`].
+    pub(crate) fn attach(&mut self, key: &PartitionKey, start: Position) -> Result<(Slot, Position), ApiError> {
+        let same = |stored: &StoredPosition| {
+            let known = &stored.key;
+            (&known.event, &known.cluster, &known.topic, known.topic_id, known.partition)
+                == (&key.event, &key.cluster, &key.topic, key.topic_id, key.partition)
+        };
+        if let Some(slot) = self.state.partitions().iter().position(same) {
+            let position = self.state.partitions().get(slot).map_or(start, |stored| stored.position);
+            return Ok((Slot(u32::try_from(slot).unwrap_or(u32::MAX)), position));
+        }
+        let slot = Slot(u32::try_from(self.state.partitions().len()).unwrap_or(u32::MAX));
+        self.commit(&[&Content::Partition(StoredPosition { key: key.clone(), position: start })])?;
+        Ok((slot, start))
     }
 
     fn makes_keys(&mut self, content: &RowsContent) -> bool {
@@ -380,8 +431,13 @@ impl Engine {
                     for ack in acks {
                         let first = first_lsn + u64::from(ack.first_row);
                         let last = first + u64::from(ack.count.max(1)) - 1;
-                        let reply =
-                            Reply::Pushed { ack_lsn: last, first_lsn: first, count: ack.count, durable_lsn: None, registry_version: version };
+                        let reply = Reply::Pushed {
+                            ack_lsn: last,
+                            first_lsn: first,
+                            count: ack.count,
+                            durable_lsn: None,
+                            registry_version: version,
+                        };
                         if ack.wait == Wait::Synced || self.options.push_synced {
                             wanted = last;
                             self.unsynced.push_back(Unsynced { lsn: last, outbox: Arc::clone(outbox), tag: ack.tag, reply });
@@ -398,15 +454,12 @@ impl Engine {
         frames.clear();
     }
 
-    /// Whether rows may go into the log at all: memory, and a declaration that still fits.
+    /// Whether rows may go into the log at all: their event exists, and memory has room.
     fn admit(&mut self, content: &Content) -> Result<(), ApiError> {
         let Content::Rows(rows) = content else { return Ok(()) };
         for batch in &rows.batches {
-            let Some(event) = self.state.registry().event_by_id(batch.event()) else {
+            if self.state.registry().event_by_id(batch.event()).is_none() {
                 return Err(ApiError::new(Code::EventNotFound, "the event was dropped while the row was on its way"));
-            };
-            if event.schema.version != batch.schema_version() {
-                return Err(ApiError::new(Code::Overloaded, "the event's declaration changed while the row was on its way").hint("send it again"));
             }
         }
         if self.facts.memory_full.load(Ordering::Relaxed) && self.makes_keys(rows) {
@@ -484,11 +537,11 @@ impl Engine {
     }
 
     fn register(&mut self, payload: &str) -> Answer {
-        let outcome = match self.state.registry().apply_register(payload, Origin::Api) {
+        let outcome = match self.state.registry().apply_register(payload, &self.options.register()) {
             Ok(outcome) => outcome,
-            Err(error) => return self.refusal(error.into()),
+            Err(refused) => return self.refusal(*refused.error),
         };
-        let reply = Reply::Registered(outcome.reply_json.to_string());
+        let reply = Reply::Registered(outcome.reply.to_string());
         let Some(registry) = outcome.next else { return Answer::Now(reply) };
         match self.define(registry, outcome.effects) {
             Ok(lsn) => Answer::WhenSynced(lsn, reply),
@@ -500,7 +553,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::commit`].
-    pub(crate) fn define(
+    pub fn define(
         &mut self,
         registry: Arc<crate::pipeline::Registry>,
         effects: Vec<crate::pipeline::TableEffect>,
@@ -513,7 +566,8 @@ impl Engine {
 
     fn reset(&mut self) -> Answer {
         if !self.options.test_mode {
-            return self.refusal(ApiError::new(Code::ResetDisabledInProduction, "reset works in test mode only (--test-mode, BEAVA_TEST_MODE=1)"));
+            return self
+                .refusal(ApiError::new(Code::ResetDisabledInProduction, "reset works in test mode only (--test-mode, BEAVA_TEST_MODE=1)"));
         }
         match self.commit(&[&Content::Reset]) {
             Ok(firsts) => {
@@ -538,7 +592,7 @@ impl Engine {
     ///
     /// # Errors
     /// The log's failure.
-    pub(crate) fn close(&mut self) -> Result<u64, WalError> {
+    pub fn close(&mut self) -> Result<u64, WalError> {
         match self.writer.take() {
             Some(writer) => writer.close(self.clock.now_us()),
             None => Ok(self.state.lsn()),

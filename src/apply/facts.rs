@@ -1,7 +1,8 @@
 //! Numbers that the apply side publishes and anybody may read without asking it: watermarks, phase, the registry in force.
 
 use crate::pipeline::Registry;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 
@@ -70,6 +71,7 @@ pub struct Facts {
     pub replay_total: AtomicU64,
     /// Rows replayed at this start.
     pub replayed_rows: AtomicU64,
+    bad_rows: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Facts {
@@ -93,6 +95,22 @@ impl Facts {
     /// Whether requests are served.
     pub fn recovered(&self) -> bool {
         !matches!(self.phase(), Phase::Starting | Phase::Recovering)
+    }
+
+    /// A record of this event could not become a row.
+    pub(crate) fn count_bad(&self, event: &str) {
+        let mut bad = self.bad_rows.lock();
+        match bad.get_mut(event) {
+            Some(count) => *count += 1,
+            None => {
+                bad.insert(event.to_owned(), 1);
+            }
+        }
+    }
+
+    /// Bad records by event, since this process started.
+    pub(crate) fn bad_rows(&self) -> BTreeMap<String, u64> {
+        self.bad_rows.lock().clone()
     }
 
     /// The registry in force.

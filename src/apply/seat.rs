@@ -198,7 +198,7 @@ impl Seat {
     }
 
     /// Leaves a task to the holder of the seat without waiting for it. For other threads' news: a finished sync, a finished snapshot.
-    pub(crate) fn post(&self, task: Task) {
+    pub fn post(&self, task: Task) {
         self.inbox.lock().tasks.push_back(task);
         self.waiting.store(true, Ordering::Release);
         self.unpark();

@@ -49,7 +49,7 @@ pub(crate) struct PortWork {
 }
 
 /// Something to run on the engine.
-pub(crate) type Task = Box<dyn FnOnce(&mut Engine) + Send>;
+pub type Task = Box<dyn FnOnce(&mut Engine) + Send>;
 
 /// A reply that waits for a sync.
 pub(crate) struct Unsynced {

@@ -1,9 +1,14 @@
-//! Scalar settings gathered from flags, environment, file and defaults, in this order, each with where its value came from.
+//! Settings of the process, each with where it came from.
+//!
+//! Precedence: flag, `STREAMGAUGE_*`, `BEAVA_*`, file, default. Every value of every origin is checked, also one that another overrides in the end, so that a
+//! file does not become invalid on the day a variable goes away.
 
-use super::document::{Entry, Item, Section, Value};
-use super::report::Problem;
-use super::setting::{Kind, SETTINGS, Setting, SettingValue, find};
-use super::{Flag, Surroundings};
+use super::beava;
+use super::check::Check;
+use super::document::line_and_column;
+use super::key::{self, Key};
+use super::problem::ConfigProblem;
+use super::value::{Form, Parsed};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,304 +16,400 @@ use std::path::PathBuf;
 use std::time::Duration;
 use streamgauge_api::Code;
 
+/// What the command line decides.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Flags {
+    /// `--http-addr`.
+    pub http: Option<SocketAddr>,
+    /// `--tcp-addr`.
+    pub tcp: Option<SocketAddr>,
+    /// `--admin-addr`.
+    pub admin: Option<SocketAddr>,
+    /// `--data-dir`.
+    pub data_dir: Option<PathBuf>,
+    /// `--memory-only`: durability level `memory`.
+    pub memory_only: bool,
+    /// `--test-mode`.
+    pub test_mode: bool,
+    /// `--insecure-no-auth`: listeners may leave loopback.
+    pub insecure_no_auth: bool,
+    /// `--log-format`.
+    pub log_format: Option<LogFormat>,
+    /// `--offline`: secrets are not resolved and stay empty.
+    pub offline: bool,
+}
+
+/// Addresses and the data folder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// Folder of WAL and snapshots.
+    pub data_dir: PathBuf,
+    /// HTTP data plane.
+    pub http: SocketAddr,
+    /// Framed TCP data plane; none when it is off.
+    pub tcp: Option<SocketAddr>,
+    /// Health, metrics, registry.
+    pub admin: SocketAddr,
+    /// Data-plane I/O threads.
+    pub io_threads: usize,
+}
+
+/// What happens when tables reach the memory limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnMemoryLimit {
+    /// Kafka sources pause; nothing is lost.
+    Pause,
+    /// Rows of new keys are refused.
+    RefuseNew,
+}
+
+/// Bounds that an operator decides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Bytes of all tables together.
+    pub memory_bytes: u64,
+    /// What happens there.
+    pub on_memory_limit: OnMemoryLimit,
+    /// Largest HTTP body in bytes.
+    pub body_bytes: usize,
+    /// Largest TCP frame payload in bytes.
+    pub frame_bytes: usize,
+    /// Open connections of both data-plane ports.
+    pub connections: usize,
+    /// Bytes that all Kafka clients may use.
+    pub kafka_memory_bytes: u64,
+}
+
+/// When a push is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushLevel {
+    /// `write(2)` returned.
+    Written,
+    /// The covering fsync returned.
+    Synced,
+    /// Appended in memory; no data folder is used.
+    Memory,
+}
+
+/// What survives what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Durability {
+    /// Level of a push.
+    pub push: PushLevel,
+    /// How long a waited-for sync is held back.
+    pub group_commit: Duration,
+    /// Longest time a write stays unsynced.
+    pub sync_every: Duration,
+    /// Bytes after which a sync is due.
+    pub sync_bytes: u64,
+    /// Time between snapshots; zero for none.
+    pub snapshot_every: Duration,
+    /// Snapshots kept.
+    pub snapshot_keep: usize,
+    /// Size of a WAL segment.
+    pub wal_segment_bytes: u64,
+}
+
+/// Rules of pushes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Push {
+    /// Whether strings may hold control characters.
+    pub control_characters: bool,
+}
+
+/// What readiness asks for besides recovery.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ready {
+    /// Most that a table may be behind.
+    pub max_staleness: Option<Duration>,
+    /// Whether sources must first have reached the end that Kafka had at start.
+    pub wait_for_catch_up: bool,
+}
+
+/// Compatibility switches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compat {
+    /// Ignore the windows of decay and velocity operators.
+    pub ignore_velocity_windows: bool,
+    /// Refuse lifetime features without a bound.
+    pub lifetime_bound: bool,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// The log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// A filter as `RUST_LOG` has it.
+    pub level: String,
+    /// Format.
+    pub format: LogFormat,
+}
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Provenance {
     /// A flag of the command line.
     Flag(&'static str),
-    /// An environment variable.
+    /// A variable of the environment.
     Variable(String),
-    /// The file, at this line.
+    /// This line of the config file.
     File {
         /// From 1.
         line: usize,
     },
-    /// Nobody gave it.
+    /// Nobody said anything.
     Default,
 }
 
 impl fmt::Display for Provenance {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Flag(flag) => out.write_str(flag),
+            Self::Flag(name) => out.write_str(name),
             Self::Variable(name) => out.write_str(name),
-            Self::File { line } => write!(out, "file, line {line}"),
+            Self::File { line } => write!(out, "line {line}"),
             Self::Default => out.write_str("default"),
         }
     }
 }
 
-/// Every setting's value.
+/// One effective setting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Origin {
+    /// Dotted key.
+    pub key: &'static str,
+    /// Its value as text; empty when there is none.
+    pub value: String,
+    /// Where it came from.
+    pub from: Provenance,
+}
+
+/// All effective settings, for the line at the start of the log and for `config show`.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Settings {
-    values: BTreeMap<&'static str, (SettingValue, Provenance)>,
-}
+pub struct Origins(pub Vec<Origin>);
 
-impl Settings {
-    /// Gathers all settings. `root` is the whole file; keys of other parts are left to their readers.
-    pub(super) fn gather(
-        root: &Section,
-        text: &str,
-        surroundings: &Surroundings<'_>,
-        problems: &mut Vec<Problem>,
-        warnings: &mut Vec<Problem>,
-    ) -> Self {
-        let mut settings = Self::default();
-        for setting in SETTINGS {
-            let value = if setting.default.is_empty() { Ok(SettingValue::Unset) } else { setting.kind.parse(setting.default) };
-            // Defaults parse: a test of the list says so.
-            settings.values.insert(setting.key, (value.unwrap_or(SettingValue::Unset), Provenance::Default));
-        }
-        for entry in &root.entries {
-            if group_keys("").contains(&entry.key.as_str()) {
-                settings.section(entry, "", text, problems);
-            }
-        }
-        settings.beava(surroundings.environment, problems, warnings);
-        settings.variables(surroundings.environment, problems, warnings);
-        for Flag { key, value, flag } in surroundings.flags {
-            settings.outside(key, value, Provenance::Flag(flag), problems);
-        }
-        settings
-    }
-
-    fn section(&mut self, entry: &Entry, prefix: &str, text: &str, problems: &mut Vec<Problem>) {
-        let path = if prefix.is_empty() { entry.key.clone() } else { format!("{prefix}.{}", entry.key) };
-        if let Some(setting) = find(&path) {
-            self.from_file(setting, &entry.item, text, problems);
-            return;
-        }
-        let known = group_keys(&path);
-        if known.is_empty() {
-            let place = if prefix.is_empty() { "the file".to_owned() } else { format!("[{prefix}]") };
-            problems.push(Problem::unknown_key(&entry.key, entry.key_span.clone(), &place, &group_keys(prefix)));
-            return;
-        }
-        match entry.item.as_section() {
-            Some(section) => {
-                for inner in &section.entries {
-                    self.section(inner, &path, text, problems);
-                }
-            }
-            None => {
-                let message = format!("`{path}` is a table, found {}", entry.item.kind());
-                problems.push(Problem::at(
-                    Code::InvalidConfigValue,
-                    entry.item.span.clone(),
-                    message,
-                    format!("keys: {}", known.join(", ")),
-                ));
-            }
-        }
-    }
-
-    fn from_file(&mut self, setting: &'static Setting, item: &Item, text: &str, problems: &mut Vec<Problem>) {
-        let value = match (setting.kind, &item.value) {
-            (Kind::Flag, Value::Bool(truth)) => Ok(SettingValue::Flag(*truth)),
-            (Kind::Count(..), Value::Int(number)) => setting.kind.parse(&number.to_string()),
-            (Kind::Flag | Kind::Count(..), _) => Err(format!("{} is wanted, found {}", setting.kind.wanted(), item.kind())),
-            (_, Value::Str(given)) => setting.kind.parse(given),
-            _ => Err(format!("{} is wanted, found {}", setting.kind.wanted(), item.kind())),
-        };
-        match value {
-            Ok(value) => {
-                let before = text.get(..item.span.start).unwrap_or(text);
-                let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-                self.values.insert(setting.key, (value, Provenance::File { line }));
-            }
-            Err(reason) => {
-                let message = format!("`{}`: {reason}", setting.key);
-                problems.push(Problem::at(Code::InvalidConfigValue, item.span.clone(), message, setting.kind.wanted()).help(setting.help));
-            }
-        }
-    }
-
-    /// A value from a flag or a variable.
-    fn outside(&mut self, key: &str, value: &str, provenance: Provenance, problems: &mut Vec<Problem>) {
-        let Some(setting) = find(key) else {
-            problems.push(Problem::outside(Code::UnknownConfigKey, format!("{provenance} sets `{key}`, which does not exist")));
-            return;
-        };
-        match setting.kind.parse(value) {
-            Ok(value) => {
-                self.values.insert(setting.key, (value, provenance));
-            }
-            Err(reason) => problems.push(Problem::outside(Code::InvalidConfigValue, format!("{provenance}: {reason}")).help(setting.help)),
-        }
-    }
-
-    fn variables(&mut self, environment: &BTreeMap<String, String>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
-        for (name, value) in environment.range("STREAMGAUGE_".to_owned()..).take_while(|(name, _)| name.starts_with("STREAMGAUGE_")) {
-            match SETTINGS.iter().find(|setting| setting.variable() == *name) {
-                Some(setting) => self.outside(setting.key, value, Provenance::Variable(name.clone()), problems),
-                // The command line's own variables; and Kubernetes sets STREAMGAUGE_SERVICE_HOST and its like for a service of our name.
-                None if CLIENT_VARIABLES.contains(&name.as_str()) => {}
-                None => {
-                    let warning = Problem::outside(Code::UnknownConfigKey, format!("the environment variable {name} sets nothing"));
-                    let nearest = crate::pipeline::nearest(name, SETTINGS.iter().map(Setting::variable));
-                    warnings.push(Problem { help: nearest.map(|name| format!("did you mean {name}?")), ..warning });
-                }
-            }
-        }
-    }
-
-    /// Variables of 0.0.6, by their meaning there.
-    fn beava(&mut self, environment: &BTreeMap<String, String>, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
-        let get = |name: &str| environment.get(name).map(String::as_str).filter(|value| !value.is_empty());
-        for (name, key, form) in BEAVA_VARIABLES {
-            if let Some(value) = get(name) {
-                let value = match form {
-                    Form::AsIs => value.to_owned(),
-                    Form::Milliseconds => format!("{value}ms"),
-                    Form::Bytes if value == "0" => continue,
-                    Form::Bytes => format!("{value}B"),
-                    Form::Zero => if value == "0" { "false" } else { "true" }.to_owned(),
-                    Form::One => if value == "1" { "true" } else { "false" }.to_owned(),
-                    Form::SyncMode => match value {
-                        "per-event" | "per_event" => "synced".to_owned(),
-                        "periodic" => "written".to_owned(),
-                        other => other.to_owned(),
-                    },
-                };
-                self.outside(key, &value, Provenance::Variable((*name).to_owned()), problems);
-            }
-        }
-        self.beava_tcp(&get, problems);
-        if let Some(tick) = get("BEAVA_WAL_TICK_MS").and_then(|ms| ms.parse::<u64>().ok()) {
-            if self.duration("durability.sync_every") > Duration::from_millis(tick) {
-                self.outside("durability.sync_every", &format!("{tick}ms"), Provenance::Variable("BEAVA_WAL_TICK_MS".to_owned()), problems);
-            }
-        }
-        for name in BEAVA_WITHOUT_EFFECT {
-            if get(name).is_some() {
-                warnings.push(Problem::outside(Code::NotAvailable, format!("{name} has no effect here")));
-            }
-        }
-    }
-
-    /// Host, port and the switch together make one address.
-    fn beava_tcp<'e>(&mut self, get: &dyn Fn(&str) -> Option<&'e str>, problems: &mut Vec<Problem>) {
-        let (enabled, host, port) = (get("BEAVA_TCP_ENABLED"), get("BEAVA_TCP_HOST"), get("BEAVA_TCP_PORT"));
-        if matches!(enabled, Some("false" | "0")) {
-            self.outside("server.tcp", "off", Provenance::Variable("BEAVA_TCP_ENABLED".to_owned()), problems);
-        } else if host.is_some() || port.is_some() {
-            let name = if port.is_some() { "BEAVA_TCP_PORT" } else { "BEAVA_TCP_HOST" };
-            let now = self.address("server.tcp");
-            let host = host.map_or_else(|| now.map_or_else(|| "127.0.0.1".to_owned(), |now| now.ip().to_string()), str::to_owned);
-            let port = port.map_or_else(|| now.map_or(8081, |now| now.port()).to_string(), str::to_owned);
-            let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-            self.outside("server.tcp", &address, Provenance::Variable(name.to_owned()), problems);
-        }
-    }
-
-    fn value(&self, key: &str) -> &SettingValue {
-        debug_assert!(find(key).is_some(), "{key} is in the list");
-        self.values.get(key).map_or(&SettingValue::Unset, |(value, _)| value)
-    }
-
-    /// A text or word.
-    pub(super) fn text(&self, key: &str) -> &str {
-        if let SettingValue::Text(text) = self.value(key) { text } else { "" }
-    }
-
-    /// A path; none when not set.
-    pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
-        if let SettingValue::Path(path) = self.value(key) { Some(path.clone()) } else { None }
-    }
-
-    /// An address; none when off.
-    pub(super) fn address(&self, key: &str) -> Option<SocketAddr> {
-        if let SettingValue::Address(address) = self.value(key) { Some(*address) } else { None }
-    }
-
-    /// Bytes or a count.
-    pub(super) fn number(&self, key: &str) -> u64 {
-        if let SettingValue::Number(number) = self.value(key) { *number } else { 0 }
-    }
-
-    /// A count that indexes memory.
-    pub(super) fn count(&self, key: &str) -> usize {
-        usize::try_from(self.number(key)).unwrap_or(usize::MAX)
-    }
-
-    /// A duration; zero when not set.
-    pub(super) fn duration(&self, key: &str) -> Duration {
-        if let SettingValue::Duration(duration) = self.value(key) { *duration } else { Duration::ZERO }
-    }
-
-    /// A flag.
-    pub(super) fn flag(&self, key: &str) -> bool {
-        *self.value(key) == SettingValue::Flag(true)
-    }
-
-    /// Whether somebody gave it.
-    pub(super) fn given(&self, key: &str) -> bool {
-        self.values.get(key).is_some_and(|(_, provenance)| *provenance != Provenance::Default)
-    }
-
-    /// Every setting with its value and where that came from, for `config show --origin` and the start line of the log.
-    pub fn effective(&self) -> impl Iterator<Item = (&'static Setting, String, &Provenance)> {
-        SETTINGS.iter().filter_map(|setting| {
-            let (value, provenance) = self.values.get(setting.key)?;
-            let text = if *value == SettingValue::Unset && setting.default.is_empty() { String::new() } else { value.text() };
-            Some((setting, text, provenance))
-        })
+impl Origins {
+    /// The setting of this key.
+    pub fn get(&self, key: &str) -> Option<&Origin> {
+        self.0.iter().find(|origin| origin.key == key)
     }
 }
 
-/// Keys directly below a group of settings; none when the path is no group.
-pub(super) fn group_keys(path: &str) -> Vec<&'static str> {
-    let mut keys: Vec<&'static str> = Vec::new();
-    for setting in SETTINGS {
-        let rest = if path.is_empty() { Some(setting.key) } else { setting.key.strip_prefix(path).and_then(|rest| rest.strip_prefix('.')) };
-        if let Some(key) = rest.map(|rest| rest.split_once('.').map_or(rest, |(key, _)| key))
-            && !keys.contains(&key)
+impl fmt::Display for Origins {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, origin) in self.0.iter().enumerate() {
+            let gap = if index == 0 { "" } else { " " };
+            write!(out, "{gap}{}={} ({})", origin.key, origin.value, origin.from)?;
+        }
+        Ok(())
+    }
+}
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Settings {
+    pub(super) server: Server,
+    pub(super) limits: Limits,
+    pub(super) durability: Durability,
+    pub(super) push: Push,
+    pub(super) ready: Ready,
+    pub(super) compat: Compat,
+    pub(super) log: Log,
+    pub(super) test_mode: bool,
+    pub(super) origins: Origins,
+}
+
+/// Settings being decided.
+struct Decided {
+    values: BTreeMap<&'static str, Parsed>,
+    origins: Vec<Origin>,
+}
+
+/// Decides every setting.
+pub(super) fn decide(check: &mut Check<'_>, flags: &Flags) -> Settings {
+    let given = flag_values(flags);
+    let aliases = beava::values(check);
+    let mut decided = Decided { values: BTreeMap::new(), origins: Vec::new() };
+    for key in key::settings() {
+        decided.one(key, check, &given, &aliases);
+    }
+    let settings = decided.settings();
+    refuse_open_listeners(check, flags, &settings);
+    settings
+}
+
+/// Flags as texts of settings.
+fn flag_values(flags: &Flags) -> BTreeMap<&'static str, (&'static str, String)> {
+    let mut given = BTreeMap::new();
+    for (path, flag, address) in
+        [("server.http", "--http-addr", flags.http), ("server.tcp", "--tcp-addr", flags.tcp), ("server.admin", "--admin-addr", flags.admin)]
+    {
+        given.extend(address.map(|address| (path, (flag, address.to_string()))));
+    }
+    given.extend(flags.data_dir.as_ref().map(|path| ("server.data_dir", ("--data-dir", path.display().to_string()))));
+    given.extend(flags.memory_only.then(|| ("durability.push", ("--memory-only", "memory".to_owned()))));
+    given.extend(flags.test_mode.then(|| ("test_mode", ("--test-mode", "true".to_owned()))));
+    let word = |format| match format {
+        LogFormat::Auto => "auto",
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    given.extend(flags.log_format.map(|format| ("log.format", ("--log-format", word(format).to_owned()))));
+    given
+}
+
+impl Decided {
+    /// Tries the origins from the weakest to the strongest; the last good one stays.
+    fn one(
+        &mut self,
+        key: &'static Key,
+        check: &mut Check<'_>,
+        flags: &BTreeMap<&'static str, (&'static str, String)>,
+        aliases: &BTreeMap<&'static str, (String, String)>,
+    ) {
+        if let Some(default) = key.default {
+            self.set(key, default, Provenance::Default);
+        }
+        // The walk over the file has told what is wrong there.
+        if let Some(node) = check.root.at(key.path)
+            && let Ok(text) = check.setting_text(key.form, node)
         {
-            keys.push(key);
+            let (line, _) = line_and_column(check.text, node.span.start);
+            self.set(key, &text, Provenance::File { line });
+        }
+        let variable = key::variable(key.path);
+        let own = check.variable(&variable).map(|value| (value, variable));
+        for (value, name) in aliases.get(key.path).cloned().into_iter().chain(own) {
+            match key.form.parse(&value) {
+                Ok(_) => self.set(key, &value, Provenance::Variable(name)),
+                Err(wanted) => check.problems.push(
+                    ConfigProblem::new(Code::InvalidConfigValue, format!("{name} is {value:?}: {wanted}"))
+                        .from(format!("environment variable {name}"))
+                        .help(wanted),
+                ),
+            }
+        }
+        if let Some((flag, value)) = flags.get(key.path) {
+            self.set(key, value, Provenance::Flag(flag));
+        }
+        if !self.origins.iter().any(|origin| origin.key == key.path) {
+            self.origins.push(Origin { key: key.path, value: String::new(), from: Provenance::Default });
         }
     }
-    keys
+
+    fn set(&mut self, key: &'static Key, text: &str, from: Provenance) {
+        // A data folder given by flag may be any text, everything else has been checked.
+        let parsed = match key.form {
+            Form::Path => Parsed::Text(text.to_owned()),
+            form => match form.parse(text) {
+                Ok(parsed) => parsed,
+                Err(_) => return,
+            },
+        };
+        self.values.insert(key.path, parsed);
+        self.origins.retain(|origin| origin.key != key.path);
+        self.origins.push(Origin { key: key.path, value: text.to_owned(), from });
+    }
+
+    fn number(&self, path: &str) -> u64 {
+        if let Some(Parsed::Number(number)) = self.values.get(path) { *number } else { 0 }
+    }
+
+    fn count(&self, path: &str) -> usize {
+        usize::try_from(self.number(path)).unwrap_or(usize::MAX)
+    }
+
+    fn duration(&self, path: &str) -> Option<Duration> {
+        if let Some(Parsed::Duration(duration)) = self.values.get(path) { Some(*duration) } else { None }
+    }
+
+    fn flag(&self, path: &str) -> bool {
+        matches!(self.values.get(path), Some(Parsed::Flag(true)))
+    }
+
+    fn text(&self, path: &str) -> &str {
+        if let Some(Parsed::Text(text)) = self.values.get(path) { text } else { "" }
+    }
+
+    fn address(&self, path: &str) -> Option<SocketAddr> {
+        if let Some(Parsed::Address(address)) = self.values.get(path) { *address } else { None }
+    }
+
+    fn settings(self) -> Settings {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Settings {
+            server: Server {
+                data_dir: PathBuf::from(self.text("server.data_dir")),
+                http: self.address("server.http").unwrap_or(any),
+                tcp: self.address("server.tcp"),
+                admin: self.address("server.admin").unwrap_or(any),
+                io_threads: self.count("server.io_threads"),
+            },
+            limits: Limits {
+                memory_bytes: self.number("limits.memory"),
+                on_memory_limit: match self.text("limits.on_memory_limit") {
+                    "refuse_new" => OnMemoryLimit::RefuseNew,
+                    _ => OnMemoryLimit::Pause,
+                },
+                body_bytes: self.count("limits.body"),
+                frame_bytes: self.count("limits.frame"),
+                connections: self.count("limits.connections"),
+                kafka_memory_bytes: self.number("limits.kafka_memory"),
+            },
+            durability: Durability {
+                push: match self.text("durability.push") {
+                    "synced" => PushLevel::Synced,
+                    "memory" => PushLevel::Memory,
+                    _ => PushLevel::Written,
+                },
+                group_commit: self.duration("durability.group_commit").unwrap_or_default(),
+                sync_every: self.duration("durability.sync.every").unwrap_or_default(),
+                sync_bytes: self.number("durability.sync.bytes"),
+                snapshot_every: self.duration("durability.snapshot.every").unwrap_or_default(),
+                snapshot_keep: self.count("durability.snapshot.keep"),
+                wal_segment_bytes: self.number("durability.wal.segment"),
+            },
+            push: Push { control_characters: self.text("push.control_characters") == "allow" },
+            ready: Ready { max_staleness: self.duration("ready.max_staleness"), wait_for_catch_up: self.flag("ready.wait_for_catch_up") },
+            compat: Compat {
+                ignore_velocity_windows: self.text("compat.velocity_window") == "ignore",
+                lifetime_bound: self.flag("compat.lifetime_bound"),
+            },
+            log: Log {
+                level: self.text("log.level").to_owned(),
+                format: match self.text("log.format") {
+                    "text" => LogFormat::Text,
+                    "json" => LogFormat::Json,
+                    _ => LogFormat::Auto,
+                },
+            },
+            test_mode: self.flag("test_mode"),
+            origins: Origins(self.origins),
+        }
+    }
 }
 
-/// Variables that verbs other than `run` read.
-const CLIENT_VARIABLES: &[&str] = &["STREAMGAUGE_HTTP", "STREAMGAUGE_ADMIN"];
-
-/// How a 0.0.6 variable's value is to be read.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Form {
-    AsIs,
-    Milliseconds,
-    Bytes,
-    /// `0` is off.
-    Zero,
-    /// Exactly `1` is on.
-    One,
-    SyncMode,
+/// Without authentication, a listener beyond loopback is an open door.
+fn refuse_open_listeners(check: &mut Check<'_>, flags: &Flags, settings: &Settings) {
+    let server = &settings.server;
+    for (path, address) in [("server.http", Some(server.http)), ("server.tcp", server.tcp), ("server.admin", Some(server.admin))] {
+        let Some(address) = address.filter(|address| !address.ip().is_loopback() && !flags.insecure_no_auth) else { continue };
+        let message = format!("{path} listens on {address}, which is not loopback, and there is no authentication");
+        let problem = ConfigProblem::new(Code::UnsafeListenAddress, message);
+        let problem = match (settings.origins.get(path).map(|origin| &origin.from), check.root.at(path)) {
+            (Some(Provenance::File { .. }), Some(node)) => problem.at(node.span.clone(), "not loopback"),
+            (Some(from), _) => problem.from(from.to_string()),
+            (None, _) => problem,
+        };
+        check.problems.push(problem);
+    }
 }
-
-const BEAVA_VARIABLES: &[(&str, &str, Form)] = &[
-    ("BEAVA_LISTEN_ADDR", "server.http", Form::AsIs),
-    ("BEAVA_ADMIN_ADDR", "server.admin", Form::AsIs),
-    ("BEAVA_LOG_LEVEL", "log.level", Form::AsIs),
-    ("BEAVA_TCP_MAX_FRAME_BYTES", "limits.frame", Form::Bytes),
-    ("BEAVA_WAL_DIR", "server.wal_dir", Form::AsIs),
-    ("BEAVA_SNAPSHOT_DIR", "server.snapshot_dir", Form::AsIs),
-    ("BEAVA_TEST_MODE", "server.test_mode", Form::One),
-    ("BEAVA_MEMORY_GOV_ENFORCE", "compat.lifetime_bound", Form::Zero),
-    ("BEAVA_SNAPSHOT_INTERVAL_MS", "durability.snapshot.every", Form::Milliseconds),
-    ("BEAVA_SNAPSHOT_RETAIN_COUNT", "durability.snapshot.keep", Form::AsIs),
-    ("BEAVA_SNAPSHOT_MIN_EVENTS", "durability.snapshot.min_rows", Form::AsIs),
-    ("BEAVA_WAL_SYNC_MODE", "durability.push", Form::SyncMode),
-    ("BEAVA_WAL_FSYNC_INTERVAL_MS", "durability.sync_every", Form::Milliseconds),
-    ("BEAVA_WAL_FSYNC_BYTES", "durability.sync_bytes", Form::Bytes),
-    ("BEAVA_WAL_SEGMENT_BYTES", "durability.wal_segment", Form::Bytes),
-    ("BEAVA_IO_THREADS", "server.io_threads", Form::AsIs),
-];
-
-const BEAVA_WITHOUT_EFFECT: &[&str] = &[
-    "BEAVA_DEDUPE_SWEEP_SECS",
-    "BEAVA_WAL_BUFFERS",
-    "BEAVA_WAL_BUFFER_SIZE_MB",
-    "BEAVA_SNAPSHOT_FORK",
-    "BEAVA_SNAPSHOT_FORK_WAIT_TIMEOUT_SECS",
-];

@@ -1,86 +1,120 @@
-//! `[sources.x]`: one running input that feeds an event. Plain data, secrets resolved; startup makes connectors and decoders of it.
+//! `[sources.x]`: what the engine needs to decode its records, and what the Kafka connector needs to fetch them.
+//!
+//! Two plain structs per source, so that neither side learns the other's words; startup hands each to its side. Client settings are judged by functions that
+//! startup brings along, because this module does not know the connector.
 
-use super::document::{Entry, Item, Section, Value};
-use super::reader::Reader;
-use super::report::Problem;
-use super::secret::{self, Secret};
-use super::{EventConfig, Surroundings};
-use crate::decode::{FieldSource, Format, Framing, KeyFormat, SourceFormat};
+use super::check::{Check, did_you_mean};
+use super::definitions::OnBadRecord;
+use super::document::{Member, Node, Value};
+use super::problem::ConfigProblem;
+use super::secret::Secret;
+use super::value::{Parsed, one_of};
+use crate::decode::{Decoder, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
+use crate::pipeline::Registry;
 use crate::row::EventSchema;
-use regex::Regex;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use streamgauge_api::Code;
 use streamgauge_api::inlet::FetchedSchema;
 
-/// One source.
-#[derive(Debug, Clone)]
-pub struct SourceConfig {
-    /// Name of the section.
-    pub name: String,
-    /// Event that it feeds.
-    pub event: String,
-    /// Format of record bodies.
-    pub format: Format,
-    /// What stands in front of bodies.
-    pub framing: Framing,
-    /// Format of record keys.
-    pub key_format: KeyFormat,
-    /// Where fields come from that do not come from the body's member of their own name.
-    pub fields: Vec<(String, FieldSource)>,
-    /// Text of the writer schema of Avro bodies without framing.
-    pub schema: Option<String>,
-    /// Brokers and topics.
-    pub kafka: KafkaConfig,
-    /// Schema registry.
-    pub registry: Option<RegistryConfig>,
+/// Words that stand for a column from outside of the body.
+const OUTSIDE: &[&str] = &["key", "topic", "partition", "offset", "timestamp"];
+
+/// Something wrong with a key of `client = { .. }`, as the connector sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientProblem {
+    /// The key as written.
+    pub key: String,
+    /// Why it is refused.
+    pub reason: String,
+    /// The nearest name that would be accepted.
+    pub nearest: Option<String>,
+    /// Whether the client has such a setting; false for a name nobody knows.
+    pub known: bool,
 }
 
-impl SourceConfig {
-    /// How the source's records become rows of this declaration of its event.
-    pub fn source_format(&self, schema: &EventSchema, event: &EventConfig) -> SourceFormat {
+/// What the connector says about client settings.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientRules {
+    /// Everything wrong with the keys.
+    pub check: fn(&BTreeMap<String, String>) -> Vec<ClientProblem>,
+    /// Whether the value of this key is a secret.
+    pub is_secret: fn(&str) -> bool,
+}
+
+impl ClientRules {
+    /// Accepts everything: for programs without a connector.
+    pub const NONE: Self = Self { check: |_| Vec::new(), is_secret: |_| false };
+}
+
+/// The engine's half of a source.
+#[derive(Debug, Clone)]
+pub struct SourceSetup {
+    /// Name of the section.
+    pub name: String,
+    /// Event that its records become.
+    pub event: String,
+    /// Format of the body.
+    pub format: Format,
+    /// What stands before the body.
+    pub framing: Framing,
+    /// Where fields come from, by field name.
+    pub fields: Vec<(String, FieldSource)>,
+    /// What a record without a value means.
+    pub tombstone: Tombstone,
+    /// Format of the key.
+    pub key_format: KeyFormat,
+    /// The writer schema of Avro bodies without framing.
+    pub schema: Option<FetchedSchema>,
+    /// What happens to a record that is no row.
+    pub on_bad_record: OnBadRecord,
+    /// Registry addresses, for messages; empty without a registry.
+    pub registry_urls: Vec<String>,
+}
+
+impl SourceSetup {
+    /// For a decoder of rows of this declaration of the event.
+    pub fn format(&self, schema: &EventSchema) -> SourceFormat {
+        let fields = self.fields.iter().filter_map(|(name, from)| Some((schema.field(name)?, from.clone())));
         SourceFormat {
             format: self.format,
             framing: self.framing,
-            fields: self.fields.iter().filter_map(|(name, from)| Some((schema.field(name)?, from.clone()))).collect(),
-            tombstone: event.tombstone,
+            fields: fields.collect(),
+            tombstone: self.tombstone,
             key_format: self.key_format,
-            schema: self.schema.as_ref().map(|text| FetchedSchema {
-                registry: String::new(),
-                id: 0,
-                kind: "AVRO".to_owned(),
-                text: text.clone(),
-                references: Vec::new(),
-            }),
+            schema: self.schema.clone(),
         }
     }
 }
 
-/// Which topics are read.
+/// Which topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TopicsConfig {
+pub enum TopicsSetup {
     /// These.
     Named(Vec<String>),
-    /// All whose whole name matches this regular expression, also later ones.
+    /// All whose whole name matches; a regular expression that has been checked.
     Matching(String),
 }
 
-/// Where a partition begins that has no stored position.
+/// Where a partition begins that has no position yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartConfig {
-    /// At the log's start.
+pub enum StartSetup {
+    /// At the log start.
     Earliest,
-    /// Behind what is there.
+    /// At the end.
     Latest,
-    /// At the first record at or after this time, milliseconds since the Unix epoch.
-    Timestamp(i64),
+    /// At the first record from this time on, milliseconds since the Unix epoch.
+    Timestamp {
+        /// Milliseconds.
+        ms: i64,
+    },
 }
 
-/// TLS; present means on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// CA bundle; none = the system's.
+/// TLS files.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsSetup {
+    /// CA bundle.
     pub ca: Option<PathBuf>,
     /// Client certificate chain.
     pub cert: Option<PathBuf>,
@@ -90,8 +124,8 @@ pub struct TlsConfig {
 
 /// SASL login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SaslConfig {
-    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+pub struct SaslSetup {
+    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`.
     pub mechanism: String,
     /// User.
     pub user: String,
@@ -99,32 +133,9 @@ pub struct SaslConfig {
     pub password: Secret,
 }
 
-/// `[sources.x.kafka]`.
-#[derive(Debug, Clone)]
-pub struct KafkaConfig {
-    /// Bootstrap addresses.
-    pub brokers: Vec<String>,
-    /// Topics.
-    pub topics: TopicsConfig,
-    /// Start policy.
-    pub start: StartConfig,
-    /// Login.
-    pub sasl: Option<SaslConfig>,
-    /// Encryption.
-    pub tls: Option<TlsConfig>,
-    /// Further client settings by librdkafka's names.
-    pub client: BTreeMap<String, String>,
-    /// Those whose values are secrets; they are in `client` as well only after startup reveals them.
-    pub client_secrets: BTreeMap<String, Secret>,
-    /// Consumer group for lag tools; none = `streamgauge-<instance>`.
-    pub group_id: Option<String>,
-    /// Whether brokers give topics ids; real ones do since Kafka 2.8.
-    pub topic_ids: bool,
-}
-
-/// Credentials of a registry.
+/// Credentials for a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RegistryAuthConfig {
+pub enum RegistryLogin {
     /// HTTP basic.
     Basic {
         /// User.
@@ -132,386 +143,485 @@ pub enum RegistryAuthConfig {
         /// Password.
         password: Secret,
     },
-    /// A bearer token.
+    /// `Authorization: Bearer`.
     Bearer(Secret),
 }
 
-/// `[sources.x.registry]`.
+/// A schema registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegistryConfig {
-    /// Base URLs, tried in order.
+pub struct RegistrySetup {
+    /// Base URLs in the order in which they are tried.
     pub urls: Vec<String>,
     /// Credentials.
-    pub auth: Option<RegistryAuthConfig>,
-    /// TLS.
-    pub tls: TlsConfig,
-    /// How long an id that the registry does not know is asked for again.
+    pub auth: Option<RegistryLogin>,
+    /// TLS files; default: built-in roots.
+    pub tls: TlsSetup,
+    /// How long a missing id is asked for.
     pub schema_missing_grace: Duration,
 }
 
-const SOURCE_KEYS: &[&str] = &["event", "format", "framing", "schema", "fields", "key_format", "kafka", "registry"];
-const SOURCE_LATER: &[&str] = &["generator", "file", "http", "rate", "sample", "enabled"];
-const KAFKA_KEYS: &[&str] = &["brokers", "topic", "topics", "topic_regex", "start", "sasl", "tls", "client", "group_id", "topic_ids"];
-const TLS_KEYS: &[&str] = &["ca", "cert", "key"];
-const REGISTRY_KEYS: &[&str] = &["url", "auth", "ca", "cert", "key", "schema_missing_grace"];
-const MECHANISMS: &[&str] = &["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+/// The connector's half of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaSetup {
+    /// Name of the section.
+    pub name: String,
+    /// Event that its records become.
+    pub event: String,
+    /// Bootstrap addresses.
+    pub brokers: Vec<String>,
+    /// Topics.
+    pub topics: TopicsSetup,
+    /// Start policy.
+    pub start: StartSetup,
+    /// Encryption; none for plain text.
+    pub tls: Option<TlsSetup>,
+    /// Login.
+    pub sasl: Option<SaslSetup>,
+    /// Further client settings. Values of secret keys are resolved secrets.
+    pub client: BTreeMap<String, Secret>,
+    /// Consumer group for lag tools; none for the default.
+    pub group_id: Option<String>,
+    /// Whether the brokers give topics ids.
+    pub topic_ids: bool,
+    /// Schema registry.
+    pub registry: Option<RegistrySetup>,
+}
 
-/// Client settings whose values are secrets.
-const SECRET_SETTINGS: &[&str] = &[
-    "sasl.password",
-    "sasl.oauthbearer.config",
-    "sasl.oauthbearer.client.secret",
-    "ssl.key.password",
-    "ssl.key.pem",
-    "ssl.keystore.password",
-];
-
-/// How long a registry is asked for an id that it does not know, unless the file says otherwise: registries replicate late.
-const SCHEMA_MISSING_GRACE: Duration = Duration::from_secs(60);
-
-/// Reads all sources.
-pub(super) fn read_all(
-    section: &Section,
-    events: &BTreeMap<String, EventConfig>,
-    surroundings: &Surroundings<'_>,
-    problems: &mut Vec<Problem>,
-) -> Vec<SourceConfig> {
-    let mut sources: Vec<SourceConfig> = Vec::new();
-    for entry in &section.entries {
-        let Some(source) = read(entry, events, surroundings, problems) else { continue };
-        if let Some(other) = sources.iter().find(|other| conflicts(other, &source)) {
-            let message = format!("sources {} and {} feed event {} from one topic", other.name, source.name, source.event);
-            problems.push(Problem::at(Code::SourceConflict, entry.key_span.clone(), message, "would count each record twice"));
+/// Reads every source. Those with problems are left out.
+pub(super) fn read(check: &mut Check<'_>, registry: &Registry) -> (Vec<SourceSetup>, Vec<KafkaSetup>) {
+    let sources = check.root.get("sources").and_then(Node::members).unwrap_or_default();
+    let (mut engine, mut kafka): (Vec<SourceSetup>, Vec<KafkaSetup>) = (Vec::new(), Vec::new());
+    for source in sources.iter().filter(|source| source.node.members().is_some()) {
+        let (setup, connection) = Reader { check, source }.read(registry);
+        if let Some(connection) = &connection {
+            conflicts(check, source, connection, &kafka);
         }
-        sources.push(source);
+        engine.extend(setup);
+        kafka.extend(connection);
     }
-    sources
+    (engine, kafka)
 }
 
-/// Whether two sources surely feed one event from one topic of one cluster.
-fn conflicts(one: &SourceConfig, other: &SourceConfig) -> bool {
-    let common = |left: &[String], right: &[String]| left.iter().any(|name| right.contains(name));
-    one.event == other.event
-        && common(&one.kafka.brokers, &other.kafka.brokers)
-        && match (&one.kafka.topics, &other.kafka.topics) {
-            (TopicsConfig::Named(left), TopicsConfig::Named(right)) => common(left, right),
-            (TopicsConfig::Matching(pattern), TopicsConfig::Named(names))
-            | (TopicsConfig::Named(names), TopicsConfig::Matching(pattern)) => {
-                Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|pattern| names.iter().any(|name| pattern.is_match(name)))
+/// Two sources that would bring the same records of one event.
+fn conflicts(check: &mut Check<'_>, source: &Member, new: &KafkaSetup, others: &[KafkaSetup]) {
+    for other in others.iter().filter(|other| other.event == new.event && other.brokers.iter().any(|broker| new.brokers.contains(broker))) {
+        let shared = match (&new.topics, &other.topics) {
+            (TopicsSetup::Named(names), TopicsSetup::Named(more)) => names.iter().find(|name| more.contains(name)).cloned(),
+            (TopicsSetup::Named(names), TopicsSetup::Matching(pattern)) | (TopicsSetup::Matching(pattern), TopicsSetup::Named(names)) => {
+                let whole = regex::Regex::new(&format!("^(?:{pattern})$")).ok();
+                names.iter().find(|name| whole.as_ref().is_some_and(|whole| whole.is_match(name))).cloned()
             }
-            (TopicsConfig::Matching(left), TopicsConfig::Matching(right)) => left == right,
+            (TopicsSetup::Matching(pattern), TopicsSetup::Matching(same)) => (pattern == same).then(|| pattern.clone()),
+        };
+        if let Some(topic) = shared {
+            let message = format!("sources {} and {} both feed {} from topic {topic}", other.name, new.name, new.event);
+            let problem = ConfigProblem::new(Code::SourceConflict, message).at(source.key_span.clone(), format!("{topic} is read twice"));
+            check.problems.push(problem.help("remove one of them: its records would count twice"));
         }
+    }
 }
 
-fn read(
-    entry: &Entry,
-    events: &BTreeMap<String, EventConfig>,
-    surroundings: &Surroundings<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<SourceConfig> {
-    let Some(section) = entry.item.as_section() else {
-        let message = format!("sources.{} is a table, found {}", entry.key, entry.item.kind());
-        problems.push(Problem::at(Code::InvalidConfigValue, entry.item.span.clone(), message, "a table is wanted"));
+struct Reader<'r, 'c> {
+    check: &'r mut Check<'c>,
+    source: &'c Member,
+}
+
+impl<'c> Reader<'_, 'c> {
+    fn read(&mut self, registry: &Registry) -> (Option<SourceSetup>, Option<KafkaSetup>) {
+        let event = self.event();
+        let what = format!("source {}", self.source.key);
+        let kafka = self.check.required(self.source, "kafka", &what).and_then(|_| self.source.node.member("kafka"));
+        let registry_setup = self.source.node.member("registry").and_then(|member| self.registry(member));
+        let setup = event.as_ref().and_then(|event| self.setup(event, registry_setup.as_ref()));
+        if let (Some(setup), Some(event)) = (&setup, event.as_ref()) {
+            self.decodes(setup, event, registry);
+        }
+        let connection = kafka.and_then(|kafka| self.kafka(kafka, event.clone().unwrap_or_default(), registry_setup));
+        (setup, connection.filter(|connection| !connection.event.is_empty()))
+    }
+
+    fn word(&self, key: &str) -> Option<&'c str> {
+        self.source.node.get(key).and_then(Node::text)
+    }
+
+    fn wrong(&mut self, message: impl Into<String>, node: &Node, help: Option<String>) {
+        self.check.problems.push(ConfigProblem::new(Code::InvalidConfigValue, message).at(node.span.clone(), "").maybe_help(help));
+    }
+
+    fn event(&mut self) -> Option<String> {
+        let what = format!("source {}", self.source.key);
+        let node = self.check.required(self.source, "event", &what)?;
+        let name = node.text().filter(|name| !name.is_empty())?;
+        let events = self.check.root.get("events").and_then(Node::members).unwrap_or_default();
+        if events.iter().any(|event| event.key == name) {
+            return Some(name.to_owned());
+        }
+        let problem = ConfigProblem::new(Code::UnknownReference, format!("{what} feeds `{name}`, which is no event"));
+        let help = did_you_mean(name, events.iter().map(|event| &event.key)).unwrap_or_else(|| format!("declare [events.{name}]"));
+        self.check.problems.push(problem.at(node.span.clone(), "no such event").help(help));
+        None
+    }
+
+    fn setup(&mut self, event: &str, registry: Option<&RegistrySetup>) -> Option<SourceSetup> {
+        let declared = self.check.root.at(&format!("events.{event}"));
+        let format = if self.word("format") == Some("avro") { Format::Avro } else { Format::Json };
+        let framing = match (self.word("framing"), format) {
+            (Some("confluent"), _) | (None, Format::Avro) => Framing::Confluent,
+            (Some("apicurio8"), _) => Framing::Apicurio8,
+            _ => Framing::None,
+        };
+        let schema = self.schema(format, framing);
+        self.registry_is_used(format, framing);
+        let tombstone = self.word("tombstone").or_else(|| declared?.get("tombstone")?.text());
+        let on_bad_record = declared.and_then(|event| event.get("on_bad_record")).and_then(Node::text);
+        Some(SourceSetup {
+            name: self.source.key.clone(),
+            event: event.to_owned(),
+            format,
+            framing,
+            fields: self.fields(event),
+            tombstone: match tombstone {
+                Some("ignore") => Tombstone::Ignore,
+                Some("delete_key") => Tombstone::DeleteKey,
+                Some("row") => Tombstone::Row,
+                _ => Tombstone::Reject,
+            },
+            key_format: if self.word("key_format") == Some("integer") { KeyFormat::Integer } else { KeyFormat::Raw },
+            schema,
+            on_bad_record: match on_bad_record {
+                Some("skip") => OnBadRecord::Skip,
+                Some("stop") => OnBadRecord::Stop,
+                _ => OnBadRecord::Dlq,
+            },
+            registry_urls: registry.map(|registry| registry.urls.clone()).unwrap_or_default(),
+        })
+    }
+
+    fn schema(&mut self, format: Format, framing: Framing) -> Option<FetchedSchema> {
+        let needed = format == Format::Avro && framing == Framing::None;
+        let node = self.source.node.get("schema");
+        match (node, needed) {
+            (None, false) => None,
+            (None, true) => {
+                let what = format!("source {} reads Avro without framing and", self.source.key);
+                self.check.required(self.source, "schema", &what);
+                None
+            }
+            (Some(node), false) => {
+                self.wrong("`schema` has no effect here", node, Some("it is for format = \"avro\" with framing = \"none\"".to_owned()));
+                None
+            }
+            (Some(node), true) => {
+                let name = node.text().filter(|name| !name.is_empty())?;
+                match super::check::read_file(&self.check.folder.join(name)) {
+                    Ok(text) => {
+                        Some(FetchedSchema { registry: String::new(), id: 0, kind: "AVRO".to_owned(), text, references: Vec::new() })
+                    }
+                    Err(error) => {
+                        self.wrong(format!("the schema {name} cannot be read: {error}"), node, None);
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    fn registry_is_used(&mut self, format: Format, framing: Framing) {
+        let needed = format == Format::Avro && framing != Framing::None;
+        match self.source.node.member("registry") {
+            None if needed => {
+                let what = format!("source {} reads Avro by schema id and", self.source.key);
+                self.check.required(self.source, "registry", &what);
+            }
+            Some(member) if !needed => {
+                let problem = ConfigProblem::new(Code::InvalidConfigValue, "`registry` has no effect here");
+                let problem =
+                    problem.at(member.key_span.clone(), "").help("it is for format = \"avro\" with a framing that has schema ids");
+                self.check.problems.push(problem);
+            }
+            _ => {}
+        }
+    }
+
+    fn fields(&mut self, event: &str) -> Vec<(String, FieldSource)> {
+        let Some(node) = self.source.node.get("fields") else { return Vec::new() };
+        let Some(members) = node.members() else {
+            self.wrong(format!("`fields`: a table is wanted, found {}", node.kind()), node, None);
+            return Vec::new();
+        };
+        let declared = self.check.root.at(&format!("events.{event}.fields")).and_then(Node::members).unwrap_or_default();
+        let mut fields = Vec::with_capacity(members.len());
+        for member in members {
+            if !declared.iter().any(|field| field.key == member.key) {
+                let problem = ConfigProblem::new(Code::UnknownReference, format!("event {event} has no field `{}`", member.key));
+                let help = did_you_mean(&member.key, declared.iter().map(|field| &field.key));
+                self.check.problems.push(problem.at(member.key_span.clone(), "no such field").maybe_help(help));
+            }
+            let from = match &member.node.value {
+                Value::Text(text) => field_source(text),
+                Value::List(_) => self.check.texts(&member.key, &member.node).and_then(paths),
+                _ => None,
+            };
+            match from {
+                Some(from) => fields.push((member.key.clone(), from)),
+                None => {
+                    let message =
+                        format!("`{}`: a record path, a list of paths, header:NAME, {} is wanted", member.key, OUTSIDE.join(", "));
+                    self.wrong(message, &member.node, None);
+                }
+            }
+        }
+        fields
+    }
+
+    /// Whether a decoder can be made; it knows which types fit which columns.
+    fn decodes(&mut self, setup: &SourceSetup, event: &str, registry: &Registry) {
+        let Some(event) = registry.event(event) else { return };
+        if setup.format == Format::Avro && setup.framing == Framing::None && setup.schema.is_none() {
+            return;
+        }
+        let Err(error) = Decoder::new(event.schema.clone(), &setup.format(&event.schema)) else { return };
+        let fields = self.source.node.get("fields");
+        let node = fields.and_then(|fields| fields.get(&error.path)).or_else(|| fields.filter(|_| error.code == Code::InvalidConfigValue));
+        let problem = ConfigProblem::new(error.code, format!("source {}: {}", setup.name, error.reason)).maybe_help(error.hint);
+        self.check.problems.push(match (node, self.source.node.get("schema")) {
+            (Some(node), _) | (None, Some(node)) => problem.at(node.span.clone(), ""),
+            (None, None) => problem.at(self.source.key_span.clone(), ""),
+        });
+    }
+
+    fn kafka(&mut self, kafka: &'c Member, event: String, registry: Option<RegistrySetup>) -> Option<KafkaSetup> {
+        kafka.node.members()?;
+        let what = format!("source {}", self.source.key);
+        let brokers = self.check.required(kafka, "brokers", &what).and_then(|node| self.list("brokers", node));
+        let topics = self.topics(kafka);
+        let start = kafka.node.get("start").map_or(Some(StartSetup::Earliest), |node| self.start(node));
+        let tls = kafka.node.member("tls").map(|tls| self.tls(tls));
+        let sasl = kafka.node.member("sasl").map(|sasl| self.sasl(sasl));
+        let client = self.client(kafka);
+        let group_id = kafka.node.get("group_id").and_then(Node::text).map(str::to_owned);
+        Some(KafkaSetup {
+            name: self.source.key.clone(),
+            event,
+            brokers: brokers?,
+            topics: topics?,
+            start: start?,
+            tls,
+            sasl: match sasl {
+                Some(None) => return None,
+                Some(sasl) => sasl,
+                None => None,
+            },
+            client,
+            group_id,
+            topic_ids: !matches!(kafka.node.get("topic_ids").map(|node| &node.value), Some(Value::Flag(false))),
+            registry,
+        })
+    }
+
+    /// A list with at least one entry; the walk has looked at the entries.
+    fn list(&mut self, key: &str, node: &Node) -> Option<Vec<String>> {
+        let items = node.items()?;
+        if items.is_empty() {
+            self.wrong(format!("`{key}` is empty"), node, None);
+        }
+        let texts: Vec<String> = items.iter().filter_map(|item| Some(item.text()?.to_owned())).collect();
+        (!texts.is_empty() && texts.len() == items.len()).then_some(texts)
+    }
+
+    fn topics(&mut self, kafka: &'c Member) -> Option<TopicsSetup> {
+        let given: Vec<&Member> = ["topic", "topics", "topic_regex"].iter().filter_map(|key| kafka.node.member(key)).collect();
+        let [one] = given.as_slice() else {
+            match given.get(1) {
+                None => {
+                    let what = format!("source {}", self.source.key);
+                    self.check.required(kafka, "topic", &what);
+                }
+                Some(second) => {
+                    let problem =
+                        ConfigProblem::new(Code::InvalidConfigValue, format!("`{}` stands beside `{}`", second.key, given[0].key));
+                    self.check.problems.push(problem.at(second.key_span.clone(), "").help("give one of topic, topics, topic_regex"));
+                }
+            }
+            return None;
+        };
+        match one.key.as_str() {
+            "topics" => self.list("topics", &one.node).map(TopicsSetup::Named),
+            "topic" => Some(TopicsSetup::Named(vec![one.node.text().filter(|text| !text.is_empty())?.to_owned()])),
+            _ => {
+                let pattern = one.node.text().filter(|text| !text.is_empty())?;
+                if let Err(error) = regex::Regex::new(pattern) {
+                    let why = error.to_string();
+                    let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                    self.wrong(format!("`topic_regex` is no regular expression: {why}"), &one.node, None);
+                    return None;
+                }
+                Some(TopicsSetup::Matching(pattern.to_owned()))
+            }
+        }
+    }
+
+    fn start(&mut self, node: &Node) -> Option<StartSetup> {
+        let wanted = "earliest, latest, or a time with an offset such as 2026-01-31T00:00:00Z";
+        let (text, ms) = match &node.value {
+            Value::Text(text) if text == "earliest" => return Some(StartSetup::Earliest),
+            Value::Text(text) if text == "latest" => return Some(StartSetup::Latest),
+            Value::Text(text) | Value::Time(text) => {
+                (text.as_str(), text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond))
+            }
+            Value::Integer(ms @ 0..) => return Some(StartSetup::Timestamp { ms: *ms }),
+            _ => ("", None),
+        };
+        if ms.is_none() {
+            let help = did_you_mean(text, ["earliest", "latest"].iter()).unwrap_or_else(|| format!("write {wanted}"));
+            self.wrong(format!("`start`: {wanted} is wanted"), node, Some(help));
+        }
+        ms.map(|ms| StartSetup::Timestamp { ms })
+    }
+
+    fn tls(&mut self, tls: &'c Member) -> TlsSetup {
+        let path = |key: &str| tls.node.get(key).and_then(Node::text).map(PathBuf::from);
+        let setup =
+            TlsSetup { ca: path("ca"), cert: path("cert"), key: tls.node.get("key").and_then(|node| self.check.secret("key", node)) };
+        let (cert, key) = (tls.node.get("cert").is_some(), tls.node.get("key").is_some());
+        if cert != key && tls.node.members().is_some() {
+            let (has, lacks) = if cert { ("cert", "key") } else { ("key", "cert") };
+            let what = format!("tls has a `{has}` and");
+            self.check.required(tls, lacks, &what);
+        }
+        setup
+    }
+
+    fn sasl(&mut self, sasl: &'c Member) -> Option<SaslSetup> {
+        sasl.node.members()?;
+        let mechanism = self.check.required(sasl, "mechanism", "sasl");
+        let user = self.check.required(sasl, "user", "sasl");
+        let password = self.check.required(sasl, "password", "sasl").and_then(|node| self.check.secret("password", node));
+        Some(SaslSetup { mechanism: mechanism?.text()?.to_owned(), user: user?.text()?.to_owned(), password: password? })
+    }
+
+    fn client(&mut self, kafka: &'c Member) -> BTreeMap<String, Secret> {
+        let mut settings = BTreeMap::new();
+        let Some(client) = kafka.node.get("client") else { return settings };
+        let Some(members) = client.members() else {
+            self.wrong(format!("`client`: a table of librdkafka settings is wanted, found {}", client.kind()), client, None);
+            return settings;
+        };
+        let rules = self.check.outside.client;
+        let mut keys = BTreeMap::new();
+        for member in members {
+            keys.insert(member.key.clone(), String::new());
+            let secret = (rules.is_secret)(&member.key);
+            let value = match &member.node.value {
+                Value::Table(_) if !secret && !member.key.contains('.') => {
+                    self.wrong(format!("`{}` is a table; dotted names stand in quotes", member.key), &member.node, None);
+                    continue;
+                }
+                _ if secret => {
+                    self.check.secret_form(&member.key, &member.node);
+                    self.check.secret(&member.key, &member.node)
+                }
+                Value::Text(text) => Some(Secret::new(text.as_str())),
+                Value::Integer(number) => Some(Secret::new(number.to_string())),
+                Value::Float(number) => Some(Secret::new(number.to_string())),
+                Value::Flag(flag) => Some(Secret::new(flag.to_string())),
+                _ => {
+                    let found = member.node.kind();
+                    self.wrong(format!("`{}`: a string, a number, true or false is wanted, found {found}", member.key), &member.node, None);
+                    None
+                }
+            };
+            settings.extend(value.map(|value| (member.key.clone(), value)));
+        }
+        for problem in (rules.check)(&keys) {
+            let code = if problem.known { Code::FixedClientSetting } else { Code::UnknownConfigKey };
+            let span = client.member(&problem.key).map_or_else(|| client.span.clone(), |member| member.key_span.clone());
+            let help = problem.nearest.map(|name| format!("did you mean `{name}`?"));
+            self.check.problems.push(ConfigProblem::new(code, problem.reason).at(span, "").maybe_help(help));
+        }
+        settings
+    }
+
+    fn registry(&mut self, registry: &'c Member) -> Option<RegistrySetup> {
+        registry.node.members()?;
+        let what = format!("registry of source {}", self.source.key);
+        let urls = self.check.required(registry, "url", &what).and_then(|node| self.list("url", node));
+        if let Some(node) = registry.node.get("url") {
+            for item in node.items().unwrap_or_default() {
+                let url = item.text().unwrap_or_default();
+                let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+                match host {
+                    Some(host) if host.split('/').next().is_some_and(|host| host.contains('@')) => {
+                        let problem = ConfigProblem::new(Code::SecretInConfig, "a registry's address holds credentials");
+                        self.check
+                            .problems
+                            .push(problem.at(item.span.clone(), "").help("write auth = { user = \"..\", password = { env = \"..\" } }"));
+                    }
+                    Some(host) if !host.is_empty() => {}
+                    _ if url.is_empty() => {}
+                    _ => self.wrong(format!("`url`: {url:?} is no http:// or https:// address"), item, None),
+                }
+            }
+        }
+        let auth = registry.node.member("auth").map(|auth| self.login(auth));
+        let tls = registry.node.member("tls").map(|tls| self.tls(tls)).unwrap_or_default();
+        let key = super::key::of("sources.*.registry.schema_missing_grace");
+        let grace = registry.node.get("schema_missing_grace").and_then(Node::text).or_else(|| key?.default);
+        let grace = grace.and_then(|text| match key?.form.parse(text) {
+            Ok(Parsed::Duration(grace)) => Some(grace),
+            _ => None,
+        });
+        Some(RegistrySetup {
+            urls: urls?,
+            auth: match auth {
+                Some(None) => return None,
+                Some(auth) => auth,
+                None => None,
+            },
+            tls,
+            schema_missing_grace: grace?,
+        })
+    }
+
+    fn login(&mut self, auth: &'c Member) -> Option<RegistryLogin> {
+        auth.node.members()?;
+        let (user, password, bearer) = (auth.node.get("user"), auth.node.get("password"), auth.node.get("bearer"));
+        match (user, password, bearer) {
+            (None, None, Some(bearer)) => self.check.secret("bearer", bearer).map(RegistryLogin::Bearer),
+            (_, _, Some(bearer)) => {
+                self.wrong("`bearer` stands beside user and password", bearer, Some(one_of(&["bearer", "user and password"])));
+                None
+            }
+            _ => {
+                let user = self.check.required(auth, "user", "auth");
+                let password = self.check.required(auth, "password", "auth").and_then(|node| self.check.secret("password", node));
+                Some(RegistryLogin::Basic { user: user?.text()?.to_owned(), password: password? })
+            }
+        }
+    }
+}
+
+/// What a text of `fields` stands for. `body:NAME` is a member of the body whose name is one of the words.
+fn field_source(text: &str) -> Option<FieldSource> {
+    if text.is_empty() {
         return None;
-    };
-    let place = format!("[sources.{}]", entry.key);
-    let reader = Reader::new(place, entry.key_span.clone(), section, SOURCE_KEYS, SOURCE_LATER, problems);
-    let event = reader.required("event", problems).and_then(|_| reader.text("event", problems));
-    if let (Some(event), Some(item)) = (event, reader.get("event"))
-        && !events.contains_key(event)
-    {
-        problems.push(unknown_event(event, item, events));
     }
-    let format = reader.choice("format", &[("json", Format::Json), ("avro", Format::Avro)], Format::Json, problems);
-    let default = if format == Format::Avro { Framing::Confluent } else { Framing::None };
-    let framings = [("none", Framing::None), ("confluent", Framing::Confluent), ("apicurio8", Framing::Apicurio8)];
-    let framing = reader.choice("framing", &framings, default, problems);
-    let key_format = reader.choice("key_format", &[("raw", KeyFormat::Raw), ("integer", KeyFormat::Integer)], KeyFormat::Raw, problems);
-    let fields = fields(&reader, event.and_then(|event| events.get(event)), problems);
-    let schema = schema_file(&reader, format, framing, surroundings, problems);
-    let registry = match reader.section("registry", REGISTRY_KEYS, &[], problems) {
-        Some(section) => registry(&section, surroundings, problems),
-        None => {
-            if format == Format::Avro && framing != Framing::None && reader.get("registry").is_none() {
-                let message = format!("{} reads Avro with schema ids, so it needs a registry", reader.place);
-                let help = format!("add [sources.{}.registry] with url, or framing = \"none\" and schema = \"file.avsc\"", entry.key);
-                problems.push(Problem::at(Code::MissingConfigKey, reader.span.clone(), message, "`registry` is missing").help(help));
-            }
-            None
-        }
-    };
-    reader.required("kafka", problems);
-    let kafka = reader.section("kafka", KAFKA_KEYS, &[], problems).and_then(|section| kafka(&section, surroundings, problems));
-    Some(SourceConfig {
-        name: entry.key.clone(),
-        event: event?.to_owned(),
-        format,
-        framing,
-        key_format,
-        fields,
-        schema,
-        kafka: kafka?,
-        registry,
-    })
-}
-
-/// An event that nobody declares.
-pub(super) fn unknown_event(event: &str, item: &Item, events: &BTreeMap<String, EventConfig>) -> Problem {
-    let problem = Problem::at(Code::UnknownReference, item.span.clone(), format!("there is no event `{event}`"), "not declared");
-    match crate::pipeline::nearest(event, events.keys()) {
-        Some(name) => problem.help(format!("did you mean `{name}`?")),
-        None => problem.help(format!("declare it as [events.{event}]")),
-    }
-}
-
-fn fields(reader: &Reader<'_>, event: Option<&EventConfig>, problems: &mut Vec<Problem>) -> Vec<(String, FieldSource)> {
-    let Some(item) = reader.get("fields") else { return Vec::new() };
-    let Some(section) = item.as_section() else {
-        reader.wrong("fields", item, "a table of event field = place in the record", problems);
-        return Vec::new();
-    };
-    let mut fields = Vec::new();
-    for entry in &section.entries {
-        if let Some(event) = event
-            && !event.fields.contains(&entry.key)
-        {
-            let message = format!("event {} has no field `{}`", event.name, entry.key);
-            let problem = Problem::at(Code::UnknownReference, entry.key_span.clone(), message, "not a field of the event");
-            let nearest = crate::pipeline::nearest(&entry.key, event.fields.iter());
-            problems.push(Problem { help: nearest.map(|name| format!("did you mean `{name}`?")), ..problem });
-        }
-        match field_source(&entry.item) {
-            Some(from) => fields.push((entry.key.clone(), from)),
-            None => reader.wrong(&entry.key, &entry.item, "a path, header:NAME, key, topic, partition, offset or timestamp", problems),
-        }
-    }
-    fields
-}
-
-/// `body:` in front names a member of the record that is called like one of the words.
-fn field_source(item: &Item) -> Option<FieldSource> {
-    let path = |text: &str| text.strip_prefix("body:").unwrap_or(text).to_owned();
-    if let Value::List(items) = &item.value {
-        let mut paths = items.iter().map(|item| item.as_str().map(path)).collect::<Option<Vec<String>>>()?.into_iter();
-        let first = paths.next().filter(|path| !path.is_empty())?;
-        return Some(FieldSource::Path { path: first.into(), aliases: paths.map(Into::into).collect() });
-    }
-    let text = item.as_str()?;
     Some(match text {
         "key" => FieldSource::Key,
         "topic" => FieldSource::Topic,
         "partition" => FieldSource::Partition,
         "offset" => FieldSource::Offset,
         "timestamp" => FieldSource::Timestamp,
-        _ => match text.strip_prefix("header:") {
-            Some("") => return None,
-            Some(name) => FieldSource::Header(name.into()),
-            None => FieldSource::path(Some(path(text)).filter(|path| !path.is_empty())?.as_str()),
+        _ => match (text.strip_prefix("header:"), text.strip_prefix("body:")) {
+            (Some(name), _) if name.is_empty() => return None,
+            (Some(name), _) => FieldSource::Header(name.into()),
+            (None, Some(path)) => FieldSource::path(path),
+            (None, None) => FieldSource::path(text),
         },
     })
 }
 
-fn schema_file(
-    reader: &Reader<'_>,
-    format: Format,
-    framing: Framing,
-    surroundings: &Surroundings<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<String> {
-    let wanted = format == Format::Avro && framing == Framing::None;
-    let Some(item) = reader.get("schema") else {
-        if wanted {
-            let message = format!("{} reads Avro without framing, so it needs `schema`", reader.place);
-            problems.push(
-                Problem::at(Code::MissingConfigKey, reader.span.clone(), message, "`schema` is missing").help("schema = \"file.avsc\""),
-            );
-        }
-        return None;
-    };
-    let path = reader.text("schema", problems)?;
-    if !wanted {
-        let message = format!("`schema` of {} has no effect", reader.place);
-        problems.push(Problem::at(
-            Code::InvalidConfigValue,
-            item.span.clone(),
-            message,
-            "only for format = \"avro\" with framing = \"none\"",
-        ));
-        return None;
-    }
-    if surroundings.offline {
-        return None;
-    }
-    match (surroundings.read_file)(Path::new(path)) {
-        Ok(text) => Some(text),
-        Err(error) => {
-            problems.push(Problem::at(
-                Code::InvalidConfigValue,
-                item.span.clone(),
-                format!("{path} cannot be read: {error}"),
-                "not readable",
-            ));
-            None
-        }
-    }
-}
-
-fn kafka(reader: &Reader<'_>, surroundings: &Surroundings<'_>, problems: &mut Vec<Problem>) -> Option<KafkaConfig> {
-    let brokers = reader.required("brokers", problems).and_then(|_| reader.texts("brokers", problems));
-    let topics = topics(reader, problems);
-    let start = start(reader, problems);
-    let sasl =
-        reader.section("sasl", &["mechanism", "user", "password"], &[], problems).and_then(|sasl| login(&sasl, surroundings, problems));
-    let tls = reader.section("tls", TLS_KEYS, &[], problems).map(|section| tls(&section, surroundings, problems));
-    let (client, client_secrets) = client(reader, surroundings, problems);
-    Some(KafkaConfig {
-        brokers: brokers?.into_iter().map(str::to_owned).collect(),
-        topics: topics?,
-        start,
-        sasl,
-        tls,
-        client,
-        client_secrets,
-        group_id: reader.text("group_id", problems).map(str::to_owned),
-        topic_ids: reader.flag("topic_ids", true, problems),
-    })
-}
-
-fn topics(reader: &Reader<'_>, problems: &mut Vec<Problem>) -> Option<TopicsConfig> {
-    let given: Vec<&str> = ["topic", "topics", "topic_regex"].into_iter().filter(|key| reader.get(key).is_some()).collect();
-    match given.as_slice() {
-        [] => {
-            let message = format!("{} needs one of `topic`, `topics` and `topic_regex`", reader.place);
-            problems.push(Problem::at(Code::MissingConfigKey, reader.span.clone(), message, "`topic` is missing"));
-            None
-        }
-        ["topic_regex"] => {
-            let pattern = reader.text("topic_regex", problems)?;
-            match Regex::new(pattern) {
-                Ok(_) => Some(TopicsConfig::Matching(pattern.to_owned())),
-                Err(_) => {
-                    reader.wrong("topic_regex", reader.get("topic_regex")?, "a regular expression", problems);
-                    None
-                }
-            }
-        }
-        ["topic"] => Some(TopicsConfig::Named(vec![reader.text("topic", problems)?.to_owned()])),
-        [_] => Some(TopicsConfig::Named(reader.texts("topics", problems)?.into_iter().map(str::to_owned).collect())),
-        [_, second, ..] => {
-            let span = reader.section.entry(second).map_or(reader.span.clone(), |entry| entry.key_span.clone());
-            let message = format!("{} has {}", reader.place, given.join(" and "));
-            problems.push(Problem::at(Code::InvalidConfigValue, span, message, "only one of topic, topics and topic_regex"));
-            None
-        }
-    }
-}
-
-fn start(reader: &Reader<'_>, problems: &mut Vec<Problem>) -> StartConfig {
-    let Some(item) = reader.get("start") else { return StartConfig::Earliest };
-    let text = match &item.value {
-        Value::Str(text) | Value::Time(text) => text.as_str(),
-        _ => "",
-    };
-    match text {
-        "earliest" => StartConfig::Earliest,
-        "latest" => StartConfig::Latest,
-        _ => match text.parse::<jiff::Timestamp>() {
-            Ok(time) => StartConfig::Timestamp(time.as_millisecond()),
-            Err(_) => {
-                reader.wrong("start", item, "\"earliest\", \"latest\" or a time like \"2026-01-31T12:00:00Z\"", problems);
-                StartConfig::Earliest
-            }
-        },
-    }
-}
-
-fn login(reader: &Reader<'_>, surroundings: &Surroundings<'_>, problems: &mut Vec<Problem>) -> Option<SaslConfig> {
-    let words: Vec<(&str, &str)> = MECHANISMS.iter().map(|word| (*word, *word)).collect();
-    reader.required("mechanism", problems)?;
-    let mechanism = reader.choice("mechanism", &words, "PLAIN", problems);
-    let user = reader.required("user", problems).and_then(|_| reader.text("user", problems));
-    let password = reader.required("password", problems).and_then(|item| secret::read(item, "password", surroundings, problems));
-    Some(SaslConfig { mechanism: mechanism.to_owned(), user: user?.to_owned(), password: password? })
-}
-
-fn tls(reader: &Reader<'_>, surroundings: &Surroundings<'_>, problems: &mut Vec<Problem>) -> TlsConfig {
-    let tls = TlsConfig {
-        ca: reader.text("ca", problems).map(PathBuf::from),
-        cert: reader.text("cert", problems).map(PathBuf::from),
-        key: reader.get("key").and_then(|item| secret::read(item, "key", surroundings, problems)),
-    };
-    if reader.get("cert").is_some() != reader.get("key").is_some() {
-        let message = format!("{} has only one of `cert` and `key`", reader.place);
-        problems.push(Problem::at(Code::MissingConfigKey, reader.span.clone(), message, "a client certificate needs both"));
-    }
-    tls
-}
-
-type ClientSettings = (BTreeMap<String, String>, BTreeMap<String, Secret>);
-
-fn client(reader: &Reader<'_>, surroundings: &Surroundings<'_>, problems: &mut Vec<Problem>) -> ClientSettings {
-    let (mut plain, mut secrets) = ClientSettings::default();
-    let Some(item) = reader.get("client") else { return (plain, secrets) };
-    let Some(section) = item.as_section() else {
-        reader.wrong("client", item, "a table of client settings", problems);
-        return (plain, secrets);
-    };
-    for entry in &section.entries {
-        match &entry.item.value {
-            // An unquoted dotted key is a tree of tables in TOML.
-            Value::Table(inner) if inner.entries.iter().all(|inner| !matches!(inner.key.as_str(), "env" | "file")) => {
-                let message = format!("`{}` is a table here", entry.key);
-                let help = "put dotted names into quotes: \"fetch.max.bytes\" = 8388608";
-                problems
-                    .push(Problem::at(Code::InvalidConfigValue, entry.key_span.clone(), message, "a client setting is wanted").help(help));
-                continue;
-            }
-            Value::Table(_) => {
-                if let Some(secret) = secret::read(&entry.item, &entry.key, surroundings, problems) {
-                    secrets.insert(entry.key.clone(), secret);
-                }
-            }
-            _ if SECRET_SETTINGS.contains(&entry.key.as_str()) => {
-                secret::read(&entry.item, &entry.key, surroundings, problems);
-            }
-            Value::Str(text) => drop(plain.insert(entry.key.clone(), text.clone())),
-            Value::Int(number) => drop(plain.insert(entry.key.clone(), number.to_string())),
-            Value::Float(number) => drop(plain.insert(entry.key.clone(), number.to_string())),
-            Value::Bool(truth) => drop(plain.insert(entry.key.clone(), truth.to_string())),
-            Value::Time(_) | Value::List(_) => reader.wrong(&entry.key, &entry.item, "a string, a number or a boolean", problems),
-        }
-    }
-    let named: BTreeMap<String, String> = plain
-        .iter()
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .chain(secrets.keys().map(|key| (key.clone(), String::new())))
-        .collect();
-    for refused in (surroundings.check_client_settings)(&named) {
-        let span = section.entry(&refused.key).map_or(item.span.clone(), |entry| entry.key_span.clone());
-        let code = if refused.unknown { Code::UnknownConfigKey } else { Code::FixedClientSetting };
-        let problem = Problem::at(code, span, refused.reason, "not to be set here");
-        problems.push(Problem { help: refused.nearest.map(|name| format!("did you mean `{name}`?")), ..problem });
-    }
-    (plain, secrets)
-}
-
-fn registry(reader: &Reader<'_>, surroundings: &Surroundings<'_>, problems: &mut Vec<Problem>) -> Option<RegistryConfig> {
-    let urls = reader.required("url", problems).and_then(|_| reader.texts("url", problems));
-    if let (Some(urls), Some(item)) = (&urls, reader.get("url"))
-        && urls.iter().any(|url| !url.starts_with("http://") && !url.starts_with("https://"))
-    {
-        reader.wrong("url", item, "a URL like \"http://registry:8081\"", problems);
-    }
-    let auth = reader.section("auth", &["user", "password", "bearer"], &[], problems).and_then(|auth| {
-        if let Some(item) = auth.get("bearer") {
-            return secret::read(item, "bearer", surroundings, problems).map(RegistryAuthConfig::Bearer);
-        }
-        let user = auth.required("user", problems).and_then(|_| auth.text("user", problems));
-        let password = auth.required("password", problems).and_then(|item| secret::read(item, "password", surroundings, problems));
-        Some(RegistryAuthConfig::Basic { user: user?.to_owned(), password: password? })
-    });
-    let tls = tls(reader, surroundings, problems);
-    let grace = reader.duration_us("schema_missing_grace", problems).and_then(|us| u64::try_from(us).ok()).map(Duration::from_micros);
-    let urls = urls?.into_iter().map(str::to_owned).collect();
-    Some(RegistryConfig { urls, auth, tls, schema_missing_grace: grace.unwrap_or(SCHEMA_MISSING_GRACE) })
+fn paths(texts: Vec<String>) -> Option<FieldSource> {
+    let (path, aliases) = texts.split_first()?;
+    Some(FieldSource::Path { path: path.as_str().into(), aliases: aliases.iter().map(|alias| alias.as_str().into()).collect() })
 }

@@ -38,6 +38,8 @@ pub(crate) struct Node {
 pub(crate) struct Member {
     /// Its name in the record.
     pub(crate) name: Box<str>,
+    /// The name as plain JSON writes it, quotes and colon included; empty when the name needs escapes.
+    pub(crate) quoted: Box<str>,
     /// What to take of it.
     pub(crate) node: Node,
 }
@@ -57,11 +59,17 @@ impl Node {
         !self.members.is_empty() || self.items.is_some()
     }
 
+    /// False when no member has this name; most undeclared names are told apart without comparing them.
+    #[inline]
+    pub(crate) fn may_have(&self, name: &str) -> bool {
+        let (word, bit) = filter_bit(name.as_bytes());
+        self.filter[word] >> bit & 1 != 0
+    }
+
     /// The member of this name. `expected` is tried first: producers write members in one order.
     #[inline]
     pub(crate) fn find(&self, name: &str, expected: usize) -> Option<usize> {
-        let (word, bit) = filter_bit(name.as_bytes());
-        if self.filter[word] >> bit & 1 == 0 {
+        if !self.may_have(name) {
             return None;
         }
         if let Some(member) = self.members.get(expected)
@@ -78,7 +86,9 @@ impl Node {
         } else {
             let (word, bit) = filter_bit(name.as_bytes());
             self.filter[word] |= 1 << bit;
-            self.members.push(Member { name: name.into(), node: Node::default() });
+            let plain = !name.contains(|symbol: char| symbol.is_control() || matches!(symbol, '"' | '\\'));
+            let quoted = if plain { format!("\"{name}\":") } else { String::new() };
+            self.members.push(Member { name: name.into(), quoted: quoted.into(), node: Node::default() });
             self.members.len() - 1
         };
         &mut self.members[index].node
@@ -128,7 +138,7 @@ impl Node {
     }
 }
 
-/// One of 256 filter bits by length and outer bytes: most undeclared members are told apart without comparing a name.
+/// One of 256 filter bits by length and outer bytes.
 #[inline]
 fn filter_bit(name: &[u8]) -> (usize, u32) {
     let (first, last) = match name {

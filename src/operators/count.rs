@@ -58,3 +58,26 @@ impl Accumulator for Rows {
         slot[0] += other[0];
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::laws::{Datum, check_exact_laws, reading, rows};
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_row_counts_whatever_its_cell() {
+        let rows = rows([Datum::Null, Datum::Absent, Datum::I64(1), Datum::Str("a".into())]);
+        assert_eq!(reading(&Count, FieldType::I64, &[], &rows), Value::I64(4).into());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn counts_obey_the_laws(length in 0usize..40, cuts in (0usize..40, 0usize..40)) {
+            check_exact_laws(&Rows, &rows((0..length).map(|_| Datum::Null)), cuts)?;
+        }
+    }
+}

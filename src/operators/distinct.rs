@@ -261,3 +261,127 @@ fn tau(mut x: f64) -> f64 {
 fn index(word: u64) -> usize {
     word as usize
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::laws::{Datum, ID_SHAPES, Row, State, Stream, check_exact_laws, rows};
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    fn count(state: &State) -> (u64, bool) {
+        Distinct::read(&state.slot())
+    }
+
+    #[test]
+    fn small_sets_are_exact_and_take_few_bytes() {
+        for (distinct, object_bytes) in [(0u64, 0), (1, 0), (2, 16), (3, 24), (5, 48), (1024, 8192)] {
+            let state = State::fed(&Distinct, &rows((0..distinct * 3).map(|n| Datum::I64((n % distinct).cast_signed()))));
+            assert_eq!(count(&state), (distinct, false));
+            assert_eq!(state.arena.used_bytes(), object_bytes, "{distinct} values");
+        }
+        let dense = State::fed(&Distinct, &rows((0..1025).map(Datum::I64)));
+        assert_eq!((count(&dense).1, dense.arena.used_bytes()), (true, 3072));
+    }
+
+    #[test]
+    fn types_are_told_apart_and_null_is_no_value() {
+        let state = State::fed(
+            &Distinct,
+            &rows([
+                Datum::I64(1),
+                Datum::F64(1.0),
+                Datum::Str("1".into()),
+                Datum::Bool(true),
+                Datum::Datetime(1),
+                Datum::Null,
+                Datum::Absent,
+            ]),
+        );
+        assert_eq!(count(&state), (5, false));
+    }
+
+    #[test]
+    fn registers_keep_every_rank_beside_their_neighbours() {
+        let mut registers = [0u64; REGISTER_WORDS];
+        let mut oracle = [0u64; REGISTERS];
+        let mut stream = Stream(7);
+        for _ in 0..20_000 {
+            let (number, rank) = (index(stream.word() >> 52), stream.word() % 54);
+            raise_to(&mut registers, number, rank);
+            oracle[number] = oracle[number].max(rank);
+        }
+        assert!((0..REGISTERS).all(|number| register(&registers, number) == oracle[number]));
+        let mut ranks = [0u64; REGISTER_WORDS];
+        raise(&mut ranks, 0);
+        raise(&mut ranks, u64::MAX);
+        assert_eq!((register(&ranks, 0), register(&ranks, REGISTERS - 1)), (RANK_MAX as u64, 1));
+    }
+
+    #[test]
+    fn estimates_stay_within_their_error_on_ids_of_every_shape() {
+        let mut squares = Vec::new();
+        for (shape, id) in ID_SHAPES {
+            let mut state = State::empty(&Distinct);
+            let mut seen = HashSet::new();
+            for n in 0..40_000u64 {
+                let row = Row { datum: id(n), time_us: 0, lsn: n };
+                seen.insert(format!("{:?}", row.datum));
+                state.feed(&Distinct, &row);
+                if [1_100, 2_000, 5_000, 10_000, 20_000, 40_000].contains(&(n + 1)) && seen.len() > LIST_MAX {
+                    let error = count(&state).0 as f64 / seen.len() as f64 - 1.0;
+                    assert!(error.abs() < 4.0 * STANDARD_ERROR, "{shape} after {n}: {error}");
+                    squares.push(error * error);
+                }
+            }
+        }
+        let root_mean_square = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
+        assert!(root_mean_square < 1.5 * STANDARD_ERROR, "{root_mean_square}");
+    }
+
+    #[test]
+    fn the_estimator_has_no_bias_from_the_first_dense_set_to_millions() {
+        for distinct in [1_025u64, 3_000, 10_000, 1_000_000] {
+            let trials = if distinct > 100_000 { 2 } else { 12 };
+            let mut sum = 0.0;
+            for trial in 0..trials {
+                let mut registers = [0u64; REGISTER_WORDS];
+                let mut stream = Stream(trial << 40);
+                (0..distinct).for_each(|_| raise(&mut registers, stream.word()));
+                sum += estimate(&registers) as f64 / distinct as f64 - 1.0;
+            }
+            let mean = sum / trials as f64;
+            assert!(mean.abs() < 3.0 * STANDARD_ERROR / (trials as f64).sqrt(), "{distinct}: {mean}");
+        }
+    }
+
+    #[test]
+    fn the_state_depends_on_the_set_only() {
+        for length in [2usize, 700, 1024, 1025, 3000] {
+            let forward = rows((0..length).map(|n| Datum::I64((n * 7919 % length) as i64)));
+            let mut backward = forward.clone();
+            backward.reverse();
+            backward.extend(forward.iter().take(length / 2).cloned());
+            let content = |rows: &[Row]| State::fed(&Distinct, rows).content(&Distinct);
+            assert_eq!(content(&forward), content(&backward), "{length}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn small_sets_obey_the_laws(data in prop::collection::vec(0i64..40, 0..60), cuts in (0usize..60, 0usize..60)) {
+            let rows = rows(data.iter().copied().map(Datum::I64));
+            check_exact_laws(&Distinct, &rows, cuts)?;
+            prop_assert_eq!(count(&State::fed(&Distinct, &rows)).0, data.iter().collect::<HashSet<_>>().len() as u64);
+        }
+
+        #[test]
+        fn large_sets_obey_the_laws(seed in any::<u64>(), range in prop::sample::select(vec![900u64, 1024, 1025, 4000]), cuts in (0usize..2500, 0usize..2500)) {
+            let mut stream = Stream(seed);
+            check_exact_laws(&Distinct, &rows((0..2500).map(|_| Datum::I64((stream.word() % range).cast_signed()))), cuts)?;
+        }
+    }
+}

@@ -100,3 +100,86 @@ fn compare_mixed(left: i64, right: f64) -> Option<Ordering> {
         Some(left.cmp(&(floor as i64)).then(if right > floor { Ordering::Less } else { Ordering::Equal }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::laws::{Datum, State, check_exact_laws, rows};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ends(layout: ValueSlot) -> [Extreme; 2] {
+        [Extreme { layout, replace_on: Ordering::Less }, Extreme { layout, replace_on: Ordering::Greater }]
+    }
+
+    fn check(layout: ValueSlot, data: Vec<Datum>, smallest: Datum, largest: Datum) {
+        let rows = rows(data);
+        for (extreme, expected) in ends(layout).into_iter().zip([smallest, largest]) {
+            assert_eq!(extreme.read(&State::fed(&extreme, &rows).slot()), value_of(expected.cell()), "{extreme:?} {rows:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_compare_across_types_and_other_kinds_keep_the_first() {
+        use Datum::{Bool, Datetime, F64, I64, Json, Null, Str};
+        let (inline, object) = (ValueSlot::Inline, ValueSlot::Object);
+        check(inline, vec![], Null, Null);
+        check(inline, vec![F64(5.0), I64(3), F64(10.5)], I64(3), F64(10.5));
+        check(
+            inline,
+            vec![I64(9_007_199_254_740_993), F64(9_007_199_254_740_992.0)],
+            F64(9_007_199_254_740_992.0),
+            I64(9_007_199_254_740_993),
+        );
+        check(inline, vec![I64(i64::MAX), F64(9.3e18), F64(-9.3e18), I64(i64::MIN)], F64(-9.3e18), F64(9.3e18));
+        check(inline, vec![I64(-3), F64(-3.5), F64(-2.5)], F64(-3.5), F64(-2.5));
+        check(inline, vec![Bool(true), I64(1), Bool(false)], Bool(false), Bool(true));
+        check(inline, vec![Datetime(5), I64(1), I64(9), Datetime(4)], Datetime(4), Datetime(5));
+        check(object, vec![Null, Str("b".into()), Str("a".into()), Str("aa".into())], Str("a".into()), Str("b".into()));
+        check(object, vec![F64(1.5), Str("b".into()), I64(1)], I64(1), F64(1.5));
+        check(object, vec![Json("{}".into()), Str("b".into())], Json("{}".into()), Json("{}".into()));
+    }
+
+    #[test]
+    fn an_integer_against_a_double_never_rounds() {
+        for (left, right, expected) in [
+            (0, -0.0, Ordering::Equal),
+            (1, 1.5, Ordering::Less),
+            (-1, -1.5, Ordering::Greater),
+            (i64::MAX, 9_223_372_036_854_775_808.0, Ordering::Less),
+            (i64::MIN, -9_223_372_036_854_775_808.0, Ordering::Equal),
+            (i64::MIN, -9.3e18, Ordering::Greater),
+            (9_007_199_254_740_993, 9_007_199_254_740_992.0, Ordering::Greater),
+        ] {
+            assert_eq!(compare_mixed(left, right), Some(expected), "{left} {right}");
+        }
+    }
+
+    fn numbers() -> impl Strategy<Value = Datum> {
+        prop_oneof![
+            (-5i64..5).prop_map(Datum::I64),
+            any::<i64>().prop_map(Datum::I64),
+            (-9.5e18f64..9.5e18).prop_map(Datum::F64),
+            Just(Datum::Null)
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn extremes_obey_the_laws(data in prop::collection::vec(numbers(), 0..30), texts in prop::collection::vec("[a-c]{0,12}", 0..30), cuts in (0usize..30, 0usize..30)) {
+            for extreme in ends(ValueSlot::Inline) {
+                check_exact_laws(&extreme, &rows(data.clone()), cuts)?;
+            }
+            for extreme in ends(ValueSlot::Object) {
+                check_exact_laws(&extreme, &rows(texts.iter().cloned().map(Datum::Str)), cuts)?;
+            }
+            let [smallest, largest] = ends(ValueSlot::Object);
+            let rows = rows(texts.iter().cloned().map(Datum::Str));
+            let text = |extreme: Extreme| extreme.read(&State::fed(&extreme, &rows).slot());
+            let oracle = |text: Option<&String>| text.map_or(Value::Null, |text| Value::Str(text.as_str().into()));
+            prop_assert_eq!((text(smallest), text(largest)), (oracle(texts.iter().min()), oracle(texts.iter().max())));
+        }
+    }
+}

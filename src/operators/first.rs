@@ -103,3 +103,37 @@ impl Accumulator for EndOfTime {
         self.take(slot, arena, cell, other[1].cast_signed(), other[2] >> 3);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::laws::{Datum, Row, State, check_exact_laws};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ends(layout: ValueSlot) -> [EndOfTime; 2] {
+        [EndOfTime { layout, latest: false }, EndOfTime { layout, latest: true }]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn the_ends_of_time_are_by_row_time_then_lsn(
+            data in prop::collection::vec((prop_oneof![3 => "[a-z]{0,20}".prop_map(Datum::Str), 1 => Just(Datum::Null)], -4i64..4), 0..30),
+            cuts in (0usize..30, 0usize..30),
+        ) {
+            let rows: Vec<Row> = data.into_iter().zip(7..).map(|((datum, time_us), lsn)| Row { datum, time_us, lsn }).collect();
+            let scalars: Vec<Row> = rows.iter().map(|row| Row { datum: Datum::I64(row.lsn.cast_signed()), ..row.clone() }).collect();
+            for (rows, layout) in [(&rows, ValueSlot::Object), (&scalars, ValueSlot::Inline)] {
+                let valued = || rows.iter().filter(|row| row.datum != Datum::Null);
+                let oracle = [valued().min_by_key(|row| (row.time_us, row.lsn)), valued().max_by_key(|row| (row.time_us, row.lsn))];
+                for (end, oracle) in ends(layout).into_iter().zip(oracle) {
+                    check_exact_laws(&end, rows, cuts)?;
+                    let reversed = State::fed(&end, rows.iter().rev());
+                    prop_assert_eq!(end.read(&reversed.slot()), oracle.map_or(Value::Null, |row| value_of(row.datum.cell())));
+                }
+            }
+        }
+    }
+}

@@ -4,11 +4,15 @@
 //! no files: the plan feeds its accumulators per row and per bucket, and merges buckets before a read.
 
 mod count;
+mod counter_table;
 mod distinct;
 mod extreme;
 mod first;
 mod heavy_hitters;
 mod last;
+#[cfg(test)]
+mod laws;
+mod markdown;
 mod max;
 mod mean;
 mod min;
@@ -85,12 +89,15 @@ impl From<Value> for Reading {
     }
 }
 
-/// A feature, compiled. Slots come in the order of `needs`; `now_us` is the read's clock.
+/// Reads a value from the slots of a feature's accumulators, in the order of its needs, at a time in microseconds.
+pub type Read = Box<dyn Fn(&[Slot<'_>], i64) -> Reading + Send + Sync>;
+
+/// A feature, compiled.
 pub struct Compiled {
     /// Accumulators.
     pub needs: Vec<AccumulatorNeed>,
     /// Reads the value.
-    pub read: Box<dyn Fn(&[Slot<'_>], i64) -> Reading + Send + Sync>,
+    pub read: Read,
 }
 
 impl Compiled {
@@ -127,4 +134,92 @@ pub fn find(name: &str) -> Option<&'static dyn Operator> {
         let signature = operator.signature();
         signature.name == name || signature.aliases.contains(&name)
     })
+}
+
+/// The reference of all operators, generated from their signatures: the content of `docs/OPERATORS.md`.
+pub fn markdown() -> String {
+    markdown::document(OPERATORS)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::laws::{Datum, State, compiled, reading, rows};
+    use super::*;
+    use ::std::collections::BTreeSet;
+
+    #[test]
+    fn every_name_is_found_and_belongs_to_one_operator() {
+        let mut names = BTreeSet::new();
+        for operator in OPERATORS {
+            let signature = operator.signature();
+            for name in [signature.name].iter().chain(signature.aliases) {
+                assert!(names.insert(*name), "{name} twice");
+                assert_eq!(find(name).unwrap().signature(), signature);
+            }
+        }
+        assert!(find("avg").is_none());
+    }
+
+    #[test]
+    fn operators_that_say_they_share_state_do() {
+        for (left, right) in [("sum", "mean"), ("var", "std"), ("count", "ratio")] {
+            let identity = |name: &str| compiled(find(name).unwrap(), FieldType::F64, &[]).needs[0].accumulator.identity();
+            assert_eq!(identity(left), identity(right));
+        }
+        for (left, right) in [("min", "max"), ("first", "last"), ("sum", "var")] {
+            let identity = |name: &str| compiled(find(name).unwrap(), FieldType::F64, &[]).needs[0].accumulator.identity();
+            assert_ne!(identity(left), identity(right));
+        }
+    }
+
+    #[test]
+    fn the_empty_state_reads_as_documented() {
+        for operator in OPERATORS {
+            let value = match operator.signature().name {
+                "count" | "n_unique" => Value::I64(0),
+                "top_k" => Value::List(vec![]),
+                _ => Value::Null,
+            };
+            for kind in [FieldType::I64, FieldType::F64, FieldType::Str, FieldType::Json] {
+                assert_eq!(reading(*operator, kind, &[], &[]), value.clone().into(), "{}", operator.signature().name);
+            }
+        }
+    }
+
+    /// Snapshots hold these words: who changes one of them changes the state format.
+    #[test]
+    fn a_fixed_history_leaves_the_bytes_that_snapshots_hold() {
+        let history = |length: i64| rows((0..length).map(|n| if n % 5 == 4 { Datum::Null } else { Datum::I64(n * n % 7001 - 900) }));
+        for (name, few, many) in [
+            ("count", 0x4FB1_A68A, 0x3927_480C),
+            ("sum", 0x7EB3_09C3, 0xB362_DE8F),
+            ("var", 0x0A09_552D, 0x7BBC_D473),
+            ("min", 0xC321_F6E7, 0xC321_F6E7),
+            ("max", 0x05F2_1D49, 0x4B35_B490),
+            ("first", 0xFA85_777F, 0xFA85_777F),
+            ("last", 0x7CDD_57EA, 0xE516_BAC7),
+            ("n_unique", 0x79A6_CA81, 0x66F0_EB62),
+            ("quantile", 0x072F_F9A6, 0x868D_1D0F),
+            ("top_k", 0x2897_ED99, 0x7B9A_C1FB),
+        ] {
+            let accumulator = compiled(find(name).unwrap(), FieldType::I64, &[]).needs.remove(0).accumulator;
+            let digest = |length| {
+                let content = State::fed(&*accumulator, &history(length)).content(&*accumulator);
+                crc32fast::hash(bytemuck::cast_slice(&content))
+            };
+            assert_eq!((digest(40), digest(4000)), (few, many), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_operators_page_is_what_the_signatures_say() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATORS.md");
+        if ::std::env::var_os("STREAMGAUGE_WRITE_DOCS").is_some() {
+            ::std::fs::write(path, markdown()).unwrap();
+        }
+        let page = ::std::fs::read_to_string(path).unwrap();
+        assert!(page == markdown(), "docs/OPERATORS.md is not current: run this test once with STREAMGAUGE_WRITE_DOCS=1");
+    }
 }

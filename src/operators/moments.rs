@@ -1,7 +1,7 @@
 //! Count, mean and centred second moment of numbers: what `var` and `std` read.
 //!
 //! Updated by Welford's rule (1962), merged by Chan, Golub and LeVeque's (1979). Nothing is squared before it is centred, so numbers around 1e12 keep the variance of
-//! their last digits. Relative error of the variance about `n * 2^-53` times its condition number. What is no number is passed over.
+//! their last digits. m2 is a sum of products of like signs, so it is never negative; where it leaves the doubles the value reads null. Relative error of the variance about `n * 2^-53` times its condition number. What is no number is passed over.
 
 use super::Slot;
 use crate::state::{Accumulator, Arena, Input, Need, f64_of};
@@ -15,7 +15,7 @@ impl Moments {
     #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
     pub(super) fn variance(slot: &Slot<'_>) -> Option<f64> {
         match slot.words {
-            [numbers, _, m2, ..] if *numbers >= 2 => Some(f64_of(*m2).max(0.0) / (numbers - 1) as f64),
+            [numbers, _, m2, ..] if *numbers >= 2 => Some(f64_of(*m2) / (numbers - 1) as f64),
             _ => None,
         }
     }
@@ -60,5 +60,61 @@ impl Accumulator for Moments {
         slot[1] = (f64_of(slot[1]) + apart * (there / both)).to_bits();
         slot[2] = (f64_of(slot[2]) + f64_of(other[2]) + apart * apart * (here * there / both)).to_bits();
         slot[0] += other[0];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::laws::{Datum, State, check_laws, rows};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn variance(numbers: &[f64]) -> Option<f64> {
+        Moments::variance(&State::fed(&Moments, &rows(numbers.iter().copied().map(Datum::F64))).slot())
+    }
+
+    #[test]
+    fn two_numbers_make_a_variance_and_large_ones_do_not_cancel() {
+        for (numbers, expected) in [
+            (&[][..], None),
+            (&[5.0], None),
+            (&[5.0, 5.0], Some(0.0)),
+            (&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0], Some(32.0 / 7.0)),
+            (&[1.8e12, 1.8e12 + 1.0, 1.8e12 + 2.0], Some(1.0)),
+        ] {
+            let got = variance(numbers);
+            assert_eq!(got.is_some(), expected.is_some());
+            let (got, expected) = (got.unwrap_or(0.0), expected.unwrap_or(0.0));
+            assert!((got - expected).abs() <= expected * 1e-9, "{numbers:?}: {got}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_passed_over() {
+        let state = State::fed(&Moments, &rows([Datum::Bool(true), Datum::Str("1".into()), Datum::Null, Datum::I64(3)]));
+        assert_eq!(state.words[0], 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn moments_equal_the_two_pass_oracle(
+            numbers in prop::collection::vec(-1000.0f64..1000.0, 0..60),
+            offset in prop::sample::select(vec![0.0, 1e6, -1e9]),
+            cuts in (0usize..60, 0usize..60),
+        ) {
+            let numbers: Vec<f64> = numbers.iter().map(|number| number + offset).collect();
+            let count = numbers.len() as f64;
+            let mean = numbers.iter().map(|number| number - offset).sum::<f64>() / count + offset;
+            let m2: f64 = numbers.iter().map(|number| (number - mean) * (number - mean)).sum();
+            // The condition number of the variance is about offset / deviation.
+            let bound = m2 * 1e-9 + 1e-9 + offset.abs() * f64::EPSILON * 64.0 * m2.sqrt() + count * (offset * f64::EPSILON).powi(2) * 64.0;
+            check_laws(&Moments, &rows(numbers.iter().copied().map(Datum::F64)), cuts, &|left, right| {
+                let near = |state: &State| state.words[0] == numbers.len() as u64 && (numbers.is_empty() || (f64_of(state.words[2]) - m2).abs() <= bound);
+                near(left) && near(right)
+            })?;
+        }
     }
 }

@@ -36,3 +36,18 @@ fn read(slot: &Slot<'_>) -> Reading {
     let (distinct, estimated) = Distinct::read(slot);
     Reading { value: Value::I64(i64::try_from(distinct).unwrap_or(i64::MAX)), error: estimated.then_some(STANDARD_ERROR) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::laws::{Datum, reading, rows};
+    use super::*;
+
+    #[test]
+    fn the_reading_says_whether_it_is_exact() {
+        let read = |n| reading(&NUnique, FieldType::I64, &[], &rows((0..n).map(Datum::I64)));
+        assert_eq!(read(1024), Value::I64(1024).into());
+        assert_eq!(read(1025).error, Some(0.016));
+    }
+}

@@ -42,3 +42,21 @@ impl Operator for Quantile {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::ParamValue;
+    use super::super::laws::{Datum, reading, rows};
+    use super::*;
+
+    #[test]
+    fn q_is_the_median_by_default_and_the_reading_says_whether_it_is_exact() {
+        let numbers = |n: i64| rows((0..n).map(Datum::I64));
+        assert_eq!(reading(&Quantile, FieldType::I64, &[], &numbers(5)), Value::F64(2.0).into());
+        assert_eq!(reading(&Quantile, FieldType::I64, &[("q", ParamValue::Float(0.75))], &numbers(5)), Value::F64(3.0).into());
+        let estimate = reading(&Quantile, FieldType::I64, &[], &numbers(1000));
+        assert!(estimate.error.is_some_and(|error| (error - 0.01).abs() < 1e-12));
+    }
+}

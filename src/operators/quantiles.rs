@@ -349,3 +349,146 @@ fn number_of(word: u64) -> f64 {
 fn index(word: u64) -> usize {
     word as usize
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::laws::{Datum, State, Stream, check_exact_laws, rows};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fed(numbers: &[f64]) -> State {
+        State::fed(&Quantiles, &rows(numbers.iter().copied().map(Datum::F64)))
+    }
+
+    fn read(state: &State, q: f64) -> Option<(f64, Option<f64>)> {
+        Quantiles::read(&state.slot(), q)
+    }
+
+    #[test]
+    fn few_numbers_are_interpolated_exactly() {
+        for (numbers, q, expected) in [
+            (&[][..], 0.5, None),
+            (&[7.0], 0.9, Some(7.0)),
+            (&[0.0], 0.5, Some(0.0)),
+            (&[-0.0], 0.5, Some(0.0)),
+            (&[3.0, 1.0], 0.5, Some(2.0)),
+            (&[4.0, 1.0, 2.0, 3.0], 0.25, Some(1.75)),
+            (&[-5.0, -1.0, -3.0], 0.5, Some(-3.0)),
+            (&[f64::MAX, -f64::MAX], 0.5, Some(0.0)),
+        ] {
+            assert_eq!(read(&fed(numbers), q), expected.map(|number| (number, None)), "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_passed_over() {
+        let state =
+            State::fed(&Quantiles, &rows([Datum::Null, Datum::Bool(true), Datum::Str("1".into()), Datum::Datetime(1), Datum::I64(2)]));
+        assert_eq!(read(&state, 0.5), Some((2.0, None)));
+    }
+
+    #[test]
+    fn memory_grows_with_the_numbers() {
+        for (numbers, bytes) in [(1usize, 0), (2, 16), (3, 24), (256, 2048)] {
+            let numbers: Vec<f64> = (0..numbers).map(|n| n as f64).collect();
+            assert_eq!(fed(&numbers).arena.used_bytes(), bytes);
+        }
+        assert_eq!(fed(&[1.0; 300]).arena.used_bytes(), 24);
+    }
+
+    /// Numbers of one distribution.
+    fn sample(name: &str, stream: &mut Stream) -> f64 {
+        match name {
+            "uniform" => stream.share() * 1000.0,
+            "lognormal" => (stream.normal() * 2.0 + 3.0).exp(),
+            "negative" => -(stream.normal()).exp(),
+            "mixed" => match stream.word() % 10 {
+                0 => 0.0,
+                1..=3 => -stream.share() * 50.0,
+                _ => (stream.normal() * 3.0).exp(),
+            },
+            "integers" => (stream.word() % 500) as f64,
+            _ => 10f64.powf(stream.share() * 600.0 - 300.0) * if stream.word().is_multiple_of(2) { 1.0 } else { -1.0 },
+        }
+    }
+
+    #[test]
+    fn estimates_are_within_their_bound_of_the_number_of_that_rank() {
+        for (name, bound_expected) in
+            [("uniform", 0.01), ("lognormal", 0.01), ("negative", 0.01), ("mixed", 0.021), ("integers", 0.01), ("all magnitudes", 0.86)]
+        {
+            let mut stream = Stream(42);
+            let mut numbers: Vec<f64> = (0..12_000).map(|_| sample(name, &mut stream)).collect();
+            let state = fed(&numbers);
+            numbers.sort_by(f64::total_cmp);
+            for q in [1e-9, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.999_999_999] {
+                let exact = numbers[(q * (numbers.len() - 1) as f64) as usize];
+                let (estimate, bound) = read(&state, q).unwrap();
+                let bound = bound.unwrap();
+                assert!(bound <= bound_expected * (1.0 + 1e-9), "{name}: bound {bound}");
+                assert!(
+                    (estimate - exact).abs() <= bound * exact.abs() * (1.0 + 1e-9),
+                    "{name} q={q}: {estimate} for {exact}, bound {bound}"
+                );
+                assert!((numbers[0]..=numbers[numbers.len() - 1]).contains(&estimate));
+            }
+        }
+    }
+
+    #[test]
+    fn the_outermost_doubles_have_buckets() {
+        for number in [f64::MAX, f64::MIN_POSITIVE, 5e-324, 1.0, 0.0] {
+            for number in [number, -number] {
+                let (estimate, bound) = read(&fed(&[number; 300]), 0.5).unwrap();
+                assert_eq!((estimate, bound), (number + 0.0, Some(ALPHA)));
+                assert!(code_of(number) < 1 << (64 - COUNT_BITS));
+            }
+        }
+    }
+
+    #[test]
+    fn codes_ascend_with_numbers_at_every_resolution() {
+        let mut stream = Stream(3);
+        let mut numbers: Vec<f64> = (0..2000).map(|_| sample("all magnitudes", &mut stream)).chain([0.0]).collect();
+        numbers.sort_by(f64::total_cmp);
+        for steps in 0..9 {
+            let codes: Vec<u64> = numbers.iter().map(|&number| collapse(code_of(number), steps)).collect();
+            assert!(codes.is_sorted());
+            for (&number, &code) in numbers.iter().zip(&codes) {
+                let bound = (0.5 * factor_ln(steps)).tanh();
+                let middle = middle(code.cast_signed(), steps);
+                assert!(!middle.is_finite() || (middle - number).abs() <= bound * number.abs() * (1.0 + 1e-9), "{number} {middle} {steps}");
+            }
+        }
+        assert!(numbers.iter().map(|&number| word_of(number)).is_sorted());
+        assert!(numbers.iter().all(|&number| number_of(word_of(number)) == number));
+    }
+
+    #[test]
+    fn the_state_depends_on_the_numbers_only() {
+        for name in ["mixed", "all magnitudes"] {
+            let mut stream = Stream(5);
+            let forward: Vec<f64> = (0..6000).map(|_| sample(name, &mut stream)).collect();
+            let mut backward = forward.clone();
+            backward.reverse();
+            assert_eq!(fed(&forward).content(&Quantiles), fed(&backward).content(&Quantiles), "{name}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn quantiles_obey_the_laws(
+            seed in any::<u64>(),
+            name in prop::sample::select(vec!["uniform", "lognormal", "negative", "mixed", "integers", "all magnitudes"]),
+            length in prop::sample::select(vec![0usize, 1, 2, 10, 256, 257, 400, 3000]),
+            cuts in (0.0f64..1.0, 0.0f64..1.0),
+        ) {
+            let mut stream = Stream(seed);
+            let rows = rows((0..length).map(|_| Datum::F64(sample(name, &mut stream))));
+            check_exact_laws(&Quantiles, &rows, ((cuts.0 * length as f64) as usize, (cuts.1 * length as f64) as usize))?;
+        }
+    }
+}

@@ -43,3 +43,24 @@ impl Operator for Ratio {
 fn share(matching: u64, all: u64) -> Value {
     if all == 0 { Value::Null } else { Value::F64(matching as f64 / all as f64) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::Slot;
+    use super::super::laws::compiled;
+    use super::*;
+    use crate::state::Arena;
+
+    #[test]
+    fn the_second_count_takes_every_row() {
+        let ratio = compiled(&Ratio, FieldType::I64, &[]);
+        assert_eq!(ratio.needs.iter().map(|need| need.filtered).collect::<Vec<_>>(), [true, false]);
+        let arena = Arena::default();
+        for (matching, all, expected) in [(0, 0, Value::Null), (0, 4, Value::F64(0.0)), (1, 4, Value::F64(0.25)), (4, 4, Value::F64(1.0))] {
+            let slots = [Slot { words: &[matching], arena: &arena }, Slot { words: &[all], arena: &arena }];
+            assert_eq!((ratio.read)(&slots, 0), expected.into());
+        }
+    }
+}

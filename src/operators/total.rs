@@ -2,7 +2,7 @@
 //!
 //! Over fields that can hold integers the integers are added in 128 bits, so no order and no size of the numbers loses anything; fractions that escaped into such a
 //! field are rare and go into a small object. Over `f64` fields the sum carries Neumaier's compensation (A. Neumaier, 1974): its error is about one rounding of the
-//! result plus `n * 2^-106` of the sum of magnitudes. The value is rounded once, when it is read. What is no number is passed over.
+//! result plus `n * 2^-106` of the sum of magnitudes. The value is rounded once, when it is read; a sum beyond the doubles reads null. What is no number is passed over.
 
 use super::{FeatureParams, Slot};
 use crate::row::{Cell, FieldType};
@@ -157,5 +157,75 @@ impl Compensated {
         let sum = self.sum + number;
         self.compensation += if self.sum.abs() >= number.abs() { (self.sum - sum) + number } else { (number - sum) + self.sum };
         self.sum = sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::laws::{Datum, State, check_exact_laws, check_laws, rows};
+    use super::*;
+    use proptest::prelude::*;
+
+    const EXACT: Total = Total { exact: true };
+    const DOUBLES: Total = Total { exact: false };
+
+    fn total(total: Total, data: impl IntoIterator<Item = Datum>) -> Option<(u64, f64)> {
+        total.read(&State::fed(&total, &rows(data)).slot())
+    }
+
+    #[test]
+    fn what_plain_doubles_lose_is_kept() {
+        let ints = |numbers: &[i64]| numbers.iter().copied().map(Datum::I64).collect::<Vec<_>>();
+        let doubles = |numbers: &[f64]| numbers.iter().copied().map(Datum::F64).collect::<Vec<_>>();
+        for (kind, data, expected) in [
+            (EXACT, ints(&[]), None),
+            (EXACT, vec![Datum::Null, Datum::Absent, Datum::Bool(true), Datum::Str("7".into()), Datum::Datetime(7)], None),
+            (EXACT, ints(&[9_007_199_254_740_993, -9_007_199_254_740_992]), Some((2, 1.0))),
+            (EXACT, ints(&[i64::MAX, i64::MAX, i64::MIN, i64::MIN, 5]), Some((5, 3.0))),
+            (EXACT, vec![Datum::I64(i64::MAX), Datum::F64(0.5), Datum::I64(-i64::MAX)], Some((3, 0.5))),
+            (DOUBLES, doubles(&[1e16, 1.0, -1e16]), Some((3, 1.0))),
+            (DOUBLES, doubles(&[1e100, 1.0, -1e100]), Some((3, 1.0))),
+            (DOUBLES, vec![0.1; 10].into_iter().map(Datum::F64).collect(), Some((10, 1.0))),
+            (DOUBLES, vec![Datum::I64(i64::MAX), Datum::I64(-i64::MAX), Datum::I64(3)], Some((3, 3.0))),
+        ] {
+            assert_eq!(total(kind, data.clone()), expected, "{data:?}");
+        }
+    }
+
+    /// Doubles that are whole multiples of 2^-20, so that an i128 holds their exact sum.
+    fn grid() -> impl Strategy<Value = i64> {
+        prop_oneof![-1000i64..1000, -(1i64 << 50)..(1 << 50), any::<i32>().prop_map(i64::from)]
+    }
+
+    const GRID: f64 = 1_048_576.0;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn integers_add_exactly(numbers in prop::collection::vec(any::<i64>(), 0..60), cuts in (0usize..60, 0usize..60)) {
+            let rows = rows(numbers.iter().copied().map(Datum::I64));
+            check_exact_laws(&EXACT, &rows, cuts)?;
+            let oracle: i128 = numbers.iter().copied().map(i128::from).sum();
+            let expected = (!numbers.is_empty()).then_some((numbers.len() as u64, oracle as f64));
+            prop_assert_eq!(EXACT.read(&State::fed(&EXACT, &rows).slot()), expected);
+        }
+
+        #[test]
+        fn doubles_are_within_a_rounding_of_the_exact_sum(
+            numbers in prop::collection::vec(grid(), 1..60),
+            cuts in (0usize..60, 0usize..60),
+            kind in prop::sample::select(vec![EXACT, DOUBLES]),
+        ) {
+            let rows = rows(numbers.iter().map(|&number| Datum::F64(number as f64 / GRID)));
+            let oracle = numbers.iter().copied().map(i128::from).sum::<i128>() as f64 / GRID;
+            let magnitude: f64 = numbers.iter().map(|&number| (number as f64 / GRID).abs()).sum();
+            let bound = oracle.abs() * f64::EPSILON + numbers.len() as f64 * magnitude * f64::EPSILON * f64::EPSILON;
+            check_laws(&kind, &rows, cuts, &|left, right| {
+                let near = |state: &State| kind.read(&state.slot()).is_some_and(|(_, sum)| (sum - oracle).abs() <= bound);
+                near(left) && near(right)
+            })?;
+        }
     }
 }

@@ -118,3 +118,63 @@ fn replace_bytes(arena: &mut Arena, handle: Handle, bytes: &[u8]) -> Handle {
     bytemuck::cast_slice_mut::<u64, u8>(&mut object[1..])[..bytes.len()].copy_from_slice(bytes);
     handle
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::laws::Datum;
+    use super::*;
+
+    #[test]
+    fn every_value_comes_back_as_it_was_stored() {
+        let mut arena = Arena::default();
+        let mut payload = 0;
+        for datum in [
+            Datum::Bool(true),
+            Datum::I64(i64::MIN),
+            Datum::F64(0.1),
+            Datum::Datetime(-1),
+            Datum::Str(String::new()),
+            Datum::Str("a text that is longer than the one before".into()),
+            Datum::Str("short".into()),
+            Datum::Bytes(vec![0, 255]),
+            Datum::Json("{}".into()),
+        ] {
+            let scalar = !matches!(datum, Datum::Str(_) | Datum::Bytes(_) | Datum::Json(_));
+            assert!(ValueSlot::Object.takes(datum.cell()));
+            assert_eq!(ValueSlot::Inline.takes(datum.cell()), scalar);
+            let tag = ValueSlot::Object.store(&mut payload, &mut arena, datum.cell());
+            assert_eq!(ValueSlot::Object.load(tag, payload, &arena), datum.cell());
+            if scalar {
+                let mut word = 0;
+                let tag = ValueSlot::Inline.store(&mut word, &mut arena, datum.cell());
+                assert_eq!(ValueSlot::Inline.load(tag, word, &arena), datum.cell());
+            }
+        }
+    }
+
+    #[test]
+    fn an_object_is_reused_while_it_fits_and_holds_nothing_of_the_value_before() {
+        let mut arena = Arena::default();
+        let mut payload = 0;
+        let mut store = |arena: &mut Arena, text: &str| {
+            ValueSlot::Object.store(&mut payload, arena, Cell::Str(text.as_bytes()));
+            payload
+        };
+        let first = store(&mut arena, "0123456789abcdef");
+        assert_eq!(store(&mut arena, "fedcba987"), first);
+        assert_eq!(arena.get(first)[2], u64::from(b'7'));
+        let long = store(&mut arena, &"x".repeat(400));
+        assert!(arena.used_bytes() > 400);
+        assert_ne!(store(&mut arena, "x"), long);
+        assert_eq!(arena.used_bytes(), 16);
+    }
+
+    #[test]
+    fn values_beyond_the_bound_are_passed_over() {
+        let text = vec![b'x'; VALUE_BYTES_MAX + 1];
+        assert!(!ValueSlot::Object.takes(Cell::Str(&text)));
+        assert!(ValueSlot::Object.takes(Cell::Str(&text[1..])));
+    }
+}

@@ -166,7 +166,11 @@ mod tests {
     use crate::row::FieldIndex;
 
     fn columns(kinds: &[KeyKind]) -> Vec<KeyColumn> {
-        kinds.iter().enumerate().map(|(at, kind)| KeyColumn { name: format!("k{at}").into(), column: Column::Field(FieldIndex(0)), kind: *kind }).collect()
+        kinds
+            .iter()
+            .enumerate()
+            .map(|(at, kind)| KeyColumn { name: format!("k{at}").into(), column: Column::Field(FieldIndex(0)), kind: *kind })
+            .collect()
     }
 
     #[test]

@@ -118,7 +118,6 @@ impl Rows {
         let (heap_len, runs) = halves(sizes);
         let (rows, runs, heap_len) = (rows as usize, runs as usize, heap_len as usize);
         let fields = (shape & 0xFFFF) as usize;
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half of a 32-bit word")]
         let flags = (shape >> 16) as u16;
         if rows > ROWS_PER_BATCH_MAX || runs > rows {
             return Err(RowsError::Bounds { rows, fields });

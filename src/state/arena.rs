@@ -164,6 +164,21 @@ impl Arena {
         &self.classes
     }
 
+    /// Whether a class read from a snapshot is sound.
+    pub(crate) fn check_class(number: usize, class: &Class) -> Result<(), String> {
+        if number >= CLASSES {
+            return Err(format!("arena class {number} does not exist"));
+        }
+        let room = class.chunks.len() * slots_per_chunk(number);
+        if class.slots as usize > room || class.chunks.iter().any(|chunk| chunk.words().len() != chunk_words(number)) {
+            return Err(format!("arena class {number} has chunks of another size"));
+        }
+        if class.free.iter().any(|slot| *slot >= class.slots) {
+            return Err(format!("arena class {number} frees a slot that it never gave out"));
+        }
+        Ok(())
+    }
+
     /// An arena as a snapshot described it.
     pub(crate) fn from_classes(classes: Vec<Class>) -> Self {
         let used_words =

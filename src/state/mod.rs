@@ -4,6 +4,7 @@ mod accumulator;
 mod arena;
 mod chunk;
 mod content;
+mod image;
 mod index;
 mod list;
 mod plan;
@@ -17,5 +18,15 @@ mod words;
 pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, store_bytes};
 pub use arena::{Arena, Handle};
 pub use content::{Content, RowsContent};
+pub use image::{ImageError, ImageReader};
 pub use state::{ReadScratch, State};
 pub use table::{Funnel, Table};
+
+/// Bytes of one key of a table: with one row, and with all rings full of scalar buckets. Sketches come on top of the second.
+pub fn bytes_per_key(table: &crate::pipeline::TableDef) -> (usize, usize) {
+    let (least, most) = plan::SlabPlan::compile(&table.features).bytes_per_key();
+    (least + KEY_BYTES, most + KEY_BYTES)
+}
+
+/// Key words, index entry and its control byte at usual load.
+const KEY_BYTES: usize = 16 + 13;

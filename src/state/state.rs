@@ -104,6 +104,12 @@ impl State {
         }
     }
 
+    /// Takes the reject log of a snapshot.
+    pub(crate) fn restore_rejects(&mut self, rejects: Vec<Reject>) {
+        self.reject_bytes = rejects.iter().map(reject_size).sum();
+        self.rejects = rejects.into();
+    }
+
     fn apply_batch(&mut self, batch: &Rows, lsn: u64) {
         let Some(tables) = self.by_event.get(&batch.event()) else { return };
         let Some(event) = self.registry.event_by_id(batch.event()) else { return };
@@ -157,13 +163,7 @@ impl State {
     }
 
     fn reset(&mut self) {
-        let version = self.registry.version + 1;
-        let next = Registry {
-            version,
-            next_event_id: self.registry.next_event_id,
-            next_table_id: self.registry.next_table_id,
-            ..Registry::default()
-        };
+        let next = self.registry.reset();
         self.registry = Arc::new(next);
         self.tables.clear();
         self.route();

@@ -329,6 +329,20 @@ impl Table {
         }
     }
 
+    /// Numbers of rows with a key from `from` on, at most `limit`, and where the next page begins. The order is that of first sight.
+    pub(crate) fn keys_from(&self, from: u32, limit: usize) -> (Vec<u32>, Option<u32>) {
+        let mut numbers = Vec::new();
+        for number in from..self.rows {
+            if numbers.len() == limit {
+                return (numbers, Some(number));
+            }
+            if self.key_bytes(number).is_some() {
+                numbers.push(number);
+            }
+        }
+        (numbers, None)
+    }
+
     /// Whether the batch would make a key that is not there.
     pub(crate) fn has_new_key(&self, rows: &Rows, schema: &EventSchema, scratch: &mut Scratch) -> bool {
         let Scratch { derived, key, .. } = scratch;

@@ -159,7 +159,7 @@ impl StorageFile for DiskFile {
         }
     }
 
-    fn len(&self) -> Result<u64, IoError> {
+    fn size_bytes(&self) -> Result<u64, IoError> {
         Ok(self.file.metadata().map_err(|error| IoError::new(Operation::Inspect, &self.path, error))?.len())
     }
 

@@ -135,7 +135,7 @@ pub trait StorageFile: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// What the operating system says.
-    fn len(&self) -> Result<u64, IoError>;
+    fn size_bytes(&self) -> Result<u64, IoError>;
 
     /// Where the file was opened, for messages.
     fn path(&self) -> &Path;

@@ -30,7 +30,7 @@ impl<S: Storage> Reserve<S> {
     /// When the file cannot be looked at.
     pub fn held(&self) -> Result<bool, IoError> {
         match self.storage.open_read(&self.path) {
-            Ok(file) => Ok(file.len()? >= self.bytes),
+            Ok(file) => Ok(file.size_bytes()? >= self.bytes),
             Err(error) if error.missing() => Ok(false),
             Err(error) => Err(error),
         }

@@ -103,7 +103,7 @@ impl Inode {
     fn crash(&mut self, seed: &mut u64) {
         for change in std::mem::take(&mut self.pending) {
             match change {
-                Change::Length(len) if next_random(seed) % 2 == 0 => self.durable.resize(len, 0),
+                Change::Length(len) if next_random(seed).is_multiple_of(2) => self.durable.resize(len, 0),
                 Change::Length(_) => {}
                 Change::Write { offset, bytes } => {
                     let survives_whole = next_random(seed).is_multiple_of(4);
@@ -392,7 +392,7 @@ impl StorageFile for SimulatedFile {
         Ok(())
     }
 
-    fn len(&self) -> Result<u64, IoError> {
+    fn size_bytes(&self) -> Result<u64, IoError> {
         let mut world = self.disk.0.lock();
         world.step(Operation::Inspect, &self.path)?;
         Ok(world.inode(self.inode, Operation::Inspect, &self.path)?.seen.len() as u64)

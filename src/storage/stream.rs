@@ -31,7 +31,7 @@ impl<F: StorageFile> WordStream<F> {
     /// # Errors
     /// When the length cannot be asked for.
     pub fn new(file: F, buffer: Vec<u64>) -> Result<Self, IoError> {
-        let file_bytes = file.len()?;
+        let file_bytes = file.size_bytes()?;
         Ok(Self { file, file_bytes, read_bytes: 0, buffer, start: 0, end: 0 })
     }
 

@@ -4,7 +4,7 @@
 //! one before it was synced, under the same lock. Syncs never overlap, because the kernel reports a failed write-back once per open file, and a sync
 //! beside the failing one would hear "done".
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,7 +16,10 @@ use super::segment::segment_number;
 use super::start::WalOptions;
 use crate::storage::{IoError, Storage, StorageFile};
 
-pub(super) const PREPARED_NAME: &str = "next.tmp";
+/// A prepared file gets a name of its own: the writer renames the one before while the syncer creates the next.
+pub(super) fn prepared_path(folder: &Path, serial: u64) -> PathBuf {
+    folder.join(format!("next-{serial}.tmp"))
+}
 
 /// A sealed segment.
 #[derive(Debug, Clone)]
@@ -44,6 +47,7 @@ pub(super) struct SharedFiles<S: Storage> {
     pub(super) sealed: Mutex<Vec<SealedSegment>>,
     prepare_wanted: AtomicBool,
     full: AtomicBool,
+    prepared_serial: AtomicU64,
 }
 
 /// See the module's head. Without files it is the level `memory`.
@@ -103,6 +107,7 @@ impl<S: Storage> SharedFiles<S> {
             sealed: Mutex::new(sealed),
             prepare_wanted: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            prepared_serial: AtomicU64::new(1),
         }
     }
 
@@ -132,8 +137,21 @@ impl<S: Storage> SharedFiles<S> {
         Ok(Some(file))
     }
 
+    /// A file that was taken and not used.
+    pub(super) fn put_back(&self, file: S::File) {
+        let mut prepared = self.prepared.lock();
+        if prepared.is_none() {
+            *prepared = Some(file);
+            return;
+        }
+        // The syncer prepared another one meanwhile; a file that cannot be removed now is removed at the next start.
+        if let Err(error) = self.storage.remove(file.path()) {
+            tracing::warn!(kind = "wal.leftover", %error, "a spare WAL segment could not be removed");
+        }
+    }
+
     fn create_prepared(&self, bytes: u64) -> Result<Option<S::File>, IoError> {
-        let path = self.folder.join(PREPARED_NAME);
+        let path = prepared_path(&self.folder, self.prepared_serial.fetch_add(1, Ordering::Relaxed));
         let created = self.storage.create(&path).and_then(|file| file.preallocate(bytes).map(|()| file));
         match created {
             Ok(file) => {
@@ -170,8 +188,8 @@ impl<S: Storage> SharedFiles<S> {
 
     /// Unlinks the prepared file at a clean stop.
     pub(super) fn drop_prepared(&self) -> Result<(), IoError> {
-        if self.prepared.lock().take().is_some() {
-            self.storage.remove(&self.folder.join(PREPARED_NAME))?;
+        if let Some(file) = self.prepared.lock().take() {
+            self.storage.remove(file.path())?;
         }
         Ok(())
     }

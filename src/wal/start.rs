@@ -4,13 +4,13 @@
 //! page cache and not on the disk, even if a sync "succeeds" now (the process before may have died of a failed one): the valid prefix is copied to a
 //! file of ours, sealed, synced, and renamed over the old one. Called once by start-up, before any source or port is opened.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{TailEnd, WalTail};
 use super::segment::{Footer, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, segment_number, segment_path};
-use super::shared::{PREPARED_NAME, SealedSegment, Shared, SharedFiles, WalHandle};
+use super::shared::{SealedSegment, Shared, SharedFiles, WalHandle, prepared_path};
 use super::writer::WalWriter;
 use crate::storage::{IoError, Storage, StorageFile};
 
@@ -88,9 +88,10 @@ impl<S: Storage> WalWriter<S> {
             created_us: now_us,
             prev_crc: settled.prev_crc,
         };
-        let file = storage.create(&folder.join(PREPARED_NAME))?;
+        let file = storage.create(&prepared_path(folder, 0))?;
         file.preallocate(options.segment_bytes)?;
-        let file = Arc::new(begin_segment(&storage, folder, file, &header)?);
+        file.write_all_at(&header.encode(), 0)?;
+        let file = Arc::new(begin_segment(&storage, folder, file, header.number)?);
         let files = SharedFiles::new(storage, folder.to_owned(), options.segment_bytes, Arc::clone(&file), settled.sealed);
         let shared = Arc::new(Shared::new(settled.first_lsn - 1, options, Some(files)));
         Ok((Self::on_files(Arc::clone(&shared), file, header), WalHandle(shared)))
@@ -103,11 +104,10 @@ impl<S: Storage> WalWriter<S> {
     }
 }
 
-/// Writes the header of a prepared file, syncs it and gives it its name: a segment under its name always has a whole header.
-pub(super) fn begin_segment<S: Storage>(storage: &S, folder: &Path, file: S::File, header: &SegmentHeader) -> Result<S::File, IoError> {
-    file.write_all_at(&header.encode(), 0)?;
+/// Syncs a prepared file whose header is written and gives it its name: a segment under its name always has a whole header.
+pub(super) fn begin_segment<S: Storage>(storage: &S, folder: &Path, file: S::File, number: u64) -> Result<S::File, IoError> {
     file.sync()?;
-    storage.rename(&folder.join(PREPARED_NAME), &segment_path(folder, header.number))?;
+    storage.rename(file.path(), &segment_path(folder, number))?;
     Ok(file)
 }
 
@@ -132,7 +132,7 @@ fn settle<S: Storage>(storage: &S, folder: &Path, tail: WalTail) -> Result<Settl
             TailEnd::Sealed { synced: true } => {
                 let file = storage.open(&last.path)?;
                 file.sync()?;
-                file.len()?
+                file.size_bytes()?
             }
             _ => copy_prefix(storage, folder, &tail, &last.path, last.header.first_lsn)?,
         };
@@ -149,7 +149,7 @@ fn settle<S: Storage>(storage: &S, folder: &Path, tail: WalTail) -> Result<Settl
     })
 }
 
-fn copy_prefix<S: Storage>(storage: &S, folder: &Path, tail: &WalTail, path: &PathBuf, first_lsn: u64) -> Result<u64, IoError> {
+fn copy_prefix<S: Storage>(storage: &S, folder: &Path, tail: &WalTail, path: &Path, first_lsn: u64) -> Result<u64, IoError> {
     debug_assert!(tail.valid_bytes >= SEGMENT_HEADER_BYTES as u64);
     let copy_path = folder.join(COPY_NAME);
     let source = storage.open_read(path)?;

@@ -46,6 +46,7 @@ pub struct WalWriter<S: Storage> {
     staged_crc: u32,
     staged_recorded: u64,
     staged_kind: Option<FrameKind>,
+    staged_now_us: i64,
     next_lsn: u64,
     last_crc: u32,
     /// Highest durable LSN that a written frame carries.
@@ -76,6 +77,7 @@ impl<S: Storage> WalWriter<S> {
             staged_crc: last_crc,
             staged_recorded: last_lsn,
             staged_kind: None,
+            staged_now_us: 0,
             next_lsn,
             last_crc,
             recorded_lsn: last_lsn,
@@ -119,6 +121,7 @@ impl<S: Storage> WalWriter<S> {
         self.staged_lsn += parts.lsns();
         self.staged_recorded = durable_lsn;
         self.staged_kind = Some(parts.kind);
+        self.staged_now_us = parts.now_us;
         if parts.kind != FrameKind::MARK {
             self.last_data_lsn = self.staged_lsn - 1;
         }
@@ -176,7 +179,12 @@ impl<S: Storage> WalWriter<S> {
         self.shared.sync_now()?;
         let shared = Arc::clone(&self.shared);
         if let (Some(files), Some(open)) = (&shared.files, &mut self.open) {
-            seal(&shared, open, last, self.last_crc, self.salt, || Ok(()))?;
+            match write_footer(&shared, open, last, self.last_crc, self.salt) {
+                Ok(()) => seal(&shared, open, last, || Ok(()))?,
+                // The close frame is synced; the next start copies the segment instead of trusting it.
+                Err(error) if error.full() => {}
+                Err(error) => return Err(shared.poisoned_by(error)),
+            }
             files.drop_prepared().map_err(|error| shared.poisoned_by(error))?;
         }
         Ok(last)
@@ -241,13 +249,23 @@ impl<S: Storage> WalWriter<S> {
             number: open.header.number + 1,
             first_lsn: self.next_lsn,
             prev_crc: self.last_crc,
-            created_us: open.header.created_us,
+            created_us: self.staged_now_us,
             ..open.header
         };
-        let footer_end = open.offset + FOOTER_BYTES as u64;
         let (path, last_lsn) = (segment_path(&files.folder, open.header.number), self.next_lsn - 1);
-        let file = seal(&shared, open, last_lsn, self.last_crc, self.salt, || {
-            let file = Arc::new(begin_segment(&files.storage, &files.folder, file, &header)?);
+        // Both writes can still meet a full disk, where the file system reserves nothing; the segment then stays the one being written.
+        let placed = file.write_all_at(&header.encode(), 0).and_then(|()| write_footer(&shared, open, last_lsn, self.last_crc, self.salt));
+        match placed {
+            Ok(()) => {}
+            Err(error) if error.full() => {
+                files.put_back(file);
+                return Err(cut_off(&shared, open, self.staging.len(), error));
+            }
+            Err(error) => return Err(shared.poisoned_by(error)),
+        }
+        let footer_end = open.offset + FOOTER_BYTES as u64;
+        let file = seal(&shared, open, last_lsn, || {
+            let file = Arc::new(begin_segment(&files.storage, &files.folder, file, header.number)?);
             files.swap_current(Arc::clone(&file));
             Ok(file)
         })?;
@@ -257,15 +275,7 @@ impl<S: Storage> WalWriter<S> {
     }
 }
 
-/// Footer, end of file, sync; `then` runs before anything else can be synced.
-fn seal<S: Storage, T>(
-    shared: &Shared<S>,
-    open: &Open<S>,
-    last_lsn: u64,
-    last_crc: u32,
-    salt: u32,
-    then: impl FnOnce() -> Result<T, IoError>,
-) -> Result<T, WalError> {
+fn write_footer<S: Storage>(shared: &Shared<S>, open: &Open<S>, last_lsn: u64, last_crc: u32, salt: u32) -> Result<(), IoError> {
     let footer = Footer {
         frames: open.frames,
         first_lsn: open.header.first_lsn,
@@ -274,9 +284,17 @@ fn seal<S: Storage, T>(
         offset: open.offset,
         last_crc,
     };
-    let end = open.offset + FOOTER_BYTES as u64;
-    let written = open.file.write_all_at(&footer.encode(salt), open.offset).and_then(|()| open.file.set_len(end));
-    written.map_err(|error| shared.poisoned_by(error))?;
+    open.file.write_all_at(&footer.encode(salt), open.offset)
+}
+
+/// Ends a file behind its footer and syncs it; `then` runs before anything else can be synced.
+fn seal<S: Storage, T>(
+    shared: &Shared<S>,
+    open: &Open<S>,
+    last_lsn: u64,
+    then: impl FnOnce() -> Result<T, IoError>,
+) -> Result<T, WalError> {
+    open.file.set_len(open.offset + FOOTER_BYTES as u64).map_err(|error| shared.poisoned_by(error))?;
     shared.sync_after(last_lsn, &open.file, then)
 }
 
@@ -294,6 +312,5 @@ fn cut_off<S: Storage>(shared: &Shared<S>, open: &Open<S>, bytes: usize, cause: 
 }
 
 fn no_segment<S: Storage>(files: &SharedFiles<S>) -> IoError {
-    let path = files.folder.join(super::shared::PREPARED_NAME);
-    IoError::new(crate::storage::Operation::Resize, &path, std::io::Error::from(std::io::ErrorKind::StorageFull))
+    IoError::new(crate::storage::Operation::Resize, &files.folder, std::io::Error::from(std::io::ErrorKind::StorageFull))
 }

@@ -4,19 +4,14 @@ STREAMGAUGE_BINARY names the binary under test (`./test` sets it). It is started
 `beava` of the wheel checks the tests themselves; those marked `gauge_only` state where 0.0.6 contradicts its own contract and are left out then.
 """
 
-import contextlib
-import json
 import os
-import queue
 import subprocess
-import threading
 import time
 
 import beava as bv
 import pytest
 
-BOUND_SECONDS_MAX = 10
-STOP_SECONDS_MAX = 10
+from server import Server
 
 
 def pytest_configure(config):
@@ -38,63 +33,18 @@ def binary():
     return os.path.abspath(found)
 
 
-class Server:
-    """A process on ports of its own, empty data folders, stdout drained for as long as it lives."""
-
-    def __init__(self, folder, test_mode=False):
-        for name in ("wal", "snapshots"):
-            (folder / name).mkdir(exist_ok=True)
-        environment = dict(os.environ, BEAVA_LISTEN_ADDR="127.0.0.1:0", BEAVA_TCP_PORT="0", BEAVA_ADMIN_ADDR="127.0.0.1:0",
-                           BEAVA_WAL_DIR=str(folder / "wal"), BEAVA_SNAPSHOT_DIR=str(folder / "snapshots"))
-        if test_mode:
-            environment["BEAVA_TEST_MODE"] = "1"
-        self.log = open(folder / "server.log", "ab")
-        self.process = subprocess.Popen([binary(), "--config", "/dev/null"], stdout=subprocess.PIPE, stderr=self.log, env=environment)
-        self.lines = queue.Queue()
-        threading.Thread(target=self._drain, daemon=True).start()
-        self.http, self.tcp = self._bound("server.http_bound"), self._bound("server.tcp_bound")
-
-    def _drain(self):
-        for line in self.process.stdout:
-            self.lines.put(line)
-
-    def _bound(self, kind):
-        deadline = time.monotonic() + BOUND_SECONDS_MAX
-        while time.monotonic() < deadline:
-            with contextlib.suppress(queue.Empty, json.JSONDecodeError):
-                record = json.loads(self.lines.get(timeout=0.2))
-                if record.get("kind") == kind:
-                    return record["addr"]
-        self.stop()
-        raise AssertionError(f"no {kind} line within {BOUND_SECONDS_MAX} s")
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.log.close()
-
-    def kill9(self):
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
-
-
 @pytest.fixture
 def start(tmp_path):
     """Starts servers over one folder; the last of them is stopped at the end."""
     servers = []
 
     def go(test_mode=False):
-        servers.append(Server(tmp_path, test_mode))
+        servers.append(Server(binary(), tmp_path, **({"BEAVA_TEST_MODE": "1"} if test_mode else {})))
         return servers[-1]
 
     yield go
     for server in servers:
-        if server.process.poll() is None:
+        if server.running():
             server.stop()
 
 

@@ -20,6 +20,7 @@ import io
 import json
 import random
 import sys
+import threading
 import time
 
 from confluent_kafka import IsolationLevel, Producer, TopicPartition
@@ -170,11 +171,10 @@ class Writer:
                 self.producer.poll(0.05)
 
     def pace(self, written):
-        if self.given.rate:
-            ahead = written / self.given.rate - (time.monotonic() - self.started)
-            self.producer.poll(max(0.0, min(ahead, 1.0)))
-        else:
-            self.producer.poll(0)
+        self.producer.poll(0)
+        # poll() comes back early whenever there is news, so it cannot be what waits.
+        while self.given.rate and (ahead := written / self.given.rate - (time.monotonic() - self.started)) > 0:
+            time.sleep(min(ahead, 0.05))
 
     def finish(self):
         if self.producer.flush(FLUSH_SECONDS_MAX) or self.failed:
@@ -184,13 +184,21 @@ class Writer:
 def write_plain(given, oracle):
     payments = Payments(given, given.seed)
     writer = Writer(given, {})
+    enough = threading.Event()
+    if given.until_enough:
+        threading.Thread(target=lambda: (sys.stdin.readline(), enough.set()), daemon=True).start()
+    written = given.records
     for i in range(given.first, given.first + given.records):
         record = payments.record(i)
         writer.write(record, i)
         oracle.add(record, f"r{i % REGIONS}")
         if i & 0xFF == 0:
             writer.pace(i - given.first)
+            if enough.is_set():
+                written = i + 1 - given.first
+                break
     writer.finish()
+    given.records = written
 
 
 def write_transactions(given, oracle):
@@ -259,6 +267,7 @@ def arguments():
     parser.add_argument("--rate", type=float, default=0.0, help="records per second; 0 = as fast as possible")
     parser.add_argument("--transactions", action="store_true")
     parser.add_argument("--open", action="store_true", help="leave a transaction open at the end, until stdin says commit or abort")
+    parser.add_argument("--until-enough", action="store_true", help="end when stdin says a word; --records is then the most")
     parser.add_argument("--headers", action="store_true", help="a header region = r0..r4")
     parser.add_argument("--oracle", default="")
     given = parser.parse_args()

@@ -126,10 +126,10 @@ impl PartitionGauge {
     }
 }
 
-/// All attached partitions, in the order of their slots, and the sources' own words on what they wait for.
+/// All attached partitions by slot, and the sources' own words on what they wait for.
 #[derive(Debug, Default)]
 pub struct SourceBoard {
-    partitions: RwLock<Vec<Arc<PartitionGauge>>>,
+    partitions: RwLock<Vec<Option<Arc<PartitionGauge>>>>,
     notes: RwLock<Vec<SourceNote>>,
 }
 
@@ -145,21 +145,24 @@ pub struct SourceNote {
 }
 
 impl SourceBoard {
-    /// Adds a partition; its index is its slot.
-    pub fn add(&self, gauge: Arc<PartitionGauge>) -> usize {
-        let Ok(mut partitions) = self.partitions.write() else { return usize::MAX };
-        partitions.push(gauge);
-        partitions.len() - 1
+    /// Puts a partition at its slot.
+    pub fn put(&self, slot: u32, gauge: Arc<PartitionGauge>) {
+        let Ok(mut partitions) = self.partitions.write() else { return };
+        let index = slot as usize;
+        if partitions.len() <= index {
+            partitions.resize_with(index + 1, || None);
+        }
+        partitions[index] = Some(gauge);
     }
 
-    /// All partitions.
+    /// All attached partitions in the order of their slots.
     pub fn partitions(&self) -> Vec<Arc<PartitionGauge>> {
-        self.partitions.read().map(|all| all.clone()).unwrap_or_default()
+        self.partitions.read().map(|all| all.iter().flatten().cloned().collect()).unwrap_or_default()
     }
 
     /// One partition by slot.
     pub fn get(&self, slot: u32) -> Option<Arc<PartitionGauge>> {
-        self.partitions.read().ok()?.get(slot as usize).cloned()
+        self.partitions.read().ok()?.get(slot as usize)?.clone()
     }
 
     /// Replaces the note of a source.

@@ -67,6 +67,7 @@ impl Brokers {
 
 impl Cluster for Brokers {
     fn id(&mut self, limit: Duration) -> Result<String, ClientError> {
+        self.client.greet(limit)?;
         self.client
             .cluster_id(limit)
             .ok_or_else(|| ClientError { code: ext::code::TIMED_OUT, text: format!("no broker told its cluster's id within {limit:?}") })

@@ -817,6 +817,22 @@ impl Client {
         take_error(unsafe { rd_kafka_incremental_unassign(self.rk.as_ptr(), list.as_ptr()) })
     }
 
+    /// Connects now. A client connects on its first need, and a need that meets no connection waits for a timer of a second.
+    ///
+    /// # Errors
+    /// No broker answered in time; the client goes on connecting.
+    pub fn greet(&self, limit: Duration) -> Result<(), ClientError> {
+        let mut metadata: *const MetadataC = ptr::null();
+        // SAFETY: on success the document is ours and destroyed unread.
+        unsafe {
+            match rd_kafka_metadata(self.rk.as_ptr(), 0, ptr::null_mut(), &mut metadata, millis(limit)) {
+                0 => rd_kafka_metadata_destroy(metadata),
+                code => return Err(ClientError::of_code(code)),
+            }
+        }
+        Ok(())
+    }
+
     /// The cluster's id; `None` when no broker answered in time.
     pub fn cluster_id(&self, limit: Duration) -> Option<String> {
         // SAFETY: the returned string is ours and freed by librdkafka's allocator.

@@ -161,5 +161,6 @@ pub fn partitions_grew(track: &Track, before: usize, after: usize, now_us: i64) 
 
 fn place(track: &Track) -> String {
     let Position { offset, after, epoch, .. } = track.position;
-    format!("{}/{} at offset {offset} (last record {}, leader epoch {epoch})", track.key.topic, track.key.partition, after - 1)
+    let last = if after > 0 { format!("last record {}, leader epoch {epoch}", after - 1) } else { "no record read yet".to_owned() };
+    format!("{}/{} at offset {offset} ({last})", track.key.topic, track.key.partition)
 }

@@ -9,6 +9,7 @@
 //! Deliberately absent: decoding (the inlet's), consumer groups (partitions are assigned by hand), any action on a log that has moved.
 #![deny(unsafe_code)]
 
+pub mod admin;
 mod cluster;
 pub mod config;
 mod control;
@@ -18,14 +19,24 @@ mod examine;
 pub mod ext;
 mod incidents;
 mod ingest;
+pub mod mock;
 mod placement;
+pub mod producer;
+mod reach;
 pub mod registry;
 pub mod settings;
 mod start;
 mod statistics;
 mod track;
 
+#[cfg(test)]
+mod tests;
+
+pub use admin::Admin;
 pub use config::{KafkaSource, RegistryAuth, RegistryConfig, Sasl, Secret, Security, Start, Tls, TopicPattern, Topics};
 pub use counters::SourceCounters;
+pub use mock::MockKafka;
+pub use producer::Producer;
+pub use reach::check_reachable;
 pub use settings::{Problem, check_client_settings};
 pub use start::{KafkaHandle, Options, start};

@@ -68,7 +68,6 @@ pub fn start(
 }
 
 /// The same with another [`Cluster`] per source: the seam for topic ids where brokers have none.
-#[expect(clippy::too_many_arguments, reason = "called by `start` and by tests only")]
 #[expect(clippy::type_complexity, reason = "a factory is a type of its own nowhere else")]
 pub(crate) fn start_with(
     sources: Vec<KafkaSource>,

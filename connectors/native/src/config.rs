@@ -54,7 +54,7 @@ pub struct NativeConfig {
     pub body_max: usize,
     /// Largest frame payload in bytes, both ways.
     pub frame_max: usize,
-    /// Open connections of both listeners together.
+    /// Open connections of both listeners together; an I/O thread holds at most 65,536.
     pub connections_max: usize,
     /// Open connections of one peer address.
     pub connections_per_peer_max: usize,

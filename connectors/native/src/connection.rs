@@ -7,7 +7,7 @@
 use crate::census::Place;
 use crate::config::{BODY_BYTES_PER_SECOND_MIN, NativeConfig, UNSENT_BYTES_HIGH};
 use crate::deadlines::ConnectionId;
-use crate::desk::{Desk, Shared};
+use crate::desk::{Desk, Shared, is_full};
 use crate::framed::{self, Framed};
 use crate::http::{self, Http};
 use crate::protocol::{Phase, Progress, Stop};
@@ -281,7 +281,6 @@ impl Connection {
             Protocol::Framed(framed) => framed.refuse(&error, desk),
         });
         self.life = Life::Ending;
-        self.send(now);
     }
 
     fn parse(&mut self, bytes: &[u8], port: &mut dyn Port, shared: &Shared) -> usize {
@@ -300,7 +299,7 @@ impl Connection {
 
     fn with_desk<T>(&mut self, port: &mut dyn Port, shared: &Shared, run: impl FnOnce(&mut Protocol, &mut Desk<'_>) -> T) -> T {
         let unanswered_max = self.unanswered_max();
-        let mut desk = Desk { port, slots: &mut self.slots, out: &mut self.out, shared, id: self.id, unanswered_max };
+        let mut desk = Desk { port, slots: &mut self.slots, out: &mut self.out, sent: self.sent, shared, id: self.id, unanswered_max };
         run(&mut self.protocol, &mut desk)
     }
 
@@ -391,7 +390,7 @@ impl Connection {
     }
 
     fn is_full(&self) -> bool {
-        self.slots.cost() >= self.unanswered_max() || self.unsent() > UNSENT_BYTES_HIGH
+        is_full(&self.slots, self.unsent(), self.unanswered_max())
     }
 
     fn is_answered(&self) -> bool {
@@ -400,5 +399,114 @@ impl Connection {
 
     fn unsent(&self) -> usize {
         self.out.len() - self.sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::census::Census;
+    use crate::desk::fake::{Notes, shared};
+
+    const HEAD: &[u8] = b"POST /push/E HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+
+    /// A connection and its client's end, with a clock that is moved by hand.
+    struct Rig {
+        connection: Connection,
+        client: std::net::TcpStream,
+        port: Notes,
+        shared: Shared,
+        now: Instant,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let (stream, peer) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let place = Census::new(1, 1).admit(peer.ip()).unwrap();
+            let now = Instant::now();
+            let id = ConnectionId { place: 0, tenant: 0 };
+            let connection = Connection::new(id, TcpStream::from_std(stream), place, Protocol::Http(Http::default()), now);
+            Self { connection, client, port: Notes::default(), shared: shared(NativeConfig::default()), now }
+        }
+
+        /// Lets the client send, until the connection has all of it.
+        fn arrive(&mut self, bytes: &[u8]) {
+            let whole = self.connection.received + bytes.len() as u64;
+            let mut scratch = vec![0; 64 * 1024];
+            self.client.write_all(bytes).unwrap();
+            while self.connection.received < whole {
+                self.connection.notice(true, false);
+                self.connection.receive(&mut scratch, &mut self.port, &self.shared, self.now);
+            }
+        }
+
+        /// Moves the clock; gives whether the connection is still open.
+        fn pass(&mut self, seconds: u64) -> bool {
+            self.now += Duration::from_secs(seconds);
+            while self.connection.deadline(&self.shared.config).is_some_and(|at| at <= self.now) && self.connection.life == Life::Open {
+                self.connection.expire(&mut self.port, &self.shared, self.now);
+            }
+            self.connection.life == Life::Open
+        }
+    }
+
+    #[test]
+    fn a_head_has_five_seconds_from_its_first_byte() {
+        let mut rig = Rig::new();
+        assert!(rig.pass(50), "a quiet connection is kept");
+        rig.arrive(b"GET /");
+        assert!(rig.pass(4));
+        rig.arrive(b"health HTTP/1.1\r\n");
+        assert!(!rig.pass(1), "more bytes do not make it younger");
+        rig.connection.send(rig.now);
+        let mut reply = [0; 12];
+        rig.client.read_exact(&mut reply).unwrap();
+        assert_eq!(&reply, b"HTTP/1.1 408");
+    }
+
+    #[test]
+    fn a_body_has_to_keep_its_rate_and_to_end() {
+        let mut trickle = Rig::new();
+        trickle.arrive(HEAD);
+        trickle.arrive(&[b'x'; 100]);
+        assert!(trickle.pass(4) && !trickle.pass(1), "100 bytes in 5 s");
+        let mut steady = Rig::new();
+        steady.arrive(HEAD);
+        for second in 0..29 {
+            steady.arrive(&[b'x'; 2_000]);
+            assert!(steady.pass(1), "second {second}");
+        }
+        assert!(!steady.pass(1), "30 s are the end of any body");
+    }
+
+    #[test]
+    fn a_quiet_connection_is_closed_without_a_word() {
+        let mut rig = Rig::new();
+        rig.arrive(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+        rig.connection.send(rig.now);
+        assert!(rig.pass(59) && !rig.pass(1) && rig.connection.is_dead());
+    }
+
+    #[test]
+    fn a_stalled_peer_is_closed_ten_seconds_after_it_took_the_last_byte() {
+        let mut rig = Rig::new();
+        rig.connection.out = vec![b'x'; 64 * 1024 * 1024];
+        rig.connection.send(rig.now);
+        // The kernel may take more for a while; each byte it takes is progress and starts the wait again.
+        loop {
+            let before = rig.connection.unsent();
+            assert!(before > 0 && rig.pass(9));
+            rig.connection.send(rig.now);
+            if rig.connection.unsent() == before {
+                break;
+            }
+        }
+        assert!(!rig.pass(1), "trying again is not progress");
+        assert!(rig.connection.is_dead());
     }
 }

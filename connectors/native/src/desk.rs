@@ -25,8 +25,10 @@ pub(crate) struct Shared {
 pub(crate) struct Desk<'a> {
     pub(crate) port: &'a mut dyn Port,
     pub(crate) slots: &'a mut Slots,
-    /// Encoded replies that are not sent.
+    /// Encoded replies.
     pub(crate) out: &'a mut Vec<u8>,
+    /// How many bytes of `out` are sent.
+    pub(crate) sent: usize,
     pub(crate) shared: &'a Shared,
     pub(crate) id: ConnectionId,
     /// Unanswered requests at which reading stops.
@@ -36,7 +38,7 @@ pub(crate) struct Desk<'a> {
 impl Desk<'_> {
     /// Whether no further request may be taken: too many unanswered, too much unsent, or the engine's queue is full.
     pub(crate) fn blocked(&self) -> bool {
-        self.slots.cost() >= self.unanswered_max || self.out.len() > UNSENT_BYTES_HIGH || !self.port.has_room()
+        is_full(self.slots, self.out.len() - self.sent, self.unanswered_max) || !self.port.has_room()
     }
 
     /// A tag for the next request, which is answered in `shape`.
@@ -60,6 +62,11 @@ impl Desk<'_> {
     }
 }
 
+/// Whether a connection has to wait for its own replies before it takes another request.
+pub(crate) fn is_full(slots: &Slots, unsent_bytes: usize, unanswered_max: u32) -> bool {
+    slots.cost() >= unanswered_max || unsent_bytes > UNSENT_BYTES_HIGH
+}
+
 /// `[u16 place][u32 tenant][u16 sequence]`.
 fn join_tag(id: ConnectionId, sequence: u16) -> Tag {
     Tag(u64::from(id.place) << 48 | u64::from(id.tenant) << 16 | u64::from(sequence))
@@ -69,6 +76,43 @@ fn join_tag(id: ConnectionId, sequence: u16) -> Tag {
 pub(crate) fn split_tag(tag: Tag) -> (ConnectionId, u16) {
     let Tag(bits) = tag;
     (ConnectionId { place: (bits >> 48) as u16, tenant: (bits >> 16) as u32 }, bits as u16)
+}
+
+/// An engine for unit tests.
+#[cfg(test)]
+pub(crate) mod fake {
+    use super::{Arc, Cell, NativeConfig, Port, Shared, Tag};
+    use streamgauge_api::port::{Encoding, PushRow, Reply, Request, Wait};
+
+    /// Writes down what it is given; answers nothing.
+    #[derive(Default)]
+    pub(crate) struct Notes(pub(crate) Vec<String>);
+
+    impl Port for Notes {
+        fn push(&mut self, tag: Tag, encoding: Encoding, row: PushRow<'_>, wait: Wait) {
+            self.push_batch(tag, encoding, &[row], wait);
+        }
+        fn push_batch(&mut self, tag: Tag, encoding: Encoding, rows: &[PushRow<'_>], wait: Wait) {
+            self.0.push(format!("{tag:?} {encoding:?} {rows:?} {wait:?}"));
+        }
+        fn call(&mut self, tag: Tag, request: Request) {
+            self.0.push(format!("{tag:?} {request:?}"));
+        }
+        fn turn(&mut self, _: &mut Vec<(Tag, Reply)>) {}
+        fn has_room(&self) -> bool {
+            true
+        }
+        fn on_ready(&mut self, _: Arc<dyn Fn() + Send + Sync>) {}
+        fn recovered(&self) -> bool {
+            true
+        }
+    }
+
+    /// What connections share, under `config`.
+    pub(crate) fn shared(config: NativeConfig) -> Shared {
+        let readiness = Arc::new(|| (true, "{}".to_owned()));
+        Shared { config: Arc::new(config), readiness, registry_version: Cell::new(0) }
+    }
 }
 
 #[cfg(test)]

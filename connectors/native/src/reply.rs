@@ -53,7 +53,7 @@ pub(crate) fn write_body<'a>(out: &mut Vec<u8>, shape: Shape, reply: &'a Reply, 
         }
         Reply::Registered(body) => {
             out.extend_from_slice(body.as_bytes());
-            json(None)
+            within(out, limit, json(None))
         }
         Reply::Pong { registry_version, .. } if shape.kind == Kind::Ping => {
             write_number(out, b"{\"pong\":true,\"registry_version\":", *registry_version);

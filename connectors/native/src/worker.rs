@@ -5,6 +5,9 @@
 //! ```
 //! Everything of a round is batched: all frames of all ready sockets go into one turn, all replies of a connection into one write. Without work the
 //! thread sleeps in poll until a socket, the engine's wake or the next deadline. It never waits for the engine and the engine never for it.
+//!
+//! Cost of a push with an engine that does nothing, CPU of this thread with 4 busy connections on 2 shared cores: 0.21 us framed MessagePack (62 bytes),
+//! 0.28 us framed JSON (78), each 512 in flight; 1.0 us HTTP (168), 64 in flight. A quarter of these is the kernel's.
 
 use crate::census::{Census, Place};
 use crate::config::NativeConfig;
@@ -419,12 +422,10 @@ impl Worker {
             connection.entered_at = None;
             if connection.deadline(&self.shared.config).is_some_and(|at| at <= now) {
                 connection.expire(&mut *self.port, &self.shared, now);
-                if connection.is_dead() {
-                    if let Some(home) = self.connections.get_mut(usize::from(id.place)) {
-                        *home = None;
-                    }
-                    self.vacate(id.place);
-                    continue;
+                // The next round sends what it said and drops it when it is dead.
+                if !connection.touched {
+                    connection.touched = true;
+                    self.touched.push(id.place);
                 }
             }
             self.enter_deadline(id.place);

@@ -81,13 +81,16 @@ pub(super) enum Op {
     Return,
 }
 
+/// The keys of a map that something is taken of, each with where its ops begin.
+pub(super) type MapMembers = Box<[(Box<str>, u32)]>;
+
 /// Everything a body is decoded by.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Plan {
     pub(super) ops: Vec<Op>,
     pub(super) jumps: Vec<u32>,
     pub(super) opens: Vec<(u16, FieldIndex)>,
-    pub(super) members: Vec<Box<[(Box<str>, u32)]>>,
+    pub(super) members: Vec<MapMembers>,
     pub(super) refusals: Vec<(String, String)>,
     pub(super) shapes: Shapes,
     pub(super) marks: usize,

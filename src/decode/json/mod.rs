@@ -121,12 +121,12 @@ impl Walk<'_> {
     fn fault(&self, fault: Fault) -> Box<BadRow> {
         let at = self.scan.pos;
         match fault {
-            Fault::Malformed(what) => BadRow::new(self.codes.malformed, "", format!("{what} at byte {at} of the JSON text")),
             Fault::TooDeep => BadRow::new(self.codes.shape, "", format!("nested deeper than {} at byte {at}", self.rules.depth_max)),
             Fault::Range => BadRow::new(self.codes.range, "", format!("a number at byte {at} is out of range of a double")),
             Fault::Control => {
                 BadRow::new(Code::ControlCharacterInString, "", format!("a string that ends before byte {at} holds a control character"))
             }
+            malformed => BadRow::new(self.codes.malformed, "", format!("{} at byte {at} of the JSON text", malformed.as_str())),
         }
     }
 
@@ -147,20 +147,7 @@ impl Walk<'_> {
             self.scan.pos += 1;
         } else {
             loop {
-                if self.scan.token() != b'"' {
-                    return Err(self.fault(Fault::Malformed("a member name is missing")));
-                }
-                let name = match self.scan.string(self.name) {
-                    Ok(name) => name,
-                    Err(fault) => return Err(self.fault(fault)),
-                };
-                let found = node.find(name, expected);
-                if found.is_none() && self.rules.unknown == UnknownFields::Refuse && depth == 1 {
-                    let event = &self.into.schema().name;
-                    return Err(BadRow::new(unknown_code(name), name, format!("event {event} has no field \"{name}\"")));
-                }
-                self.scan.expect(b':', "a colon is missing").map_err(|fault| self.fault(fault))?;
-                self.scan.token();
+                let found = self.next_member(node, expected, depth)?;
                 match found {
                     Some(index) => {
                         let bit = 1u64 << (index % 64);
@@ -186,7 +173,7 @@ impl Walk<'_> {
                         self.scan.pos += 1;
                         break;
                     }
-                    _ => return Err(self.fault(Fault::Malformed("a comma or closing brace is missing"))),
+                    _ => return Err(self.fault(Fault::Comma)),
                 }
             }
         }
@@ -199,6 +186,44 @@ impl Walk<'_> {
         }
         self.seen.truncate(seen_base);
         Ok(())
+    }
+
+    /// Goes to the next member's value: which member of the node it is. Producers write members in one order, so the expected one is tried first; then those
+    /// that nobody takes are passed; what is left, and every fault, is for the careful way.
+    #[inline]
+    fn next_member(&mut self, node: &Node, expected: usize, depth: u32) -> Result<Option<usize>, Box<BadRow>> {
+        if let Some(member) = node.members.get(expected)
+            && self.scan.pass_expected(&member.quoted)
+        {
+            self.scan.token();
+            return Ok(Some(expected));
+        }
+        if self.rules.unknown == UnknownFields::Skip
+            && let Some(name) = self.scan.pass_plain_members(|name| node.may_have(name))
+        {
+            return Ok(node.find(name, expected));
+        }
+        self.member_name(node, expected, depth)
+    }
+
+    /// A member's name in any spelling, up to its value: which member of the node it is.
+    #[inline]
+    fn member_name(&mut self, node: &Node, expected: usize, depth: u32) -> Result<Option<usize>, Box<BadRow>> {
+        if self.scan.token() != b'"' {
+            return Err(self.fault(Fault::Name));
+        }
+        let name = match self.scan.string(self.name) {
+            Ok(name) => name,
+            Err(fault) => return Err(self.fault(fault)),
+        };
+        let found = node.find(name, expected);
+        if found.is_none() && self.rules.unknown == UnknownFields::Refuse && depth == 1 {
+            let event = &self.into.schema().name;
+            return Err(BadRow::new(unknown_code(name), name, format!("event {event} has no field \"{name}\"")));
+        }
+        self.scan.expect(b':', Fault::Colon).map_err(|fault| self.fault(fault))?;
+        self.scan.token();
+        Ok(found)
     }
 
     /// A value that something is taken of, position at its first byte; `depth` is the nesting that it stands in.
@@ -285,7 +310,7 @@ impl Walk<'_> {
                         self.scan.pos += 1;
                         break;
                     }
-                    _ => return Err(self.fault(Fault::Malformed("a comma or closing bracket is missing"))),
+                    _ => return Err(self.fault(Fault::Comma)),
                 }
             }
         }

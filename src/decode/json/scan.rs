@@ -3,17 +3,55 @@
 //! Everything is validated, also what is skipped: escapes and their surrogate pairs, number grammar, control bytes in strings, literals, commas, depth. Nothing
 //! recurses: skipping keeps one bit per open container, so input of any nesting is refused, never a stack overflow. Knows no fields; `super` projects.
 
-/// What broke, at the scanner's position.
+/// What broke. One byte, so that a result with it stays in registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Not JSON.
-    Malformed(&'static str),
+    /// No value begins like this, or the text ends where one should begin.
+    Value,
+    /// A member name is missing.
+    Name,
+    /// A colon is missing.
+    Colon,
+    /// A comma or closing bracket is missing.
+    Comma,
+    /// An unknown literal.
+    Literal,
+    /// A malformed number.
+    Number,
+    /// A string without an end.
+    Unended,
+    /// An unescaped control byte in a string.
+    ControlByte,
+    /// An unknown or cut escape.
+    Escape,
+    /// Half of a surrogate pair.
+    Surrogate,
     /// Deeper than the limit.
     TooDeep,
     /// A number beyond every double.
     Range,
     /// A control character in a string, where the policy refuses them.
     Control,
+}
+
+impl Fault {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Value => "a value is missing or malformed",
+            Self::Name => "a member name is missing",
+            Self::Colon => "a colon is missing",
+            Self::Comma => "a comma or closing bracket is missing",
+            Self::Literal => "an unknown literal",
+            Self::Number => "a malformed number",
+            Self::Unended => "a string without an end",
+            Self::ControlByte => "an unescaped control byte in a string",
+            Self::Escape => "an unknown or cut escape",
+            Self::Surrogate => "half of a surrogate pair",
+            Self::TooDeep => "nesting deeper than the limit",
+            Self::Range => "a number out of range of a double",
+            Self::Control => "a control character in a string",
+        }
+    }
 }
 
 /// A number as it stood in the text.
@@ -95,9 +133,9 @@ impl<'a> Scan<'a> {
     }
 
     #[inline]
-    pub(super) fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), Fault> {
+    pub(super) fn expect(&mut self, byte: u8, fault: Fault) -> Result<(), Fault> {
         if self.token() != byte {
-            return Err(Fault::Malformed(what));
+            return Err(fault);
         }
         self.pos += 1;
         Ok(())
@@ -106,7 +144,7 @@ impl<'a> Scan<'a> {
     #[inline]
     pub(super) fn literal(&mut self, word: &'static str) -> Result<(), Fault> {
         if self.bytes().get(self.pos..self.pos + word.len()) != Some(word.as_bytes()) {
-            return Err(Fault::Malformed("unknown literal"));
+            return Err(Fault::Literal);
         }
         self.pos += word.len();
         Ok(())
@@ -116,63 +154,43 @@ impl<'a> Scan<'a> {
         if depth > self.depth_max { Err(Fault::TooDeep) } else { Ok(()) }
     }
 
-    /// Position of the next quote, backslash or control byte.
-    #[inline]
-    fn string_stop(&self, mut pos: usize) -> usize {
-        let bytes = self.bytes();
-        while let Some(eight) = bytes.get(pos..pos + 8) {
-            let marks = string_marks(u64::from_le_bytes(eight.try_into().unwrap_or_default()));
-            if marks != 0 {
-                return pos + marks.trailing_zeros() as usize / 8;
-            }
-            pos += 8;
+    /// A string without escapes, position at its opening quote; `None` leaves it to the careful way.
+    #[inline(always)]
+    fn plain_string(&mut self) -> Option<&'a str> {
+        let start = self.pos + 1;
+        let stop = string_stop(self.bytes(), start);
+        if self.bytes().get(stop) != Some(&b'"') || self.has_raw_control {
+            return None;
         }
-        while let Some(&byte) = bytes.get(pos) {
-            if byte == b'"' || byte == b'\\' || byte < 0x20 {
-                return pos;
-            }
-            pos += 1;
-        }
-        pos
+        self.pos = stop + 1;
+        self.text.get(start..stop)
     }
 
     /// A string, position at its opening quote. Borrowed when it has no escapes, else written into `scratch`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn string<'s>(&mut self, scratch: &'s mut String) -> Result<&'s str, Fault>
     where
         'a: 's,
     {
-        let start = self.pos + 1;
-        let stop = self.string_stop(start);
-        if self.bytes().get(stop) == Some(&b'"') {
-            self.pos = stop + 1;
-            let text = self.text.get(start..stop).unwrap_or_default();
-            if self.has_raw_control && text.chars().any(char::is_control) {
-                return Err(Fault::Control);
-            }
-            return Ok(text);
+        if let Some(plain) = self.plain_string() {
+            return Ok(plain);
         }
         scratch.clear();
-        self.escaped_string(start, stop, Some(scratch))?;
+        self.escaped_string(Some(scratch))?;
         Ok(scratch)
     }
 
     /// Walks a string that is not needed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn skip_string(&mut self) -> Result<(), Fault> {
-        let start = self.pos + 1;
-        let stop = self.string_stop(start);
-        if self.bytes().get(stop) == Some(&b'"') {
-            self.pos = stop + 1;
-            if self.has_raw_control && self.text.get(start..stop).unwrap_or_default().chars().any(char::is_control) {
-                return Err(Fault::Control);
-            }
-            return Ok(());
-        }
-        self.escaped_string(start, stop, None)
+        if self.plain_string().is_some() { Ok(()) } else { self.escaped_string(None) }
     }
 
-    fn escaped_string(&mut self, mut start: usize, mut stop: usize, mut out: Option<&mut String>) -> Result<(), Fault> {
+    /// A string with escapes or control characters, position at its opening quote.
+    #[inline(never)]
+    fn escaped_string(&mut self, mut out: Option<&mut String>) -> Result<(), Fault> {
+        let mut start = self.pos + 1;
+        let mut stop = string_stop(self.bytes(), start);
         loop {
             let plain = self.text.get(start..stop).unwrap_or_default();
             if self.has_raw_control && plain.chars().any(char::is_control) {
@@ -197,10 +215,10 @@ impl<'a> Scan<'a> {
                         out.push(decoded);
                     }
                     start = self.pos;
-                    stop = self.string_stop(start);
+                    stop = string_stop(self.bytes(), start);
                 }
-                Some(_) => return Err(Fault::Malformed("unescaped control byte in a string")),
-                None => return Err(Fault::Malformed("string without an end")),
+                Some(_) => return Err(Fault::ControlByte),
+                None => return Err(Fault::Unended),
             }
         }
     }
@@ -222,28 +240,28 @@ impl<'a> Scan<'a> {
                 let first = self.hex_four()?;
                 let scalar = if (0xD800..0xDC00).contains(&first) {
                     if self.bytes().get(self.pos..self.pos + 2) != Some(b"\\u") {
-                        return Err(Fault::Malformed("half of a surrogate pair"));
+                        return Err(Fault::Surrogate);
                     }
                     self.pos += 2;
                     let second = self.hex_four()?;
                     if !(0xDC00..0xE000).contains(&second) {
-                        return Err(Fault::Malformed("half of a surrogate pair"));
+                        return Err(Fault::Surrogate);
                     }
                     0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00)
                 } else {
                     first
                 };
-                char::from_u32(scalar).ok_or(Fault::Malformed("half of a surrogate pair"))?
+                char::from_u32(scalar).ok_or(Fault::Surrogate)?
             }
-            _ => return Err(Fault::Malformed("unknown escape")),
+            _ => return Err(Fault::Escape),
         })
     }
 
     fn hex_four(&mut self) -> Result<u32, Fault> {
-        let digits = self.bytes().get(self.pos..self.pos + 4).ok_or(Fault::Malformed("short \\u escape"))?;
+        let digits = self.bytes().get(self.pos..self.pos + 4).ok_or(Fault::Escape)?;
         let mut scalar = 0;
         for &digit in digits {
-            let nibble = char::from(digit).to_digit(16).ok_or(Fault::Malformed("\\u escape without four hex digits"))?;
+            let nibble = char::from(digit).to_digit(16).ok_or(Fault::Escape)?;
             scalar = scalar << 4 | nibble;
         }
         self.pos += 4;
@@ -276,7 +294,7 @@ impl<'a> Scan<'a> {
         let leading_zero = self.peek() == b'0';
         let whole = self.digits(&mut mantissa);
         if whole == 0 || leading_zero && whole > 1 {
-            return Err(Fault::Malformed("malformed number"));
+            return Err(Fault::Number);
         }
         let mut fraction = 0;
         let mut exponent = 0i32;
@@ -286,7 +304,7 @@ impl<'a> Scan<'a> {
             self.pos += 1;
             fraction = self.digits(&mut mantissa);
             if fraction == 0 {
-                return Err(Fault::Malformed("malformed number"));
+                return Err(Fault::Number);
             }
         }
         if self.peek() | 0x20 == b'e' {
@@ -297,7 +315,7 @@ impl<'a> Scan<'a> {
             let mut digits = 0u64;
             let count = self.digits(&mut digits);
             if count == 0 {
-                return Err(Fault::Malformed("malformed number"));
+                return Err(Fault::Number);
             }
             let size = if count > 6 { 1_000_000 } else { i32::try_from(digits).unwrap_or(1_000_000) };
             exponent = if down { -size } else { size };
@@ -324,42 +342,66 @@ impl<'a> Scan<'a> {
         {
             return Ok(Number::Int(number));
         }
-        let number = text.parse::<f64>().map_err(|_| Fault::Malformed("malformed number"))?;
+        let number = text.parse::<f64>().map_err(|_| Fault::Number)?;
         if !number.is_finite() {
             return Err(Fault::Range);
         }
         Ok(if plain && number != 0.0 { Number::Big(number, text) } else { Number::Float(number) })
     }
 
-    /// Walks a number that is not needed; grammar only.
+    /// Passes a member's name and colon when it stands here exactly as `quoted`.
     #[inline]
-    fn skip_number(&mut self) -> Result<(), Fault> {
-        let bytes = self.bytes();
-        let mut pos = self.pos + usize::from(self.peek() == b'-');
-        let run = |pos: &mut usize| {
-            let start = *pos;
-            while bytes.get(*pos).is_some_and(u8::is_ascii_digit) {
-                *pos += 1;
+    pub(super) fn pass_expected(&mut self, quoted: &str) -> bool {
+        let here = self.bytes().get(self.pos..).is_some_and(|rest| rest.starts_with(quoted.as_bytes()));
+        let passed = here && !quoted.is_empty();
+        if passed {
+            self.pos += quoted.len();
+        }
+        passed
+    }
+
+    /// Passes members of an object that nobody takes, from the start of a name on, as long as everything is plain: no space, no escape, no nesting. Gives the
+    /// first name that `is_taken`, with the position at its value; `None` leaves the member at the position to the careful way.
+    ///
+    /// The position lives in a register here, which is what makes skipping cheap: most bytes of most records are passed in this loop.
+    #[inline]
+    pub(super) fn pass_plain_members(&mut self, is_taken: impl Fn(&str) -> bool) -> Option<&'a str> {
+        let (text, bytes) = (self.text, self.bytes());
+        let mut pos = self.pos;
+        if self.has_raw_control {
+            return None;
+        }
+        loop {
+            // A member is passed whole or not at all: `self.pos` moves on only behind its comma.
+            self.pos = pos;
+            if bytes.get(pos) != Some(&b'"') {
+                return None;
             }
-            *pos - start
-        };
-        let leading_zero = bytes.get(pos) == Some(&b'0');
-        let whole = run(&mut pos);
-        let mut sound = whole > 0 && !(leading_zero && whole > 1);
-        if bytes.get(pos) == Some(&b'.') {
-            pos += 1;
-            sound &= run(&mut pos) > 0;
+            let stop = string_stop(bytes, pos + 1);
+            let &[b'"', b':', byte, ..] = bytes.get(stop..)? else { return None };
+            let name = text.get(pos + 1..stop)?;
+            let value = stop + 2;
+            if is_taken(name) {
+                if byte <= b' ' {
+                    return None;
+                }
+                self.pos = value;
+                return Some(name);
+            }
+            let end = if byte == b'"' {
+                let stop = string_stop(bytes, value + 1);
+                if bytes.get(stop) != Some(&b'"') {
+                    return None;
+                }
+                stop + 1
+            } else {
+                scalar_end(bytes, value, byte).ok()?
+            };
+            if bytes.get(end) != Some(&b',') {
+                return None;
+            }
+            pos = end + 1;
         }
-        if matches!(bytes.get(pos), Some(b'e' | b'E')) {
-            pos += 1;
-            pos += usize::from(matches!(bytes.get(pos), Some(b'-' | b'+')));
-            sound &= run(&mut pos) > 0;
-        }
-        if !sound {
-            return Err(Fault::Malformed("malformed number"));
-        }
-        self.pos = pos;
-        Ok(())
     }
 
     /// Walks one value of any shape. `depth` is the nesting that it stands in; `kept` says that its text is kept, so its numbers must be in range as well.
@@ -374,25 +416,22 @@ impl<'a> Scan<'a> {
 
     #[inline]
     fn skip_scalar(&mut self, byte: u8, kept: bool) -> Result<(), Fault> {
-        match byte {
-            b'-' | b'0'..=b'9' if kept => self.number().map(|_| ()),
-            b'-' | b'0'..=b'9' => self.skip_number(),
-            b't' => self.literal("true"),
-            b'f' => self.literal("false"),
-            b'n' => self.literal("null"),
-            0 if self.at_end() => Err(Fault::Malformed("the value is missing")),
-            _ => Err(Fault::Malformed("no value begins like this")),
+        if kept && (byte == b'-' || byte.is_ascii_digit()) {
+            return self.number().map(|_| ());
         }
+        self.pos = scalar_end(self.bytes(), self.pos, byte)?;
+        Ok(())
     }
 
     fn skip_member_name(&mut self) -> Result<(), Fault> {
         if self.token() != b'"' {
-            return Err(Fault::Malformed("a member name is missing"));
+            return Err(Fault::Name);
         }
         self.skip_string()?;
-        self.expect(b':', "a colon is missing")
+        self.expect(b':', Fault::Colon)
     }
 
+    #[inline(never)]
     fn skip_nested(&mut self, depth: u32, kept: bool) -> Result<(), Fault> {
         // One bit per open container: set for objects. 128 levels fit because depth_max is at most 128.
         let mut objects = 0u128;
@@ -428,7 +467,7 @@ impl<'a> Scan<'a> {
                     }
                     b'}' if object => self.pos += 1,
                     b']' if !object => self.pos += 1,
-                    _ => return Err(Fault::Malformed("a comma or closing bracket is missing")),
+                    _ => return Err(Fault::Comma),
                 }
                 objects >>= 1;
                 open -= 1;
@@ -438,4 +477,76 @@ impl<'a> Scan<'a> {
             }
         }
     }
+}
+
+/// Position of the next quote, backslash or control byte.
+#[inline(always)]
+fn string_stop(bytes: &[u8], mut pos: usize) -> usize {
+    while let Some(eight) = bytes.get(pos..pos + 8) {
+        let marks = string_marks(u64::from_le_bytes(eight.try_into().unwrap_or_default()));
+        if marks != 0 {
+            return pos + marks.trailing_zeros() as usize / 8;
+        }
+        pos += 8;
+    }
+    while let Some(&byte) = bytes.get(pos) {
+        if byte == b'"' || byte == b'\\' || byte < 0x20 {
+            return pos;
+        }
+        pos += 1;
+    }
+    pos
+}
+
+/// End of a number or literal that begins with `byte` at `pos`; grammar only.
+#[inline]
+fn scalar_end(bytes: &[u8], pos: usize, byte: u8) -> Result<usize, Fault> {
+    match byte {
+        b'-' | b'0'..=b'9' => number_end(bytes, pos),
+        b't' => literal_end(bytes, pos, b"true"),
+        b'f' => literal_end(bytes, pos, b"false"),
+        b'n' => literal_end(bytes, pos, b"null"),
+        _ => Err(Fault::Value),
+    }
+}
+
+#[inline]
+fn literal_end(bytes: &[u8], pos: usize, word: &[u8]) -> Result<usize, Fault> {
+    let end = pos + word.len();
+    if bytes.get(pos..end) == Some(word) { Ok(end) } else { Err(Fault::Literal) }
+}
+
+/// End of the digits at `pos`.
+#[inline]
+fn digits_end(bytes: &[u8], mut pos: usize) -> usize {
+    while bytes.get(pos).is_some_and(u8::is_ascii_digit) {
+        pos += 1;
+    }
+    pos
+}
+
+/// End of the number at `pos`; grammar only.
+#[inline]
+fn number_end(bytes: &[u8], pos: usize) -> Result<usize, Fault> {
+    let at = |pos: usize| bytes.get(pos).copied().unwrap_or(0);
+    let first = pos + usize::from(at(pos) == b'-');
+    let mut end = digits_end(bytes, first);
+    if end == first || at(first) == b'0' && end > first + 1 {
+        return Err(Fault::Number);
+    }
+    if at(end) == b'.' {
+        let fraction = end + 1;
+        end = digits_end(bytes, fraction);
+        if end == fraction {
+            return Err(Fault::Number);
+        }
+    }
+    if at(end) | 0x20 == b'e' {
+        let exponent = end + 1 + usize::from(matches!(at(end + 1), b'-' | b'+'));
+        end = digits_end(bytes, exponent);
+        if end == exponent {
+            return Err(Fault::Number);
+        }
+    }
+    Ok(end)
 }

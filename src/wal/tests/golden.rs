@@ -1,4 +1,4 @@
-//! Bytes written once can be read for ever: a segment in `tests/golden/`, written by the ignored-by-content helper below when it is not there.
+//! Bytes written once can be read for ever: a segment in `tests/golden/`, written by the helper below only where there is none.
 
 use super::*;
 use crate::storage::{Disk, Storage};

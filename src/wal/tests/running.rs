@@ -73,6 +73,35 @@ fn a_short_write_is_cut_off_before_the_next_frame() {
 }
 
 #[test]
+fn a_disk_that_reserves_nothing_may_fill_up_at_any_byte_and_the_log_goes_on() {
+    for room in 0..1200 {
+        let disk = SimulatedDisk::new();
+        let (mut writer, handle) = fresh(&disk);
+        let mut written: Vec<Owned> = (0..10).map(|_| append_rows(&mut writer, 1, 30).unwrap()).collect();
+        handle.prepare().unwrap();
+        // What was reserved and not written is taken away, in both files.
+        let end = read_all(&disk).unwrap().1.valid_bytes;
+        for (path, len) in [(segment_path(folder(), 1), end), (folder().join("next-1.tmp"), 0)] {
+            let file = crate::storage::Storage::open(&disk, &path).unwrap();
+            crate::storage::StorageFile::set_len(&file, len).unwrap();
+            crate::storage::StorageFile::set_len(&file, 4096).unwrap();
+        }
+        disk.set_faults(Faults { capacity_bytes: Some(end + room), ..Faults::default() });
+        for _ in 0..8 {
+            match append_rows(&mut writer, 1, 30) {
+                Ok(frame) => written.push(frame),
+                Err(error) => assert!(matches!(error, WalError::StorageFull { .. }), "room {room}: {error}"),
+            }
+        }
+        assert_eq!(read_all(&disk).unwrap().0, written, "room {room}");
+        disk.set_faults(Faults::default());
+        handle.prepare().unwrap();
+        written.extend((0..8).map(|_| append_rows(&mut writer, 1, 30).unwrap()));
+        assert_eq!(read_all(&disk).unwrap().0, written, "room {room}");
+    }
+}
+
+#[test]
 fn writes_that_come_in_pieces_are_whole() {
     let disk = SimulatedDisk::new();
     let (mut writer, _) = fresh(&disk);
@@ -234,7 +263,8 @@ fn push_sync_waits_for_fsync() {
     assert_eq!(frames, 501);
     let (read, total) = reader.progress();
     assert!(read == total, "{read} of {total}");
-    assert!(!folder.path().join("next.tmp").exists());
+    let names = crate::storage::Storage::list(&Disk, folder.path()).unwrap();
+    assert!(names.iter().all(|entry| entry.name.ends_with(".seg")), "a clean stop leaves nothing but segments: {names:?}");
 }
 
 #[test]

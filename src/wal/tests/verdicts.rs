@@ -23,7 +23,7 @@ fn a_close_frame_or_zeroes_to_the_end_open_clean() {
     let (mut writer, _) = fresh(&disk);
     let written = append_rows(&mut writer, 3, 10).unwrap();
     let (frames, tail) = read_all(&disk).unwrap();
-    assert_eq!(frames, [written.clone()]);
+    assert_eq!(frames, std::slice::from_ref(&written));
     assert_eq!(tail.end, TailEnd::Clean { closed: false });
     assert_eq!(tail.last_lsn, 3);
 
@@ -79,7 +79,7 @@ fn after_a_torn_tail_the_prefix_is_copied_and_the_log_goes_on() {
     drop(writer);
     flip(&disk, 1, 128 + 56 + 8 + 80 + 60);
     let (frames, tail) = read_all(&disk).unwrap();
-    assert_eq!(frames, [first.clone()]);
+    assert_eq!(frames, std::slice::from_ref(&first));
     assert!(matches!(tail.end, TailEnd::Torn { .. }));
     let before = disk.bytes(&segment_path(folder(), 1)).unwrap();
 

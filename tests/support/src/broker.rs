@@ -21,7 +21,7 @@ pub enum Kind {
     External,
     /// A container of ours.
     #[cfg(feature = "docker-tests")]
-    Container(crate::container::Container),
+    Container(Box<crate::container::Container>),
     /// A process of ours.
     Local(LocalKafka),
 }
@@ -78,7 +78,7 @@ fn in_container() -> Outcome<Broker> {
     let container = crate::container::kafka()?;
     let bootstrap = container.address.clone();
     wait_until_ready(&bootstrap, || None)?;
-    Ok(Broker { bootstrap, kind: Kind::Container(container) })
+    Ok(Broker { bootstrap, kind: Kind::Container(Box::new(container)) })
 }
 
 #[cfg(not(feature = "docker-tests"))]

@@ -37,6 +37,8 @@ pub struct Production {
     pub open: bool,
     /// A header `region`.
     pub headers: bool,
+    /// Write until [`Producer::enough`]; `records` is then the most.
+    pub until_enough: bool,
 }
 
 impl Default for Production {
@@ -53,6 +55,7 @@ impl Default for Production {
             transactions: false,
             open: false,
             headers: false,
+            until_enough: false,
         }
     }
 }
@@ -99,7 +102,13 @@ impl Production {
         for (name, value) in numbers {
             command.arg(name).arg(value.to_string());
         }
-        for (name, given) in [("--transactions", self.transactions), ("--open", self.open), ("--headers", self.headers)] {
+        let switches = [
+            ("--transactions", self.transactions),
+            ("--open", self.open),
+            ("--headers", self.headers),
+            ("--until-enough", self.until_enough),
+        ];
+        for (name, given) in switches {
             if given {
                 command.arg(name);
             }
@@ -160,9 +169,20 @@ impl Producer {
     /// # Errors
     /// As [`Producer::finish`].
     pub fn close(&mut self, commit: bool, within: Duration) -> Outcome<Delivered> {
-        let word: &[u8] = if commit { b"commit\n" } else { b"abort\n" };
-        let stdin = self.process.child().stdin.as_mut().ok_or("stdin is not a pipe")?;
-        stdin.write_all(word).and_then(|()| stdin.flush()).map_err(|error| format!("produce.py does not listen: {error}"))?;
+        self.say(if commit { "commit" } else { "abort" })?;
         self.finish(within)
+    }
+
+    /// Tells a production that is `until_enough` to end.
+    ///
+    /// # Errors
+    /// It has ended by itself.
+    pub fn enough(&mut self) -> Outcome<()> {
+        self.say("enough")
+    }
+
+    fn say(&mut self, word: &str) -> Outcome<()> {
+        let stdin = self.process.child().stdin.as_mut().ok_or("stdin is not a pipe")?;
+        writeln!(stdin, "{word}").and_then(|()| stdin.flush()).map_err(|error| format!("produce.py does not listen: {error}"))
     }
 }

@@ -32,6 +32,8 @@ use streamgauge_api::{ApiError, Clock, Inlet, PartitionKey, Position, Slot, Stor
 const DISCOVER_EVERY: Duration = Duration::from_secs(30);
 /// The same while nothing was found yet, or a named topic is missing.
 const DISCOVER_SOON: Duration = Duration::from_secs(1);
+/// How long the reader may take to connect before the loop begins; it goes on connecting meanwhile.
+const GREET_LIMIT: Duration = Duration::from_secs(2);
 /// How long a drain, or the inlet, is waited for at a time.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -153,6 +155,10 @@ impl Ingest {
     pub fn run(mut self) {
         self.say("connecting", "asking the brokers for the cluster and its topics");
         self.attach_stored();
+        self.keep_time();
+        if let Err(error) = self.client.greet(GREET_LIMIT) {
+            tracing::debug!(source = %self.source.name, "not connected yet: {error}");
+        }
         while !self.ending() {
             self.hear_control();
             self.hear_registry();
@@ -292,7 +298,10 @@ impl Ingest {
             if let Some(topic) = found.topics.iter().find(|topic| topic.name == *name) {
                 let another = track.key.topic_id.is_known() && topic.id.is_known() && track.key.topic_id != topic.id;
                 if another || track.key.cluster != found.cluster {
-                    let evidence = format!("cluster id was {:?}, is {:?}", track.key.cluster, found.cluster);
+                    let evidence = match track.key.cluster == found.cluster {
+                        true => "seen at start".to_owned(),
+                        false => format!("cluster id was {:?}, is {:?}", track.key.cluster, found.cluster),
+                    };
                     self.recreated(index, topic.id, &evidence);
                 } else {
                     ask.push(index);

@@ -54,6 +54,11 @@ impl Ingest {
                 // The brokers still say the old id, or have none: the client fetches from the new topic all the same.
                 Verdict::Recreated { now: to }
             }
+            Some(Suspicion::Fenced { .. }) => {
+                let text = "seen by the client, whose records of this drain were discarded".to_owned();
+                track.last_error = Some(ClientError { code: crate::ext::code::FAIL, text });
+                verdict
+            }
             _ => verdict,
         }
     }
@@ -206,11 +211,8 @@ impl Ingest {
                     // A broker that is starting may not know its topics yet; the questions decide.
                     Some(_) if track.phase == Phase::Reading => ask.push(index),
                     Some(_) => {}
-                    None if topic.id == track.key.topic_id => {
-                        if self.timers.ids_round == round {
-                            track.proved = Some(track.proving);
-                        }
-                    }
+                    None if topic.id == track.key.topic_id && self.timers.ids_round == round => track.proved = Some(track.proving),
+                    None if topic.id == track.key.topic_id => {}
                     None if topic.id.is_known() => self.recreated(index, topic.id, "seen by the check of each second"),
                     None => {}
                 }

@@ -36,9 +36,14 @@ impl Batch<'_> {
     }
 }
 
+/// A name that borrows from the request unless it has escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
 struct WrittenBatch<'a> {
-    event: Option<String>,
+    #[serde(borrow)]
+    event: Option<Name<'a>>,
     #[serde(borrow)]
     rows: Option<Bounded<&'a RawValue>>,
     #[serde(borrow)]
@@ -108,7 +113,8 @@ fn json_batch(text: &[u8], member: RowMember) -> Result<Batch<'_>, ApiError> {
     let sync = written.sync.unwrap_or(false);
     let batch = match (written.rows, written.events) {
         (Some(rows), None) => {
-            rows_of(Cow::Owned(written.event.ok_or_else(|| no_event("a batch of \"rows\" needs \"event\""))?), rows.whole()?)?
+            let Name(event) = written.event.ok_or_else(|| no_event("a batch of \"rows\" needs \"event\""))?;
+            rows_of(event, rows.whole()?)?
         }
         (None, Some(events)) => {
             let rows = events.whole()?.into_iter().enumerate();

@@ -79,6 +79,10 @@ pub(crate) fn go_on(out: &mut Vec<u8>) {
 }
 
 fn write_head(out: &mut Vec<u8>, status: u16, close: bool) {
+    if status == 200 && !close {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Runtime: mio\r\nConnection: keep-alive\r\n");
+        return;
+    }
     out.extend_from_slice(status_line(status));
     out.extend_from_slice(b"Content-Type: application/json\r\nX-Runtime: mio\r\nConnection: ");
     out.extend_from_slice(if close { b"close\r\n" } else { b"keep-alive\r\n" });

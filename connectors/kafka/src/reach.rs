@@ -1,0 +1,58 @@
+//! `streamgauge check`: do the brokers answer, do the topics exist, does the registry answer. Asks and changes nothing; each question is bounded.
+
+use crate::cluster::{Brokers, Cluster};
+use crate::config::{KafkaSource, Topics};
+use crate::registry::{Http, RegistryError};
+use crate::settings;
+use std::time::Duration;
+use streamgauge_api::{ApiError, Code};
+
+/// Everything that stands against running this source now; empty when nothing does. `limit` bounds each question to the brokers.
+pub fn check_reachable(source: &KafkaSource, limit: Duration) -> Vec<ApiError> {
+    let mut problems = brokers(source, limit);
+    problems.extend(registry(source));
+    problems
+}
+
+fn brokers(source: &KafkaSource, limit: Duration) -> Vec<ApiError> {
+    let path = format!("sources.{}.kafka", source.name);
+    let unreachable = |text: String| {
+        let reason = format!("no broker of {} answers: {text}", source.brokers.join(","));
+        vec![ApiError::new(Code::BrokerUnreachable, reason).at(format!("{path}.brokers"))]
+    };
+    let mut brokers = match Brokers::new(&settings::control(source, "check"), source.topic_ids) {
+        Ok(brokers) => brokers,
+        Err(error) => return vec![ApiError::new(Code::InvalidConfigValue, error.text).at(path)],
+    };
+    if let Err(error) = brokers.id(limit) {
+        // The client's own words (refused, TLS, login) say more than the time-out.
+        let words: Vec<String> = brokers.errors().into_iter().map(|error| error.text).take(3).collect();
+        return unreachable(if words.is_empty() { error.text } else { words.join("; ") });
+    }
+    let Topics::Named(names) = &source.topics else {
+        return brokers.topics(limit).err().map(|error| unreachable(error.text)).unwrap_or_default();
+    };
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    match brokers.describe(&names, limit) {
+        Err(error) => unreachable(error.text),
+        Ok(topics) => topics
+            .into_iter()
+            .filter_map(|topic| {
+                let error = topic.error?;
+                Some(ApiError::new(Code::TopicNotFound, format!("topic {}: {}", topic.name, error.text)).at(path.clone()))
+            })
+            .collect(),
+    }
+}
+
+fn registry(source: &KafkaSource) -> Option<ApiError> {
+    let config = source.registry.as_ref()?;
+    // Any answer about an id will do, also that there is no such id.
+    let answer = Http::new(config).and_then(|http| http.get("/schemas/ids/1"));
+    match answer {
+        Ok(_) | Err(RegistryError::Missing(_)) => None,
+        Err(RegistryError::Down(text)) => {
+            Some(ApiError::new(Code::RegistryUnreachable, text).at(format!("sources.{}.registry", source.name)))
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! How fresh a table is: the worst lag of the partitions that feed it, computed at most every few milliseconds per event.
+
+use crate::row::EventId;
+use crate::state::{RowsContent, State};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use streamgauge_api::metrics::{Metrics, SourceSeries};
+use streamgauge_api::port::Freshness;
+use streamgauge_api::source::{PartitionGauge, SourceBoard};
+
+/// A lag is computed again after this long.
+const KEEP_US: i64 = 5_000;
+/// A known end older than this says nothing about now.
+const END_KNOWN_US: i64 = 2_000_000;
+
+/// Gauges by slot, and lags by event.
+#[derive(Default)]
+pub(crate) struct Freshnesses {
+    gauges: Vec<Option<Arc<PartitionGauge>>>,
+    lags: HashMap<EventId, (i64, Option<i64>, Option<Arc<str>>)>,
+    sources: HashMap<String, SourceSeries>,
+}
+
+impl Freshnesses {
+    /// The gauge of a slot.
+    pub(crate) fn gauge(&mut self, board: &SourceBoard, slot: u32) -> Option<&Arc<PartitionGauge>> {
+        let index = slot as usize;
+        if self.gauges.len() <= index {
+            self.gauges.resize_with(index + 1, || None);
+        }
+        let known = self.gauges.get_mut(index)?;
+        if known.is_none() {
+            *known = board.get(slot);
+        }
+        known.as_ref()
+    }
+
+    /// Freshness of a read over these tables at `as_of_us`.
+    pub(crate) fn of(&mut self, state: &State, board: &SourceBoard, tables: &[&str], now_us: i64, as_of_us: i64) -> Freshness {
+        let mut worst = None;
+        let mut incident = None;
+        for name in tables {
+            let Some(table) = state.table(name) else { continue };
+            let (lag, open) = self.event(&table.def().event_name, table.def().event, board, now_us);
+            worst = worst.max(lag);
+            incident = incident.or(open);
+        }
+        Freshness { as_of_ms: as_of_us.div_euclid(1000), lag_ms: worst, lsn: state.lsn(), incident }
+    }
+
+    fn event(&mut self, name: &str, id: EventId, board: &SourceBoard, now_us: i64) -> (Option<i64>, Option<Arc<str>>) {
+        if let Some((at, lag, incident)) = self.lags.get(&id)
+            && (now_us - at).abs() < KEEP_US
+        {
+            return (*lag, incident.clone());
+        }
+        let partitions = board.partitions();
+        let mine = partitions.iter().filter(|gauge| gauge.key.event == name);
+        let mut worst = None;
+        let mut incident = None;
+        for gauge in mine {
+            worst = worst.max(lag_ms(gauge, now_us));
+            if incident.is_none() {
+                incident = gauge.incident().map(|open| Arc::from(open.kind.as_str()));
+            }
+        }
+        self.lags.insert(id, (now_us, worst, incident.clone()));
+        (worst, incident)
+    }
+
+    /// Records how long after its Kafka timestamp the oldest record of a packet became visible.
+    pub(crate) fn visible(&mut self, metrics: &Metrics, board: &SourceBoard, content: &RowsContent, now_us: i64, oldest_ms: i64) {
+        let Some((slot, _)) = content.positions.first() else { return };
+        let Some(source) = self.gauge(board, slot.0).map(|gauge| gauge.source.clone()) else { return };
+        let series = self.sources.entry(source).or_insert_with_key(|source| metrics.source_series(source));
+        let age_us = (now_us - oldest_ms.saturating_mul(1000)).max(0);
+        series.visible.record(Duration::from_micros(age_us.unsigned_abs()));
+    }
+}
+
+/// 0 at a known end that is fresh, else the age of the last applied record.
+pub(crate) fn lag_ms(gauge: &PartitionGauge, now_us: i64) -> Option<i64> {
+    use std::sync::atomic::Ordering::Relaxed;
+    let known_us = gauge.end_known_us.load(Relaxed);
+    if known_us > 0 && now_us - known_us <= END_KNOWN_US {
+        return gauge.lag_ms(now_us);
+    }
+    let time_ms = gauge.applied_time_ms.load(Relaxed);
+    (time_ms >= 0).then(|| (now_us / 1000 - time_ms).max(0))
+}

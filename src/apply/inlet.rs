@@ -1,0 +1,413 @@
+//! The engine's side of a Kafka ingest thread: decodes records on that thread into packets, and hands packets to the seat.
+
+use super::seat::Seat;
+use super::work::Packet;
+use crate::decode::{BadRow, DecodeError, Decoded, Decoder, SourceFormat};
+use crate::row::{EventId, RowsBuilder, Strictness};
+use crate::state::{Content, RowsContent};
+use base64::Engine as _;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use streamgauge_api::control::Reject;
+use streamgauge_api::inlet::{FetchedSchema, Inlet, Offered, RawRecord, Stop};
+use streamgauge_api::metrics::{Metrics, SourceSeries};
+use streamgauge_api::source::{Incident, PartitionGauge, SourceBoard};
+use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Slot, StoredPosition};
+
+/// Rows of one packet: a read waits for at most one packet.
+const ROWS_PER_PACKET: usize = 1024;
+/// Bytes of one packet.
+const BYTES_PER_PACKET: usize = 4 << 20;
+/// Bytes of a rejected record that are kept.
+const REJECT_BYTES_MAX: usize = 64 << 10;
+
+/// What happens to a bad record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnBadRecord {
+    /// Into the reject log; the position moves on.
+    Keep,
+    /// Counted; the position moves on.
+    Skip,
+    /// The partition stops.
+    Stop,
+}
+
+/// One `[sources.x]` section as the engine needs it.
+#[derive(Debug, Clone)]
+pub struct SourceSetup {
+    /// Its name.
+    pub name: String,
+    /// The event that it feeds.
+    pub event: String,
+    /// How its records become rows.
+    pub format: SourceFormat,
+    /// What happens to bad ones.
+    pub on_bad_record: OnBadRecord,
+    /// URLs of its registry; schemas in the state that came from one of them need no fetching.
+    pub registry_urls: Vec<String>,
+}
+
+/// A source's decoder and the rows it is writing.
+struct Feed {
+    setup: SourceSetup,
+    decoder: Decoder,
+    builder: RowsBuilder,
+    event: EventId,
+    schema_version: u32,
+    series: SourceSeries,
+}
+
+/// An attached partition.
+struct Attached {
+    feed: usize,
+    topic: String,
+    partition: i32,
+    position: Position,
+    gauge: Arc<PartitionGauge>,
+    /// Index into the positions of the packet being built.
+    in_packet: Option<u32>,
+    /// Records in the packet being built.
+    records: u64,
+}
+
+/// See the module's head.
+pub struct EngineInlet {
+    seat: Arc<Seat>,
+    board: Arc<SourceBoard>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    setups: Vec<SourceSetup>,
+    feeds: Vec<Feed>,
+    feed_by_source: HashMap<String, usize>,
+    slots: Vec<Option<Attached>>,
+    in_packet: Vec<u32>,
+    rejects: Vec<Reject>,
+    rows: usize,
+    oldest_ms: i64,
+    blocked: Option<Packet>,
+}
+
+impl EngineInlet {
+    /// An inlet for one ingest thread, which may attach partitions of any of these sources.
+    pub fn new(seat: Arc<Seat>, board: Arc<SourceBoard>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, setups: Vec<SourceSetup>) -> Self {
+        Self {
+            seat,
+            board,
+            clock,
+            metrics,
+            setups,
+            feeds: Vec::new(),
+            feed_by_source: HashMap::new(),
+            slots: Vec::new(),
+            in_packet: Vec::new(),
+            rejects: Vec::new(),
+            rows: 0,
+            oldest_ms: -1,
+            blocked: None,
+        }
+    }
+
+    fn feed(&mut self, source: &str) -> Result<usize, ApiError> {
+        if let Some(&index) = self.feed_by_source.get(source) {
+            return Ok(index);
+        }
+        let setup = self
+            .setups
+            .iter()
+            .find(|setup| setup.name == source)
+            .cloned()
+            .ok_or_else(|| ApiError::new(Code::UnknownReference, format!("no source \"{source}\" is configured")))?;
+        let registry = self.seat.facts.registry();
+        let event = registry.event(&setup.event).ok_or_else(|| {
+            ApiError::new(Code::EventNotFound, format!("source \"{source}\" feeds \"{}\", which is not declared", setup.event))
+        })?;
+        let mut decoder = Decoder::new(Arc::clone(&event.schema), &setup.format)?;
+        let known = self.seat.with(|engine| engine.state().schemas().to_vec());
+        for schema in known.iter().filter(|schema| setup.registry_urls.iter().any(|url| same_registry(url, &schema.registry))) {
+            // A stored schema that no longer serves the event is told when a record names it.
+            let _told_later = decoder.add_schema(schema.id, schema).is_ok();
+        }
+        let feed = Feed {
+            builder: RowsBuilder::new(Arc::clone(&event.schema), Strictness::Record),
+            event: event.schema.id,
+            schema_version: event.schema.version,
+            series: self.metrics.source_series(source),
+            decoder,
+            setup,
+        };
+        self.feeds.push(feed);
+        self.feed_by_source.insert(source.to_owned(), self.feeds.len() - 1);
+        Ok(self.feeds.len() - 1)
+    }
+
+    fn attached(&mut self, slot: Slot) -> Option<&mut Attached> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// Index of the slot among the positions of the packet being built.
+    fn packet_index(in_packet: &mut Vec<u32>, attached: &mut Attached, slot: Slot) -> u32 {
+        *attached.in_packet.get_or_insert_with(|| {
+            in_packet.push(slot.0);
+            u32::try_from(in_packet.len() - 1).unwrap_or(u32::MAX)
+        })
+    }
+
+    fn is_packet_full(&self) -> bool {
+        self.rows >= ROWS_PER_PACKET
+            || self.feeds.iter().any(|feed| feed.builder.is_full() || feed.builder.size_bytes() >= BYTES_PER_PACKET)
+    }
+
+    /// Ends the packet being built and queues it; false when the queue is full (it is kept and offered again).
+    fn send(&mut self) -> bool {
+        if let Some(packet) = self.blocked.take()
+            && let Err(packet) = self.seat.offer_packet(packet)
+        {
+            self.blocked = Some(packet);
+            return false;
+        }
+        if self.in_packet.is_empty() {
+            return true;
+        }
+        let mut positions = Vec::with_capacity(self.in_packet.len());
+        let mut records = Vec::with_capacity(self.in_packet.len());
+        for slot in self.in_packet.drain(..) {
+            let Some(Some(attached)) = self.slots.get_mut(slot as usize) else { continue };
+            positions.push((Slot(slot), attached.position));
+            records.push((slot, std::mem::take(&mut attached.records)));
+            attached.in_packet = None;
+        }
+        let mut bytes = 0;
+        let mut batches = Vec::new();
+        for feed in self.feeds.iter_mut().filter(|feed| !feed.builder.is_empty()) {
+            let batch = feed.builder.finish();
+            bytes += batch.words().len() * 8;
+            batches.push(batch);
+        }
+        let rejects = std::mem::take(&mut self.rejects);
+        bytes += rejects.iter().map(|reject| reject.value.as_ref().map_or(0, String::len)).sum::<usize>();
+        let packet = Packet { content: RowsContent { positions, batches, rejects }, records, oldest_ms: self.oldest_ms, bytes };
+        self.rows = 0;
+        self.oldest_ms = -1;
+        match self.seat.offer_packet(packet) {
+            Ok(()) => true,
+            Err(packet) => {
+                self.blocked = Some(packet);
+                false
+            }
+        }
+    }
+
+    /// Takes one record. `Ok(true)` = taken.
+    fn take(&mut self, record: &RawRecord<'_>, now_us: i64) -> Result<(), Stop> {
+        let slot = record.slot;
+        let Some(Some(attached)) = self.slots.get_mut(slot.0 as usize) else {
+            let error = ApiError::new(Code::InternalError, format!("slot {} is not attached", slot.0));
+            return Err(Stop::Stalled { slot, cause: "unknown", error });
+        };
+        let Some(feed) = self.feeds.get_mut(attached.feed) else {
+            let error = ApiError::new(Code::InternalError, "the partition has no source");
+            return Err(Stop::Stalled { slot, cause: "unknown", error });
+        };
+        let index = Self::packet_index(&mut self.in_packet, attached, slot);
+        let decoded = feed.decoder.decode(record, &attached.topic, attached.partition, now_us, &mut feed.builder, index);
+        match decoded {
+            Ok(Decoded::Row | Decoded::Delete) => {
+                self.rows += 1;
+                if record.timestamp_ms >= 0 && (self.oldest_ms < 0 || record.timestamp_ms < self.oldest_ms) {
+                    self.oldest_ms = record.timestamp_ms;
+                }
+            }
+            Ok(Decoded::Ignored) => {}
+            Err(DecodeError::NeedSchema(id)) => return Err(Stop::NeedSchema { slot, id }),
+            Err(DecodeError::SchemaUnusable(error)) => return Err(Stop::Stalled { slot, cause: "schema", error: *error }),
+            Err(DecodeError::Bad(bad)) => {
+                feed.series.bad(bad.code).inc();
+                self.seat.facts.count_bad(&feed.setup.event);
+                match feed.setup.on_bad_record {
+                    OnBadRecord::Keep => self.rejects.push(reject(feed, attached, record, &bad, now_us)),
+                    OnBadRecord::Skip => {}
+                    OnBadRecord::Stop => {
+                        let place = format!("{}/{} offset {}", attached.topic, attached.partition, record.offset);
+                        let error = ApiError { reason: format!("{place}: {}", bad.reason), ..ApiError::from(*bad) };
+                        return Err(Stop::Stalled { slot, cause: "bad_record", error });
+                    }
+                }
+            }
+        }
+        let next = record.offset + 1;
+        attached.position = Position { offset: next, after: next, epoch: record.epoch, record_time_ms: record.timestamp_ms };
+        attached.records += 1;
+        Ok(())
+    }
+
+    /// Follows a changed declaration of the event (a field was added while running).
+    fn follow_registry(&mut self) {
+        let registry = self.seat.facts.registry();
+        for feed in &mut self.feeds {
+            let Some(event) = registry.event_by_id(feed.event) else { continue };
+            if event.schema.version == feed.schema_version || !feed.builder.is_empty() {
+                continue;
+            }
+            // The decoder keeps its plans; declarations from a config file change at restarts only, so this is rare and may fetch schemas again.
+            if let Ok(decoder) = Decoder::new(Arc::clone(&event.schema), &feed.setup.format) {
+                feed.decoder = decoder;
+                feed.builder = RowsBuilder::new(Arc::clone(&event.schema), Strictness::Record);
+                feed.schema_version = event.schema.version;
+            }
+        }
+    }
+
+    fn incident(&mut self, slot: Slot, incident: Option<Incident>) {
+        let Some(gauge) = self.attached(slot).map(|attached| Arc::clone(&attached.gauge)) else { return };
+        let known = gauge.incident();
+        let same = match (&known, &incident) {
+            (Some(old), Some(new)) => old.kind == new.kind && old.cause == new.cause,
+            (None, None) => true,
+            _ => false,
+        };
+        if let Ok(mut open) = gauge.incident.write() {
+            *open = incident.clone();
+        }
+        if same {
+            return;
+        }
+        if let Some(opened) = &incident {
+            self.metrics.incidents(opened.kind).inc();
+        }
+        let content = Content::Incident { slot, incident };
+        if let Err(error) = self.seat.with(|engine| engine.commit(&[&content])) {
+            tracing::warn!(%error, "an incident could not be written to the WAL; it is shown all the same");
+        }
+    }
+}
+
+fn same_registry(url: &str, stored: &str) -> bool {
+    url.trim_end_matches('/') == stored.trim_end_matches('/')
+}
+
+#[cold]
+fn reject(feed: &Feed, attached: &Attached, record: &RawRecord<'_>, bad: &BadRow, now_us: i64) -> Reject {
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(&bytes[..bytes.len().min(REJECT_BYTES_MAX)]);
+    let schema_id = record
+        .value
+        .filter(|value| value.first() == Some(&0))
+        .and_then(|value| value.get(1..5))
+        .map(|id| u32::from_be_bytes(id.try_into().unwrap_or_default()));
+    Reject {
+        lsn: 0,
+        at_us: now_us,
+        event: feed.setup.event.clone(),
+        source: feed.setup.name.clone(),
+        topic: attached.topic.clone(),
+        partition: attached.partition,
+        offset: record.offset,
+        code: bad.code.as_str().to_owned(),
+        reason: bad.reason.clone(),
+        schema_id: schema_id.filter(|_| feed.decoder.needs_schemas()),
+        timestamp_ms: record.timestamp_ms,
+        key: record.key.map(encode),
+        value: record.value.map(encode),
+        value_len: record.value.map_or(0, |value| value.len() as u64),
+    }
+}
+
+impl Inlet for EngineInlet {
+    fn attach(&mut self, source: &str, key: &PartitionKey, start: Position) -> Result<(Slot, Position), ApiError> {
+        let feed = self.feed(source)?;
+        let (slot, position, incident) = self.seat.with(|engine| {
+            let (slot, position) = engine.attach(key, start)?;
+            let open = engine.state().incidents().find(|(known, _)| *known == slot).map(|(_, incident)| incident.clone());
+            Ok::<_, ApiError>((slot, position, open))
+        })?;
+        if let Some(other) = self.board.get(slot.0).filter(|known| known.source != source) {
+            let reason =
+                format!("source \"{source}\" and source \"{}\" both feed {} from {}/{}", other.source, key.event, key.topic, key.partition);
+            return Err(ApiError::new(Code::SourceConflict, reason));
+        }
+        let gauge = Arc::new(PartitionGauge::new(source, key.clone(), position.offset));
+        gauge.applied_time_ms.store(position.record_time_ms, Ordering::Relaxed);
+        if let Ok(mut open) = gauge.incident.write() {
+            *open = incident;
+        }
+        self.board.put(slot.0, Arc::clone(&gauge));
+        if self.slots.len() <= slot.0 as usize {
+            self.slots.resize_with(slot.0 as usize + 1, || None);
+        }
+        self.slots[slot.0 as usize] =
+            Some(Attached { feed, topic: key.topic.clone(), partition: key.partition, position, gauge, in_packet: None, records: 0 });
+        Ok((slot, position))
+    }
+
+    fn offer(&mut self, records: &[RawRecord<'_>]) -> Offered {
+        let now_us = self.clock.now_us();
+        if self.rows == 0 {
+            self.follow_registry();
+        }
+        for (taken, record) in records.iter().enumerate() {
+            if (self.blocked.is_some() || self.is_packet_full()) && !self.send() {
+                return Offered { taken, stop: Some(Stop::Full) };
+            }
+            if let Err(stop) = self.take(record, now_us) {
+                return Offered { taken, stop: Some(stop) };
+            }
+        }
+        Offered { taken: records.len(), stop: None }
+    }
+
+    fn end_of_partition(&mut self, slot: Slot, offset: i64) {
+        let Some(Some(attached)) = self.slots.get_mut(slot.0 as usize) else { return };
+        if offset > attached.position.offset {
+            attached.position.offset = offset;
+            Self::packet_index(&mut self.in_packet, attached, slot);
+        }
+    }
+
+    fn flush(&mut self) -> bool {
+        self.send()
+    }
+
+    fn wait_room(&mut self, limit: Duration) -> bool {
+        self.seat.wait_packet_room(limit)
+    }
+
+    fn schema(&mut self, slot: Slot, schema: &FetchedSchema) -> Result<(), ApiError> {
+        let Some(feed) = self.attached(slot).map(|attached| attached.feed) else {
+            return Err(ApiError::new(Code::InternalError, format!("slot {} is not attached", slot.0)));
+        };
+        let content = Content::Schema(schema.clone());
+        self.seat.with(|engine| {
+            let known =
+                engine.state().schemas().iter().any(|known| known.id == schema.id && same_registry(&known.registry, &schema.registry));
+            if known { Ok(Vec::new()) } else { engine.commit(&[&content]) }
+        })?;
+        match self.feeds.get_mut(feed) {
+            Some(feed) => feed.decoder.add_schema(schema.id, schema),
+            None => Ok(()),
+        }
+    }
+
+    fn schema_missing(&mut self, slot: Slot, id: u32, detail: &str) {
+        let Some(feed) = self.attached(slot).map(|attached| attached.feed) else { return };
+        if let Some(feed) = self.feeds.get_mut(feed) {
+            feed.decoder.schema_missing(id, detail);
+        }
+    }
+
+    fn incident_opened(&mut self, slot: Slot, incident: &Incident) {
+        self.incident(slot, Some(incident.clone()));
+    }
+
+    fn incident_closed(&mut self, slot: Slot) {
+        self.incident(slot, None);
+    }
+
+    fn durable_positions(&self) -> Vec<(Slot, Position)> {
+        self.seat.with(|engine| engine.durable_positions())
+    }
+
+    fn stopping(&self) -> bool {
+        self.seat.is_stopping()
+    }
+}

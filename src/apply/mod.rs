@@ -1,0 +1,26 @@
+//! Apply: the one place where order is decided, the log is written and the state changes.
+//!
+//! [`Seat`] says who runs, [`Engine`] what is done, the ports and inlets bring work from connector threads. The way of a record: an inlet decodes it on the ingest
+//! thread into a packet, the packet waits in the bounded inbox, the engine writes its frame and applies it. The way of a read: a port parses it into a request, the request runs on the
+//! seat between two frames, the reply goes to the port's outbox.
+
+pub mod codec;
+mod engine;
+mod facts;
+mod freshness;
+mod inlet;
+mod operator;
+mod port;
+mod rates;
+mod requests;
+mod seat;
+mod snapshotter;
+mod work;
+
+pub use engine::{Engine, EngineOptions, Parts};
+pub use facts::{Facts, Phase};
+pub use inlet::{EngineInlet, OnBadRecord, SourceSetup};
+pub use operator::{EngineControl, Settings};
+pub use port::{EnginePort, Outbox, SeatSlot};
+pub use seat::Seat;
+pub use snapshotter::{SnapshotOptions, Snapshotter};

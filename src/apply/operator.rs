@@ -1,0 +1,427 @@
+//! The engine as operators see it: probes, status, key listings, rejects, metrics, fingerprints, snapshots on demand.
+//!
+//! Called on threads of the admin runtime; each call takes the seat for as long as it looks, which is micro- to milliseconds.
+
+use super::engine::Engine;
+use super::facts::{Facts, Phase};
+use super::freshness::lag_ms;
+use super::port::SeatSlot;
+use super::rates::Rates;
+use super::seat::Seat;
+use crate::read::{UnknownFeature, find_table, key_to_json};
+use crate::state::{Funnel, Table};
+use crate::storage::{Disk, Storage};
+use crate::wal::WalHandle;
+use base64::Engine as _;
+use parking_lot::Mutex;
+use serde_json::{Value as Json, json};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use streamgauge_api::control::{Action, Control, KeysPage, PartitionStatus, Readiness, Reject};
+use streamgauge_api::metrics::{Metrics, TableLevel};
+use streamgauge_api::port::{Freshness, Read, Row};
+use streamgauge_api::source::{SourceBoard, SourceNote};
+use streamgauge_api::{ApiError, Clock, Code};
+
+/// Without a heartbeat for this long the apply thread is stuck.
+const ALIVE_US: i64 = 30_000_000;
+/// Keys of one page.
+const KEYS_MAX: usize = 10_000;
+/// A demanded snapshot may take this long.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(110);
+
+/// What `/status` and `/limits` say besides the engine's own words.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Version of this program.
+    pub version: String,
+    /// Acknowledgement level of pushes.
+    pub durability: String,
+    /// Memory limit of tables.
+    pub memory_max_bytes: u64,
+    /// Data folder; empty at level `memory`.
+    pub data_dir: PathBuf,
+    /// Readiness waits for sources to be at most this far behind.
+    pub max_staleness_ms: Option<i64>,
+    /// Further bounds by name.
+    pub limits: Vec<(&'static str, Json)>,
+}
+
+/// See the module's head.
+pub struct EngineControl {
+    seat: SeatSlot,
+    facts: Arc<Facts>,
+    board: Arc<SourceBoard>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    wal: Arc<std::sync::OnceLock<WalHandle<Disk>>>,
+    settings: Settings,
+    started: Instant,
+    rates: Mutex<Rates>,
+    counted: Mutex<HashMap<String, Counted>>,
+}
+
+impl EngineControl {
+    /// Control over an engine that may still be recovering.
+    pub fn new(
+        seat: SeatSlot,
+        facts: Arc<Facts>,
+        board: Arc<SourceBoard>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        wal: Arc<std::sync::OnceLock<WalHandle<Disk>>>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            seat,
+            facts,
+            board,
+            clock,
+            metrics,
+            wal,
+            settings,
+            started: Instant::now(),
+            rates: Mutex::default(),
+            counted: Mutex::default(),
+        }
+    }
+
+    fn seat(&self) -> Result<&Arc<Seat>, ApiError> {
+        self.seat.get().ok_or_else(|| ApiError::new(Code::Recovering, "state is being rebuilt from snapshot and WAL"))
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&mut Engine) -> T) -> Result<T, ApiError> {
+        Ok(self.seat()?.with(run))
+    }
+
+    fn replay_progress(&self) -> f64 {
+        let total = self.facts.replay_total.load(Ordering::Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+        if total == 0 { 0.0 } else { self.facts.replay_done.load(Ordering::Relaxed) as f64 / total as f64 }
+    }
+
+    /// Worst lag of all partitions and records still to read.
+    fn behind(&self) -> (Option<i64>, i64) {
+        let now_us = self.clock.now_us();
+        let partitions = self.board.partitions();
+        let lag = partitions.iter().filter_map(|gauge| lag_ms(gauge, now_us)).max();
+        (lag, partitions.iter().filter_map(|gauge| gauge.lag_records()).sum())
+    }
+
+    fn bottleneck(&self) -> &'static str {
+        let queued = self.facts.queued_rows.load(Ordering::Relaxed);
+        let (_, behind) = self.behind();
+        match (behind, queued) {
+            (..=1000, _) => "none",
+            (_, 16_384..) => "apply",
+            _ => "fetch_or_decode",
+        }
+    }
+}
+
+fn table_json(table: &Table, bad: u64) -> Json {
+    let funnel = table.funnel;
+    let (since_lsn, since_us) = table.since();
+    json!({
+        "table": table.def().name,
+        "event": table.def().event_name,
+        "keys": table.len(),
+        "bytes": table.bytes(),
+        "features": table.def().features.len(),
+        "since_lsn": since_lsn,
+        "since_ms": since_us / 1000,
+        "newest_ms": table.newest_us().map(|us| us / 1000),
+        "funnel": {
+            "received": funnel.received + bad,
+            "decoded": funnel.received,
+            "bad": bad,
+            "filtered": funnel.filtered,
+            "null_key": funnel.null_key,
+            "late": funnel.late,
+            "applied": funnel.applied,
+            "deleted": funnel.deleted,
+        },
+    })
+}
+
+impl Control for EngineControl {
+    fn alive(&self) -> bool {
+        let beat = self.facts.heartbeat_us.load(Ordering::Relaxed);
+        beat == 0 || self.clock.now_us() - beat < ALIVE_US
+    }
+
+    fn readiness(&self) -> Readiness {
+        let phase = self.facts.phase();
+        let (lag, behind) = self.behind();
+        let mut reasons = Vec::new();
+        match phase {
+            Phase::Starting | Phase::Recovering => reasons.push("recovering".to_owned()),
+            Phase::CatchingUp => reasons.push("catching_up".to_owned()),
+            Phase::Draining => reasons.push("draining".to_owned()),
+            Phase::Failed => reasons.push("wal_poisoned".to_owned()),
+            Phase::Ready => {}
+        }
+        if self.facts.disk_full.load(Ordering::Relaxed) {
+            reasons.push("disk_full".to_owned());
+        }
+        if let (Some(most), Some(lag)) = (self.settings.max_staleness_ms, lag)
+            && lag > most
+        {
+            reasons.push("stale".to_owned());
+        }
+        let elapsed_s = self.started.elapsed().as_secs_f64();
+        let progress = match phase {
+            Phase::Starting | Phase::Recovering => self.replay_progress(),
+            Phase::CatchingUp => self.rates.lock().catch_up_progress(behind),
+            _ => 1.0,
+        };
+        let eta_s = (progress > 0.01 && progress < 1.0).then(|| elapsed_s * (1.0 - progress) / progress);
+        Readiness { ready: reasons.is_empty(), phase: phase.as_str().to_owned(), reasons, progress, eta_s }
+    }
+
+    fn status(&self) -> Json {
+        let wal = self.wal.get().map(WalHandle::status);
+        let snapshot_us = self.facts.snapshot_us.load(Ordering::Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "an age for people")]
+        let age_s = (snapshot_us > 0).then(|| (self.clock.now_us() - snapshot_us) as f64 / 1e6);
+        let bad = self.facts.bad_rows();
+        let tables = self
+            .with(|engine| {
+                let state = engine.state();
+                state.tables().map(|table| table_json(table, bad.get(&*table.def().event_name).copied().unwrap_or(0))).collect::<Vec<_>>()
+            })
+            .unwrap_or_default();
+        let incidents: Vec<Json> = self
+            .board
+            .partitions()
+            .iter()
+            .filter_map(|gauge| {
+                let incident = gauge.incident()?;
+                let mut object = serde_json::to_value(&incident).ok()?;
+                let members = object.as_object_mut()?;
+                members.insert("source".into(), gauge.source.clone().into());
+                members.insert("event".into(), gauge.key.event.clone().into());
+                members.insert("topic".into(), gauge.key.topic.clone().into());
+                members.insert("partition".into(), gauge.key.partition.into());
+                Some(object)
+            })
+            .collect();
+        json!({
+            "name": "streamgauge",
+            "version": self.settings.version,
+            "phase": self.facts.phase().as_str(),
+            "uptime_s": self.started.elapsed().as_secs(),
+            "durability": self.settings.durability,
+            "bottleneck": self.bottleneck(),
+            "registry_version": self.facts.registry_version.load(Ordering::Relaxed),
+            "lsn": {
+                "written": wal.map(|wal| wal.written_lsn),
+                "applied": self.facts.applied_lsn.load(Ordering::Relaxed),
+                "durable": wal.map(|wal| wal.durable_lsn),
+                "snapshot": self.facts.snapshot_lsn.load(Ordering::Relaxed),
+            },
+            "wal": wal.map(|wal| json!({
+                "segments": wal.segments, "sealed_bytes": wal.sealed_bytes, "unsynced_bytes": wal.unsynced_bytes, "syncs": wal.syncs,
+                "full": wal.full, "poisoned": wal.poisoned,
+            })),
+            "memory": {"bytes": self.facts.table_bytes.load(Ordering::Relaxed), "limit_bytes": self.settings.memory_max_bytes},
+            "snapshot": {"age_s": age_s, "size_bytes": self.facts.snapshot_bytes.load(Ordering::Relaxed)},
+            "replay": {
+                "rows": self.facts.replayed_rows.load(Ordering::Relaxed),
+                "bytes": self.facts.replay_done.load(Ordering::Relaxed),
+                "progress": self.replay_progress(),
+            },
+            "queue_rows": self.facts.queued_rows.load(Ordering::Relaxed),
+            "tables": tables,
+            "incidents": incidents,
+        })
+    }
+
+    fn registry(&self) -> Json {
+        let registry = self.facts.registry();
+        let sources: Vec<String> = self.board.notes().into_iter().map(|note| note.source).collect();
+        json!({
+            "node_count": registry.node_count(),
+            "version": registry.version,
+            "events": registry.events.values().map(|event| &event.node).collect::<Vec<_>>(),
+            "derivations": registry.derivations.values().map(|derivation| &derivation.node).collect::<Vec<_>>(),
+            "tables": registry.tables.values().map(|table| &table.node).collect::<Vec<_>>(),
+            "sources": sources,
+        })
+    }
+
+    fn sources(&self) -> Vec<PartitionStatus> {
+        let now_us = self.clock.now_us();
+        self.rates.lock().statuses(&self.board.partitions(), now_us)
+    }
+
+    fn source_notes(&self) -> Vec<SourceNote> {
+        self.board.notes()
+    }
+
+    fn keys(&self, table: &str, after: Option<&str>, limit: usize) -> Result<KeysPage, ApiError> {
+        let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        let from = match after {
+            None => 0,
+            Some(text) => {
+                let bytes = url_safe.decode(text).ok().and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+                let bytes = bytes.ok_or_else(|| ApiError::new(Code::InvalidRequest, "`after` is no value that a page gave out"))?;
+                u32::from_le_bytes(bytes)
+            }
+        };
+        let limit = limit.clamp(1, KEYS_MAX);
+        self.with(|engine| {
+            let table = find_table(engine.state(), table)?;
+            let (numbers, next) = table.keys_from(from, limit);
+            let columns = &table.def().keys;
+            let keys = numbers.iter().filter_map(|number| table.key_bytes(*number)).map(|key| key_to_json(columns, &key)).collect();
+            Ok(KeysPage {
+                table: table.def().name.to_string(),
+                keys,
+                next: next.map(|number| url_safe.encode(number.to_le_bytes())),
+                total: table.len() as u64,
+            })
+        })?
+    }
+
+    fn get(&self, read: &Read) -> Result<(Row, Freshness), ApiError> {
+        self.with(|engine| engine.get(read, UnknownFeature::AsNotFound))?
+    }
+
+    fn rejects(&self, after_lsn: u64, limit: usize) -> Vec<Reject> {
+        self.with(|engine| {
+            let mut page: Vec<Reject> = Vec::new();
+            for reject in engine.state().rejects().filter(|reject| reject.lsn > after_lsn) {
+                // All rejects of one frame stay together.
+                if page.len() >= limit && page.last().is_some_and(|last| last.lsn != reject.lsn) {
+                    break;
+                }
+                page.push(reject.clone());
+            }
+            page
+        })
+        .unwrap_or_default()
+    }
+
+    fn metrics(&self) -> String {
+        let metrics = &self.metrics;
+        let bad = self.facts.bad_rows();
+        let tables = self.with(|engine| {
+            let level = |table: &Table| {
+                let level = TableLevel { table: table.def().name.to_string(), keys: table.len() as u64, bytes: table.bytes() as u64 };
+                (level, table.funnel, bad.get(&*table.def().event_name).copied().unwrap_or(0))
+            };
+            engine.state().tables().map(level).collect::<Vec<_>>()
+        });
+        let tables = tables.unwrap_or_default();
+        let mut counted = self.counted.lock();
+        for (level, funnel, bad) in &tables {
+            counted.entry(level.table.clone()).or_default().add_up(metrics, &level.table, *funnel, *bad);
+        }
+        drop(counted);
+        metrics.set_tables(&tables.into_iter().map(|(level, ..)| level).collect::<Vec<_>>());
+        metrics.set_partitions(&self.sources());
+        metrics.set_phase(self.facts.phase().as_str());
+        #[expect(clippy::cast_precision_loss, reason = "Prometheus gauges are doubles")]
+        {
+            let registry = self.facts.registry();
+            metrics.registry_version.set(registry.version as f64);
+            metrics.registry_nodes.set(registry.node_count() as f64);
+            metrics.memory_limit_bytes.set(self.settings.memory_max_bytes as f64);
+            metrics.memory_bytes("tables").set(self.facts.table_bytes.load(Ordering::Relaxed) as f64);
+            metrics.apply_queue_rows.set(self.facts.queued_rows.load(Ordering::Relaxed) as f64);
+            metrics.replay_progress_ratio.set(if self.facts.recovered() { 1.0 } else { self.replay_progress() });
+            metrics.lsn_snapshot.set(self.facts.snapshot_lsn.load(Ordering::Relaxed) as f64);
+            metrics.snapshot_size_bytes.set(self.facts.snapshot_bytes.load(Ordering::Relaxed) as f64);
+            let snapshot_us = self.facts.snapshot_us.load(Ordering::Relaxed);
+            if snapshot_us > 0 {
+                metrics.snapshot_age_seconds.set((self.clock.now_us() - snapshot_us) as f64 / 1e6);
+            }
+            if let Some(wal) = self.wal.get().map(WalHandle::status) {
+                metrics.lsn_written.set(wal.written_lsn as f64);
+                metrics.lsn_durable.set(wal.durable_lsn as f64);
+                metrics.wal_segments.set(wal.segments as f64);
+            }
+            if let Ok(space) = Disk.space(&self.settings.data_dir) {
+                metrics.disk_free_bytes.set(space.free_bytes as f64);
+            }
+        }
+        metrics.text()
+    }
+
+    fn limits(&self) -> Json {
+        let mut limits = serde_json::Map::new();
+        let used = self.facts.table_bytes.load(Ordering::Relaxed);
+        limits.insert("limits.memory".into(), json!({"value": self.settings.memory_max_bytes, "used": used}));
+        limits.insert(
+            "apply.queue_rows".into(),
+            json!({"value": super::seat::QUEUE_ROWS_MAX, "used": self.facts.queued_rows.load(Ordering::Relaxed)}),
+        );
+        limits.insert("apply.queue_bytes".into(), json!({"value": super::seat::QUEUE_BYTES_MAX}));
+        limits.insert("apply.port_requests".into(), json!({"value": super::seat::PORT_REQUESTS_MAX}));
+        limits.insert("key.bytes".into(), json!({"value": crate::row::KEY_BYTES_MAX}));
+        for (name, value) in &self.settings.limits {
+            limits.insert((*name).to_owned(), value.clone());
+        }
+        Json::Object(limits)
+    }
+
+    fn fingerprint(&self) -> Result<(u64, String), ApiError> {
+        let frozen = self.with(|engine| engine.state().freeze())?;
+        Ok((frozen.lsn(), format!("{:032x}", frozen.fingerprint())))
+    }
+
+    fn act(&self, action: Action) -> Result<Json, ApiError> {
+        match action {
+            Action::Snapshot => {
+                let before = self.facts.snapshot_us.load(Ordering::Acquire);
+                let until = Instant::now() + SNAPSHOT_WAIT;
+                let mut asked = false;
+                loop {
+                    if !asked {
+                        asked = self.with(Engine::snapshot)?;
+                    }
+                    let taken = self.facts.snapshot_us.load(Ordering::Acquire);
+                    if asked && taken != before {
+                        let lsn = self.facts.snapshot_lsn.load(Ordering::Acquire);
+                        return Ok(json!({"lsn": lsn, "size_bytes": self.facts.snapshot_bytes.load(Ordering::Acquire)}));
+                    }
+                    if self.settings.data_dir.as_os_str().is_empty() {
+                        return Err(ApiError::new(Code::NotAvailable, "the level is memory: there are no snapshots"));
+                    }
+                    if Instant::now() > until {
+                        return Err(ApiError::new(Code::RequestTimeout, "the snapshot is not finished; look at /status"));
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+    }
+}
+
+/// What of a table's funnel the counters of the exposition hold already.
+#[derive(Default)]
+struct Counted {
+    funnel: Funnel,
+    bad: u64,
+}
+
+impl Counted {
+    /// Adds what came since the last scrape; a table that was rebuilt begins anew.
+    fn add_up(&mut self, metrics: &Metrics, table: &str, funnel: Funnel, bad: u64) {
+        let series = metrics.table_series(table);
+        let since = |last: u64, now: u64| if now >= last { now - last } else { now };
+        let bad_since = since(self.bad, bad);
+        series.received.inc_by(since(self.funnel.received, funnel.received) + bad_since);
+        series.decoded.inc_by(since(self.funnel.received, funnel.received));
+        series.bad.inc_by(bad_since);
+        series.filtered.inc_by(since(self.funnel.filtered, funnel.filtered));
+        series.null_key.inc_by(since(self.funnel.null_key, funnel.null_key));
+        series.late.inc_by(since(self.funnel.late, funnel.late));
+        series.applied.inc_by(since(self.funnel.applied, funnel.applied));
+        *self = Self { funnel, bad };
+    }
+}

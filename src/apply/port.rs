@@ -1,0 +1,307 @@
+//! The engine's side of one data-plane I/O thread: decodes pushes on that thread, then runs the round on the seat or leaves it there.
+
+use super::facts::Facts;
+use super::seat::Seat;
+use super::work::{Ack, PortWork, Step};
+use crate::decode::PushDecoder;
+use crate::row::{RowsBuilder, Strictness};
+use crate::state::RowsContent;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use streamgauge_api::metrics::{EventSeries, Metrics};
+use streamgauge_api::port::{Encoding, PushRow, Request, Wait};
+use streamgauge_api::{ApiError, Clock, Code, Port, Reply, Tag};
+
+/// Rows of one frame are bounded, so that no frame holds the seat for long.
+const ROWS_PER_FRAME_MAX: usize = 1024;
+/// Rows of one batch request.
+const ROWS_PER_REQUEST_MAX: usize = 65_536;
+
+/// Replies on their way to an I/O thread.
+#[derive(Default)]
+pub struct Outbox {
+    replies: Mutex<Vec<(Tag, Reply)>>,
+    wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    /// The I/O thread itself runs the seat now: it will look by itself.
+    inside: AtomicBool,
+}
+
+impl Outbox {
+    /// Adds a reply without waking anybody; [`Outbox::ready`] follows.
+    pub(crate) fn add(&self, tag: Tag, reply: Reply) {
+        self.replies.lock().push((tag, reply));
+    }
+
+    /// Wakes the I/O thread, unless it is the one that runs this.
+    pub(crate) fn ready(&self) {
+        if self.inside.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(wake) = self.wake.lock().as_ref() {
+            wake();
+        }
+    }
+
+    /// Adds a reply and wakes the I/O thread.
+    pub(crate) fn send(&self, tag: Tag, reply: Reply) {
+        self.add(tag, reply);
+        self.ready();
+    }
+}
+
+/// Where a port finds the seat: none until recovery has finished.
+pub type SeatSlot = Arc<std::sync::OnceLock<Arc<Seat>>>;
+
+/// See the module's head.
+pub struct EnginePort {
+    seat: SeatSlot,
+    facts: Arc<Facts>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    refuse_control: bool,
+    outbox: Arc<Outbox>,
+    version: u64,
+    events: HashMap<Box<str>, PushEvent>,
+    open: Vec<Box<str>>,
+    acks: Vec<Ack>,
+    rows: u32,
+    steps: Vec<Step>,
+    requests: usize,
+    now_us: i64,
+}
+
+struct PushEvent {
+    decoder: PushDecoder,
+    builder: RowsBuilder,
+    series: EventSeries,
+}
+
+impl EnginePort {
+    /// A port; it answers `recovering` until the seat is there.
+    pub fn new(seat: SeatSlot, facts: Arc<Facts>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, refuse_control: bool) -> Self {
+        Self {
+            seat,
+            facts,
+            clock,
+            metrics,
+            refuse_control,
+            outbox: Arc::default(),
+            version: u64::MAX,
+            events: HashMap::new(),
+            open: Vec::new(),
+            acks: Vec::new(),
+            rows: 0,
+            steps: Vec::new(),
+            requests: 0,
+            now_us: 0,
+        }
+    }
+
+    fn refuse(&self, tag: Tag, error: ApiError) {
+        self.outbox.add(tag, Reply::Refused(Box::new(error), self.facts.registry_version.load(Ordering::Acquire)));
+    }
+
+    /// Why nothing can be taken now.
+    fn closed(&self) -> Option<ApiError> {
+        use super::facts::Phase;
+        match self.facts.phase() {
+            Phase::Starting | Phase::Recovering => Some(ApiError::new(Code::Recovering, "state is being rebuilt from snapshot and WAL")),
+            Phase::Draining => Some(ApiError::new(Code::Draining, "the server is stopping")),
+            Phase::Failed => Some(ApiError::new(Code::WalUnavailable, "the write-ahead log failed; the process is stopping")),
+            Phase::CatchingUp | Phase::Ready => None,
+        }
+    }
+
+    /// Takes another registry over: decoders are made again, after the rows that the old ones wrote are closed.
+    fn follow_registry(&mut self) {
+        let version = self.facts.registry_version.load(Ordering::Acquire);
+        if version != self.version {
+            self.close_frame();
+            self.events.clear();
+            self.version = version;
+        }
+    }
+
+    fn event(&mut self, name: &str) -> Result<&mut PushEvent, ApiError> {
+        if !self.events.contains_key(name) {
+            let registry = self.facts.registry();
+            let Some(event) = registry.event(name) else {
+                let error = ApiError::new(Code::EventNotFound, format!("no event \"{name}\" is registered"));
+                return Err(match crate::pipeline::nearest(name, registry.events.keys()) {
+                    Some(near) => error.hint(format!("did you mean \"{near}\"?")),
+                    None => error,
+                });
+            };
+            let decoder = PushDecoder::new(&event.schema, self.refuse_control);
+            let builder = RowsBuilder::new(Arc::clone(&event.schema), Strictness::Push);
+            self.events.insert(name.into(), PushEvent { decoder, builder, series: self.metrics.event_series(name) });
+        }
+        match self.events.get_mut(name) {
+            Some(event) => Ok(event),
+            None => Err(ApiError::new(Code::EventNotFound, format!("no event \"{name}\" is registered"))),
+        }
+    }
+
+    fn take(&mut self, encoding: Encoding, row: &PushRow<'_>) -> Result<(), ApiError> {
+        let now_us = self.now_us;
+        let event = self.event(row.event)?;
+        let taken = match encoding {
+            Encoding::Json => event.decoder.push_json(row.body, &mut event.builder, now_us),
+            Encoding::MsgPack => event.decoder.push_msgpack(row.body, &mut event.builder, now_us),
+        };
+        match taken {
+            Ok(()) => {
+                event.series.push_accepted.inc();
+                Ok(())
+            }
+            Err(bad) => {
+                event.series.push_refused.inc();
+                Err(bad.into())
+            }
+        }
+    }
+
+    /// Ends the frame that single pushes share.
+    fn close_frame(&mut self) {
+        if self.acks.is_empty() {
+            return;
+        }
+        let batches = self
+            .open
+            .drain(..)
+            .filter_map(|name| self.events.get_mut(&name).filter(|event| !event.builder.is_empty()).map(|event| event.builder.finish()))
+            .collect();
+        let content = RowsContent { positions: Vec::new(), batches, rejects: Vec::new() };
+        self.steps.push(Step::Rows { content, acks: std::mem::take(&mut self.acks) });
+        self.rows = 0;
+    }
+
+    fn run(&mut self) {
+        self.close_frame();
+        if self.steps.is_empty() {
+            return;
+        }
+        let Some(seat) = self.seat.get() else { return };
+        let work = PortWork { outbox: Arc::clone(&self.outbox), steps: std::mem::take(&mut self.steps), requests: self.requests };
+        self.requests = 0;
+        self.outbox.inside.store(true, Ordering::Release);
+        let ran = seat.offer_port(work);
+        self.outbox.inside.store(false, Ordering::Release);
+        if !ran && !self.outbox.replies.lock().is_empty() {
+            // The holder may have answered while this thread was still marked as inside.
+            self.outbox.ready();
+        }
+    }
+}
+
+impl Port for EnginePort {
+    fn push(&mut self, tag: Tag, encoding: Encoding, row: PushRow<'_>, wait: Wait) {
+        if let Some(error) = self.closed() {
+            return self.refuse(tag, error);
+        }
+        self.follow_registry();
+        if self.requests == 0 || self.acks.is_empty() {
+            self.now_us = self.clock.now_us();
+        }
+        // Rows of one frame are of one event, so that their order is the order of their LSNs; and few, once new keys may have to be refused one by one.
+        let other_event = self.open.last().is_some_and(|name| **name != *row.event);
+        if other_event || self.rows as usize >= ROWS_PER_FRAME_MAX || self.facts.memory_full.load(Ordering::Relaxed) {
+            self.close_frame();
+        }
+        self.requests += 1;
+        match self.take(encoding, &row) {
+            Ok(()) => {
+                if self.open.is_empty() {
+                    self.open.push(row.event.into());
+                }
+                self.acks.push(Ack { tag, first_row: self.rows, count: 1, wait });
+                self.rows += 1;
+            }
+            Err(error) => self.refuse(tag, error),
+        }
+    }
+
+    fn push_batch(&mut self, tag: Tag, encoding: Encoding, rows: &[PushRow<'_>], wait: Wait) {
+        if let Some(error) = self.closed() {
+            return self.refuse(tag, error);
+        }
+        self.follow_registry();
+        self.close_frame();
+        self.requests += rows.len().max(1);
+        if rows.is_empty() {
+            return self.refuse(tag, ApiError::new(Code::InvalidRequest, "the batch has no rows"));
+        }
+        if rows.len() > ROWS_PER_REQUEST_MAX {
+            return self.refuse(tag, ApiError::new(Code::BatchTooLarge, format!("{} rows, at most {ROWS_PER_REQUEST_MAX}", rows.len())));
+        }
+        self.now_us = self.clock.now_us();
+        let mut batches = Vec::new();
+        let mut errors: Vec<(usize, ApiError)> = Vec::new();
+        let mut from = 0;
+        // Runs of one event become one batch each, in order; the first bad row refuses them all.
+        while from < rows.len() {
+            let name = rows[from].event;
+            let to = rows[from..].iter().position(|row| row.event != name).map_or(rows.len(), |len| from + len);
+            for (index, row) in rows[from..to].iter().enumerate() {
+                if let Err(error) = self.take(encoding, row)
+                    && errors.len() < 16
+                {
+                    errors.push((from + index, error));
+                }
+            }
+            if let Some(event) = self.events.get_mut(name)
+                && !event.builder.is_empty()
+            {
+                batches.push(event.builder.finish());
+            }
+            from = to;
+        }
+        if let Some((index, first)) = errors.first().cloned() {
+            let list: Vec<serde_json::Value> = errors
+                .iter()
+                .map(|(index, error)| serde_json::json!({"index": index, "code": error.code.as_str(), "path": error.path, "reason": error.reason}))
+                .collect();
+            return self.refuse(tag, first.with("index", index.into()).with("errors", list.into()));
+        }
+        let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let content = RowsContent { positions: Vec::new(), batches, rejects: Vec::new() };
+        self.steps.push(Step::Rows { content, acks: vec![Ack { tag, first_row: 0, count, wait }] });
+    }
+
+    fn call(&mut self, tag: Tag, request: Request) {
+        if let Some(error) = self.closed() {
+            return self.refuse(tag, error);
+        }
+        self.close_frame();
+        let changes = matches!(request, Request::Register(_) | Request::Reset);
+        self.requests += 1;
+        self.steps.push(Step::Call(tag, request));
+        // Rows behind a register call are decoded with what it declared.
+        if changes && let Some(seat) = self.seat.get().cloned() {
+            let work = PortWork { outbox: Arc::clone(&self.outbox), steps: std::mem::take(&mut self.steps), requests: 0 };
+            self.requests = 0;
+            self.outbox.inside.store(true, Ordering::Release);
+            seat.with(|engine| engine.serve_port(work));
+            self.outbox.inside.store(false, Ordering::Release);
+        }
+    }
+
+    fn turn(&mut self, replies: &mut Vec<(Tag, Reply)>) {
+        self.run();
+        replies.append(&mut self.outbox.replies.lock());
+    }
+
+    fn has_room(&self) -> bool {
+        self.seat.get().is_none_or(|seat| seat.has_port_room())
+    }
+
+    fn on_ready(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
+        *self.outbox.wake.lock() = Some(wake);
+    }
+
+    fn recovered(&self) -> bool {
+        self.facts.recovered()
+    }
+}

@@ -1,0 +1,226 @@
+//! The walk over the file: every key known, every value of the right kind, all problems collected.
+//!
+//! What depends on several keys (sources, definitions) is read elsewhere, from values this walk has looked at. Values that it finds wrong are left out there in
+//! silence, so each problem is told once.
+
+use super::Outside;
+use super::document::{Member, Node, Value};
+use super::key::{self, Found, Key};
+use super::problem::ConfigProblem;
+use super::secret::Secret;
+use super::value::{Form, one_of};
+use crate::pipeline::nearest;
+use std::path::Path;
+use streamgauge_api::Code;
+
+/// Longest file that is read: configs and schemas are small, a device never ends.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// A file being checked.
+pub(super) struct Check<'c> {
+    pub(super) text: &'c str,
+    pub(super) root: &'c Node,
+    /// Folder of the file, where relative schema paths start.
+    pub(super) folder: &'c Path,
+    pub(super) outside: &'c Outside<'c>,
+    /// Secrets stay empty.
+    pub(super) offline: bool,
+    pub(super) problems: Vec<ConfigProblem>,
+    pub(super) warnings: Vec<ConfigProblem>,
+}
+
+/// "did you mean", as help.
+pub(super) fn did_you_mean(name: &str, known: impl Iterator<Item = impl AsRef<str>>) -> Option<String> {
+    nearest(name, known).map(|name| format!("did you mean `{name}`?"))
+}
+
+impl<'c> Check<'c> {
+    /// A variable of the environment; an empty one counts as unset.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.outside.env)(name).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn error(&mut self, code: Code, message: impl Into<String>, node: &Node, label: &str) {
+        self.problems.push(ConfigProblem::new(code, message).at(node.span.clone(), label));
+    }
+
+    /// Checks all keys and values.
+    pub(super) fn walk(&mut self) {
+        let root = self.root;
+        self.section(root, "", "the config");
+    }
+
+    fn section(&mut self, table: &'c Node, pattern: &str, shown: &str) {
+        for member in table.members().unwrap_or_default() {
+            match key::find(pattern, &member.key) {
+                None => self.unknown(member, pattern, shown),
+                Some((_, Found::Leaf(key))) => self.leaf(key, member),
+                Some((inner, Found::Section)) => {
+                    let shown = if pattern.is_empty() {
+                        format!("[{}]", member.key)
+                    } else {
+                        format!("{}.{}", shown.trim_end_matches(']'), member.key)
+                    };
+                    let shown = if shown.starts_with('[') && !shown.ends_with(']') { format!("{shown}]") } else { shown };
+                    if member.node.members().is_some() {
+                        self.section(&member.node, &inner, &shown);
+                    } else {
+                        let message = format!("`{}` is {}; a section is wanted", member.key, member.node.kind());
+                        let names = key::names_in(&inner).join(", ");
+                        let problem =
+                            ConfigProblem::new(Code::InvalidConfigValue, message).at(member.node.span.clone(), "a table is wanted");
+                        self.problems.push(if names.is_empty() { problem } else { problem.help(format!("it has the keys {names}")) });
+                    }
+                }
+            }
+        }
+    }
+
+    fn unknown(&mut self, member: &Member, pattern: &str, shown: &str) {
+        let names = key::names_in(pattern);
+        let place = if shown == "the config" { "no section of the config".to_owned() } else { format!("not a key of {shown}") };
+        let problem =
+            ConfigProblem::new(Code::UnknownConfigKey, format!("unknown key `{}`", member.key)).at(member.key_span.clone(), place);
+        let help = did_you_mean(&member.key, names.iter()).unwrap_or_else(|| format!("known here: {}", names.join(", ")));
+        self.problems.push(problem.help(help));
+    }
+
+    fn leaf(&mut self, key: &'static Key, member: &'c Member) {
+        let node = &member.node;
+        match key.form {
+            Form::NotAvailable => {
+                let message = format!("`{}` is known but not available: {}", member.key, key.help);
+                self.problems.push(ConfigProblem::new(Code::NotAvailable, message).at(member.key_span.clone(), "not available"));
+            }
+            Form::Secret => self.secret_form(&member.key, node),
+            Form::Texts => {
+                self.texts(&member.key, node);
+            }
+            // Read where they are understood.
+            Form::Time | Form::Fields | Form::FieldSources | Form::Features | Form::Client | Form::Start => {}
+            form => {
+                if let Err(wanted) = self.setting_text(form, node) {
+                    let problem = ConfigProblem::new(Code::InvalidConfigValue, format!("`{}`: {wanted}", member.key));
+                    let meant = node.text().and_then(|text| did_you_mean(text, form.words().iter()));
+                    self.problems.push(problem.at(node.span.clone(), "").help(meant.unwrap_or_else(|| key.help.to_owned())));
+                }
+            }
+        }
+    }
+
+    /// A scalar's text when it is of the right kind and in range, else what is wanted.
+    pub(super) fn setting_text(&self, form: Form, node: &Node) -> Result<String, String> {
+        let wanted = |word: &str| Err(format!("{word} is wanted, found {}", node.kind()));
+        let text = match (form, &node.value) {
+            (Form::Count { .. } | Form::Size { .. }, Value::Integer(number)) => number.to_string(),
+            (Form::Count { .. }, _) => return wanted("a whole number"),
+            (Form::Flag, Value::Flag(flag)) => flag.to_string(),
+            (Form::Flag, _) => return wanted("true or false"),
+            (_, Value::Text(text)) => text.clone(),
+            (Form::Size { .. }, _) => return wanted("a size such as \"64MiB\""),
+            (Form::Duration { .. }, _) => return wanted("a duration such as \"5m\""),
+            (Form::Word(words), _) => return Err(format!("{}, found {}", one_of(words), node.kind())),
+            _ => return wanted("a string"),
+        };
+        form.parse(&text).map(|_| text)
+    }
+
+    /// An array of strings with something in each.
+    pub(super) fn texts(&mut self, key: &str, node: &Node) -> Option<Vec<String>> {
+        let Some(items) = node.items() else {
+            self.error(Code::InvalidConfigValue, format!("`{key}`: an array of strings is wanted, found {}", node.kind()), node, "");
+            return None;
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for item in items {
+            match item.text() {
+                Some(text) if !text.is_empty() => texts.push(text.to_owned()),
+                Some(_) => self.error(Code::InvalidConfigValue, format!("`{key}`: an empty string"), item, ""),
+                None => self.error(Code::InvalidConfigValue, format!("`{key}`: a string is wanted, found {}", item.kind()), item, ""),
+            }
+        }
+        (texts.len() == items.len()).then_some(texts)
+    }
+
+    /// The shape of a secret.
+    pub(super) fn secret_form(&mut self, key: &str, node: &Node) {
+        let advice = "write { env = \"NAME\" } or { file = \"/path\" }";
+        let Some(members) = node.members() else {
+            let (code, message) = match &node.value {
+                Value::Text(_) => (Code::SecretInConfig, format!("the secret `{key}` stands in the file itself")),
+                _ => (Code::InvalidConfigValue, format!("`{key}`: a reference to a secret is wanted, found {}", node.kind())),
+            };
+            self.problems.push(ConfigProblem::new(code, message).at(node.span.clone(), "").help(advice));
+            return;
+        };
+        for member in members {
+            match (member.key.as_str(), member.node.text()) {
+                ("env" | "file", Some(text)) if !text.is_empty() => {}
+                ("env" | "file", _) => {
+                    let problem = ConfigProblem::new(Code::InvalidConfigValue, format!("`{}`: a name is wanted", member.key));
+                    self.problems.push(problem.at(member.node.span.clone(), "").help(advice));
+                }
+                (other, _) => {
+                    let problem = ConfigProblem::new(Code::UnknownConfigKey, format!("unknown key `{other}`"))
+                        .at(member.key_span.clone(), "not part of a secret");
+                    let help = did_you_mean(other, ["env", "file"].iter()).unwrap_or_else(|| advice.to_owned());
+                    self.problems.push(problem.help(help));
+                }
+            }
+        }
+        let known = members.iter().filter(|member| ["env", "file"].contains(&member.key.as_str())).count();
+        if known != 1 && members.len() == known {
+            let message = format!("the secret `{key}` needs one of env and file, not {known}");
+            self.problems.push(ConfigProblem::new(Code::InvalidConfigValue, message).at(node.span.clone(), "").help(advice));
+        }
+    }
+
+    /// A secret's text; empty when it is not resolved. None when it is missing, or its form is wrong (which the walk has told).
+    pub(super) fn secret(&mut self, key: &str, node: &Node) -> Option<Secret> {
+        let [member] = node.members()? else { return None };
+        let name = member.node.text().filter(|name| !name.is_empty())?;
+        let found = match member.key.as_str() {
+            _ if self.offline => Ok(String::new()),
+            "env" => self.variable(name).ok_or_else(|| format!("environment variable {name} is not set")),
+            "file" => read_file(&self.folder.join(name)).map_err(|error| format!("{name}: {error}")),
+            _ => return None,
+        };
+        match found {
+            Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']))),
+            Err(why) => {
+                self.error(Code::SecretUnavailable, format!("the secret `{key}` is not there: {why}"), &member.node, "");
+                None
+            }
+        }
+    }
+
+    /// A key that has to be there. Silent when an unknown key beside it was probably meant to be it.
+    pub(super) fn required<'n>(&mut self, table: &'n Member, key: &str, what: &str) -> Option<&'n Node> {
+        let found = table.node.get(key);
+        if found.is_none() {
+            let members = table.node.members().unwrap_or_default();
+            let meant = members.iter().any(|member| {
+                let known = self.problems.iter().any(|problem| {
+                    problem.code == Code::UnknownConfigKey && problem.labels.iter().any(|label| label.span == member.key_span)
+                });
+                known && nearest(&member.key, std::iter::once(key)).is_some()
+            });
+            if !meant {
+                let problem = ConfigProblem::new(Code::MissingConfigKey, format!("{what} has no `{key}`"));
+                self.problems.push(problem.at(table.key_span.clone(), format!("`{key}` is missing")).help(format!("add `{key}`")));
+            }
+        }
+        found
+    }
+}
+
+/// Reads a small file.
+pub(super) fn read_file(path: &Path) -> Result<String, std::io::Error> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if read as u64 > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}

@@ -1,0 +1,409 @@
+//! `[events.X]` and `[tables.T]` as nodes of register JSON, compiled; problems brought back to what the user wrote.
+//!
+//! The pipeline names places as paths of the payload (`nodes[1].ops[0].agg.n.params.window`). While nodes are made from the file, each path is written down
+//! with its place in it; a problem without a place of its own gets that of the nearest path around it.
+
+use super::check::{Check, did_you_mean};
+use super::document::{Member, Node, Value};
+use super::problem::ConfigProblem;
+use super::value::Form;
+use crate::pipeline::{Origin, Problem, RegisterOptions, Registry, Tree};
+use crate::row::FieldType;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use streamgauge_api::Code;
+
+/// Names of types, for suggestions.
+const TYPES: &[&str] = &["str", "f64", "i64", "bool", "bytes", "datetime", "json"];
+
+/// What happens to a record that is no row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnBadRecord {
+    /// Into the local reject log; the position moves on.
+    #[default]
+    Dlq,
+    /// Counted; the position moves on.
+    Skip,
+    /// The partition stops.
+    Stop,
+}
+
+/// What an event says beside its fields and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EventOptions {
+    /// What happens to a record that is no row.
+    pub on_bad_record: OnBadRecord,
+}
+
+/// What the file defines.
+pub(super) struct Definitions {
+    pub(super) payload: Tree,
+    pub(super) registry: Arc<Registry>,
+}
+
+/// Where parts of the payload stand in the file.
+#[derive(Debug, Default)]
+struct Places {
+    values: BTreeMap<String, Node>,
+    keys: BTreeMap<String, Range<usize>>,
+    /// What a node is, for messages.
+    subjects: BTreeMap<String, String>,
+}
+
+impl Places {
+    fn value(&mut self, path: String, node: &Node) {
+        self.values.insert(path, node.clone());
+    }
+
+    fn member(&mut self, path: String, member: &Member) {
+        self.keys.insert(path.clone(), member.key_span.clone());
+        self.values.insert(path, member.node.clone());
+    }
+
+    /// The nearest place around a path, and whether it is the path itself.
+    fn find(&self, path: &str) -> Option<(&Node, bool)> {
+        let mut shorter = path;
+        loop {
+            if let Some(node) = self.values.get(shorter) {
+                return Some((node, shorter == path));
+            }
+            shorter = shorter.get(..shorter.rfind(['.', '['])?)?;
+        }
+    }
+
+    fn subject(&self, path: &str) -> Option<&str> {
+        let end = path.find(']')? + 1;
+        self.subjects.get(path.get(..end)?).map(String::as_str)
+    }
+}
+
+/// Makes the nodes and compiles them.
+pub(super) fn compile(check: &mut Check<'_>, kafka_events: &BTreeSet<String>, options: &RegisterOptions<'_>) -> Definitions {
+    let mut maker = Maker { check, nodes: Vec::new(), places: Places::default(), broken: BTreeSet::new() };
+    let events = maker.check.root.get("events").and_then(Node::members).unwrap_or_default();
+    let tables = maker.check.root.get("tables").and_then(Node::members).unwrap_or_default();
+    for event in events {
+        if maker.event(event, kafka_events).is_none() {
+            maker.broken.insert(event.key.clone());
+        }
+    }
+    for table in tables {
+        maker.table(table, events);
+    }
+    let Maker { check, nodes, places, .. } = maker;
+    let payload = Tree::Map(vec![("nodes".to_owned(), Tree::List(nodes))]);
+    let (problems, warnings, next) = match Registry::default().apply_tree(&payload, &RegisterOptions { origin: Origin::Config, ..*options })
+    {
+        Ok(outcome) => (Vec::new(), outcome.warnings, outcome.next),
+        Err(refused) => (refused.problems, refused.warnings, None),
+    };
+    for problem in &problems {
+        let told = place(problem, &places, check.text);
+        check.problems.push(told);
+    }
+    for problem in &warnings {
+        let told = place(problem, &places, check.text);
+        // A register call warns where a file is refused: nothing in a file is accepted and ignored.
+        let window_ignored = options.ignore_velocity_windows && problem.path.ends_with(".window");
+        if window_ignored { check.warnings.push(told) } else { check.problems.push(told) }
+    }
+    Definitions { payload, registry: next.unwrap_or_default() }
+}
+
+/// A problem of the pipeline where the user can see it.
+fn place(problem: &Problem, places: &Places, text: &str) -> ConfigProblem {
+    let (path, reason) = match (problem.path.as_str(), problem.reason.split_once(": ")) {
+        ("<body>", Some((path, reason))) if path.starts_with("nodes[") => (path, reason),
+        (path, _) => (path, problem.reason.as_str()),
+    };
+    if problem.code == Code::UnknownConfigKey {
+        let name = path.rsplit('.').next().unwrap_or_default();
+        let told = ConfigProblem::new(problem.code, format!("unknown key `{name}`")).maybe_help(problem.hint.clone());
+        return match (places.keys.get(path), places.find(path)) {
+            (Some(span), _) => told.at(span.clone(), reason),
+            (None, Some((node, _))) => told.at(node.span.clone(), reason),
+            (None, None) => told,
+        };
+    }
+    let found = places.find(path);
+    let exact = found.is_some_and(|(_, exact)| exact);
+    let code = match problem.code {
+        Code::InvalidRegistration => Code::InvalidConfigValue,
+        Code::AggregationUnknownField if exact => Code::UnknownReference,
+        Code::AggregationUnknownField => Code::MissingConfigKey,
+        code => code,
+    };
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let subject = places.subject(path).map_or_else(String::new, |subject| match last {
+        "where" | "expr" if subject.starts_with("table") && exact => format!("`where` of {subject}: "),
+        _ => format!("{subject}: "),
+    });
+    let mut told = ConfigProblem::new(code, format!("{subject}{reason}")).maybe_help(problem.hint.clone());
+    if let Some((node, _)) = found {
+        if problem.labels.is_empty() {
+            told = told.at(node.span.clone(), "");
+        }
+        for (part, word) in &problem.labels {
+            told = told.at(node.part(text, part), word.clone());
+        }
+    }
+    told
+}
+
+struct Maker<'m, 'c> {
+    check: &'m mut Check<'c>,
+    nodes: Vec<Tree>,
+    places: Places,
+    /// Events that did not become a node; what hangs from them is not blamed.
+    broken: BTreeSet<String>,
+}
+
+fn map(members: Vec<(&str, Tree)>) -> Tree {
+    Tree::Map(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn text(value: &str) -> Tree {
+    Tree::Str(value.to_owned())
+}
+
+impl Maker<'_, '_> {
+    fn event(&mut self, event: &Member, kafka_events: &BTreeSet<String>) -> Option<()> {
+        event.node.members()?;
+        let path = format!("nodes[{}]", self.nodes.len());
+        let what = format!("event {}", event.key);
+        let fields = self.check.required(event, "fields", &what)?;
+        let types = self.fields(fields, &path)?;
+        let names: Vec<&str> = types.0.iter().map(|(name, _)| name.as_str()).collect();
+        let time = match event.node.get("time") {
+            Some(node) => self.time(node, &names)?,
+            None if kafka_events.contains(&event.key) => text("record"),
+            None => text("arrival"),
+        };
+        let max_future_ms = event.node.get("max_future").and_then(|node| {
+            let form = super::key::of("events.*.max_future")?.form;
+            let value = self.check.setting_text(form, node).ok()?;
+            millis(form, &value)
+        });
+        self.places.keys.insert(path.clone(), event.key_span.clone());
+        let key = Node { span: event.key_span.clone(), value: Value::Text(event.key.clone()) };
+        self.places.value(path.clone(), &key);
+        if let Some(time) = event.node.get("time") {
+            self.places.value(format!("{path}.time"), time);
+        }
+        self.places.value(format!("{path}.schema.fields"), fields);
+        self.places.subjects.insert(path, what);
+        let optional = types.1.iter().map(|name| text(name)).collect();
+        self.nodes.push(map(vec![
+            ("kind", text("event")),
+            ("name", text(&event.key)),
+            ("schema", map(vec![("fields", Tree::Map(types.0)), ("optional_fields", Tree::List(optional))])),
+            ("time", time),
+            ("max_future_ms", Tree::Int(max_future_ms.unwrap_or(3_600_000))),
+        ]));
+        Some(())
+    }
+
+    /// Types in order, and the names that are optional.
+    fn fields(&mut self, node: &Node, path: &str) -> Option<(Vec<(String, Tree)>, Vec<String>)> {
+        let Some(members) = node.members() else {
+            self.check.error(
+                Code::InvalidConfigValue,
+                format!("`fields`: a table of names and types is wanted, found {}", node.kind()),
+                node,
+                "",
+            );
+            return None;
+        };
+        let (mut types, mut optional) = (Vec::new(), Vec::new());
+        let mut sound = true;
+        for member in members {
+            let Some(written) = member.node.text() else {
+                let message = format!("field `{}`: the name of a type is wanted, found {}", member.key, member.node.kind());
+                self.check.error(Code::InvalidConfigValue, message, &member.node, "");
+                sound = false;
+                continue;
+            };
+            let name = written.strip_suffix('?').unwrap_or(written);
+            if FieldType::parse(name).is_none() {
+                let problem = ConfigProblem::new(Code::InvalidConfigValue, format!("field `{}`: there is no type {name:?}", member.key));
+                let help = did_you_mean(name, TYPES.iter()).unwrap_or_else(|| format!("types are {}", TYPES.join(", ")));
+                self.check.problems.push(problem.at(member.node.span.clone(), "").help(help));
+                sound = false;
+                continue;
+            }
+            if name.len() < written.len() {
+                optional.push(member.key.clone());
+            }
+            let key = Node { span: member.key_span.clone(), value: Value::Text(member.key.clone()) };
+            self.places.value(format!("{path}.schema.fields.{}", member.key), &key);
+            types.push((member.key.clone(), text(name)));
+        }
+        sound.then_some((types, optional))
+    }
+
+    fn time(&mut self, node: &Node, fields: &[&str]) -> Option<Tree> {
+        let wanted = "\"arrival\", \"record\" or { field = \"..\" } is wanted";
+        if let Some(word) = node.text() {
+            if ["arrival", "record"].contains(&word) {
+                return Some(text(word));
+            }
+            let problem = ConfigProblem::new(Code::InvalidConfigValue, format!("`time` is {word:?}; {wanted}")).at(node.span.clone(), "");
+            let help = if fields.contains(&word) {
+                Some(format!("write {{ field = {word:?} }}"))
+            } else {
+                did_you_mean(word, ["arrival", "record"].iter())
+            };
+            self.check.problems.push(problem.maybe_help(help));
+            return None;
+        }
+        let Some(members) = node.members() else {
+            self.check.error(Code::InvalidConfigValue, format!("`time`: {wanted}, found {}", node.kind()), node, "");
+            return None;
+        };
+        let mut field = None;
+        for member in members {
+            match (member.key.as_str(), member.node.text()) {
+                ("field", Some(name)) if fields.contains(&name) => field = Some(map(vec![("field", text(name))])),
+                ("field", Some(name)) => {
+                    let problem = ConfigProblem::new(Code::UnknownReference, format!("`time`: the event has no field `{name}`"));
+                    let help = did_you_mean(name, fields.iter());
+                    self.check.problems.push(problem.at(member.node.span.clone(), "").maybe_help(help));
+                }
+                ("field", None) => self.check.error(Code::InvalidConfigValue, "`field`: the name of a field is wanted", &member.node, ""),
+                (other, _) => {
+                    let problem = ConfigProblem::new(Code::UnknownConfigKey, format!("unknown key `{other}`"));
+                    let help = did_you_mean(other, ["field"].iter());
+                    self.check.problems.push(problem.at(member.key_span.clone(), "not part of `time`").maybe_help(help));
+                }
+            }
+        }
+        if members.is_empty() {
+            self.check.error(Code::InvalidConfigValue, format!("`time`: {wanted}"), node, "");
+        }
+        field
+    }
+
+    fn table(&mut self, table: &Member, events: &[Member]) -> Option<()> {
+        table.node.members()?;
+        let what = format!("table {}", table.key);
+        let from = self.check.required(table, "from", &what);
+        let keys = self.check.required(table, "key", &what);
+        let features = self.check.required(table, "features", &what);
+        let (from, keys, features) = (from?, keys?, features?);
+        let event = from.text()?;
+        if !events.iter().any(|known| known.key == event) {
+            let problem = ConfigProblem::new(Code::UnknownReference, format!("{what} is from `{event}`, which is no event"));
+            let help = did_you_mean(event, events.iter().map(|known| &known.key)).unwrap_or_else(|| format!("declare [events.{event}]"));
+            self.check.problems.push(problem.at(from.span.clone(), "no such event").help(help));
+            return None;
+        }
+        let path = format!("nodes[{}]", self.nodes.len());
+        let condition = table.node.get("where").filter(|node| node.text().is_some_and(|text| !text.is_empty()));
+        let group = format!("{path}.ops[{}]", usize::from(condition.is_some()));
+        let agg = self.features(features, &format!("{group}.agg"))?;
+        let key_items = keys.items()?;
+        if key_items.iter().any(|item| item.text().is_none_or(str::is_empty)) || self.broken.contains(event) {
+            return None;
+        }
+        for (index, item) in key_items.iter().enumerate() {
+            self.places.value(format!("{group}.keys[{index}]"), item);
+        }
+        let mut ops = Vec::with_capacity(2);
+        if let Some(condition) = condition {
+            self.places.value(format!("{path}.ops[0].expr"), condition);
+            ops.push(map(vec![("op", text("filter")), ("expr", text(condition.text()?))]));
+        }
+        let names = Tree::List(key_items.iter().filter_map(|item| Some(text(item.text()?))).collect());
+        ops.push(map(vec![("op", text("group_by")), ("keys", names.clone()), ("agg", agg)]));
+        let key = Node { span: table.key_span.clone(), value: Value::Text(table.key.clone()) };
+        self.places.value(path.clone(), &key);
+        self.places.value(format!("{path}.upstreams[0]"), from);
+        self.places.subjects.insert(path, what);
+        self.nodes.push(map(vec![
+            ("kind", text("derivation")),
+            ("name", text(&table.key)),
+            ("output_kind", text("table")),
+            ("upstreams", Tree::List(vec![text(event)])),
+            ("ops", Tree::List(ops)),
+            ("table_primary_key", names),
+        ]));
+        Some(())
+    }
+
+    fn features(&mut self, node: &Node, path: &str) -> Option<Tree> {
+        let Some(members) = node.members() else {
+            self.check.error(
+                Code::InvalidConfigValue,
+                format!("`features`: a table of features is wanted, found {}", node.kind()),
+                node,
+                "",
+            );
+            return None;
+        };
+        if members.is_empty() {
+            self.check.error(Code::MissingConfigKey, "a table needs at least one feature", node, "");
+            return None;
+        }
+        self.places.value(path.to_owned(), node);
+        let mut features = Vec::with_capacity(members.len());
+        for member in members {
+            features.extend(self.feature(member, &format!("{path}.{}", member.key)).map(|feature| (member.key.clone(), feature)));
+        }
+        // With a broken feature the others are still worth compiling; the config is refused anyway.
+        (!features.is_empty()).then_some(Tree::Map(features))
+    }
+
+    fn feature(&mut self, feature: &Member, path: &str) -> Option<Tree> {
+        let Some(members) = feature.node.members() else {
+            let message =
+                format!("feature `{}`: a table such as {{ op = \"count\" }} is wanted, found {}", feature.key, feature.node.kind());
+            self.check.error(Code::InvalidConfigValue, message, &feature.node, "");
+            return None;
+        };
+        self.places.member(path.to_owned(), feature);
+        let Some(op) = feature.node.get("op") else {
+            let meant = members.iter().find(|member| member.key.len() <= 3 && did_you_mean(&member.key, ["op"].iter()).is_some());
+            let problem = match meant {
+                Some(member) => ConfigProblem::new(Code::UnknownConfigKey, format!("unknown key `{}`", member.key))
+                    .at(member.key_span.clone(), "not part of a feature")
+                    .help("did you mean `op`?"),
+                None => ConfigProblem::new(Code::MissingConfigKey, format!("feature `{}` has no `op`", feature.key))
+                    .at(feature.node.span.clone(), "`op` is missing")
+                    .help("add op = \"count\", or another operator of docs/OPERATORS.md"),
+            };
+            self.check.problems.push(problem);
+            return None;
+        };
+        let Some(name) = op.text() else {
+            self.check.error(Code::InvalidConfigValue, format!("`op`: the name of an operator is wanted, found {}", op.kind()), op, "");
+            return None;
+        };
+        self.places.value(format!("{path}.op"), op);
+        let mut params = Vec::with_capacity(members.len());
+        for member in members.iter().filter(|member| member.key != "op") {
+            self.places.member(format!("{path}.params.{}", member.key), member);
+            params.push((member.key.clone(), tree(&member.node)));
+        }
+        Some(map(vec![("op", text(name)), ("params", Tree::Map(params))]))
+    }
+}
+
+fn millis(form: Form, value: &str) -> Option<i64> {
+    match form.parse(value).ok()? {
+        super::value::Parsed::Duration(duration) => i64::try_from(duration.as_millis()).ok(),
+        _ => None,
+    }
+}
+
+/// A value of a feature as register JSON has it.
+fn tree(node: &Node) -> Tree {
+    match &node.value {
+        Value::Text(value) | Value::Time(value) | Value::Huge(value) => text(value),
+        Value::Integer(number) => Tree::Int(*number),
+        Value::Float(number) => Tree::Float(*number),
+        Value::Flag(flag) => Tree::Bool(*flag),
+        Value::List(items) => Tree::List(items.iter().map(tree).collect()),
+        Value::Table(members) => Tree::Map(members.iter().map(|member| (member.key.clone(), tree(&member.node))).collect()),
+    }
+}

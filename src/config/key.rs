@@ -1,0 +1,319 @@
+//! Every key of `streamgauge.toml`: what it has to be, its default, and when to change it.
+//!
+//! The one list behind the parser, the suggestions, the environment's names, the JSON Schema and docs/CONFIG.md. `*` stands for a name the user chooses. Keys of
+//! parts that do not exist yet are listed too, so that they are refused as what they are.
+
+use super::value::Form;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const SECOND_US: i64 = 1_000_000;
+const DAY_US: i64 = 86_400 * SECOND_US;
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    /// Dotted, `*` for a chosen name.
+    pub(super) path: &'static str,
+    pub(super) form: Form,
+    /// As it would stand in the file, without quotes.
+    pub(super) default: Option<&'static str>,
+    /// What it means and when to change it.
+    pub(super) help: &'static str,
+}
+
+const fn key(path: &'static str, form: Form, default: Option<&'static str>, help: &'static str) -> Key {
+    Key { path, form, default, help }
+}
+
+const fn later(path: &'static str, help: &'static str) -> Key {
+    Key { path, form: Form::NotAvailable, default: None, help }
+}
+
+/// All keys, in the order in which docs list them.
+pub(super) const KEYS: &[Key] = &[
+    key("config_version", Form::Count { min: 1, max: 1 }, Some("1"), "Version of this file's format."),
+    key("test_mode", Form::Flag, Some("false"), "Allows `reset`. For tests of clients; never in production."),
+    key("server.data_dir", Form::Path, Some("streamgauge-data"), "Folder of WAL and snapshots. One process at a time uses it."),
+    key("server.http", Form::Address, Some("127.0.0.1:8080"), "Where the HTTP data plane listens; port 0 means any."),
+    key("server.tcp", Form::AddressOrOff, Some("127.0.0.1:8081"), "Where the framed TCP data plane listens; \"off\" for not at all."),
+    key("server.admin", Form::Address, Some("127.0.0.1:8090"), "Where health, metrics and the registry are served."),
+    key(
+        "server.io_threads",
+        Form::Count { min: 1, max: 64 },
+        Some("1"),
+        "Data-plane I/O threads. More than one pays from about 100,000 requests/s.",
+    ),
+    later("server.tls", "TLS on the data plane"),
+    key("limits.memory", Form::Size { min: 16 * MIB, max: 16 * TIB }, Some("4GiB"), "Bytes that all tables together may hold."),
+    key(
+        "limits.on_memory_limit",
+        Form::Word(&["pause", "refuse_new"]),
+        Some("pause"),
+        "At the limit: pause Kafka sources (nothing is lost), or refuse rows of new keys.",
+    ),
+    key("limits.body", Form::Size { min: KIB, max: GIB }, Some("4MiB"), "Largest HTTP body."),
+    key("limits.frame", Form::Size { min: KIB, max: GIB }, Some("4MiB"), "Largest payload of a TCP frame."),
+    key(
+        "limits.connections",
+        Form::Count { min: 1, max: 1_000_000 },
+        Some("10_000"),
+        "Open connections of both data-plane ports together.",
+    ),
+    key(
+        "limits.kafka_memory",
+        Form::Size { min: 8 * MIB, max: TIB },
+        Some("256MiB"),
+        "What all Kafka clients of the process may use for queues and fetches.",
+    ),
+    key(
+        "durability.push",
+        Form::Word(&["written", "synced", "memory"]),
+        Some("written"),
+        "A push is acknowledged once it is written (survives kill -9), synced (survives power loss), or in memory (survives nothing).",
+    ),
+    key(
+        "durability.group_commit",
+        Form::Duration { min_us: 0, max_us: SECOND_US },
+        Some("0s"),
+        "How long a sync that somebody waits for is held back to take more writes with it. Raise it on slow disks.",
+    ),
+    key(
+        "durability.sync.every",
+        Form::Duration { min_us: 1_000, max_us: 60 * SECOND_US },
+        Some("1s"),
+        "Longest time a write stays unsynced when nobody waits for it.",
+    ),
+    key(
+        "durability.sync.bytes",
+        Form::Size { min: 4 * KIB, max: GIB },
+        Some("16MiB"),
+        "Bytes after which a sync is due when nobody waits for it.",
+    ),
+    key(
+        "durability.snapshot.every",
+        Form::Duration { min_us: 0, max_us: 30 * DAY_US },
+        Some("5m"),
+        "Time between snapshots; \"0s\" for none. Shorter means less WAL to replay after a restart.",
+    ),
+    key("durability.snapshot.keep", Form::Count { min: 1, max: 1_000 }, Some("2"), "How many snapshots are kept."),
+    key("durability.wal.segment", Form::Size { min: 64 * KIB, max: 4 * GIB }, Some("64MiB"), "Size of a WAL segment, preallocated."),
+    later("durability.wal.checksum", "another checksum of the WAL"),
+    key(
+        "push.control_characters",
+        Form::Word(&["refuse", "allow"]),
+        Some("refuse"),
+        "Whether a pushed string may hold control characters. Kafka input always may.",
+    ),
+    key(
+        "ready.max_staleness",
+        Form::Duration { min_us: 1_000, max_us: DAY_US },
+        None,
+        "Not ready while a table is further behind than this. Absent: lag alone never makes the process unready.",
+    ),
+    key(
+        "ready.wait_for_catch_up",
+        Form::Flag,
+        Some("false"),
+        "Not ready until each source has once reached the end that Kafka had at start.",
+    ),
+    key(
+        "compat.velocity_window",
+        Form::Word(&["honour", "ignore"]),
+        Some("honour"),
+        "Whether decay and velocity operators honour their window; 0.0.6 of Beava ignored it.",
+    ),
+    key("compat.lifetime_bound", Form::Flag, Some("true"), "Refuse features over a lifetime whose state has no bound."),
+    key("log.level", Form::LogFilter, Some("info"), "What is logged; also a list such as \"info,streamgauge=debug\"."),
+    key("log.format", Form::Word(&["auto", "text", "json"]), Some("auto"), "auto is text on a terminal and json elsewhere."),
+    key(
+        "events.*.fields",
+        Form::Fields,
+        None,
+        "Names and types: str, f64, i64, bool, bytes, datetime, json; `?` behind the type = may be missing. Only these are decoded.",
+    ),
+    key(
+        "events.*.time",
+        Form::Time,
+        None,
+        "Where row time comes from: \"arrival\", \"record\" (Kafka's timestamp; default for events with a Kafka source) or { field = \"..\" }.",
+    ),
+    key(
+        "events.*.max_future",
+        Form::Duration { min_us: 0, max_us: 3650 * DAY_US },
+        Some("1h"),
+        "A row further ahead of its arrival than this is a bad row, so that one wrong clock cannot empty all windows.",
+    ),
+    key(
+        "events.*.on_bad_record",
+        Form::Word(&["dlq", "skip", "stop"]),
+        Some("dlq"),
+        "A record that is no row goes to the local reject log, is only counted, or stops its partition.",
+    ),
+    key(
+        "events.*.tombstone",
+        Form::Word(&["ignore", "reject", "delete_key", "row"]),
+        Some("reject"),
+        "What a record without a value means: nothing, a bad record, forget the key, or a row of nulls. A source may say otherwise.",
+    ),
+    later("events.*.dedupe", "deduplication"),
+    later("events.*.keep_for", "retention of events"),
+    later("events.*.dlq_topic", "a Kafka topic for rejected records"),
+    key("sources.*.event", Form::Text, None, "The event that records become. Required."),
+    key("sources.*.format", Form::Word(&["json", "avro"]), Some("json"), "Format of a record's value."),
+    key(
+        "sources.*.framing",
+        Form::Word(&["none", "confluent", "apicurio8"]),
+        None,
+        "What stands before the body: confluent is 0x00 and a 4-byte schema id, apicurio8 has 8 bytes. Default: confluent for avro, none for json.",
+    ),
+    key("sources.*.schema", Form::Path, None, "Avro schema file for records without framing; relative to the config file."),
+    key(
+        "sources.*.fields",
+        Form::FieldSources,
+        None,
+        "Event field <- record path, a list of paths (the first that is there), header:NAME, key, topic, partition, offset, timestamp. Unnamed fields come from the member of their own name.",
+    ),
+    key(
+        "sources.*.key_format",
+        Form::Word(&["raw", "integer"]),
+        Some("raw"),
+        "How a field taken from the key reads it: as text or bytes, or as a big-endian integer.",
+    ),
+    key(
+        "sources.*.tombstone",
+        Form::Word(&["ignore", "reject", "delete_key", "row"]),
+        None,
+        "As the event's tombstone, for this source alone.",
+    ),
+    key("sources.*.kafka.brokers", Form::Texts, None, "Bootstrap addresses, host:port. Required."),
+    key("sources.*.kafka.topic", Form::Text, None, "The topic. One of topic, topics, topic_regex is required."),
+    key("sources.*.kafka.topics", Form::Texts, None, "Several topics."),
+    key("sources.*.kafka.topic_regex", Form::Text, None, "All topics whose whole name matches, also those created later."),
+    key(
+        "sources.*.kafka.start",
+        Form::Start,
+        Some("earliest"),
+        "Used once, when no position is stored: earliest, latest, or a time (records from then on).",
+    ),
+    key("sources.*.kafka.group_id", Form::Text, None, "Consumer group that positions are committed to for lag tools."),
+    key(
+        "sources.*.kafka.topic_ids",
+        Form::Flag,
+        Some("true"),
+        "Whether the brokers give topics ids, as all do since Kafka 2.8. Without them a recreated topic cannot be told from the one before.",
+    ),
+    key(
+        "sources.*.kafka.sasl.mechanism",
+        Form::Word(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]),
+        None,
+        "How to log in. Required in sasl.",
+    ),
+    key("sources.*.kafka.sasl.user", Form::Text, None, "User. Required in sasl."),
+    key("sources.*.kafka.sasl.password", Form::Secret, None, "Password. Required in sasl."),
+    key(
+        "sources.*.kafka.tls.ca",
+        Form::Path,
+        None,
+        "CA bundle (PEM); absent: the system's. A tls section, even an empty one, turns TLS on.",
+    ),
+    key("sources.*.kafka.tls.cert", Form::Path, None, "Client certificate chain (PEM) for mTLS."),
+    key("sources.*.kafka.tls.key", Form::Secret, None, "Client key (PEM) for mTLS."),
+    key(
+        "sources.*.kafka.client",
+        Form::Client,
+        None,
+        "Further client settings by librdkafka's names; those that keep positions honest are fixed and refused.",
+    ),
+    later("sources.*.kafka.mode", "consumer groups that share partitions"),
+    later("sources.*.kafka.dlq_topic", "a Kafka topic for rejected records"),
+    key("sources.*.registry.url", Form::Texts, None, "Schema registry, tried in order. Required in registry."),
+    key("sources.*.registry.auth.user", Form::Text, None, "User for HTTP basic authentication."),
+    key("sources.*.registry.auth.password", Form::Secret, None, "Password for HTTP basic authentication."),
+    key("sources.*.registry.auth.bearer", Form::Secret, None, "Bearer token, instead of user and password."),
+    key("sources.*.registry.tls.ca", Form::Path, None, "CA bundle (PEM); absent: built-in roots."),
+    key("sources.*.registry.tls.cert", Form::Path, None, "Client certificate chain (PEM) for mTLS."),
+    key("sources.*.registry.tls.key", Form::Secret, None, "Client key (PEM) for mTLS."),
+    key(
+        "sources.*.registry.schema_missing_grace",
+        Form::Duration { min_us: 0, max_us: DAY_US },
+        Some("60s"),
+        "How long an id that the registry does not have is asked for before its records are bad: registries replicate late.",
+    ),
+    later("sources.*.registry.subject", "a writer schema by subject"),
+    later("sources.*.file", "file sources"),
+    later("sources.*.generator", "generator sources"),
+    later("sources.*.max_reject_rate", "a flood guard on rejected records"),
+    key("tables.*.from", Form::Text, None, "The event that is aggregated. Required."),
+    key("tables.*.key", Form::Texts, None, "Fields that make the key; [] for one row over everything. Required."),
+    key("tables.*.where", Form::Expression, None, "Only rows for which this is true count. A comparison with a missing field is not true."),
+    key(
+        "tables.*.features",
+        Form::Features,
+        None,
+        "Feature = { op, field, window, where, .. }; docs/OPERATORS.md lists operators and parameters. Required.",
+    ),
+    later("tables.*.expire_after", "expiry of idle keys"),
+    later("tables.*.backfill", "filling a table from history"),
+    later("tables.*.trace_last", "explanations of single values"),
+    later("archive", "the Parquet archive"),
+    later("auth", "tokens and TLS"),
+    later("eventstore", "the event store"),
+    later("kafka", "settings shared by sources; they stand in [sources.NAME.kafka]"),
+    later("test", "tests inside the config"),
+    later("derivations", "event derivations; register them with POST /register"),
+    later("otlp", "OTLP export"),
+];
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Found {
+    Leaf(&'static Key),
+    Section,
+}
+
+/// What stands under `name` in the section at `section` (a pattern, empty for the top); the pattern of the place.
+pub(super) fn find(section: &str, name: &str) -> Option<(String, Found)> {
+    let join = |part: &str| if section.is_empty() { part.to_owned() } else { format!("{section}.{part}") };
+    for pattern in [join(name), join("*")] {
+        if let Some(key) = KEYS.iter().find(|key| key.path == pattern) {
+            return Some((pattern, Found::Leaf(key)));
+        }
+        let prefix = format!("{pattern}.");
+        if KEYS.iter().any(|key| key.path.starts_with(&prefix)) && !name.contains('.') {
+            return Some((pattern, Found::Section));
+        }
+    }
+    None
+}
+
+/// Names that may stand in a section, for suggestions.
+pub(super) fn names_in(section: &str) -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = KEYS
+        .iter()
+        .filter_map(|key| {
+            let rest = if section.is_empty() { key.path } else { key.path.strip_prefix(section)?.strip_prefix('.')? };
+            rest.split('.').next()
+        })
+        .filter(|name| *name != "*")
+        .collect();
+    names.dedup();
+    names
+}
+
+/// The key of this path.
+pub(super) fn of(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// Keys with one value for the whole process; these the environment may set.
+pub(super) fn settings() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(|key| !key.path.contains('*') && key.form != Form::NotAvailable)
+}
+
+/// The name of a setting in the environment: `STREAMGAUGE_LIMITS_MEMORY` for `limits.memory`.
+pub(super) fn variable(path: &str) -> String {
+    format!("STREAMGAUGE_{}", path.replace('.', "_").to_uppercase())
+}

@@ -1,0 +1,223 @@
+//! The laws of accumulators as checks, for the tests of the files beside it. Not part of the product.
+//!
+//! A file brings rows, cuts and a notion of "the same" (equal content, or a bound for doubles); the checks here feed, split, merge and compare.
+
+use super::{Compiled, FeatureParams, Operator, ParamValue, ParamValues, Reading, Slot};
+use crate::row::{Cell, FieldType};
+use crate::state::{Accumulator, Arena, Input, hash_cell};
+use proptest::test_runner::TestCaseError;
+
+/// An owned cell.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Datum {
+    Absent,
+    Null,
+    Bool(bool),
+    I64(i64),
+    F64(f64),
+    Str(String),
+    Bytes(Vec<u8>),
+    Datetime(i64),
+    Json(String),
+}
+
+impl Datum {
+    pub(super) fn cell(&self) -> Cell<'_> {
+        match self {
+            Self::Absent => Cell::Absent,
+            Self::Null => Cell::Null,
+            Self::Bool(truth) => Cell::Bool(*truth),
+            Self::I64(number) => Cell::I64(*number),
+            Self::F64(number) => Cell::F64(*number),
+            Self::Str(text) => Cell::Str(text.as_bytes()),
+            Self::Bytes(bytes) => Cell::Bytes(bytes),
+            Self::Datetime(ms) => Cell::Datetime(*ms),
+            Self::Json(text) => Cell::Json(text.as_bytes()),
+        }
+    }
+}
+
+/// A row as accumulators see it.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) datum: Datum,
+    pub(super) time_us: i64,
+    pub(super) lsn: u64,
+}
+
+/// Rows of these values, one after the other.
+pub(super) fn rows(data: impl IntoIterator<Item = Datum>) -> Vec<Row> {
+    data.into_iter().zip(1u64..).map(|(datum, lsn)| Row { datum, time_us: lsn.cast_signed() * 1000, lsn }).collect()
+}
+
+/// A slot with its arena.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) words: Vec<u64>,
+    pub(super) arena: Arena,
+}
+
+impl State {
+    pub(super) fn empty(accumulator: &dyn Accumulator) -> Self {
+        Self { words: vec![0; accumulator.words()], arena: Arena::default() }
+    }
+
+    pub(super) fn fed<'a>(accumulator: &dyn Accumulator, rows: impl IntoIterator<Item = &'a Row>) -> Self {
+        let mut state = Self::empty(accumulator);
+        rows.into_iter().for_each(|row| state.feed(accumulator, row));
+        state
+    }
+
+    pub(super) fn feed(&mut self, accumulator: &dyn Accumulator, row: &Row) {
+        let cell = row.datum.cell();
+        let input = Input { cell, hash: hash_cell(cell), time_us: row.time_us, lsn: row.lsn };
+        accumulator.update(&mut self.words, &mut self.arena, &input);
+    }
+
+    pub(super) fn merged(mut self, accumulator: &dyn Accumulator, other: &Self) -> Self {
+        accumulator.merge(&mut self.words, &mut self.arena, &other.words, &other.arena);
+        self
+    }
+
+    pub(super) fn slot(&self) -> Slot<'_> {
+        Slot { words: &self.words, arena: &self.arena }
+    }
+
+    /// The slot with its objects in place of their handles, without the room at their ends.
+    pub(super) fn content(&self, accumulator: &dyn Accumulator) -> Vec<u64> {
+        let mut content = Vec::new();
+        for (at, &word) in self.words.iter().enumerate() {
+            if accumulator.handles().contains(&at) {
+                let object = self.arena.get(word);
+                let used = object.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
+                content.push(used as u64);
+                content.extend(&object[..used]);
+            } else {
+                content.push(word);
+            }
+        }
+        content
+    }
+}
+
+/// What two states are compared by.
+pub(super) type Same<'a> = &'a dyn Fn(&State, &State) -> bool;
+
+/// Checks every law of an accumulator on these rows, cut into three parts.
+pub(super) fn check_laws(accumulator: &dyn Accumulator, rows: &[Row], cuts: (usize, usize), same: Same<'_>) -> Result<(), TestCaseError> {
+    let (first, second) = (cuts.0.min(cuts.1).min(rows.len()), cuts.0.max(cuts.1).min(rows.len()));
+    let whole = State::fed(accumulator, rows);
+    let again = State::fed(accumulator, rows);
+    let fails = |law: &str| Err(TestCaseError::fail(law.to_owned()));
+    if whole.content(accumulator) != again.content(accumulator) || whole.words != again.words {
+        return fails("equal input gives equal bytes");
+    }
+    let part = |rows: &[Row]| State::fed(accumulator, rows);
+    let (a, b, c) = (part(&rows[..first]), part(&rows[first..second]), part(&rows[second..]));
+    let left = a.clone().merged(accumulator, &b).merged(accumulator, &c);
+    let right = a.clone().merged(accumulator, &b.clone().merged(accumulator, &c));
+    if !same(&whole, &left) {
+        return fails("merging the parts of a split equals feeding the whole");
+    }
+    if !same(&left, &right) {
+        return fails("merge is associative");
+    }
+    let from_empty = State::empty(accumulator).merged(accumulator, &whole);
+    let with_empty = whole.clone().merged(accumulator, &State::empty(accumulator));
+    if !same(&whole, &from_empty) || !same(&whole, &with_empty) {
+        return fails("the zero slot is the empty state");
+    }
+    if b.content(accumulator) != part(&rows[first..second]).content(accumulator) {
+        return fails("merge does not change the other side");
+    }
+    let mut continued = a;
+    rows[first..].iter().for_each(|row| continued.feed(accumulator, row));
+    if continued.content(accumulator) != whole.content(accumulator) {
+        return fails("a clone goes on as the original");
+    }
+    let mut released = left;
+    accumulator.release(&mut released.words, &mut released.arena);
+    if released.words.iter().any(|&word| word != 0) || released.arena.used_bytes() != 0 {
+        return fails("release gives everything back");
+    }
+    Ok(())
+}
+
+/// Equal content.
+pub(super) fn check_exact_laws(accumulator: &dyn Accumulator, rows: &[Row], cuts: (usize, usize)) -> Result<(), TestCaseError> {
+    check_laws(accumulator, rows, cuts, &|left, right| left.content(accumulator) == right.content(accumulator))
+}
+
+/// Checked parameters as registration hands them over: the signature's defaults, then these.
+pub(super) fn params(operator: &dyn Operator, given: &[(&'static str, ParamValue)]) -> ParamValues {
+    let mut values = ParamValues::default();
+    for param in operator.signature().params {
+        let default = match param.kind {
+            super::ParamKind::Int { default, .. } => default.map(ParamValue::Int),
+            super::ParamKind::Float { default, .. } => default.map(ParamValue::Float),
+            super::ParamKind::Bool { default } => Some(ParamValue::Bool(default)),
+            _ => None,
+        };
+        if let Some(default) = default {
+            values.0.insert(param.name, default);
+        }
+    }
+    values.0.extend(given.iter().cloned());
+    values
+}
+
+/// A feature over a field of this type.
+pub(super) fn compiled(operator: &dyn Operator, kind: FieldType, given: &[(&'static str, ParamValue)]) -> Compiled {
+    operator.compile(&FeatureParams { field_kind: Some(kind), params: &params(operator, given), window_us: None })
+}
+
+/// The feature's reading after these rows, all of which match.
+pub(super) fn reading(operator: &dyn Operator, kind: FieldType, given: &[(&'static str, ParamValue)], rows: &[Row]) -> Reading {
+    let compiled = compiled(operator, kind, given);
+    let states: Vec<State> = compiled.needs.iter().map(|need| State::fed(&*need.accumulator, rows)).collect();
+    let slots: Vec<Slot<'_>> = states.iter().map(State::slot).collect();
+    (compiled.read)(&slots, 0)
+}
+
+/// A fixed stream of pseudo-random words (splitmix64).
+#[derive(Debug, Clone)]
+pub(super) struct Stream(pub(super) u64);
+
+impl Stream {
+    pub(super) fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ mixed >> 31
+    }
+
+    /// In (0, 1).
+    pub(super) fn share(&mut self) -> f64 {
+        ((self.word() >> 12) as f64 + 0.5) / (1u64 << 52) as f64
+    }
+
+    /// Standard normal (Box and Muller).
+    pub(super) fn normal(&mut self) -> f64 {
+        (-2.0 * self.share().ln()).sqrt() * (std::f64::consts::TAU * self.share()).cos()
+    }
+
+    /// Rank in `1..=n` with probability about proportional to 1 / rank.
+    pub(super) fn zipf(&mut self, n: u64) -> u64 {
+        ((n as f64).powf(self.share()) as u64).clamp(1, n)
+    }
+}
+
+/// Makes identifier number `n`.
+type IdShape = fn(u64) -> Datum;
+
+/// Identifiers as they come in practice: number `n` in each of five shapes.
+pub(super) const ID_SHAPES: [(&str, IdShape); 5] = [
+    ("sequential", |n| Datum::I64(1_000_000 + n.cast_signed())),
+    ("e-mail", |n| Datum::Str(format!("user{n}@example.com"))),
+    ("IPv4", |n| Datum::Str(format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255))),
+    ("UUID", |n| {
+        let mut stream = Stream(n);
+        Datum::Str(format!("{:016x}-{:016x}", stream.word(), stream.word()))
+    }),
+    ("zipf", |n| Datum::Str(format!("m{}", Stream(n).zipf(100_000)))),
+];

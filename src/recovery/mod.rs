@@ -1,0 +1,221 @@
+//! Recovery: newest sound snapshot, then the WAL behind it through `State::apply`, frame by frame, exactly as live.
+//!
+//! Runs on the start-up thread before any source or port may change anything; ports are bound already and answer `recovering`. Nothing on disk changes here. A log or
+//! snapshot that cannot be trusted is refused with what is damaged and what can be done; never an older or an empty state in silence.
+
+use crate::apply::Facts;
+use crate::apply::codec::{ContentError, decode};
+use crate::snapshot::{Candidate, Choice, ChoiceError, SnapshotError, SnapshotReader};
+use crate::state::{ImageError, ImageReader, State};
+use crate::storage::{Disk, IoError, random_bytes};
+use crate::wal::{FIRST_LSN, LogIdentity, Start, WalOpenError, WalReader, WalSurvey};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use streamgauge_api::{ApiError, Code};
+
+/// A recovered state and where the log goes on.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The state.
+    pub state: State,
+    /// Where the writer begins.
+    pub start: Start,
+    /// The log.
+    pub log: LogIdentity,
+    /// What was done.
+    pub report: Report,
+    /// LSNs of damaged snapshots that were passed over: to be put aside once the state stands.
+    pub damaged_snapshots: Vec<u64>,
+}
+
+/// What recovery did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// LSN of the snapshot it began from, 0 = none.
+    pub snapshot_lsn: u64,
+    /// When that snapshot was taken, microseconds; 0 = none.
+    pub snapshot_us: i64,
+    /// Its size.
+    pub snapshot_bytes: u64,
+    /// Keys read from it.
+    pub keys: u64,
+    /// Frames replayed.
+    pub frames: u64,
+    /// Rows replayed.
+    pub rows: u64,
+    /// Damaged snapshots that were passed over.
+    pub damaged_snapshots: usize,
+    /// Time for the snapshot.
+    pub snapshot_took: Duration,
+    /// Time for the replay.
+    pub replay_took: Duration,
+}
+
+/// Why the state cannot be rebuilt. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// A file could not be read.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The log is refused.
+    #[error(transparent)]
+    Wal(#[from] WalOpenError),
+    /// No snapshot can be used.
+    #[error(transparent)]
+    Snapshots(#[from] ChoiceError),
+    /// A sound frame has no meaning to this program.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// A verified snapshot is no state.
+    #[error("{0}")]
+    Image(ImageError),
+    /// An operator took LSNs out of the log, which this program cannot replay.
+    #[error("the log leaves {0} LSNs out (a skip frame), which this program cannot replay")]
+    Skipped(usize),
+}
+
+impl RecoveryError {
+    /// Whether data is wrong, as opposed to files that could not be read.
+    pub fn data_is_wrong(&self) -> bool {
+        match self {
+            Self::Io(_) => false,
+            Self::Wal(error) => error.data_is_wrong(),
+            Self::Snapshots(_) | Self::Content(_) | Self::Image(_) | Self::Skipped(_) => true,
+        }
+    }
+
+    /// The whole report for people: what is damaged, what holds, the ways out.
+    pub fn report(&self) -> String {
+        match self {
+            Self::Wal(error) => error.report(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl From<RecoveryError> for ApiError {
+    fn from(error: RecoveryError) -> Self {
+        let code = match &error {
+            RecoveryError::Io(_) => Code::IoFailed,
+            RecoveryError::Wal(WalOpenError::FormatTooNew { .. }) => Code::FormatTooNew,
+            RecoveryError::Wal(_) | RecoveryError::Content(_) | RecoveryError::Skipped(_) => Code::WalDamaged,
+            RecoveryError::Snapshots(_) | RecoveryError::Image(_) => Code::SnapshotDamaged,
+        };
+        Self::new(code, error.report())
+    }
+}
+
+/// Rebuilds the state from a data folder's `wal` and `snapshots`.
+///
+/// # Errors
+/// [`RecoveryError`]; nothing was changed on disk.
+pub fn recover(wal: &Path, snapshots: &Path, facts: &Facts) -> Result<Recovered, RecoveryError> {
+    let mut candidates = Candidate::list(&Disk, snapshots)?;
+    let mut report = Report::default();
+    loop {
+        let log_id = candidates.iter().find_map(|candidate| candidate.info.as_ref().ok()).map(|info| info.facts.log.log_id);
+        let survey = WalSurvey::look(&Disk, wal, log_id)?;
+        let choice = Choice::of(&candidates, survey.first_lsn())?;
+        let Some(index) = choice.snapshot else {
+            let log = match survey.log() {
+                Some(log) => log,
+                None => {
+                    let log = LogIdentity { log_id: u128::from_le_bytes(random_bytes()?), hash_seed: u64::from_le_bytes(random_bytes()?) };
+                    let state = State::new(log.hash_seed);
+                    let start = Start::Fresh { log, first_lsn: FIRST_LSN };
+                    return Ok(Recovered { state, start, log, report, damaged_snapshots: Vec::new() });
+                }
+            };
+            return replay(State::new(log.hash_seed), log, survey, &choice, report, Vec::new(), facts);
+        };
+        let damaged: Vec<u64> = candidates.iter().take(index).map(|candidate| candidate.lsn).collect();
+        report.damaged_snapshots = damaged.len();
+        let Some(candidate) = candidates.get_mut(index) else { return Err(RecoveryError::Image(ImageError("no such snapshot".into()))) };
+        let begun = Instant::now();
+        match read_snapshot(&candidate.path, facts) {
+            Ok((state, facts_of, bytes)) => {
+                report.snapshot_lsn = facts_of.lsn;
+                report.snapshot_us = facts_of.wall_us;
+                report.snapshot_bytes = bytes;
+                report.keys = state.key_count();
+                report.snapshot_took = begun.elapsed();
+                if choice.discard_wal || survey.log().is_none() {
+                    let start = Start::Fresh { log: facts_of.log, first_lsn: facts_of.lsn + 1 };
+                    if choice.discard_wal {
+                        crate::wal::discard(&Disk, wal)?;
+                    }
+                    return Ok(Recovered { state, start, log: facts_of.log, report, damaged_snapshots: damaged });
+                }
+                return replay(state, facts_of.log, survey, &choice, report, damaged, facts);
+            }
+            Err(SnapshotRefused::File(error)) => {
+                tracing::warn!(kind = "recovery.snapshot_damaged", file = %candidate.path.display(), %error, "a snapshot is damaged; trying the one before");
+                candidate.info = Err(error);
+            }
+            Err(SnapshotRefused::Image(error)) => return Err(RecoveryError::Image(error)),
+        }
+    }
+}
+
+enum SnapshotRefused {
+    File(SnapshotError),
+    Image(ImageError),
+}
+
+fn read_snapshot(path: &Path, facts: &Facts) -> Result<(State, crate::snapshot::SnapshotFacts, u64), SnapshotRefused> {
+    let mut reader = SnapshotReader::open(&Disk, path).map_err(SnapshotRefused::File)?;
+    let described = *reader.facts();
+    let mut image = ImageReader::default();
+    let (_, total) = reader.progress();
+    facts.replay_total.store(total, Ordering::Relaxed);
+    let mut sections = 0u32;
+    while let Some(section) = reader.next().map_err(SnapshotRefused::File)? {
+        image.take(&section).map_err(SnapshotRefused::Image)?;
+        sections = sections.wrapping_add(1);
+        if sections.is_multiple_of(64) {
+            facts.replay_done.store(reader.progress().0, Ordering::Relaxed);
+        }
+    }
+    let bytes = reader.info().map_or(0, |info| info.bytes);
+    let state = image.finish(described.log.hash_seed, described.lsn).map_err(SnapshotRefused::Image)?;
+    Ok((state, described, bytes))
+}
+
+fn replay(
+    mut state: State,
+    log: LogIdentity,
+    survey: WalSurvey,
+    choice: &Choice,
+    mut report: Report,
+    damaged_snapshots: Vec<u64>,
+    facts: &Facts,
+) -> Result<Recovered, RecoveryError> {
+    if !survey.skipped().is_empty() {
+        return Err(RecoveryError::Skipped(survey.skipped().len()));
+    }
+    let begun = Instant::now();
+    let mut reader = WalReader::open(Disk, survey, choice.from_lsn, choice.durable_lsn)?;
+    let (_, total) = reader.progress();
+    facts.replay_done.store(0, Ordering::Relaxed);
+    facts.replay_total.store(total, Ordering::Relaxed);
+    while let Some(frame) = reader.next()? {
+        let content = decode(&frame)?;
+        let (first_lsn, now_us, rows) = (frame.first_lsn, frame.now_us, u64::from(frame.row_count));
+        state.apply(&content, first_lsn, now_us);
+        report.frames += 1;
+        report.rows += rows;
+        if report.frames.is_multiple_of(256) {
+            facts.replay_done.store(reader.progress().0, Ordering::Relaxed);
+            facts.replayed_rows.store(report.rows, Ordering::Relaxed);
+        }
+    }
+    facts.replay_done.store(total, Ordering::Relaxed);
+    facts.replayed_rows.store(report.rows, Ordering::Relaxed);
+    report.replay_took = begun.elapsed();
+    let start = match reader.tail() {
+        Some(tail) => Start::After(tail),
+        None => Start::Fresh { log, first_lsn: state.lsn() + 1 },
+    };
+    Ok(Recovered { state, start, log, report, damaged_snapshots })
+}

@@ -1,0 +1,12 @@
+//! Start-up: reads the config once, opens the data folder, starts the threads, and hands the process over to them until a signal comes.
+
+pub mod demo;
+mod logging;
+mod plan;
+mod run;
+mod server;
+
+pub use demo::demo;
+pub use plan::server_options;
+pub use run::{check, run};
+pub use server::{Bound, Declare, Declared, Server, ServerOptions};

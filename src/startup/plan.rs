@@ -1,0 +1,173 @@
+//! From the config to what a server needs: the one translation between what users write and what connectors and engine take.
+
+use super::server::{Declared, ServerOptions};
+use crate::apply::{EngineOptions, OnBadRecord, SourceSetup};
+use crate::config::{self, Config, KafkaSetup, OnMemoryLimit, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
+use crate::pipeline::{Origin, RegisterOptions, Registry};
+use crate::wal::WalOptions;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use streamgauge_api::{ApiError, Code};
+use streamgauge_kafka::{self as kafka, KafkaSource, RegistryAuth, RegistryConfig};
+use streamgauge_native::NativeConfig;
+
+/// A broker or registry that has not answered by then is told as such.
+const REACH_LIMIT: Duration = Duration::from_secs(10);
+
+/// The connector's word on client settings, as the config asks for it.
+pub fn client_rules() -> config::ClientRules {
+    config::ClientRules {
+        check: |settings: &BTreeMap<String, String>| {
+            let problems = kafka::check_client_settings(settings);
+            problems
+                .into_iter()
+                .map(|problem| config::ClientProblem { known: problem.nearest.is_none(), key: problem.key, reason: problem.reason, nearest: problem.nearest })
+                .collect()
+        },
+        is_secret: |key| key.contains("password") || key.contains("secret") || key.ends_with(".pem") || key.contains("jaas"),
+    }
+}
+
+/// What a server needs, out of a checked config. `rebuild` names tables and features whose state may go.
+///
+/// # Errors
+/// A source that cannot be put together: a topic pattern that the client side refuses, an event that no registry has.
+pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOptions, ApiError> {
+    let memory = config.durability.push == PushLevel::Memory;
+    let native = NativeConfig {
+        http: Some(config.server.http),
+        tcp: config.server.tcp,
+        io_threads: config.server.io_threads,
+        body_max: config.limits.body_bytes,
+        frame_max: config.limits.frame_bytes,
+        connections_max: config.limits.connections,
+        test_mode: config.test_mode,
+        ..NativeConfig::default()
+    };
+    let engine = EngineOptions {
+        memory_max_bytes: config.limits.memory_bytes,
+        pause_on_memory: config.limits.on_memory_limit == OnMemoryLimit::Pause,
+        push_synced: config.durability.push == PushLevel::Synced,
+        test_mode: config.test_mode,
+        snapshot_every: config.durability.snapshot_every,
+        lifetime_bound: config.compat.lifetime_bound,
+        ignore_velocity_windows: config.compat.ignore_velocity_windows,
+    };
+    let wal = WalOptions {
+        segment_bytes: config.durability.wal_segment_bytes,
+        sync_interval: config.durability.sync_every,
+        sync_bytes: config.durability.sync_bytes,
+        group_commit: config.durability.group_commit,
+    };
+    let registry = Arc::clone(config.registry());
+    let setups = config.sources.iter().map(|source| setup(source, &registry)).collect::<Result<_, _>>()?;
+    let sources = config.kafka.iter().map(source).collect::<Result<_, _>>()?;
+    let declared = config.clone();
+    Ok(ServerOptions {
+        native,
+        admin: Some(config.server.admin),
+        data_dir: (!memory).then(|| config.server.data_dir.clone()),
+        engine,
+        wal,
+        snapshots_kept: config.durability.snapshot_keep,
+        refuse_control: !config.push.control_characters,
+        max_staleness: config.ready.max_staleness,
+        wait_for_catch_up: config.ready.wait_for_catch_up,
+        sources,
+        setups,
+        instance: instance(config),
+        kafka_memory_bytes: config.limits.kafka_memory_bytes,
+        declare: Box::new(move |stored| declare(&declared, stored, &rebuild)),
+        durability: match config.durability.push {
+            PushLevel::Written => "written",
+            PushLevel::Synced => "synced",
+            PushLevel::Memory => "memory",
+        },
+    })
+}
+
+/// Instances on one cluster tell their groups apart by the data folder's name.
+fn instance(config: &Config) -> String {
+    let name = config.server.data_dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain: String = name.chars().filter(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.')).collect();
+    if plain.is_empty() { "default".to_owned() } else { plain }
+}
+
+fn declare(config: &Config, stored: &Registry, rebuild: &[String]) -> Result<Option<Declared>, ApiError> {
+    let options = RegisterOptions {
+        origin: Origin::Config,
+        lifetime_bound: config.compat.lifetime_bound,
+        ignore_velocity_windows: config.compat.ignore_velocity_windows,
+        rebuild,
+        ..RegisterOptions::default()
+    };
+    let outcome = stored.apply_tree(config.payload(), &options).map_err(|refused| *refused.error)?;
+    Ok(outcome.next.map(|registry| Declared { registry, effects: outcome.effects }))
+}
+
+fn setup(source: &config::SourceSetup, registry: &Registry) -> Result<SourceSetup, ApiError> {
+    let event = registry.event(&source.event).ok_or_else(|| {
+        ApiError::new(Code::UnknownReference, format!("source \"{}\" feeds \"{}\", which is not declared", source.name, source.event))
+    })?;
+    Ok(SourceSetup {
+        name: source.name.clone(),
+        event: source.event.clone(),
+        format: source.format(&event.schema),
+        on_bad_record: match source.on_bad_record {
+            config::OnBadRecord::Dlq => OnBadRecord::Keep,
+            config::OnBadRecord::Skip => OnBadRecord::Skip,
+            config::OnBadRecord::Stop => OnBadRecord::Stop,
+        },
+        registry_urls: source.registry_urls.clone(),
+    })
+}
+
+fn source(setup: &KafkaSetup) -> Result<KafkaSource, ApiError> {
+    let topics = match &setup.topics {
+        TopicsSetup::Named(names) => kafka::Topics::Named(names.clone()),
+        TopicsSetup::Matching(pattern) => kafka::Topics::matching(pattern)
+            .map_err(|error| ApiError::new(Code::InvalidConfigValue, error.to_string()).at(format!("sources.{}.kafka.topic_regex", setup.name)))?,
+    };
+    let secret = |secret: &config::Secret| kafka::Secret::new(secret.reveal());
+    let mut source = KafkaSource::new(&setup.name, &setup.event, setup.brokers.clone(), topics);
+    source.start = match setup.start {
+        StartSetup::Earliest => kafka::Start::Earliest,
+        StartSetup::Latest => kafka::Start::Latest,
+        StartSetup::Timestamp { ms } => kafka::Start::Timestamp { ms },
+    };
+    source.security.tls =
+        setup.tls.as_ref().map(|tls| kafka::Tls { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.as_ref().map(secret) });
+    source.security.sasl = setup.sasl.as_ref().map(|sasl| kafka::Sasl {
+        mechanism: sasl.mechanism.clone(),
+        user: sasl.user.clone(),
+        password: secret(&sasl.password),
+    });
+    source.client = setup.client.iter().map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect();
+    source.group_id = setup.group_id.clone();
+    source.topic_ids = setup.topic_ids;
+    source.registry = setup.registry.as_ref().map(|registry| RegistryConfig {
+        urls: registry.urls.clone(),
+        auth: registry.auth.as_ref().map(|auth| match auth {
+            RegistryLogin::Basic { user, password } => RegistryAuth::Basic { user: user.clone(), password: secret(password) },
+            RegistryLogin::Bearer(token) => RegistryAuth::Bearer(secret(token)),
+        }),
+        ca: registry.tls.ca.clone(),
+        cert: registry.tls.cert.clone(),
+        key: registry.tls.key.as_ref().map(secret),
+        schema_missing_grace: registry.schema_missing_grace,
+    });
+    Ok(source)
+}
+
+/// What the outside world has against a checked config (`check` without `--offline`): brokers, topics, registries that do not answer.
+///
+/// # Errors
+/// As [`server_options`].
+pub(super) fn outside_problems(config: &Config) -> Result<Vec<ApiError>, ApiError> {
+    let mut problems = Vec::new();
+    for setup in &config.kafka {
+        problems.extend(kafka::check_reachable(&source(setup)?, REACH_LIMIT));
+    }
+    Ok(problems)
+}

@@ -1,0 +1,467 @@
+//! A server from bind to close: ports answer `recovering` at once, then the state is rebuilt, then sources begin where it stands.
+//!
+//! The only place that names concrete connectors. Order of a stop: no new requests, sources stop at a batch edge, what is queued is applied, a last snapshot, the log closes
+//! with a frame that says so.
+
+use crate::apply::{
+    Engine, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, Parts, Phase, Seat, SeatSlot, Settings, SnapshotOptions, Snapshotter,
+    SourceSetup,
+};
+use crate::recovery::{Recovered, Report, recover};
+use crate::state::State;
+use crate::storage::{DataFolder, Disk};
+use crate::wal::{FIRST_LSN, LogIdentity, SyncEvent, WalHandle, WalOptions, WalSyncer, WalWriter};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use streamgauge_admin::{AdminOptions, AdminServer, RunningAdmin};
+use streamgauge_api::metrics::Metrics;
+use streamgauge_api::source::SourceBoard;
+use streamgauge_api::{ApiError, Clock, Code, Control, Inlet, Port, SystemClock};
+use streamgauge_kafka::{KafkaHandle, KafkaSource};
+use streamgauge_native::{NativeConfig, Running, Server as DataPlane};
+
+/// Everything that a server needs to know, checked.
+pub struct ServerOptions {
+    /// Data plane.
+    pub native: NativeConfig,
+    /// Control plane; none = no admin port.
+    pub admin: Option<SocketAddr>,
+    /// Data folder; none = level `memory`.
+    pub data_dir: Option<PathBuf>,
+    /// Bounds and promises of the engine.
+    pub engine: EngineOptions,
+    /// The log.
+    pub wal: WalOptions,
+    /// Snapshots kept.
+    pub snapshots_kept: usize,
+    /// Refuse control characters in pushed text.
+    pub refuse_control: bool,
+    /// Ready only when no source is further behind than this.
+    pub max_staleness: Option<Duration>,
+    /// Ready only after the first catch-up.
+    pub wait_for_catch_up: bool,
+    /// Kafka sources.
+    pub sources: Vec<KafkaSource>,
+    /// Their engine side, by the same names.
+    pub setups: Vec<SourceSetup>,
+    /// Name of this instance in client and group ids.
+    pub instance: String,
+    /// Bytes for Kafka clients.
+    pub kafka_memory_bytes: u64,
+    /// What the config declares, applied to the recovered registry before any source starts.
+    pub declare: Declare,
+    /// Name of the acknowledgement level.
+    pub durability: &'static str,
+}
+
+/// Brings what the config declares into a recovered registry: the next registry with its effects, or nothing to do.
+pub type Declare = Box<dyn FnOnce(&crate::pipeline::Registry) -> Result<Option<Declared>, ApiError>>;
+
+/// A registry to put in force.
+pub struct Declared {
+    /// The registry.
+    pub registry: Arc<crate::pipeline::Registry>,
+    /// What it does to tables.
+    pub effects: Vec<crate::pipeline::TableEffect>,
+}
+
+/// Ports that are bound and answer `recovering`.
+pub struct Bound {
+    options: ServerOptions,
+    plane: Running,
+    admin: Option<RunningAdmin>,
+    http: Option<SocketAddr>,
+    tcp: Option<SocketAddr>,
+    shared: Shared,
+}
+
+/// What every part shares.
+#[derive(Clone)]
+struct Shared {
+    seat: SeatSlot,
+    facts: Arc<Facts>,
+    board: Arc<SourceBoard>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    wal: Arc<OnceLock<WalHandle<Disk>>>,
+    control: Arc<EngineControl>,
+}
+
+/// A running server.
+pub struct Server {
+    shared: Shared,
+    seat: Arc<Seat>,
+    plane: Option<Running>,
+    admin: Option<RunningAdmin>,
+    kafka: Option<KafkaHandle>,
+    apply: Option<JoinHandle<()>>,
+    watcher: Option<JoinHandle<()>>,
+    stopping: Arc<AtomicBool>,
+    syncer: Option<WalSyncer<Disk>>,
+    snapshotter: Option<Snapshotter>,
+    log_failed: Arc<AtomicBool>,
+    http: Option<SocketAddr>,
+    tcp: Option<SocketAddr>,
+    report: Report,
+    _folder: Option<DataFolder>,
+}
+
+fn io(what: &str, error: &std::io::Error) -> ApiError {
+    ApiError::new(Code::IoFailed, format!("{what}: {error}"))
+}
+
+impl Bound {
+    /// Binds all ports and serves them; every request but probes is answered `recovering`.
+    ///
+    /// # Errors
+    /// `io_failed` with the address that cannot be bound.
+    pub fn bind(options: ServerOptions) -> Result<Self, ApiError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("STREAMGAUGE_COMMIT").unwrap_or("unknown")));
+        let facts = Arc::new(Facts::default());
+        let board = Arc::new(SourceBoard::default());
+        let seat: SeatSlot = Arc::default();
+        let wal: Arc<OnceLock<WalHandle<Disk>>> = Arc::default();
+        let settings = Settings {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            durability: options.durability.to_owned(),
+            memory_max_bytes: options.engine.memory_max_bytes,
+            data_dir: options.data_dir.clone().unwrap_or_default(),
+            max_staleness_ms: options.max_staleness.map(|most| i64::try_from(most.as_millis()).unwrap_or(i64::MAX)),
+            limits: vec![
+                ("http.body_bytes", options.native.body_max.into()),
+                ("tcp.frame_bytes", options.native.frame_max.into()),
+                ("connections", options.native.connections_max.into()),
+                ("kafka.memory_bytes", options.kafka_memory_bytes.into()),
+            ],
+        };
+        let control = Arc::new(EngineControl::new(
+            Arc::clone(&seat),
+            Arc::clone(&facts),
+            Arc::clone(&board),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+            Arc::clone(&wal),
+            settings,
+        ));
+        let shared = Shared { seat, facts, board, clock, metrics, wal, control };
+        let plane = DataPlane::bind(options.native.clone()).map_err(|error| io("cannot bind the data plane", &error))?;
+        let (http, tcp) = (plane.http_addr(), plane.tcp_addr());
+        let ports = (0..options.native.io_threads)
+            .map(|_| {
+                let port = EnginePort::new(
+                    Arc::clone(&shared.seat),
+                    Arc::clone(&shared.facts),
+                    Arc::clone(&shared.clock),
+                    Arc::clone(&shared.metrics),
+                    options.refuse_control,
+                );
+                Box::new(port) as Box<dyn Port>
+            })
+            .collect();
+        let probe = Arc::clone(&shared.control);
+        let readiness = Arc::new(move || {
+            let readiness = probe.readiness();
+            let body = if readiness.ready {
+                serde_json::json!({"status": "ready"})
+            } else {
+                serde_json::json!({
+                    "status": readiness.phase, "ready": false, "reasons": readiness.reasons, "progress": readiness.progress, "eta_s": readiness.eta_s,
+                })
+            };
+            (readiness.ready, body.to_string())
+        });
+        let plane = plane.start(ports, readiness).map_err(|error| io("cannot start the data plane", &error))?;
+        let admin = options.admin.map(|address| start_admin(address, &shared)).transpose()?;
+        Ok(Self { options, plane, admin, http, tcp, shared })
+    }
+
+    /// Bound address of the HTTP data plane.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Bound address of the framed TCP data plane.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        self.tcp
+    }
+
+    /// Bound address of the control plane.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(RunningAdmin::address)
+    }
+
+    /// The engine as operators see it, while it recovers.
+    pub fn control(&self) -> Arc<dyn Control> {
+        Arc::clone(&self.shared.control) as Arc<dyn Control>
+    }
+
+    /// Rebuilds the state, puts the config's declarations in force and starts the sources.
+    ///
+    /// # Errors
+    /// What recovery, the log, the declarations or the Kafka clients refuse. Ports are closed then.
+    pub fn start(self) -> Result<Server, ApiError> {
+        let Self { mut options, plane, admin, http, tcp, shared } = self;
+        shared.facts.set_phase(Phase::Recovering);
+        let begun = Instant::now();
+        let (folder, recovered, writer, handle) = open_log(&options, &shared)?;
+        let Recovered { state, log, report, .. } = recovered;
+        let _first = shared.wal.set(handle.clone());
+        shared.facts.durable_lsn.store(handle.durable_lsn(), Ordering::Release);
+        shared.facts.snapshot_lsn.store(report.snapshot_lsn, Ordering::Release);
+        shared.facts.snapshot_us.store(report.snapshot_us, Ordering::Release);
+        shared.facts.snapshot_bytes.store(report.snapshot_bytes, Ordering::Release);
+        let weak: Arc<OnceLock<std::sync::Weak<Seat>>> = Arc::default();
+        let snapshotter = options.data_dir.is_some().then(|| spawn_snapshotter(&options, &shared, &handle, log, &weak)).transpose()?;
+        let stored = state.partitions().to_vec();
+        let mut engine = Engine::new(Parts {
+            state,
+            writer,
+            handle: handle.clone(),
+            clock: Arc::clone(&shared.clock),
+            facts: Arc::clone(&shared.facts),
+            metrics: Arc::clone(&shared.metrics),
+            board: Arc::clone(&shared.board),
+            options: options.engine.clone(),
+            snapshots: snapshotter.as_ref().and_then(Snapshotter::sender),
+        });
+        let declare = std::mem::replace(&mut options.declare, Box::new(|_| Ok(None)));
+        if let Some(declared) = declare(engine.state().registry())? {
+            engine.define(declared.registry, declared.effects)?;
+        }
+        let seat = Seat::new(engine, Arc::clone(&shared.facts));
+        let _first = weak.set(Arc::downgrade(&seat));
+        let log_failed = Arc::new(AtomicBool::new(false));
+        let syncer = spawn_syncer(&handle, &seat, &log_failed)?;
+        let running = Arc::clone(&seat);
+        let apply = spawn("apply", move || running.run())?;
+        let _first = shared.seat.set(Arc::clone(&seat));
+        shared.metrics.recovery.record(begun.elapsed());
+        let waits = options.wait_for_catch_up && !options.sources.is_empty();
+        shared.facts.set_phase(if waits { Phase::CatchingUp } else { Phase::Ready });
+        let kafka = start_sources(&options, &shared, &seat, &stored)?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let watcher = waits.then(|| watch_catch_up(&shared, &stopping, options.max_staleness)).transpose()?;
+        Ok(Server {
+            shared,
+            seat,
+            plane: Some(plane),
+            admin,
+            kafka,
+            apply: Some(apply),
+            watcher,
+            stopping,
+            syncer: Some(syncer),
+            snapshotter,
+            log_failed,
+            http,
+            tcp,
+            report,
+            _folder: folder,
+        })
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ApiError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| io("cannot start a thread", &error))
+}
+
+fn start_admin(address: SocketAddr, shared: &Shared) -> Result<RunningAdmin, ApiError> {
+    let server = AdminServer::bind(address).map_err(|error| io(&format!("cannot bind the admin port {address}"), &error))?;
+    let options = AdminOptions { version: env!("CARGO_PKG_VERSION").to_owned(), metrics: Arc::clone(&shared.metrics) };
+    let control: Arc<dyn Control> = Arc::clone(&shared.control) as Arc<dyn Control>;
+    server.start(control, options).map_err(|error| io("cannot start the admin port", &error))
+}
+
+type OpenedLog = (Option<DataFolder>, Recovered, WalWriter<Disk>, WalHandle<Disk>);
+
+fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiError> {
+    let now_us = shared.clock.now_us();
+    let Some(path) = &options.data_dir else {
+        let log = LogIdentity { log_id: 0, hash_seed: u64::from_le_bytes(crate::storage::random_bytes().map_err(ApiError::from)?) };
+        let (writer, handle) = WalWriter::memory(FIRST_LSN, options.wal);
+        let state = State::new(log.hash_seed);
+        let start = crate::wal::Start::Fresh { log, first_lsn: FIRST_LSN };
+        let recovered = Recovered { state, start, log, report: Report::default(), damaged_snapshots: Vec::new() };
+        return Ok((None, recovered, writer, handle));
+    };
+    let folder = DataFolder::open(path)?;
+    let mut recovered = recover(&folder.wal(), &folder.snapshots(), &shared.facts)?;
+    let start = recovered.start.clone();
+    let (writer, handle) = WalWriter::start(Disk, &folder.wal(), start, options.wal, now_us).map_err(ApiError::from)?;
+    for lsn in recovered.damaged_snapshots.drain(..) {
+        crate::snapshot::quarantine(&Disk, &folder.snapshots(), lsn).map_err(ApiError::from)?;
+    }
+    let report = &recovered.report;
+    tracing::info!(
+        kind = "recovery.finished",
+        snapshot_lsn = report.snapshot_lsn,
+        keys = report.keys,
+        frames = report.frames,
+        rows = report.rows,
+        lsn = recovered.state.lsn(),
+        snapshot_ms = report.snapshot_took.as_millis(),
+        replay_ms = report.replay_took.as_millis(),
+        damaged_snapshots = report.damaged_snapshots,
+        "state rebuilt"
+    );
+    Ok((Some(folder), recovered, writer, handle))
+}
+
+fn spawn_snapshotter(
+    options: &ServerOptions,
+    shared: &Shared,
+    handle: &WalHandle<Disk>,
+    log: LogIdentity,
+    seat: &Arc<OnceLock<std::sync::Weak<Seat>>>,
+) -> Result<Snapshotter, ApiError> {
+    let folder = options.data_dir.as_ref().map(|path| path.join("snapshots")).unwrap_or_default();
+    let snapshots = SnapshotOptions { folder, keep: options.snapshots_kept, log, without_wal: false };
+    Snapshotter::spawn(
+        snapshots,
+        handle.clone(),
+        Arc::clone(&shared.clock),
+        Arc::clone(&shared.facts),
+        Arc::clone(&shared.metrics),
+        Arc::clone(seat),
+    )
+    .map_err(|error| io("cannot start the snapshot thread", &error))
+}
+
+fn spawn_syncer(handle: &WalHandle<Disk>, seat: &Arc<Seat>, failed: &Arc<AtomicBool>) -> Result<WalSyncer<Disk>, ApiError> {
+    let seat = Arc::downgrade(seat);
+    let failed = Arc::clone(failed);
+    WalSyncer::spawn(handle, move |event| {
+        let Some(seat) = seat.upgrade() else { return };
+        match event {
+            SyncEvent::Durable(lsn) => seat.post(Box::new(move |engine| engine.synced(lsn))),
+            SyncEvent::Failed(error) => {
+                failed.store(true, Ordering::Release);
+                seat.post(Box::new(move |engine| engine.failed(error)));
+            }
+        }
+    })
+    .map_err(|error| io("cannot start the WAL syncer", &error))
+}
+
+fn start_sources(
+    options: &ServerOptions,
+    shared: &Shared,
+    seat: &Arc<Seat>,
+    stored: &[streamgauge_api::StoredPosition],
+) -> Result<Option<KafkaHandle>, ApiError> {
+    if options.sources.is_empty() {
+        return Ok(None);
+    }
+    let kafka = streamgauge_kafka::Options { instance: options.instance.clone(), memory_bytes: options.kafka_memory_bytes };
+    let mut inlet = |source: &KafkaSource| {
+        let setups = options.setups.iter().filter(|setup| setup.name == source.name).cloned().collect();
+        let inlet = EngineInlet::new(
+            Arc::clone(seat),
+            Arc::clone(&shared.board),
+            Arc::clone(&shared.clock),
+            Arc::clone(&shared.metrics),
+            setups,
+        );
+        Box::new(inlet) as Box<dyn Inlet>
+    };
+    streamgauge_kafka::start(options.sources.clone(), stored, &kafka, &mut inlet, &shared.board, &shared.clock).map(Some)
+}
+
+/// Moves from catching up to ready once every partition was seen at its end (or close enough).
+fn watch_catch_up(shared: &Shared, stopping: &Arc<AtomicBool>, close_enough: Option<Duration>) -> Result<JoinHandle<()>, ApiError> {
+    let (shared, stopping) = (shared.clone(), Arc::clone(stopping));
+    spawn("catch-up", move || {
+        let close_ms = close_enough.map_or(1000, |most| i64::try_from(most.as_millis()).unwrap_or(i64::MAX));
+        while !stopping.load(Ordering::Acquire) && shared.facts.phase() == Phase::CatchingUp {
+            let now_us = shared.clock.now_us();
+            let partitions = shared.board.partitions();
+            let reached = |gauge: &Arc<streamgauge_api::source::PartitionGauge>| {
+                gauge.end_known_us.load(Ordering::Relaxed) > 0
+                    && (gauge.lag_records() == Some(0) || gauge.lag_ms(now_us).is_some_and(|lag| lag <= close_ms))
+            };
+            if !partitions.is_empty() && partitions.iter().all(reached) {
+                tracing::info!(kind = "sources.caught_up", partitions = partitions.len(), "every source has reached its end");
+                shared.facts.set_phase(Phase::Ready);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    })
+}
+
+impl Server {
+    /// Bound address of the HTTP data plane.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Bound address of the framed TCP data plane.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        self.tcp
+    }
+
+    /// Bound address of the control plane.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(RunningAdmin::address)
+    }
+
+    /// What recovery did.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The engine as operators see it.
+    pub fn control(&self) -> Arc<dyn Control> {
+        Arc::clone(&self.shared.control) as Arc<dyn Control>
+    }
+
+    /// Whether the log has failed for good: the process is to end with exit code 74.
+    pub fn log_failed(&self) -> bool {
+        self.log_failed.load(Ordering::Acquire) || self.shared.facts.phase() == Phase::Failed
+    }
+
+    /// Stops within about `grace`: sources, ports, what is queued, a last snapshot, the log.
+    ///
+    /// # Errors
+    /// The log's failure; nothing that was acknowledged is lost by it.
+    pub fn stop(mut self, grace: Duration) -> Result<(), ApiError> {
+        let failed = self.log_failed();
+        if !failed {
+            self.shared.facts.set_phase(Phase::Draining);
+        }
+        self.stopping.store(true, Ordering::Release);
+        if let Some(plane) = &self.plane {
+            plane.drain();
+        }
+        if let Some(kafka) = self.kafka.take() {
+            kafka.stop(grace / 2);
+        }
+        if let Some(plane) = self.plane.take() {
+            plane.stop(grace / 4);
+        }
+        self.seat.stop();
+        for thread in [self.apply.take(), self.watcher.take()].into_iter().flatten() {
+            if thread.join().is_err() {
+                tracing::error!("a thread panicked");
+            }
+        }
+        let last = (!failed).then(|| self.seat.with(|engine| engine.state().freeze()));
+        if let Some(snapshotter) = self.snapshotter.take() {
+            let fresh = last.filter(|state| state.lsn() > self.shared.facts.snapshot_lsn.load(Ordering::Acquire));
+            snapshotter.finish(fresh);
+        }
+        let closed = if failed { Ok(0) } else { self.seat.with(Engine::close) };
+        if let Some(syncer) = self.syncer.take() {
+            syncer.stop();
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.stop(Duration::from_millis(500));
+        }
+        closed.map(|_| ()).map_err(ApiError::from)
+    }
+}

@@ -1,0 +1,279 @@
+//! A state as sections of a snapshot, and back. Chunks are written as they are; what they mean is in one JSON section before them.
+//!
+//! ```text
+//! 1 META      JSON: registry, partitions, schemas, incidents, rejects, and per table its rows and the features of each slab
+//! 2 GROUP     words: table id, what (1 keys, 2 slab, 3 arena class), number, slots handed out
+//! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group
+//! 4 FREE      words: free row numbers (after keys) or free slots (after an arena class)
+//! ```
+
+use super::arena::{Arena, Class};
+use super::chunk::Chunk;
+use super::plan::SlabPlan;
+use super::slab::Slab;
+use super::state::State;
+use super::table::Table;
+use super::words::Words;
+use crate::operators::OPERATORS;
+use crate::pipeline::{FeatureDef, Registry};
+use crate::snapshot::{Section, SnapshotError, SnapshotWriter};
+use crate::storage::Storage;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use streamgauge_api::StoredPosition;
+use streamgauge_api::control::Reject;
+use streamgauge_api::inlet::FetchedSchema;
+use streamgauge_api::source::Incident;
+
+const META: u32 = 1;
+const GROUP: u32 = 2;
+const CHUNK: u32 = 3;
+const FREE: u32 = 4;
+
+const KEYS: u64 = 1;
+const SLAB: u64 = 2;
+const CLASS: u64 = 3;
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    registry: String,
+    frame_us: i64,
+    partitions: Vec<StoredPosition>,
+    schemas: Vec<FetchedSchema>,
+    incidents: BTreeMap<u32, Incident>,
+    rejects: Vec<Reject>,
+    tables: Vec<TableMeta>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TableMeta {
+    id: u32,
+    rows: u32,
+    newest_us: i64,
+    since: (u64, i64),
+    slabs: Vec<Vec<(String, serde_json::Value)>>,
+}
+
+/// Why sections are no state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the snapshot's content is not a state: {0}")]
+pub struct ImageError(pub String);
+
+impl State {
+    /// Number of keys of all tables.
+    pub fn key_count(&self) -> u64 {
+        self.tables.values().map(|table| u64::from(table.rows) - table.free.len() as u64).sum()
+    }
+
+    /// Writes a frozen state.
+    ///
+    /// # Errors
+    /// What the file layer says.
+    pub fn write_image<S: Storage>(&self, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
+        let tables = self
+            .tables
+            .values()
+            .map(|table| TableMeta {
+                id: table.def.id,
+                rows: table.rows,
+                newest_us: table.newest_us,
+                since: table.since,
+                slabs: table.slabs.iter().map(|slab| slab.plan.features.iter().map(|feature| described(&feature.def)).collect()).collect(),
+            })
+            .collect();
+        let meta = Meta {
+            registry: self.registry.to_json(),
+            frame_us: self.frame_us,
+            partitions: self.partitions.clone(),
+            schemas: self.schemas.clone(),
+            incidents: self.incidents.clone(),
+            rejects: self.rejects.iter().cloned().collect(),
+            tables,
+        };
+        writer.bytes(META, 0, &serde_json::to_vec(&meta).unwrap_or_default())?;
+        for table in self.tables.values() {
+            write_table(table, writer)?;
+        }
+        Ok(())
+    }
+}
+
+fn described(def: &FeatureDef) -> (String, serde_json::Value) {
+    (def.name.to_string(), def.node.clone())
+}
+
+fn write_table<S: Storage>(table: &Table, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
+    let id = u64::from(table.def.id);
+    writer.section(GROUP, 0, &[id, KEYS, 0, 0])?;
+    write_words(&table.keys, writer)?;
+    write_numbers(&table.free, writer)?;
+    for (number, slab) in table.slabs.iter().enumerate() {
+        writer.section(GROUP, 0, &[id, SLAB, number as u64, 0])?;
+        write_words(&slab.words, writer)?;
+    }
+    for (number, class) in table.arena.classes().iter().enumerate().filter(|(_, class)| class.slots > 0) {
+        writer.section(GROUP, 0, &[id, CLASS, number as u64, u64::from(class.slots)])?;
+        for (index, chunk) in (0..).zip(&class.chunks) {
+            writer.section(CHUNK, index, chunk.words())?;
+        }
+        write_numbers(&class.free, writer)?;
+    }
+    Ok(())
+}
+
+fn write_words<S: Storage>(words: &Words, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
+    for (index, chunk) in (0..).zip(words.chunks()) {
+        if let Some(chunk) = chunk {
+            writer.section(CHUNK, index, chunk.words())?;
+        }
+    }
+    Ok(())
+}
+
+fn write_numbers<S: Storage>(numbers: &[u32], writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
+    let words: Vec<u64> = numbers.iter().map(|number| u64::from(*number)).collect();
+    // A section is bounded; a million numbers are 8 MiB.
+    for part in words.chunks(1 << 20) {
+        writer.section(FREE, 0, part)?;
+    }
+    Ok(())
+}
+
+/// Collects the sections of a snapshot into a state.
+#[derive(Default)]
+pub struct ImageReader {
+    meta: Option<Meta>,
+    tables: BTreeMap<u64, TableParts>,
+    at: (u64, u64, u64),
+}
+
+#[derive(Default)]
+struct TableParts {
+    keys: Vec<Option<Chunk>>,
+    free: Vec<u32>,
+    slabs: BTreeMap<u64, Vec<Option<Chunk>>>,
+    classes: BTreeMap<u64, Class>,
+}
+
+impl ImageReader {
+    /// Takes the next section.
+    ///
+    /// # Errors
+    /// When it does not belong where it stands.
+    pub fn take(&mut self, section: &Section<'_>) -> Result<(), ImageError> {
+        match section.id {
+            META => self.meta = Some(serde_json::from_slice(section.bytes).map_err(|error| ImageError(error.to_string()))?),
+            GROUP => {
+                let &[table, what, number, slots] = section.words else { return Err(ImageError("a group of another size".into())) };
+                self.at = (table, what, number);
+                let parts = self.tables.entry(table).or_default();
+                if what == CLASS {
+                    let slots = u32::try_from(slots).map_err(|_| ImageError("more slots than an arena has".into()))?;
+                    parts.classes.insert(number, Class { slots, ..Class::default() });
+                }
+                if what == SLAB {
+                    parts.slabs.insert(number, Vec::new());
+                }
+            }
+            CHUNK => self.chunk(section.index as usize, section.words)?,
+            FREE => self.free(section.words)?,
+            other => return Err(ImageError(format!("section {other} is unknown"))),
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, index: usize, words: &[u64]) -> Result<(), ImageError> {
+        let (table, what, number) = self.at;
+        let parts = self.tables.entry(table).or_default();
+        if what == CLASS {
+            let class = parts.classes.entry(number).or_default();
+            if class.chunks.len() != index {
+                return Err(ImageError(format!("chunk {index} of arena class {number} is out of order")));
+            }
+            class.chunks.push(Chunk::from_words(words));
+            return Ok(());
+        }
+        let chunks = if what == KEYS { &mut parts.keys } else { parts.slabs.entry(number).or_default() };
+        if index < chunks.len() || index > 1 << 26 {
+            return Err(ImageError(format!("chunk {index} is out of order")));
+        }
+        chunks.resize_with(index, || None);
+        chunks.push(Some(Chunk::from_words(words)));
+        Ok(())
+    }
+
+    fn free(&mut self, words: &[u64]) -> Result<(), ImageError> {
+        let (table, what, number) = self.at;
+        let parts = self.tables.entry(table).or_default();
+        let list = if what == CLASS { &mut parts.classes.entry(number).or_default().free } else { &mut parts.free };
+        for word in words {
+            list.push(u32::try_from(*word).map_err(|_| ImageError("a free number beyond 32 bits".into()))?);
+        }
+        Ok(())
+    }
+
+    /// The state, with its indexes rebuilt.
+    ///
+    /// # Errors
+    /// When sections are missing or contradict the definitions.
+    pub fn finish(mut self, hash_seed: u64, lsn: u64) -> Result<State, ImageError> {
+        let meta = self.meta.take().ok_or_else(|| ImageError("there is no description".into()))?;
+        let registry = Registry::from_json(&meta.registry, OPERATORS).map_err(|error| ImageError(error.to_string()))?;
+        let mut state = State::new(hash_seed);
+        state.lsn = lsn;
+        state.frame_us = meta.frame_us;
+        state.partitions = meta.partitions;
+        state.schemas = meta.schemas;
+        state.incidents = meta.incidents;
+        state.restore_rejects(meta.rejects);
+        for table in meta.tables {
+            let parts = self.tables.remove(&u64::from(table.id)).unwrap_or_default();
+            let id = table.id;
+            let restored = restore_table(&registry, table, parts, hash_seed)?;
+            state.tables.insert(id, restored);
+        }
+        state.registry = Arc::new(registry);
+        state.route();
+        Ok(state)
+    }
+}
+
+fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_seed: u64) -> Result<Table, ImageError> {
+    let def = registry.table_by_id(meta.id).cloned().ok_or_else(|| ImageError(format!("table {} is not defined", meta.id)))?;
+    let mut table = Table::new(Arc::clone(&def), hash_seed, meta.since);
+    table.rows = meta.rows;
+    table.free = parts.free;
+    table.newest_us = meta.newest_us;
+    table.keys = Words::from_chunks(2, parts.keys);
+    table.slabs.clear();
+    let mut slabs = parts.slabs;
+    for (number, described) in (0u64..).zip(meta.slabs) {
+        let mut features = Vec::with_capacity(described.len());
+        for (name, node) in described {
+            let live = def.feature(&name).filter(|feature| feature.node == node).cloned();
+            let feature = match live {
+                Some(feature) => feature,
+                None => registry.compile_feature(meta.id, &name, &node).map_err(|error| ImageError(error.to_string()))?,
+            };
+            features.push(feature);
+        }
+        let plan = SlabPlan::compile(&features);
+        let chunks = slabs.remove(&number).unwrap_or_default();
+        let words = Words::from_chunks(plan.stride, chunks);
+        if words.chunks().iter().flatten().any(|chunk| chunk.words().len() != words.chunk_words()) {
+            return Err(ImageError(format!("slab {number} of table {} has rows of another size", def.name)));
+        }
+        table.slabs.push(Slab { plan: Arc::new(plan), words });
+    }
+    let mut classes: Vec<Class> = Vec::new();
+    for (number, class) in parts.classes {
+        let number = usize::try_from(number).map_err(|_| ImageError("an arena class beyond all".into()))?;
+        Arena::check_class(number, &class).map_err(ImageError)?;
+        classes.resize_with(number, Class::default);
+        classes.push(class);
+    }
+    table.arena = Arena::from_classes(classes);
+    table.rebuild_index(hash_seed);
+    Ok(table)
+}
