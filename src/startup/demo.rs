@@ -120,7 +120,9 @@ fn tell(server: &Server, row: &(String, String), took: Duration, json: bool, con
         format!("  streamgauge lag --admin http://{admin}"),
         String::new(),
         format!("  python3 -c 'import urllib.request as u; print(u.urlopen(\"http://{http}/tables/merchant_stats/m-1\").read().decode())'"),
-        format!("  python3 -c 'import beava as bv; app = bv.App(\"tcp://{tcp}\"); print(app.get(\"card_stats\", \"{key}\"))'   # pip install beava==0.0.6"),
+        format!(
+            "  python3 -c 'import beava as bv; app = bv.App(\"tcp://{tcp}\"); print(app.get(\"card_stats\", \"{key}\"))'   # pip install beava==0.0.6"
+        ),
         String::new(),
         "Ctrl-C stops it; nothing is left behind.".to_owned(),
     ];

@@ -22,7 +22,12 @@ pub fn client_rules() -> config::ClientRules {
             let problems = kafka::check_client_settings(settings);
             problems
                 .into_iter()
-                .map(|problem| config::ClientProblem { known: problem.nearest.is_none(), key: problem.key, reason: problem.reason, nearest: problem.nearest })
+                .map(|problem| config::ClientProblem {
+                    known: problem.nearest.is_none(),
+                    key: problem.key,
+                    reason: problem.reason,
+                    nearest: problem.nearest,
+                })
                 .collect()
         },
         is_secret: |key| key.contains("password") || key.contains("secret") || key.ends_with(".pem") || key.contains("jaas"),
@@ -126,8 +131,9 @@ fn setup(source: &config::SourceSetup, registry: &Registry) -> Result<SourceSetu
 fn source(setup: &KafkaSetup) -> Result<KafkaSource, ApiError> {
     let topics = match &setup.topics {
         TopicsSetup::Named(names) => kafka::Topics::Named(names.clone()),
-        TopicsSetup::Matching(pattern) => kafka::Topics::matching(pattern)
-            .map_err(|error| ApiError::new(Code::InvalidConfigValue, error.to_string()).at(format!("sources.{}.kafka.topic_regex", setup.name)))?,
+        TopicsSetup::Matching(pattern) => kafka::Topics::matching(pattern).map_err(|error| {
+            ApiError::new(Code::InvalidConfigValue, error.to_string()).at(format!("sources.{}.kafka.topic_regex", setup.name))
+        })?,
     };
     let secret = |secret: &config::Secret| kafka::Secret::new(secret.reveal());
     let mut source = KafkaSource::new(&setup.name, &setup.event, setup.brokers.clone(), topics);

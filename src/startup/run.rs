@@ -181,7 +181,9 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         .collect();
     if args.json {
         let problems: Vec<_> = found.iter().map(ApiError::to_json).collect();
-        console.document(&serde_json::json!({"ok": found.is_empty(), "problems": problems, "warnings": config.warnings.to_json(), "tables": tables}))?;
+        console.document(
+            &serde_json::json!({"ok": found.is_empty(), "problems": problems, "warnings": config.warnings.to_json(), "tables": tables}),
+        )?;
     } else {
         if warned {
             console.talk(config.warnings.render(false).trim_end())?;
@@ -191,7 +193,10 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         }
         for table in config.registry().tables.values() {
             let (least, most) = crate::state::bytes_per_key(table);
-            console.line(&format!("table {}: about {least} bytes per key with one row, {most} when all windows are full (sketches extra)", table.name))?;
+            console.line(&format!(
+                "table {}: about {least} bytes per key with one row, {most} when all windows are full (sketches extra)",
+                table.name
+            ))?;
         }
         if found.is_empty() {
             console.line("ok")?;

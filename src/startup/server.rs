@@ -4,8 +4,8 @@
 //! with a frame that says so.
 
 use crate::apply::{
-    Engine, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, Parts, Phase, Seat, SeatSlot, Settings, SnapshotOptions, Snapshotter,
-    SourceSetup,
+    Engine, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, Parts, Phase, Seat, SeatSlot, Settings, SnapshotOptions,
+    Snapshotter, SourceSetup,
 };
 use crate::recovery::{Recovered, Report, recover};
 use crate::state::State;
@@ -360,13 +360,8 @@ fn start_sources(
     let kafka = streamgauge_kafka::Options { instance: options.instance.clone(), memory_bytes: options.kafka_memory_bytes };
     let mut inlet = |source: &KafkaSource| {
         let setups = options.setups.iter().filter(|setup| setup.name == source.name).cloned().collect();
-        let inlet = EngineInlet::new(
-            Arc::clone(seat),
-            Arc::clone(&shared.board),
-            Arc::clone(&shared.clock),
-            Arc::clone(&shared.metrics),
-            setups,
-        );
+        let inlet =
+            EngineInlet::new(Arc::clone(seat), Arc::clone(&shared.board), Arc::clone(&shared.clock), Arc::clone(&shared.metrics), setups);
         Box::new(inlet) as Box<dyn Inlet>
     };
     streamgauge_kafka::start(options.sources.clone(), stored, &kafka, &mut inlet, &shared.board, &shared.clock).map(Some)

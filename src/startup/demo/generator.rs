@@ -25,7 +25,8 @@ pub(super) struct Generator {
 impl Generator {
     /// Starts producing.
     pub(super) fn start(bootstrap: &str, topic: &str, schema_id: u32) -> Result<Self, ApiError> {
-        let refused = |error: &dyn std::fmt::Display| ApiError::new(Code::InternalError, format!("the demo's generator cannot start: {error}"));
+        let refused =
+            |error: &dyn std::fmt::Display| ApiError::new(Code::InternalError, format!("the demo's generator cannot start: {error}"));
         let mut producer = Producer::new(bootstrap, &[("linger.ms", "5"), ("compression.type", "lz4")]).map_err(|error| refused(&error))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopping, topic) = (Arc::clone(&stop), topic.to_owned());
