@@ -135,6 +135,10 @@ pub(super) struct Scope {
     pub(super) columns: BTreeMap<Box<str>, Resolved>,
     pub(super) chain: Chain,
     derived: BTreeMap<Box<str>, Column>,
+    /// Texts of computed fields so far, by names.
+    pub(super) computed: Vec<Box<str>>,
+    /// The column of the only computed field, when a single feature is compiled apart from its table.
+    pub(super) pinned: Option<Column>,
 }
 
 impl Scope {
@@ -150,7 +154,51 @@ impl Scope {
                 Some((field.name.clone(), Resolved { column, kind: Some(field.kind) }))
             })
             .collect();
-        Self { columns, chain: Chain::default(), derived: BTreeMap::new() }
+        Self { columns, chain: Chain::default(), derived: BTreeMap::new(), computed: Vec::new(), pinned: None }
+    }
+
+    /// What a stored feature's names stood for.
+    pub(super) fn of_stored(columns: &Json) -> Self {
+        let resolved = |stored: &Json| {
+            let column = stored_column(stored[0].as_str()?)?;
+            Some(Resolved { column, kind: stored[1].as_str().and_then(FieldType::parse) })
+        };
+        let names = columns["names"].as_object();
+        let columns_by_name =
+            names.into_iter().flatten().filter_map(|(name, stored)| Some((name.as_str().into(), resolved(stored)?))).collect();
+        Self {
+            columns: columns_by_name,
+            chain: Chain::default(),
+            derived: BTreeMap::new(),
+            computed: Vec::new(),
+            pinned: columns["computed"].as_str().and_then(stored_column),
+        }
+    }
+
+    /// Computed fields of an earlier compilation of the table keep their columns; one whose fields are gone leaves its column empty.
+    pub(super) fn keep_computed(&mut self, computed: &[Box<str>]) {
+        for text in computed {
+            let compiled = Expression::parse(text).and_then(|expression| expression.compile(&|name| self.resolve(name)));
+            let program = match compiled {
+                Ok(compiled) => compiled.program,
+                Err(_) => Program::of(vec![Op::Literal(Constant::Null)], format!("gone {text}")),
+            };
+            // There were no more of them than columns when they were made.
+            let _column = self.derive(program, "", &mut Problems::default());
+            self.computed.push(text.clone());
+        }
+    }
+
+    /// The column of a computed field.
+    pub(super) fn compute(&mut self, expression: &Expression, program: Program, path: &str, problems: &mut Problems) -> Option<Column> {
+        if let Some(column) = self.pinned {
+            return Some(column);
+        }
+        let text = expression.text();
+        if !self.computed.iter().any(|known| **known == text) {
+            self.computed.push(text.into());
+        }
+        self.derive(program, path, problems)
     }
 
     /// What a name stands for.
@@ -324,8 +372,18 @@ impl Scope {
     }
 }
 
+/// The column of a text that [`text_of`] made.
+fn stored_column(text: &str) -> Option<Column> {
+    let index = text.get(1..)?.parse().ok()?;
+    match text.as_bytes().first() {
+        Some(b'#') => Some(Column::Field(FieldIndex(index))),
+        Some(b'$') => Some(Column::Derived(index)),
+        _ => None,
+    }
+}
+
 /// A column as program texts name it.
-fn text_of(column: Column) -> String {
+pub(super) fn text_of(column: Column) -> String {
     match column {
         Column::Field(FieldIndex(index)) => format!("#{index}"),
         Column::Derived(index) => format!("${index}"),

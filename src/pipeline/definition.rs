@@ -107,8 +107,21 @@ pub struct FeatureDef {
     pub window_us: Option<i64>,
     /// Checked parameters with defaults filled in.
     pub params: ParamValues,
-    /// Canonical `{"op","params"}`.
+    /// Canonical `{"op","params","columns"}`: the declaration, and what its names stood for, so that the feature alone can be compiled again
+    /// ([`Registry::compile_feature`](super::Registry::compile_feature)) when the declaration has moved on.
     pub node: Json,
+}
+
+impl FeatureDef {
+    /// The declaration alone, `{"op","params"}`: what users see and what registrations are compared by.
+    pub fn declared(&self) -> Json {
+        declared(&self.node)
+    }
+}
+
+/// Operator and parameters of a canonical feature.
+pub(super) fn declared(node: &Json) -> Json {
+    serde_json::json!({ "op": node["op"], "params": node["params"] })
 }
 
 impl fmt::Debug for FeatureDef {
@@ -145,6 +158,9 @@ pub struct TableDef {
     pub chain: Chain,
     /// Steps of the chain that chain ops made; the rest are features' computed fields.
     pub(crate) chain_steps: usize,
+    /// Computed fields in the order of their derived columns. It only grows while the table lives, so that a column's number stays what it is when features
+    /// come and go: slabs hold on to the numbers.
+    pub(crate) computed: Vec<Box<str>>,
     /// Key columns in order; none for a global table.
     pub keys: Vec<KeyColumn>,
     /// Features by name.

@@ -1,5 +1,6 @@
 //! What a payload changes, as clients see it: entries of one kind each, additive or destructive.
 
+use super::definition::declared;
 use serde_json::{Value as Json, json};
 
 /// What a destructive entry destroys, which decides who may allow it.
@@ -122,7 +123,7 @@ pub(super) fn compare_ops(node: &str, old: &[Json], new: &[Json], diff: &mut Dif
 
 /// Compares two canonical features of one name; true when they differ.
 pub(super) fn compare_features(table: &str, feature: &str, old: &Json, new: &Json, diff: &mut Diff) -> bool {
-    if old == new {
+    if declared(old) == declared(new) {
         return false;
     }
     if old["op"] != new["op"] {

@@ -3,11 +3,11 @@
 //! Nothing here knows an operator by its meaning; what an operator accepts stands in its [`Signature`]. The exceptions are the two tables of names at the head,
 //! facts of the wire contract that are about names, not about operators.
 
-use super::chain::Scope;
+use super::chain::{Scope, text_of};
 use super::definition::FeatureDef;
 use super::duration::{DurationError, format_duration, parse_duration};
 use super::environment::Column;
-use super::expression::{Expression, Program};
+use super::expression::{Expression, Program, Resolved};
 use super::payload::{Tree, join};
 use super::problem::{Problem, Problems, did_you_mean};
 use crate::operators::{FieldRule, Operator, Param, ParamKind, ParamValue, ParamValues, Signature, WindowRule};
@@ -124,21 +124,24 @@ pub(super) fn compile(
         checks,
         problems,
         canonical: Map::new(),
+        names: Map::new(),
+        computed: None,
     };
     let window_us = builder.window();
-    let params = builder.params();
-    let window_us = builder.baseline(window_us, &params);
+    let mut params = builder.params();
+    let window_us = builder.baseline(window_us, &mut params);
     builder.sub_window(window_us, &params);
     let field = builder.field();
     let filter = builder.filter();
     let more_fields = builder.more_fields(&params);
     builder.warn_of_unknown();
     let params_json = std::mem::take(&mut builder.canonical);
+    let columns = json!({ "names": std::mem::take(&mut builder.names), "computed": builder.computed.map(text_of) });
     if problems.errors.len() > before {
         return None;
     }
     let (field, field_kind) = field.unzip();
-    let node = json!({ "op": signature.name, "params": params_json });
+    let node = json!({ "op": signature.name, "params": params_json, "columns": columns });
     Some(FeatureDef { name: name.into(), op, field, field_kind: field_kind.flatten(), more_fields, filter, window_us, params, node })
 }
 
@@ -152,6 +155,10 @@ struct Builder<'b> {
     checks: Checks,
     problems: &'b mut Problems,
     canonical: Map<String, Json>,
+    /// What the names in it stand for: name -> column and type.
+    names: Map<String, Json>,
+    /// The column of its computed field.
+    computed: Option<Column>,
 }
 
 impl Builder<'_> {
@@ -162,6 +169,13 @@ impl Builder<'_> {
     fn error(&mut self, code: Code, param: &str, reason: String) {
         let at = self.at(param);
         self.problems.error(code, at, reason);
+    }
+
+    /// What a name stands for, remembered.
+    fn resolve(&mut self, name: &str) -> Option<Resolved> {
+        let resolved = self.scope.resolve(name)?;
+        self.names.insert(name.to_owned(), json!([text_of(resolved.column), resolved.kind.map(FieldType::as_str)]));
+        Some(resolved)
     }
 
     fn inert(&mut self, param: &str, reason: String) {
@@ -289,13 +303,16 @@ impl Builder<'_> {
         }
     }
 
-    /// A `baseline_window` is the window, when no other is given.
-    fn baseline(&mut self, window_us: Option<i64>, params: &ParamValues) -> Option<i64> {
-        match params.duration_us("baseline_window") {
-            0 => window_us,
-            _ if self.checks.ignore_velocity_windows => window_us,
-            us => window_us.or(Some(us)),
+    /// A `baseline_window` is the window, when no other is given. Ignored, it leaves the declaration, so that a stored one compiles the same under any rules.
+    fn baseline(&mut self, window_us: Option<i64>, params: &mut ParamValues) -> Option<i64> {
+        let us = params.duration_us("baseline_window");
+        if us > 0 && self.checks.ignore_velocity_windows {
+            params.0.remove("baseline_window");
+            self.canonical.remove("baseline_window");
+            self.inert("baseline_window", "baseline_window is ignored (compat.velocity_window = \"ignore\")".to_owned());
+            return window_us;
         }
+        window_us.or((us > 0).then_some(us))
     }
 
     fn sub_window(&mut self, window_us: Option<i64>, params: &ParamValues) {
@@ -348,7 +365,7 @@ impl Builder<'_> {
     }
 
     fn known_field(&mut self, param: &str, name: &str) -> Option<(Column, Option<FieldType>)> {
-        if let Some(resolved) = self.scope.resolve(name) {
+        if let Some(resolved) = self.resolve(name) {
             return Some((resolved.column, resolved.kind));
         }
         let problem = Problem::new(Code::AggregationUnknownField, self.at(param), format!("there is no field \"{name}\" after the chain"));
@@ -364,9 +381,17 @@ impl Builder<'_> {
         };
         let expression = self.parse(text, Code::InvalidExpression, &at)?;
         let (program, kind) = self.scope.compile(&expression, false, Code::InvalidExpression, &at, self.problems)?;
-        let column = self.scope.derive(program, &at, self.problems)?;
+        self.remember(&expression);
+        let column = self.scope.compute(&expression, program, &at, self.problems)?;
+        self.computed = Some(column);
         self.canonical.insert("expr".into(), expression.text().into());
         Some((column, kind))
+    }
+
+    fn remember(&mut self, expression: &Expression) {
+        for name in expression.names() {
+            self.resolve(name);
+        }
     }
 
     fn parse(&mut self, text: &str, code: Code, path: &str) -> Option<Expression> {
@@ -396,6 +421,7 @@ impl Builder<'_> {
             }
         };
         let (program, _) = self.scope.compile(&expression, true, Code::AggregationInvalidWhere, &at, self.problems)?;
+        self.remember(&expression);
         self.canonical.insert("where".into(), expression.text().into());
         Some(Arc::new(program))
     }
@@ -420,7 +446,7 @@ impl Builder<'_> {
         let mut columns = Vec::new();
         for (param, value) in &params.0 {
             let ParamValue::FieldName(name) = value else { continue };
-            match self.scope.resolve(name) {
+            match self.resolve(name) {
                 Some(resolved) => columns.push((*param, resolved.column)),
                 None => {
                     let problem = Problem::new(

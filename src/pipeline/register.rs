@@ -13,7 +13,7 @@ use super::payload::Tree;
 use super::problem::{Problem, Problems, did_you_mean};
 use super::registry::Registry;
 use super::request::Request;
-use super::world::{Ownership, World, reads_the_same};
+use super::world::{Identity, World, reads_the_same};
 use crate::row::EventId;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +78,12 @@ impl RegisterError {
     /// The reply's body.
     pub fn to_json(&self) -> Json {
         json!({ "error": self.error.to_json(), "registry_version": self.registry_version })
+    }
+}
+
+impl From<RegisterError> for ApiError {
+    fn from(refused: RegisterError) -> Self {
+        *refused.error
     }
 }
 
@@ -381,8 +387,9 @@ impl<'c> Change<'c> {
     fn table(&mut self, spec: &DerivationSpec, group: &GroupSpec) -> Option<()> {
         let old = self.tables.get(spec.name.as_str()).cloned();
         let (owner, origin) = self.ownership(old.as_ref().map(|old| (&old.owner, old.origin)));
-        let id = old.as_ref().map_or(self.next_table_id, |old| old.id);
-        let mut table = self.world.compile_table(spec, group, Ownership { id, owner, origin }, &mut self.problems)?;
+        let computed = old.as_ref().map_or_else(Vec::new, |old| old.computed.clone());
+        let identity = Identity { id: old.as_ref().map_or(self.next_table_id, |old| old.id), owner, origin, computed };
+        let mut table = self.world.compile_table(spec, group, identity, &mut self.problems)?;
         let name = &spec.name;
         let Some(old) = old else {
             self.next_table_id += 1;
@@ -412,7 +419,7 @@ impl<'c> Change<'c> {
             return None;
         }
         if whole || !reads_the_same(&old, &table) {
-            self.rebuild(&old, &mut table);
+            table = self.rebuild(spec, group, table);
         } else if !restarted.is_empty() {
             self.restarted.insert(name.clone(), restarted);
         } else if table.features.len() > old.features.len() {
@@ -422,10 +429,13 @@ impl<'c> Change<'c> {
         Some(())
     }
 
-    fn rebuild(&mut self, old: &TableDef, table: &mut TableDef) {
-        table.id = self.next_table_id;
+    /// The same table under another number, without what its predecessor left behind.
+    fn rebuild(&mut self, spec: &DerivationSpec, group: &GroupSpec, table: TableDef) -> TableDef {
+        let identity = Identity { id: self.next_table_id, computed: Vec::new(), ..Identity::of(&table) };
         self.next_table_id += 1;
-        self.rebuilt.insert(old.name.to_string());
+        self.rebuilt.insert(table.name.to_string());
+        // It has just compiled, so it compiles; its warnings are told already.
+        self.world.compile_table(spec, group, identity, &mut Problems::default()).unwrap_or(table)
     }
 
     fn keep_or_replace(&mut self, old: &Arc<TableDef>, table: TableDef) {
@@ -520,15 +530,12 @@ impl<'c> Change<'c> {
         let derivations: Vec<Arc<DerivationSpec>> = self.world.derivations.values().filter(|spec| !named(&spec.name)).cloned().collect();
         for spec in derivations {
             let sound = match (&spec.group, self.tables.get(spec.name.as_str()).cloned()) {
-                (Some(group), Some(old)) => {
-                    let ownership = Ownership { id: old.id, owner: old.owner.clone(), origin: old.origin };
-                    self.world.compile_table(&spec, group, ownership, &mut problems).map(|mut table| {
-                        if !reads_the_same(&old, &table) {
-                            self.rebuild(&old, &mut table);
-                        }
-                        self.keep_or_replace(&old, table);
-                    })
-                }
+                (Some(group), Some(old)) => self.world.compile_table(&spec, group, Identity::of(&old), &mut problems).map(|mut table| {
+                    if !reads_the_same(&old, &table) {
+                        table = self.rebuild(&spec, group, table);
+                    }
+                    self.keep_or_replace(&old, table);
+                }),
                 _ => self.world.check_derivation(&spec, &mut problems).map(|_| ()),
             };
             if sound.is_none() {

@@ -3,13 +3,14 @@
 //! Apply holds an `Arc` of it for a range of LSNs; a register call computes the next one without touching this one. It goes into WAL frames and snapshots as
 //! JSON of canonical nodes and numbers, and is compiled again when it is read back, so replay never needs the outside.
 
+use super::chain::Scope;
 use super::definition::{DerivationDef, EventDef, FeatureDef, Origin, TableDef};
 use super::event;
-use super::feature::{Checks, Operators};
+use super::feature::{self, Checks, Operators};
 use super::node::{DerivationSpec, NodeSpec, decode};
 use super::payload::Tree;
 use super::problem::Problems;
-use super::world::{Ownership, World};
+use super::world::{Identity, World};
 use crate::row::{EventId, EventSchema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -78,6 +79,8 @@ struct StoredDerivation {
 struct StoredTable {
     id: u32,
     node: Json,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    computed: Vec<Box<str>>,
     owner: Box<str>,
     origin: Origin,
 }
@@ -141,7 +144,13 @@ impl Registry {
             tables: self
                 .tables
                 .values()
-                .map(|table| StoredTable { id: table.id, node: table.node.clone(), owner: table.owner.clone(), origin: table.origin })
+                .map(|table| StoredTable {
+                    id: table.id,
+                    node: table.node.clone(),
+                    computed: table.computed.clone(),
+                    owner: table.owner.clone(),
+                    origin: table.origin,
+                })
                 .collect(),
         };
         match serde_json::to_string(&stored) {
@@ -181,31 +190,25 @@ impl Registry {
         }
         for (table, spec) in specs {
             let mut problems = Problems::default();
-            let ownership = Ownership { id: table.id, owner: table.owner, origin: table.origin };
-            let compiled = spec.group.as_ref().and_then(|group| world.compile_table(&spec, group, ownership, &mut problems));
+            let identity = Identity { id: table.id, owner: table.owner, origin: table.origin, computed: table.computed };
+            let compiled = spec.group.as_ref().and_then(|group| world.compile_table(&spec, group, identity, &mut problems));
             let compiled = compiled.ok_or_else(|| unreadable(&spec.name, &problems))?;
             registry.tables.insert(compiled.name.clone(), Arc::new(compiled));
         }
         Ok(registry)
     }
 
-    /// Compiles one stored feature of a table again: one that the declaration no longer has, but whose words a slab still holds.
+    /// Compiles one feature again from its own canonical node: one that the declaration no longer has, but whose words a slab still holds. The node says what
+    /// its names stood for, so this works whatever became of the table and its event.
     ///
     /// # Errors
-    /// When the table is gone or the node does not compile in this program.
-    pub fn compile_feature(&self, table: u32, name: &str, node: &Json) -> Result<Arc<FeatureDef>, RegistryError> {
-        let unknown = || RegistryError::Node { name: name.to_owned(), reason: format!("table {table} is not defined") };
-        let def = self.table_by_id(table).ok_or_else(unknown)?;
-        let mut pseudo = def.node.clone();
-        if let Some(group) = pseudo["ops"].as_array_mut().and_then(|ops| ops.last_mut()) {
-            group["agg"] = serde_json::json!({ name: node });
-        }
+    /// When the node does not compile in this program, for example because it lacks the operator.
+    pub fn compile_feature(&self, _table: u32, name: &str, node: &Json) -> Result<Arc<FeatureDef>, RegistryError> {
         let mut problems = Problems::default();
-        let spec = stored_spec(&pseudo, &mut problems).ok_or_else(|| unreadable(name, &problems))?;
-        let ownership = Ownership { id: def.id, owner: def.owner.clone(), origin: def.origin };
-        let world = self.world(crate::operators::OPERATORS, STORED);
-        let compiled = spec.group.as_ref().and_then(|group| world.compile_table(&spec, group, ownership, &mut problems));
-        compiled.and_then(|table| table.feature(name).cloned()).ok_or_else(|| unreadable(name, &problems))
+        let mut scope = Scope::of_stored(&node["columns"]);
+        let tree = Tree::from(node);
+        let compiled = feature::compile(name, &tree, name, &mut scope, crate::operators::OPERATORS, STORED, &mut problems);
+        compiled.map(Arc::new).ok_or_else(|| unreadable(name, &problems))
     }
 
     /// The world as it is.

@@ -23,12 +23,21 @@ pub(super) struct World {
     pub(super) checks: Checks,
 }
 
-/// Who a compiled table belongs to.
+/// What a table has besides its node.
 #[derive(Debug, Clone)]
-pub(super) struct Ownership {
+pub(super) struct Identity {
     pub(super) id: u32,
     pub(super) owner: Box<str>,
     pub(super) origin: Origin,
+    /// Computed fields of its earlier compilations.
+    pub(super) computed: Vec<Box<str>>,
+}
+
+impl Identity {
+    /// That of a table that stays.
+    pub(super) fn of(table: &TableDef) -> Self {
+        Self { id: table.id, owner: table.owner.clone(), origin: table.origin, computed: table.computed.clone() }
+    }
 }
 
 impl World {
@@ -86,12 +95,13 @@ impl World {
         &self,
         spec: &DerivationSpec,
         group: &GroupSpec,
-        ownership: Ownership,
+        identity: Identity,
         problems: &mut Problems,
     ) -> Option<TableDef> {
         let (event, mut scope) = self.upstream_scope(spec, problems)?;
         Self::run_ops(&mut scope, spec, problems)?;
         let chain_steps = scope.chain.steps.len();
+        scope.keep_computed(&identity.computed);
         let keys = keys(group, &scope, problems);
         let mut features: Vec<Arc<FeatureDef>> = Vec::with_capacity(group.features.len());
         let mut sound = true;
@@ -113,18 +123,19 @@ impl World {
         if !sound {
             return None;
         }
-        let nodes: Vec<(String, Json)> = features.iter().map(|feature| (feature.name.to_string(), feature.node.clone())).collect();
+        let nodes: Vec<(String, Json)> = features.iter().map(|feature| (feature.name.to_string(), feature.declared())).collect();
         Some(TableDef {
-            id: ownership.id,
+            id: identity.id,
             name: spec.name.as_str().into(),
             event: event.schema.id,
             event_name: event.schema.name.clone(),
             chain: scope.chain,
             chain_steps,
+            computed: scope.computed,
             keys: keys?,
             features,
-            owner: ownership.owner,
-            origin: ownership.origin,
+            owner: identity.owner,
+            origin: identity.origin,
             node: spec.canonical(&nodes),
         })
     }
@@ -178,7 +189,7 @@ pub(super) fn reads_the_same(old: &TableDef, new: &TableDef) -> bool {
         && chain(old) == chain(new)
         && old.keys == new.keys
         && old.features.iter().all(|feature| match new.feature(&feature.name) {
-            Some(other) if other.node == feature.node => columns(old, feature) == columns(new, other),
+            Some(other) if other.declared() == feature.declared() => columns(old, feature) == columns(new, other),
             _ => true,
         })
 }

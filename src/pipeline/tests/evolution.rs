@@ -296,3 +296,52 @@ fn a_changed_event_derivation_rebuilds_the_tables_on_it() {
     let outcome = server.register(&forced(&[big(2)]));
     assert_eq!(outcome.effects, [Drop { table: 0 }, Create { table: 1 }]);
 }
+
+/// Features over computed fields, by the real operators, since stored features are compiled by them.
+fn computed(features: &[(&str, &str)]) -> Json {
+    let agg: serde_json::Map<String, Json> = features
+        .iter()
+        .map(|(name, expr)| ((*name).to_owned(), json!({ "op": "sum", "params": { "expr": expr, "where": "half > 1" } })))
+        .collect();
+    let chain = json!([{ "op": "with_columns", "exprs": { "half": "amount / 2" } }]);
+    forced(&[tx(), table("ByUser", chain, &["user_id"], Json::Object(agg))])
+}
+
+fn column(server: &Server, feature: &str) -> Column {
+    server.table("ByUser").feature(feature).unwrap().field.unwrap()
+}
+
+#[test]
+fn columns_of_computed_fields_stay_when_features_come_and_go() {
+    let mut server = Server::with(&[computed(&[("m", "n * 2")])]);
+    assert_eq!(column(&server, "m"), Column::Derived(1));
+    let before = server.table("ByUser").feature("m").unwrap().clone();
+    let outcome = server.register(&computed(&[("a", "n * 3"), ("m", "n * 2")]));
+    assert_eq!(outcome.effects, [Extend { table: 0, features: names(&["a"]) }]);
+    assert_eq!((column(&server, "a"), column(&server, "m")), (Column::Derived(2), Column::Derived(1)));
+    assert_eq!(*server.table("ByUser").feature("m").unwrap(), before);
+    let outcome = server.register(&computed(&[("a", "n * 3")]));
+    assert_eq!(outcome.effects, [Retire { table: 0, features: names(&["m"]) }]);
+    server.register(&computed(&[("a", "n * 3"), ("z", "n * 2"), ("b", "n * 4")]));
+    assert_eq!(
+        (column(&server, "a"), column(&server, "z"), column(&server, "b")),
+        (Column::Derived(2), Column::Derived(1), Column::Derived(3))
+    );
+}
+
+#[test]
+fn a_stored_feature_compiles_the_same_whatever_became_of_its_event() {
+    let mut server = Server::with(&[computed(&[("m", "n * 2"), ("k", "amount + 1")])]);
+    let features = server.table("ByUser").features.clone();
+    let mut event = tx();
+    event["schema"]["fields"].as_object_mut().unwrap().remove("n");
+    let agg = json!({ "k": { "op": "sum", "params": { "expr": "amount + 1", "where": "half > 1" } } });
+    let node = table("ByUser", json!([{ "op": "with_columns", "exprs": { "half": "amount / 2" } }]), &["user_id"], agg);
+    let outcome = server.register(&forced(&[event, node]));
+    assert_eq!(outcome.effects, [Retire { table: 0, features: names(&["m"]) }]);
+    for feature in &features {
+        let again = server.registry.compile_feature(0, &feature.name, &feature.node).unwrap();
+        assert_eq!(again, *feature);
+    }
+    assert!(server.registry.compile_feature(0, "x", &json!({ "op": "nope" })).is_err());
+}

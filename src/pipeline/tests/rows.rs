@@ -108,18 +108,19 @@ fn computed_fields_share_one_column_and_streak_fields_are_conditions() {
     assert_eq!(feature("cells").field, feature("mean_cell").field);
     assert_eq!(feature("cells").field_kind, Some(FieldType::I64));
     assert_eq!(feature("run").node["params"]["where"], "ok == true");
-    assert_eq!(feature("ema").node, json!({ "op": "ewma", "params": { "field": "amount", "half_life": "1m" } }));
+    assert_eq!(feature("ema").declared(), json!({ "op": "ewma", "params": { "field": "amount", "half_life": "1m" } }));
     assert_eq!(feature("base").window_us, Some(86_400_000_000));
     assert_eq!(feature("geo").more_fields.len(), 2);
 }
 
 #[test]
 fn velocity_windows_are_ignored_on_request() {
-    let agg = json!({ "b": { "op": "burst_count", "params": { "window": "5m", "sub_window": "10s" } }, "c": { "op": "count", "params": { "window": "5m" } } });
+    let agg = json!({ "b": { "op": "burst_count", "params": { "window": "5m", "sub_window": "10s" } }, "c": { "op": "count", "params": { "window": "5m" } },
+        "z": { "op": "z_score", "params": { "field": "amount", "baseline_window": "1d" } } });
     let options = RegisterOptions { ignore_velocity_windows: true, ..options() };
     let outcome = Registry::default().apply_register(&nodes(&[tx(), by_user(agg)]).to_string(), &options).unwrap();
     let registry = outcome.next.unwrap();
     let windows: Vec<Option<i64>> = registry.table("ByUser").unwrap().features.iter().map(|feature| feature.window_us).collect();
-    assert_eq!(windows, [None, Some(300_000_000)]);
+    assert_eq!(windows, [None, Some(300_000_000), None]);
     assert_eq!(Registry::from_json(&registry.to_json(), super::operators::ALL).unwrap(), *registry);
 }
