@@ -8,11 +8,14 @@ use crate::config::{self, Config, ConfigProblems, Flags, Outside};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use streamgauge_api::{ApiError, Code};
 
 /// Within this time a stop is done, also with a large last snapshot; a second signal ends it at once.
 const STOP_GRACE: Duration = Duration::from_secs(60);
+/// Bind lines wait for a quick recovery this long; clients of 0.0.6 wait 5 s for them.
+const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
 /// Progress is told after this long.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
@@ -89,8 +92,7 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let rebuild = args.rebuild.iter().map(rebuild_name).collect();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Output)?;
     let bound = Bound::bind(server_options(&config, rebuild)?)?;
-    announce(&bound, console)?;
-    let server = match start(bound) {
+    let server = match start(bound, console)? {
         Ok(server) => server,
         Err(error) => return told(&error, console),
     };
@@ -119,30 +121,41 @@ fn told(error: &ApiError, console: &mut Console<'_>) -> Result<Exit, Failure> {
     Ok(Exit::of(error.code))
 }
 
-/// Recovery with progress on stderr.
-fn start(bound: Bound) -> Result<Server, ApiError> {
+/// Recovery, with the bind lines on stdout as soon as it ends, or after [`ANNOUNCE_AFTER`] while it goes on: a client that reads them and speaks at once should
+/// rarely hear `recovering`. Progress goes to the log.
+fn start(bound: Bound, console: &mut Console<'_>) -> Result<Result<Server, ApiError>, Failure> {
+    let addresses = [("server.http_bound", bound.http()), ("server.tcp_bound", bound.tcp())];
     let control = bound.control();
-    let (done, finished) = crossbeam_channel::bounded::<()>(1);
-    let progress = std::thread::spawn(move || {
-        while finished.recv_timeout(PROGRESS_EVERY).is_err_and(|error| error.is_timeout()) {
-            let readiness = control.readiness();
-            if readiness.phase == "recovering" {
-                let percent = readiness.progress * 100.0;
-                tracing::info!(kind = "recovery.progress", percent = percent.round(), eta_s = ?readiness.eta_s, "rebuilding the state");
-            }
-        }
+    let (sender, recovered) = crossbeam_channel::bounded(1);
+    let thread = std::thread::Builder::new().name("recovery".into()).spawn(move || {
+        // Nobody takes the server when the process is ending already.
+        drop(sender.send(bound.start()));
     });
-    let server = bound.start();
-    drop(done);
-    if progress.join().is_err() {
-        tracing::error!("the progress thread panicked");
+    let thread = thread.map_err(Failure::Output)?;
+    let mut outcome = recovered.recv_timeout(ANNOUNCE_AFTER).ok();
+    if !matches!(outcome, Some(Err(_))) {
+        announce(&addresses, console)?;
     }
-    server
+    while outcome.is_none() {
+        match recovered.recv_timeout(PROGRESS_EVERY) {
+            Ok(server) => outcome = Some(server),
+            Err(error) if error.is_timeout() => {
+                let readiness = control.readiness();
+                let percent = (readiness.progress * 100.0).round();
+                tracing::info!(kind = "recovery.progress", percent, eta_s = ?readiness.eta_s, "rebuilding the state");
+            }
+            Err(_) => break,
+        }
+    }
+    if thread.join().is_err() {
+        tracing::error!("recovery panicked");
+    }
+    Ok(outcome.unwrap_or_else(|| Err(ApiError::new(Code::InternalError, "recovery ended without an answer"))))
 }
 
 /// The two bind lines that clients wait for: all that `run` ever prints on stdout.
-fn announce(bound: &Bound, console: &mut Console<'_>) -> Result<(), Failure> {
-    for (kind, address) in [("server.http_bound", bound.http()), ("server.tcp_bound", bound.tcp())] {
+fn announce(addresses: &[(&str, Option<SocketAddr>)], console: &mut Console<'_>) -> Result<(), Failure> {
+    for (kind, address) in addresses {
         if let Some(address) = address {
             console.document(&serde_json::json!({"kind": kind, "addr": address.to_string()}))?;
         }

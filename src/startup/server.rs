@@ -59,7 +59,7 @@ pub struct ServerOptions {
 }
 
 /// Brings what the config declares into a recovered registry: the next registry with its effects, or nothing to do.
-pub type Declare = Box<dyn FnOnce(&crate::pipeline::Registry) -> Result<Option<Declared>, ApiError>>;
+pub type Declare = Box<dyn Send + FnOnce(&crate::pipeline::Registry) -> Result<Option<Declared>, ApiError>>;
 
 /// A registry to put in force.
 pub struct Declared {
