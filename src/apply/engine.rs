@@ -28,6 +28,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const FULL_RETRY_US: i64 = 500_000;
 /// Positions for group commits are remembered this often.
 const COMMIT_EVERY_US: i64 = 1_000_000;
+/// A log at rest for this long says in a mark frame what of it is durable.
+const MARK_AFTER_US: i64 = 200_000;
 
 /// What an operator decided about bounds and promises.
 #[derive(Debug, Clone)]
@@ -79,6 +81,7 @@ pub struct Engine {
     stuck: Option<(Packet, i64)>,
     commits: VecDeque<(u64, Vec<Position>)>,
     commits_us: i64,
+    committed_us: i64,
     durable_positions: Vec<Position>,
     last_snapshot_us: i64,
     snapshot_running: bool,
@@ -140,6 +143,7 @@ impl Engine {
             stuck: None,
             commits: VecDeque::new(),
             commits_us: 0,
+            committed_us: 0,
             durable_positions,
             last_snapshot_us: now_us,
             snapshot_running: false,
@@ -181,6 +185,7 @@ impl Engine {
             return Err(self.refused(error));
         }
         self.facts.disk_full.store(false, Ordering::Relaxed);
+        self.committed_us = now_us;
         for (content, first) in contents.iter().zip(&firsts) {
             self.state.apply(content, *first, now_us);
         }
@@ -257,7 +262,8 @@ impl Engine {
 
     fn mark(&mut self, now_us: i64) {
         let Some(writer) = self.writer.as_mut() else { return };
-        if !writer.needs_mark() || self.facts.disk_full.load(Ordering::Relaxed) {
+        if now_us.saturating_sub(self.committed_us) < MARK_AFTER_US || !writer.needs_mark() || self.facts.disk_full.load(Ordering::Relaxed)
+        {
             return;
         }
         match writer.append_mark(now_us) {
@@ -280,6 +286,11 @@ impl Engine {
         self.last_snapshot_us = self.clock.now_us();
         self.snapshot_running = snapshots.try_send(self.state.freeze()).is_ok();
         self.snapshot_running
+    }
+
+    /// No further snapshots are asked for: the snapshot thread ends after the one it is writing.
+    pub fn end_snapshots(&mut self) {
+        self.snapshots = None;
     }
 
     /// The snapshot thread has finished, well or not.

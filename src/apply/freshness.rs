@@ -14,11 +14,14 @@ const KEEP_US: i64 = 5_000;
 /// A known end older than this says nothing about now.
 const END_KNOWN_US: i64 = 2_000_000;
 
+/// When it was computed, the lag in ms, and the kind of the first open incident.
+type Known = (i64, Option<i64>, Option<Arc<str>>);
+
 /// Gauges by slot, and lags by event.
 #[derive(Default)]
 pub(crate) struct Freshnesses {
     gauges: Vec<Option<Arc<PartitionGauge>>>,
-    lags: HashMap<EventId, (i64, Option<i64>, Option<Arc<str>>)>,
+    lags: HashMap<EventId, Known>,
     sources: HashMap<String, SourceSeries>,
 }
 

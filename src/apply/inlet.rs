@@ -14,7 +14,7 @@ use streamgauge_api::control::Reject;
 use streamgauge_api::inlet::{FetchedSchema, Inlet, Offered, RawRecord, Stop};
 use streamgauge_api::metrics::{Metrics, SourceSeries};
 use streamgauge_api::source::{Incident, PartitionGauge, SourceBoard};
-use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Slot, StoredPosition};
+use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Slot};
 
 /// Rows of one packet: a read waits for at most one packet.
 const ROWS_PER_PACKET: usize = 1024;
@@ -199,7 +199,8 @@ impl EngineInlet {
         }
     }
 
-    /// Takes one record. `Ok(true)` = taken.
+    /// Takes one record.
+    #[expect(clippy::result_large_err, reason = "a stop is rare and goes straight into the answer")]
     fn take(&mut self, record: &RawRecord<'_>, now_us: i64) -> Result<(), Stop> {
         let slot = record.slot;
         let Some(Some(attached)) = self.slots.get_mut(slot.0 as usize) else {

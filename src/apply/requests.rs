@@ -82,6 +82,7 @@ impl Engine {
     ///
     /// # Errors
     /// `internal_error` for an unknown or ambiguous feature, and beyond the cell limit.
+    #[expect(clippy::type_complexity, reason = "the shape of the reply")]
     pub(crate) fn get_many(&mut self, features: &[String], keys: &[KeyText]) -> Result<Vec<(String, Vec<(String, Value)>)>, ApiError> {
         let cells = features.len() * keys.len();
         if cells > CELLS_MAX {

@@ -179,12 +179,6 @@ impl Seat {
         Ok(())
     }
 
-    /// Whether the packet queue has room.
-    pub(crate) fn has_packet_room(&self) -> bool {
-        let inbox = self.inbox.lock();
-        inbox.packet_rows < QUEUE_ROWS_MAX && inbox.packet_bytes < QUEUE_BYTES_MAX
-    }
-
     /// Waits for room in the packet queue (half of it, so that a stopped source does not flutter).
     pub(crate) fn wait_packet_room(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;

@@ -42,6 +42,12 @@ pub(super) struct Definitions {
     pub(super) registry: Arc<Registry>,
 }
 
+/// Fields of an event: types in order, and the names of those that may be missing.
+struct Fields {
+    types: Vec<(String, Tree)>,
+    optional: Vec<String>,
+}
+
 /// Where parts of the payload stand in the file.
 #[derive(Debug, Default)]
 struct Places {
@@ -72,9 +78,15 @@ impl Places {
         }
     }
 
+    /// What a path belongs to.
     fn subject(&self, path: &str) -> Option<&str> {
-        let end = path.find(']')? + 1;
-        self.subjects.get(path.get(..end)?).map(String::as_str)
+        let mut shorter = path;
+        loop {
+            if let Some(subject) = self.subjects.get(shorter) {
+                return Some(subject);
+            }
+            shorter = shorter.get(..shorter.rfind(['.', '['])?)?;
+        }
     }
 }
 
@@ -128,15 +140,18 @@ fn place(problem: &Problem, places: &Places, text: &str) -> ConfigProblem {
     }
     let found = places.find(path);
     let exact = found.is_some_and(|(_, exact)| exact);
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let last = if path.contains(".agg.") || last != "expr" { last } else { "where" };
     let code = match problem.code {
         Code::InvalidRegistration => Code::InvalidConfigValue,
         Code::AggregationUnknownField if exact => Code::UnknownReference,
         Code::AggregationUnknownField => Code::MissingConfigKey,
+        Code::AggregationInvalidParam if last == "field" && !exact => Code::MissingConfigKey,
         code => code,
     };
-    let last = path.rsplit('.').next().unwrap_or_default();
     let subject = places.subject(path).map_or_else(String::new, |subject| match last {
-        "where" | "expr" if subject.starts_with("table") && exact => format!("`where` of {subject}: "),
+        "where" | "expr" if exact && problem.code == Code::ExpressionTypeMismatch => format!("`{last}` of {subject} "),
+        "where" | "expr" if exact => format!("`{last}` of {subject}: "),
         _ => format!("{subject}: "),
     });
     let mut told = ConfigProblem::new(code, format!("{subject}{reason}")).maybe_help(problem.hint.clone());
@@ -173,8 +188,8 @@ impl Maker<'_, '_> {
         let path = format!("nodes[{}]", self.nodes.len());
         let what = format!("event {}", event.key);
         let fields = self.check.required(event, "fields", &what)?;
-        let types = self.fields(fields, &path)?;
-        let names: Vec<&str> = types.0.iter().map(|(name, _)| name.as_str()).collect();
+        let declared = self.fields(fields, &path)?;
+        let names: Vec<&str> = declared.types.iter().map(|(name, _)| name.as_str()).collect();
         let time = match event.node.get("time") {
             Some(node) => self.time(node, &names)?,
             None if kafka_events.contains(&event.key) => text("record"),
@@ -193,19 +208,18 @@ impl Maker<'_, '_> {
         }
         self.places.value(format!("{path}.schema.fields"), fields);
         self.places.subjects.insert(path, what);
-        let optional = types.1.iter().map(|name| text(name)).collect();
+        let optional = declared.optional.iter().map(|name| text(name)).collect();
         self.nodes.push(map(vec![
             ("kind", text("event")),
             ("name", text(&event.key)),
-            ("schema", map(vec![("fields", Tree::Map(types.0)), ("optional_fields", Tree::List(optional))])),
+            ("schema", map(vec![("fields", Tree::Map(declared.types)), ("optional_fields", Tree::List(optional))])),
             ("time", time),
             ("max_future_ms", Tree::Int(max_future_ms.unwrap_or(3_600_000))),
         ]));
         Some(())
     }
 
-    /// Types in order, and the names that are optional.
-    fn fields(&mut self, node: &Node, path: &str) -> Option<(Vec<(String, Tree)>, Vec<String>)> {
+    fn fields(&mut self, node: &Node, path: &str) -> Option<Fields> {
         let Some(members) = node.members() else {
             self.check.error(
                 Code::InvalidConfigValue,
@@ -239,7 +253,7 @@ impl Maker<'_, '_> {
             self.places.value(format!("{path}.schema.fields.{}", member.key), &key);
             types.push((member.key.clone(), text(name)));
         }
-        sound.then_some((types, optional))
+        sound.then_some(Fields { types, optional })
     }
 
     fn time(&mut self, node: &Node, fields: &[&str]) -> Option<Tree> {
@@ -301,7 +315,7 @@ impl Maker<'_, '_> {
         let path = format!("nodes[{}]", self.nodes.len());
         let condition = table.node.get("where").filter(|node| node.text().is_some_and(|text| !text.is_empty()));
         let group = format!("{path}.ops[{}]", usize::from(condition.is_some()));
-        let agg = self.features(features, &format!("{group}.agg"))?;
+        let agg = self.features(features, &table.key, &format!("{group}.agg"))?;
         let key_items = keys.items()?;
         if key_items.iter().any(|item| item.text().is_none_or(str::is_empty)) || self.broken.contains(event) {
             return None;
@@ -331,7 +345,7 @@ impl Maker<'_, '_> {
         Some(())
     }
 
-    fn features(&mut self, node: &Node, path: &str) -> Option<Tree> {
+    fn features(&mut self, node: &Node, table: &str, path: &str) -> Option<Tree> {
         let Some(members) = node.members() else {
             self.check.error(
                 Code::InvalidConfigValue,
@@ -348,13 +362,13 @@ impl Maker<'_, '_> {
         self.places.value(path.to_owned(), node);
         let mut features = Vec::with_capacity(members.len());
         for member in members {
-            features.extend(self.feature(member, &format!("{path}.{}", member.key)).map(|feature| (member.key.clone(), feature)));
+            features.extend(self.feature(member, table, &format!("{path}.{}", member.key)).map(|feature| (member.key.clone(), feature)));
         }
         // With a broken feature the others are still worth compiling; the config is refused anyway.
         (!features.is_empty()).then_some(Tree::Map(features))
     }
 
-    fn feature(&mut self, feature: &Member, path: &str) -> Option<Tree> {
+    fn feature(&mut self, feature: &Member, table: &str, path: &str) -> Option<Tree> {
         let Some(members) = feature.node.members() else {
             let message =
                 format!("feature `{}`: a table such as {{ op = \"count\" }} is wanted, found {}", feature.key, feature.node.kind());
@@ -362,6 +376,7 @@ impl Maker<'_, '_> {
             return None;
         };
         self.places.member(path.to_owned(), feature);
+        self.places.subjects.insert(path.to_owned(), format!("feature {} of table {table}", feature.key));
         let Some(op) = feature.node.get("op") else {
             let meant = members.iter().find(|member| member.key.len() <= 3 && did_you_mean(&member.key, ["op"].iter()).is_some());
             let problem = match meant {

@@ -5,13 +5,17 @@
 //! anything else runs. Reads the file, secrets and schemas it names, and nothing else; never names a connector.
 
 mod beava;
+mod change;
 mod check;
 mod definitions;
 mod document;
 mod key;
+mod price;
 mod problem;
+mod schema;
 mod secret;
 mod settings;
+mod setup;
 mod source;
 mod value;
 
@@ -22,13 +26,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use streamgauge_api::Code;
 
+pub use change::{ConfigChangeRefused, config_change};
 pub use definitions::{EventOptions, OnBadRecord};
+pub use price::TablePrice;
 pub use problem::{ConfigProblem, ConfigProblems, Label};
+pub use schema::{json_schema, reference_table};
 pub use secret::Secret;
 pub use settings::{
     Compat, Durability, Flags, Limits, Log, LogFormat, OnMemoryLimit, Origin, Origins, Provenance, Push, PushLevel, Ready, Server,
 };
-pub use source::{
+pub use setup::{
     ClientProblem, ClientRules, KafkaSetup, RegistryLogin, RegistrySetup, SaslSetup, SourceSetup, StartSetup, TlsSetup, TopicsSetup,
 };
 
@@ -154,6 +161,11 @@ impl Config {
     /// The registry that the file alone makes, compiled.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The definitions as a register payload.
+    pub fn register_payload(&self) -> String {
+        change::payload_text(&self.payload)
     }
 }
 

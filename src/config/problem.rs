@@ -82,6 +82,9 @@ pub struct ConfigProblems {
 impl ConfigProblems {
     pub(super) fn new(file: String, text: Arc<str>, mut problems: Vec<ConfigProblem>, mut warnings: Vec<ConfigProblem>) -> Self {
         for problem in problems.iter_mut().chain(&mut warnings) {
+            for label in &mut problem.labels {
+                label.span = first_line(&text, &label.span);
+            }
             problem.place = problem.labels.first().map(|label| line_and_column(&text, label.span.start));
         }
         let order = |problem: &ConfigProblem| problem.labels.first().map_or(usize::MAX, |label| label.span.start);
@@ -120,7 +123,7 @@ impl ConfigProblems {
     }
 
     fn draw(&self, theme: GraphicalTheme) -> String {
-        let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_context_lines(0).with_links(false);
+        let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_context_lines(1).with_links(false);
         self.each().map(|(word, problem)| self.draw_one(&handler, word, problem)).collect::<Vec<_>>().join("\n")
     }
 
@@ -143,17 +146,17 @@ impl ConfigProblems {
         if handler.render_report(&mut drawn, report.as_ref()).is_err() {
             return out;
         }
-        // The header is ours, so that a problem opens with its code in every rendering; of the drawing the frame is kept.
-        let mut lines: Vec<&str> = drawn.lines().skip_while(|line| !line.contains('╭')).collect();
-        while lines.last().is_some_and(|line| line.trim().is_empty() || line.contains("╰────")) {
-            lines.pop();
-        }
-        let indent = lines.first().and_then(|line| line.find('╭')).unwrap_or(4);
-        for line in &lines {
+        // Of the drawing, the frame and the lines concerned are kept: the header is ours, so that a problem opens with its code in every rendering.
+        let concerned = |line: &str| match row_number(line) {
+            Some(number) => problem.labels.iter().any(|label| line_and_column(&self.text, label.span.start).0 == number),
+            None => !line.trim().is_empty() && !line.contains("╰────"),
+        };
+        let frame: Vec<&str> = drawn.lines().skip_while(|line| !line.contains('╭')).filter(|line| concerned(line)).collect();
+        let indent = frame.first().map_or(4, |line| line.chars().take_while(|letter| *letter == ' ').count());
+        for line in frame {
             out.push_str(line.trim_end());
             out.push('\n');
         }
-        let indent = lines.first().map_or(indent, |line| line.chars().take_while(|letter| *letter == ' ').count());
         out.push_str(&format!("{}╰─ help: {}\n", " ".repeat(indent), escaped(&problem.advice())));
         out
     }
@@ -196,6 +199,30 @@ impl fmt::Display for ConfigProblems {
 }
 
 impl std::error::Error for ConfigProblems {}
+
+/// A place is told by its first line.
+fn first_line(text: &str, span: &Range<usize>) -> Range<usize> {
+    let line = text.get(span.clone()).and_then(|part| part.split(['\r', '\n']).next());
+    span.start..line.map_or(span.end, |line| span.start + line.len())
+}
+
+/// The line number that a row of the drawing shows, behind its colours.
+fn row_number(row: &str) -> Option<usize> {
+    let (before, _) = row.split_once('│')?;
+    let mut number = String::new();
+    let mut escape = false;
+    for letter in before.chars() {
+        match letter {
+            '\u{1b}' => escape = true,
+            'm' if escape => escape = false,
+            _ if escape => {}
+            digit if digit.is_ascii_digit() => number.push(digit),
+            ' ' => {}
+            _ => return None,
+        }
+    }
+    number.parse().ok()
+}
 
 /// Text of the user without bytes that move a cursor; as long as before, so that places keep meaning the same.
 fn escaped(text: &str) -> String {

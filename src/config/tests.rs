@@ -84,3 +84,466 @@ fn the_sample_of_the_user_guide_loads() {
     assert_eq!(table.features.len(), 4);
     assert!(!format!("{config:?}").contains("hunter2"));
 }
+
+/// Codes with line and column, as they come out.
+fn told(text: &str) -> Vec<(Code, usize, usize)> {
+    let problems = parse(text).err().map(|problems| problems.problems).unwrap_or_default();
+    problems.iter().map(|problem| (problem.code, problem.place.unwrap_or_default().0, problem.place.unwrap_or_default().1)).collect()
+}
+
+const EVENT: &str = "[events.E]\nfields = { a = \"str\", n = \"f64\", t = \"datetime\" }\n";
+
+const SOURCE: &str = "[sources.s]\nevent = \"E\"\n[sources.s.kafka]\nbrokers = [\"b:1\"]\ntopic = \"t\"\n";
+
+#[test]
+fn every_problem_has_its_code_and_its_place() {
+    use Code::*;
+    let table = |rest: &str| format!("{EVENT}[tables.T]\nfrom = \"E\"\nkey = [\"a\"]\n{rest}");
+    let source = |rest: &str| format!("{EVENT}{SOURCE}{rest}");
+    let mut wrong = Vec::new();
+    for (text, expected) in [
+        ("[server\n".to_owned(), vec![(ConfigSyntax, 1, 8)]),
+        ("a = 1\na = 2\n".to_owned(), vec![(ConfigSyntax, 2, 1)]),
+        ("[limts]\nmemory = \"1GiB\"\n".to_owned(), vec![(UnknownConfigKey, 1, 2)]),
+        ("limits = 3\n".to_owned(), vec![(InvalidConfigValue, 1, 10)]),
+        (
+            "[limits]\nmemory = \"lots\"\nbody = \"1B\"\nconnections = 0\n".to_owned(),
+            vec![(InvalidConfigValue, 2, 10), (InvalidConfigValue, 3, 8), (InvalidConfigValue, 4, 15)],
+        ),
+        (
+            "[durability]\npush = \"wirtten\"\ngroup_commit = 2\nsnapshot = { every = \"5 minutes\" }\n".to_owned(),
+            vec![(InvalidConfigValue, 2, 8), (InvalidConfigValue, 3, 16), (InvalidConfigValue, 4, 22)],
+        ),
+        ("test_mode = \"yes\"\nconfig_version = 2\n".to_owned(), vec![(InvalidConfigValue, 1, 13), (InvalidConfigValue, 2, 18)]),
+        (
+            "[server]\nhttp = \"0.0.0.0:80\"\nadmin = \"localhost\"\n".to_owned(),
+            vec![(UnsafeListenAddress, 2, 8), (InvalidConfigValue, 3, 9)],
+        ),
+        ("[log]\nlevel = \"loud\"\n".to_owned(), vec![(InvalidConfigValue, 2, 9)]),
+        (
+            "[archive]\ndir = \"x\"\n[auth]\ntokens = []\n[[test]]\nname = \"x\"\n[eventstore]\n".to_owned(),
+            vec![(NotAvailable, 1, 2), (NotAvailable, 3, 2), (NotAvailable, 5, 3), (NotAvailable, 7, 2)],
+        ),
+        ("[events.E]\n".to_owned(), vec![(MissingConfigKey, 1, 9)]),
+        (
+            "[events.E]\nfields = { a = \"string\", b = 3 }\ndedupe = { field = \"a\" }\n".to_owned(),
+            vec![(InvalidConfigValue, 2, 16), (InvalidConfigValue, 2, 30), (NotAvailable, 3, 1)],
+        ),
+        ("[events.\"9\"]\nfields = { a = \"str\" }\n".to_owned(), vec![(InvalidConfigValue, 1, 9)]),
+        (format!("{EVENT}time = {{ field = \"tt\" }}\n"), vec![(UnknownReference, 3, 18)]),
+        (format!("{EVENT}time = {{ field = \"a\" }}\n"), vec![(InvalidConfigValue, 3, 8)]),
+        (
+            format!("{EVENT}time = \"recrod\"\ntombstone = \"drop\"\nmax_future = \"x\"\n"),
+            vec![(InvalidConfigValue, 3, 8), (InvalidConfigValue, 4, 13), (InvalidConfigValue, 5, 14)],
+        ),
+        (table(""), vec![(MissingConfigKey, 3, 9)]),
+        (table("features = {}\n"), vec![(MissingConfigKey, 6, 12)]),
+        (table("features = { n = { op = \"cuont\" } }\n"), vec![(AggregationUnknownOp, 6, 25)]),
+        (table("features = { n = { window = \"1h\" } }\n"), vec![(MissingConfigKey, 6, 18)]),
+        (table("features = { n = { op = \"count\", widnow = \"1h\" } }\n"), vec![(UnknownConfigKey, 6, 34)]),
+        (table("features = { n = { op = \"count\", window = \"1y\" } }\n"), vec![(AggregationInvalidWindow, 6, 43)]),
+        (table("features = { n = { op = \"count\", field = \"n\" } }\n"), vec![(AggregationInvalidParam, 6, 42)]),
+        (table("features = { n = { op = \"sum\" } }\n"), vec![(MissingConfigKey, 6, 18)]),
+        (table("features = { n = { op = \"sum\", field = \"m\" } }\n"), vec![(UnknownReference, 6, 40)]),
+        (table("features = { n = { op = \"quantile\", field = \"n\", q = 2, window = \"1h\" } }\n"), vec![(InvalidPercentileQ, 6, 54)]),
+        (table("features = { a = { op = \"count\" } }\n"), vec![(AggregationGroupKeyCollidesWithFeature, 6, 18)]),
+        (table("features = { n = { op = \"count\", where = \"n >\" } }\n"), vec![(AggregationInvalidWhere, 6, 46)]),
+        (table("where = \"n > '0'\"\nfeatures = { n = { op = \"count\" } }\n"), vec![(ExpressionTypeMismatch, 6, 10)]),
+        (table("where = \"m > 0\"\nfeatures = { n = { op = \"count\" } }\n"), vec![(InvalidExpression, 6, 10)]),
+        (table("expire_after = \"1d\"\nfeatures = { n = { op = \"count\" } }\n"), vec![(NotAvailable, 6, 1)]),
+        (
+            format!("{EVENT}[tables.T]\nfrom = \"F\"\nkey = [\"a\"]\nfeatures = {{ n = {{ op = \"count\" }} }}\n"),
+            vec![(UnknownReference, 4, 8)],
+        ),
+        (
+            format!("{EVENT}[tables.T]\nfrom = \"E\"\nkey = [\"b\"]\nfeatures = {{ n = {{ op = \"count\" }} }}\n"),
+            vec![(UnknownReference, 5, 8)],
+        ),
+        (format!("{EVENT}[sources.s]\nevent = \"E\"\n"), vec![(MissingConfigKey, 3, 10)]),
+        (SOURCE.to_owned(), vec![(UnknownReference, 2, 9)]),
+        (source("topics = [\"u\"]\n"), vec![(InvalidConfigValue, 8, 1)]),
+        (source("start = \"yesterday\"\n"), vec![(InvalidConfigValue, 8, 9)]),
+        (source("start = 2026-01-01T00:00:00\n"), vec![(InvalidConfigValue, 8, 9)]),
+        (source("mode = \"subscribe\"\n"), vec![(NotAvailable, 8, 1)]),
+        (source("sasl = { mechanism = \"PLAIN\", user = \"u\", password = \"p\" }\n"), vec![(SecretInConfig, 8, 54)]),
+        (source("sasl = { mechanism = \"PLAIN\", user = \"u\", password = { env = \"NOWHERE\" } }\n"), vec![(SecretUnavailable, 8, 62)]),
+        (source("sasl = { mechanism = \"PLAIN\", user = \"u\", password = { file = \"/nowhere\" } }\n"), vec![(SecretUnavailable, 8, 63)]),
+        (source("sasl = { mechanism = \"PLAIN\", user = \"u\" }\n"), vec![(MissingConfigKey, 8, 1)]),
+        (source("tls = { cert = \"c\" }\n"), vec![(MissingConfigKey, 8, 1)]),
+        (
+            source("client = { \"auto.offset.reset\" = \"latest\", \"ftech\" = 1, \"sasl.password\" = \"p\" }\n"),
+            vec![(FixedClientSetting, 8, 12), (UnknownConfigKey, 8, 44), (SecretInConfig, 8, 75)],
+        ),
+        (source("[sources.s.registry]\nurl = [\"http://u:p@r\"]\n"), vec![(InvalidConfigValue, 8, 12), (SecretInConfig, 9, 8)]),
+        (format!("{EVENT}{}", SOURCE.replace("event", "format = \"avro\"\nevent")), vec![(MissingConfigKey, 3, 10)]),
+        (
+            format!("{EVENT}{}", SOURCE.replace("event", "format = \"avro\"\nframing = \"none\"\nschema = \"/nowhere\"\nevent")),
+            vec![(InvalidConfigValue, 6, 10)],
+        ),
+        (
+            format!("{EVENT}{}", SOURCE.replace("event", "fields = { z = \"x\", a = \"offset\", n = 3 }\nevent")),
+            vec![(UnknownReference, 4, 12), (InvalidConfigValue, 4, 25), (InvalidConfigValue, 4, 39)],
+        ),
+        (source(&SOURCE.replace("sources.s", "sources.u")), vec![(SourceConflict, 8, 10)]),
+    ] {
+        let outside = Outside { env: &env, client: CLIENT };
+        let problems = Config::parse(&text, None, &Flags::default(), &outside).err().map(|problems| problems.problems).unwrap_or_default();
+        let found: Vec<_> = problems.iter().map(|problem| (problem.code, problem.place.unwrap().0, problem.place.unwrap().1)).collect();
+        if found != expected {
+            wrong.push(format!("{text}\nwanted {expected:?}\nfound  {found:?}\n{problems:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// A connector that knows three settings.
+const CLIENT: ClientRules = ClientRules {
+    check: |client| {
+        let problem = |key: &String| match key.as_str() {
+            "auto.offset.reset" => Some(ClientProblem { key: key.clone(), reason: "fixed".into(), nearest: None, known: true }),
+            "sasl.password" | "fetch.max.bytes" => None,
+            _ => Some(ClientProblem { key: key.clone(), reason: "no such setting".into(), nearest: None, known: false }),
+        };
+        client.keys().filter_map(problem).collect()
+    },
+    is_secret: |key| key == "sasl.password",
+};
+
+#[test]
+fn an_empty_config_is_valid_and_has_defaults() {
+    for text in ["", "# nothing\n"] {
+        let config = parse(text).unwrap();
+        assert_eq!(config.server.http.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.durability.push, PushLevel::Written);
+        assert!(config.origins.0.iter().all(|origin| origin.from == Provenance::Default), "{}", config.origins);
+        assert_eq!(config.register_payload(), r#"{"nodes":[]}"#);
+    }
+    let outside = Outside { env: &|_| None, client: ClientRules::NONE };
+    assert!(Config::load(Some(Path::new("/dev/null")), &Flags::default(), &outside).is_ok());
+    assert_eq!(Config::load(Some(Path::new("/nowhere.toml")), &Flags::default(), &outside).unwrap_err().problems.len(), 1);
+}
+
+#[test]
+fn flags_win_over_own_variables_over_those_of_beava_over_the_file() {
+    let file = "[server]\nhttp = \"127.0.0.1:1\"\n[limits]\nmemory = \"1GiB\"\n";
+    let beava = ("BEAVA_LISTEN_ADDR", "127.0.0.1:2");
+    let own = ("STREAMGAUGE_SERVER_HTTP", "127.0.0.1:3");
+    let flags = Flags { http: Some("127.0.0.1:4".parse().unwrap()), ..Flags::default() };
+    for (variables, flags, port, from) in [
+        (vec![], Flags::default(), 1, "line 2"),
+        (vec![beava], Flags::default(), 2, "BEAVA_LISTEN_ADDR"),
+        (vec![beava, own], Flags::default(), 3, "STREAMGAUGE_SERVER_HTTP"),
+        (vec![beava, own], flags, 4, "--http-addr"),
+    ] {
+        let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let config = Config::parse(file, None, &flags, &Outside { env: &env, client: ClientRules::NONE }).unwrap();
+        assert_eq!(config.server.http.port(), port);
+        assert_eq!(config.origins.get("server.http").unwrap().from.to_string(), from);
+        assert_eq!(config.origins.get("limits.memory").unwrap().from.to_string(), "line 4");
+    }
+}
+
+fn with_variables(variables: &[(&str, &str)]) -> Result<Config, ConfigProblems> {
+    let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    Config::parse("", None, &Flags::default(), &Outside { env: &env, client: ClientRules::NONE })
+}
+
+#[test]
+fn variables_of_beava_mean_what_they_say() {
+    let config = with_variables(&[
+        ("BEAVA_LISTEN_ADDR", "127.0.0.1:0"),
+        ("BEAVA_ADMIN_ADDR", "127.0.0.1:0"),
+        ("BEAVA_TCP_PORT", "0"),
+        ("BEAVA_TEST_MODE", "1"),
+        ("BEAVA_MEMORY_GOV_ENFORCE", "0"),
+        ("BEAVA_WAL_SYNC_MODE", "per_event"),
+        ("BEAVA_SNAPSHOT_INTERVAL_MS", "60000"),
+        ("BEAVA_SNAPSHOT_RETAIN_COUNT", "3"),
+        ("BEAVA_WAL_FSYNC_BYTES", "0"),
+        ("BEAVA_WAL_TICK_MS", "20"),
+        ("BEAVA_TCP_MAX_FRAME_BYTES", "1048576"),
+        ("BEAVA_IO_THREADS", "2"),
+        ("BEAVA_DEV_ENDPOINTS", "1"),
+        ("RUST_LOG", "debug"),
+    ])
+    .unwrap();
+    assert_eq!((config.server.http.port(), config.server.tcp.unwrap().port(), config.server.admin.port()), (0, 0, 0));
+    assert!(config.test_mode && !config.compat.lifetime_bound);
+    assert_eq!(config.durability.push, PushLevel::Synced);
+    assert_eq!(config.durability.snapshot_every.as_secs(), 60);
+    assert_eq!(config.durability.snapshot_keep, 3);
+    assert_eq!(config.durability.sync_every.as_millis(), 20);
+    assert_eq!(config.limits.frame_bytes, 1 << 20);
+    assert_eq!(config.server.io_threads, 2);
+    assert_eq!(config.log.level, "debug");
+    assert_eq!(config.warnings.warnings, []);
+    assert_eq!(with_variables(&[("BEAVA_TCP_ENABLED", "false")]).unwrap().server.tcp, None);
+    assert!(!with_variables(&[("BEAVA_TEST_MODE", "true")]).unwrap().test_mode);
+    assert_eq!(with_variables(&[("BEAVA_WAL_BUFFERS", "4")]).unwrap().warnings.warnings.len(), 1);
+    let problems = with_variables(&[("BEAVA_TCP_PORT", "99999"), ("STREAMGAUGE_LIMITS_MEMORY", "1")]).unwrap_err();
+    assert_eq!(problems.problems.len(), 2, "{problems}");
+}
+
+#[test]
+fn two_folders_of_beava_become_one_data_folder() {
+    for (wal, snapshots, folder, warnings) in [
+        ("/x/wal", "/x/snapshots", "/x", 0),
+        ("/x/wal", "/x/snap", "/x", 0),
+        ("/tmp/wal-a", "/tmp/snap-b", "/tmp/wal-a", 1),
+        ("/x/wal", "/y/snapshots", "/x/wal", 1),
+        ("/x/wal", "", "/x/wal", 0),
+        ("", "/x/snapshots", "/x/snapshots", 0),
+    ] {
+        let config = with_variables(&[("BEAVA_WAL_DIR", wal), ("BEAVA_SNAPSHOT_DIR", snapshots)]).unwrap();
+        assert_eq!((config.server.data_dir.to_str().unwrap(), config.warnings.warnings.len()), (folder, warnings));
+    }
+}
+
+#[test]
+fn offline_no_secret_is_asked_for() {
+    let outside = Outside { env: &|_| None, client: ClientRules::NONE };
+    assert!(Config::parse(SAMPLE, None, &Flags::default(), &outside).is_err());
+    let config = Config::parse(SAMPLE, None, &Flags { offline: true, ..Flags::default() }, &outside).unwrap();
+    assert_eq!(config.kafka[0].sasl.as_ref().unwrap().password.reveal(), "");
+}
+
+#[test]
+fn listeners_leave_loopback_only_when_told_to() {
+    let text = "[server]\nhttp = \"0.0.0.0:8080\"\n";
+    assert_eq!(told(text), [(Code::UnsafeListenAddress, 2, 8)]);
+    let outside = Outside { env: &|_| None, client: ClientRules::NONE };
+    assert!(Config::parse(text, None, &Flags { insecure_no_auth: true, ..Flags::default() }, &outside).is_ok());
+}
+
+#[test]
+fn time_of_events_with_a_kafka_source_is_the_records() {
+    use crate::row::TimeSource;
+    let config = parse(SAMPLE).unwrap();
+    let time = |event: &str| config.registry().event(event).unwrap().schema.time;
+    assert_eq!(time("Click"), TimeSource::Record);
+    assert!(matches!(time("Payment"), TimeSource::Field(_)));
+    assert_eq!(parse(EVENT).unwrap().registry().event("E").unwrap().schema.time, TimeSource::Arrival);
+}
+
+#[test]
+fn the_payload_registers_what_the_file_declares() {
+    let config = parse(SAMPLE).unwrap();
+    let options = RegisterOptions { origin: crate::pipeline::Origin::Config, ..RegisterOptions::default() };
+    let registered = Registry::default().apply_register(&config.register_payload(), &options).unwrap().next.unwrap();
+    assert_eq!(*registered, **config.registry());
+}
+
+#[test]
+fn additions_go_through_and_losses_need_to_be_allowed() {
+    let stored = parse(SAMPLE).unwrap();
+    let without_clicks = {
+        let (head, rest) = SAMPLE.split_once("[events.Click]").unwrap();
+        let head = head.to_owned();
+        let payments = rest.split_once("[sources.payments]").unwrap().1.split_once("[sources.clicks]").unwrap().0;
+        let tables = rest.split_once("[tables.card_stats]").unwrap().1;
+        format!("{head}[sources.payments]{payments}[tables.card_stats]{tables}")
+    };
+    let changed = |from: &str, to: &str| SAMPLE.replace(from, to);
+    for (text, rebuild, changes, losses) in [
+        (SAMPLE.to_owned(), vec![], Some(false), vec![]),
+        (format!("{SAMPLE}more = {{ op = \"count\", window = \"7d\" }}\n"), vec![], Some(true), vec![]),
+        (changed("op = \"count\", window = \"1h\"", "op = \"count\", window = \"2h\""), vec![], None, vec!["--rebuild card_stats.n_1h"]),
+        (changed("op = \"count\", window = \"1h\"", "op = \"count\", window = \"2h\""), vec!["card_stats.n_1h"], Some(true), vec![]),
+        (
+            changed("key   = [\"card\"]", "key   = [\"id\"]"),
+            vec!["card_stats.n_1h"],
+            None,
+            vec!["--rebuild card_stats.n_1h", "--rebuild card_stats"],
+        ),
+        (changed("key   = [\"card\"]", "key   = [\"id\"]"), vec!["card_stats"], Some(true), vec![]),
+        (without_clicks.clone(), vec![], None, vec!["--rebuild Click"]),
+        (without_clicks, vec!["Click"], Some(true), vec![]),
+    ] {
+        let config = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
+        let rebuild: Vec<String> = rebuild.into_iter().map(str::to_owned).collect();
+        match (config_change(stored.registry(), &config, &rebuild), changes) {
+            (Ok(outcome), Some(changes)) => assert_eq!(outcome.is_some(), changes, "{text}"),
+            (Err(refused), None) => {
+                assert_eq!(refused.error.code, Code::ConfigChangeDestructive);
+                assert_eq!(refused.allow, losses, "{refused}");
+            }
+            (found, _) => panic!("{found:?}\n{text}"),
+        }
+    }
+}
+
+#[test]
+fn tables_have_a_price() {
+    let prices = parse(SAMPLE).unwrap().prices(|_| (64, 4096));
+    assert_eq!(prices.iter().map(|price| (&*price.table, price.small_keys_max)).collect::<Vec<_>>(), [("card_stats", 1 << 26)]);
+}
+
+/// The key tables of a sample: names that the user does not choose.
+fn keys_of(text: &str) -> Vec<(std::ops::Range<usize>, String)> {
+    fn collect(node: &document::Node, pattern: &str, keys: &mut Vec<(std::ops::Range<usize>, String)>) {
+        for member in node.members().unwrap_or_default() {
+            let (inner, found) = key::find(pattern, &member.key).unwrap();
+            let chosen = inner.ends_with('*');
+            if !chosen && !keys.iter().any(|(span, _)| *span == member.key_span) {
+                keys.push((member.key_span.clone(), member.key.clone()));
+            }
+            match found {
+                key::Found::Section => collect(&member.node, &inner, keys),
+                key::Found::Leaf(key) => match key.form {
+                    value::Form::Features => {
+                        for feature in member.node.members().unwrap() {
+                            keys.extend(feature.node.members().unwrap().iter().map(|param| (param.key_span.clone(), param.key.clone())));
+                        }
+                    }
+                    value::Form::Secret | value::Form::Time => {
+                        keys.extend(member.node.members().into_iter().flatten().map(|part| (part.key_span.clone(), part.key.clone())));
+                    }
+                    _ => {}
+                },
+            }
+        }
+    }
+    let mut keys = Vec::new();
+    collect(&document::parse(text).0, "", &mut keys);
+    keys
+}
+
+#[test]
+fn typos_of_one_letter_are_told_the_right_key() {
+    let keys = keys_of(SAMPLE);
+    let mut random: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut next = |bound: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % bound as u64).unwrap()
+    };
+    let (mut tried, mut right, mut missed) = (0, 0, Vec::new());
+    while tried < 200 {
+        let (span, name) = keys[next(keys.len())].clone();
+        let at = next(name.len());
+        let letter = char::from(b'a' + u8::try_from(next(26)).unwrap());
+        let mut typo = name.clone();
+        match next(4) {
+            0 if name.len() > 2 => drop(typo.remove(at)),
+            1 if name.len() > 2 && at + 1 < name.len() => {
+                let taken = typo.remove(at);
+                typo.insert(at + 1, taken);
+            }
+            2 => typo.insert(at, letter),
+            _ => typo.replace_range(at..=at, &letter.to_string()),
+        }
+        if typo == name || keys.iter().any(|(_, known)| *known == typo) {
+            continue;
+        }
+        let mut text = SAMPLE.to_owned();
+        text.replace_range(span, &typo);
+        let Err(problems) = parse(&text) else { continue };
+        tried += 1;
+        let named = problems.problems.iter().any(|problem| problem.help.as_deref().is_some_and(|help| help.contains(&format!("`{name}`"))));
+        if named {
+            right += 1;
+        } else {
+            missed.push(format!("{name} -> {typo}: {problems}"));
+        }
+    }
+    assert!(right * 100 >= tried * 95, "{right} of {tried}\n{}", missed.join("\n"));
+}
+
+#[test]
+fn problems_look_as_documented() {
+    let text = SAMPLE.replace("window = \"24h\"", "widnow = \"24h\"").replace("amount > 0", "amount > '0'");
+    let problems = parse(&text).unwrap_err();
+    let drawn = "\
+error[expression_type_mismatch]: `where` of table card_stats compares f64 with str
+    ╭─[streamgauge.toml:53:10]
+ 53 │ where = \"amount > '0'\"
+    ·          ───┬──   ─┬─
+    ·             │      ╰── str
+    ·             ╰── f64
+    ╰─ help: write 0 without quotes   (streamgauge errors expression_type_mismatch)
+
+error[unknown_config_key]: unknown key `widnow`
+    ╭─[streamgauge.toml:56:45]
+ 56 │ sum_24h   = { op = \"sum\", field = \"amount\", widnow = \"24h\" }
+    ·                                             ───┬──
+    ·                                                ╰── not a parameter of `sum`
+    ╰─ help: did you mean `window`?   (streamgauge errors unknown_config_key)
+";
+    assert_eq!(problems.render_graphical(), drawn);
+    let plain = "\
+error[expression_type_mismatch]: `where` of table card_stats compares f64 with str
+  at    streamgauge.toml:53:10
+  help  write 0 without quotes   (streamgauge errors expression_type_mismatch)
+error[unknown_config_key]: unknown key `widnow`
+  at    streamgauge.toml:56:45
+  help  did you mean `window`?   (streamgauge errors unknown_config_key)
+";
+    assert_eq!(problems.render(false), plain);
+    let colored = problems.render(true);
+    assert!(colored.contains('\u{1b}'));
+    assert_eq!(without_escapes(&colored), drawn);
+    let json = problems.to_json();
+    assert_eq!(json["problems"][1]["code"], "unknown_config_key");
+    assert_eq!((json["problems"][1]["line"].as_u64(), json["problems"][1]["column"].as_u64()), (Some(56), Some(45)));
+    assert_eq!(problems.to_error().path, "streamgauge.toml:53:10");
+}
+
+fn without_escapes(text: &str) -> String {
+    let mut parts = text.split('\u{1b}');
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |shown, part| shown + part.split_once('m').unwrap().1)
+}
+
+#[test]
+fn problems_over_several_lines_point_at_the_first_and_control_bytes_are_not_shown() {
+    let text =
+        format!("{EVENT}[tables.T]\nfrom = \"E\"\nkey = [\"a\"]\nfeatures = {{\n  n = {{ window = \"1h\",\n  }},\n}}\n[\"x\\u001b\"]\n");
+    let problems = parse(&text).unwrap_err();
+    let drawn = problems.render_graphical();
+    assert!(!drawn.contains('\u{1b}') && !problems.render(false).contains('\u{1b}'), "{drawn:?}");
+    assert!(drawn.contains("  7 │   n = { window") || drawn.contains(" 7 │   n = { window"), "{drawn}");
+    assert!(!drawn.contains("8 │"), "{drawn}");
+}
+
+#[test]
+fn shipped_configs_load_offline() {
+    let outside = Outside { env: &|_| None, client: ClientRules::NONE };
+    for name in ["streamgauge.toml", "demo.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+        let config = Config::load(Some(&path), &Flags { offline: true, ..Flags::default() }, &outside);
+        let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(config.warnings.warnings.is_empty());
+        assert!(!config.registry().tables.is_empty());
+    }
+}
+
+fn shipped(path: &str, expected: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::fs::read_to_string(&file).unwrap_or_default() != expected {
+        let copy = std::env::temp_dir().join(file.file_name().unwrap());
+        std::fs::write(&copy, expected).unwrap();
+        panic!("{path} is not what the code says; compare it with {}", copy.display());
+    }
+}
+
+#[test]
+fn the_schema_is_what_the_code_reads() {
+    shipped("schemas/streamgauge.schema.json", &format!("{:#}\n", json_schema()));
+}
+
+#[test]
+fn docs_list_every_key() {
+    let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIG.md")).unwrap_or_default();
+    let head = docs.split("| key | value |").next().unwrap_or_default();
+    shipped("docs/CONFIG.md", &format!("{head}{}", reference_table()));
+}
+
+#[test]
+fn the_shipped_sample_shows_every_key_that_works() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/streamgauge.toml")).unwrap();
+    for key in key::KEYS.iter().filter(|key| key.form != value::Form::NotAvailable) {
+        let name = key.path.rsplit('.').next().unwrap();
+        assert!(text.contains(name), "{} is not shown", key.path);
+    }
+}

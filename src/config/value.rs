@@ -176,6 +176,6 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 /// The shortest exact text of a size.
 pub(super) fn format_size(bytes: u64) -> String {
     let binary = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let unit = binary.iter().find(|(_, scale)| bytes >= *scale && bytes % scale == 0);
+    let unit = binary.iter().find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale));
     unit.map_or_else(|| format!("{bytes}B"), |(name, scale)| format!("{}{name}", bytes / scale))
 }

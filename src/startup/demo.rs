@@ -61,7 +61,7 @@ pub fn demo(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, Failure>
 }
 
 fn serve(folder: &sweep::DemoFolder, bootstrap: &str, registry: &str) -> Result<Server, ApiError> {
-    let text = CONFIG.replace("BROKERS", bootstrap).replace("REGISTRY", registry);
+    let text = CONFIG.replace("BROKERS", bootstrap).replace("http://REGISTRY", registry);
     let [http, tcp, admin] = PORTS.map(|(_, port)| free_address(port));
     let flags = Flags { http: Some(http), tcp: Some(tcp), admin: Some(admin), data_dir: Some(folder.data()), ..Flags::default() };
     let nothing = |_: &str| None;

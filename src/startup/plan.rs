@@ -3,7 +3,7 @@
 use super::server::{Declared, ServerOptions};
 use crate::apply::{EngineOptions, OnBadRecord, SourceSetup};
 use crate::config::{self, Config, KafkaSetup, OnMemoryLimit, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
-use crate::pipeline::{Origin, RegisterOptions, Registry};
+use crate::pipeline::Registry;
 use crate::wal::WalOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ pub fn client_rules() -> config::ClientRules {
             problems
                 .into_iter()
                 .map(|problem| config::ClientProblem {
-                    known: problem.nearest.is_none(),
+                    known: !problem.reason.starts_with("librdkafka has no setting"),
                     key: problem.key,
                     reason: problem.reason,
                     nearest: problem.nearest,
                 })
                 .collect()
         },
-        is_secret: |key| key.contains("password") || key.contains("secret") || key.ends_with(".pem") || key.contains("jaas"),
+        is_secret: kafka::settings::is_secret,
     }
 }
 
@@ -100,15 +100,8 @@ fn instance(config: &Config) -> String {
 }
 
 fn declare(config: &Config, stored: &Registry, rebuild: &[String]) -> Result<Option<Declared>, ApiError> {
-    let options = RegisterOptions {
-        origin: Origin::Config,
-        lifetime_bound: config.compat.lifetime_bound,
-        ignore_velocity_windows: config.compat.ignore_velocity_windows,
-        rebuild,
-        ..RegisterOptions::default()
-    };
-    let outcome = stored.apply_tree(config.payload(), &options).map_err(|refused| *refused.error)?;
-    Ok(outcome.next.map(|registry| Declared { registry, effects: outcome.effects }))
+    let outcome = config::config_change(stored, config, rebuild).map_err(|refused| refused.error)?;
+    Ok(outcome.and_then(|outcome| outcome.next.map(|registry| Declared { registry, effects: outcome.effects })))
 }
 
 fn setup(source: &config::SourceSetup, registry: &Registry) -> Result<SourceSetup, ApiError> {

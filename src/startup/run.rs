@@ -49,10 +49,20 @@ fn rebuild_name(rebuild: &Rebuild) -> String {
     }
 }
 
+/// Prints lines of talk. Drawings in colour go out as they are: their user text has been made harmless already, and the console would show their escapes.
+fn tell(text: &str, colour: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    if colour {
+        console.err.write_all(text.as_bytes())?;
+    } else {
+        text.lines().try_for_each(|line| console.talk(line))?;
+    }
+    Ok(())
+}
+
 /// Prints config problems and gives the exit code of a bad config.
 fn refuse(problems: &ConfigProblems, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    console.talk(problems.render(colour).trim_end())?;
+    tell(&problems.render(colour), colour, console)?;
     Ok(Exit::Config)
 }
 
@@ -73,13 +83,16 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     };
     logging::start(&config.log.level, format);
     tracing::info!(kind = "server.starting", version = env!("CARGO_PKG_VERSION"), settings = %config.origins, "starting");
+    for warning in &config.warnings.warnings {
+        tracing::warn!(code = %warning.code, place = ?warning.place, origin = warning.origin, "{}", warning.message);
+    }
     let rebuild = args.rebuild.iter().map(rebuild_name).collect();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Output)?;
     let bound = Bound::bind(server_options(&config, rebuild)?)?;
     announce(&bound, console)?;
     let server = match start(bound) {
         Ok(server) => server,
-        Err(error) => return Ok(told(&error, console)?),
+        Err(error) => return told(&error, console),
     };
     tracing::info!(kind = "server.ready", http = ?server.http(), tcp = ?server.tcp(), admin = ?server.admin(), "serving");
     let failed = wait(&server, &mut signals);
@@ -96,7 +109,7 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     match stopped {
         _ if failed => Ok(Exit::Io),
         Ok(()) => Ok(Exit::Ok),
-        Err(error) => Ok(told(&error, console)?),
+        Err(error) => told(&error, console),
     }
 }
 
@@ -186,7 +199,7 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         )?;
     } else {
         if warned {
-            console.talk(config.warnings.render(false).trim_end())?;
+            tell(&config.warnings.render(false), false, console)?;
         }
         for problem in &found {
             console.refusal(problem)?;

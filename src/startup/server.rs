@@ -445,6 +445,7 @@ impl Server {
                 tracing::error!("a thread panicked");
             }
         }
+        self.seat.with(Engine::end_snapshots);
         let last = (!failed).then(|| self.seat.with(|engine| engine.state().freeze()));
         if let Some(snapshotter) = self.snapshotter.take() {
             let fresh = last.filter(|state| state.lsn() > self.shared.facts.snapshot_lsn.load(Ordering::Acquire));

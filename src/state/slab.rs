@@ -25,6 +25,7 @@ impl Slab {
 
     /// Feeds one row; false when it came too late for every window.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a slab and of a row; one caller, once per row")]
     pub(crate) fn update(
         plan: &SlabPlan,
         words: &mut Words,

@@ -66,6 +66,7 @@ pub struct StoredPosition {
     pub position: Position,
 }
 
-/// Number of an attached partition inside one running engine. The engine gives it out at [`crate::Inlet::attach`]; it is in no file.
+/// Number of a known partition: its place in the state's list of positions. The engine gives it out at [`crate::Inlet::attach`], in a WAL frame of its own, and never
+/// gives it to another partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
