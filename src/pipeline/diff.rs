@@ -23,6 +23,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    pub(super) fn rename(from: &str, to: &str) -> Self {
+        let json = json!({ "kind": "rename", "from": from, "to": to });
+        Self { rank: 0, key: from.to_owned(), json, subject: Subject::Node(from.to_owned()) }
+    }
+
     pub(super) fn type_change(event: &str, field: &str, from: &str, to: &str) -> Self {
         let field = format!("{event}.{field}");
         let json = json!({ "kind": "type_change", "field": field, "from": from, "to": to });

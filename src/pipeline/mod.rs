@@ -5,6 +5,7 @@
 //! config file, and by recovery for registries read back from the WAL or a snapshot.
 
 mod chain;
+mod change;
 mod definition;
 mod diff;
 pub mod duration;

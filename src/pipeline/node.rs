@@ -71,6 +71,9 @@ pub(super) struct GroupSpec {
     pub(super) features: Vec<(String, Tree)>,
 }
 
+/// Chain steps with their paths, and the group_by behind them.
+type Steps = (Vec<(String, ChainOp)>, Option<GroupSpec>);
+
 /// A derivation node: a table, or an event derivation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct DerivationSpec {
@@ -362,8 +365,7 @@ impl Decoder<'_> {
         Some(DerivationSpec { path: self.path.clone(), name: name?, table, upstream: upstream.clone(), ops, group })
     }
 
-    #[expect(clippy::type_complexity, reason = "steps with their paths, and the group: one caller takes both apart")]
-    fn ops(&mut self, tree: &Tree, table: bool) -> Option<(Vec<(String, ChainOp)>, Option<GroupSpec>)> {
+    fn ops(&mut self, tree: &Tree, table: bool) -> Option<Steps> {
         let empty = Tree::List(Vec::new());
         let list = tree.get("ops").unwrap_or(&empty);
         let Some(items) = list.items() else {

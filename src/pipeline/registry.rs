@@ -224,6 +224,13 @@ impl Registry {
         self.events.keys().chain(self.derivations.keys()).chain(self.tables.keys()).map(ToString::to_string)
     }
 
+    /// The canonical node of a name.
+    pub(super) fn node(&self, name: &str) -> Option<&Json> {
+        let event = || self.events.get(name).map(|event| &event.node);
+        let derivation = || self.derivations.get(name).map(|derivation| &derivation.node);
+        event().or_else(derivation).or_else(|| self.tables.get(name).map(|table| &table.node))
+    }
+
     /// Owner and origin of a name.
     pub(super) fn ownership(&self, name: &str) -> Option<(&str, Origin)> {
         let event = || self.events.get(name).map(|event| (&*event.owner, event.origin));

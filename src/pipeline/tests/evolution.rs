@@ -184,6 +184,9 @@ fn force_removes_omitted_tables_of_the_named_events_and_owner_only() {
 fn prune_declares_the_whole_registry_of_an_owner() {
     let mut server = base();
     assert_eq!(conflicts(&mut server, &json!({ "nodes": [tx()], "prune": true })), ["agg_removal"]);
+    let mut renamed = by_user(json!({ "c": count("1h"), "s": sum("amount") }));
+    renamed["name"] = json!("PerUser");
+    assert_eq!(conflicts(&mut server, &json!({ "nodes": [tx(), renamed], "prune": true })), ["rename"]);
     let outcome = server.register(&json!({ "nodes": [tx()], "prune": true, "force": true }));
     assert_eq!(outcome.reply["removed"], json!(["ByUser"]));
     assert_eq!(server.registry.node_count(), 1);

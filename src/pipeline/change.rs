@@ -1,0 +1,530 @@
+//! A change of the registry being computed: the world as it would be, the diff, and what the state has to do.
+//!
+//! One value per register call, filled in the order of the contract: removals, nodes, pruning, conflicts, dependents. It holds copies; the registry in force is
+//! not touched. Not here: payload text, replies of refusals.
+
+use super::definition::{DerivationDef, EventDef, Origin, TableDef, TableEffect};
+use super::diff::{Diff, Entry, Subject, compare_features, compare_ops};
+use super::event;
+use super::feature::Checks;
+use super::node::{DerivationSpec, EventSpec, GroupSpec, NodeSpec};
+use super::problem::{Problem, Problems, did_you_mean};
+use super::register::{RegisterError, RegisterOptions, RegisterOutcome};
+use super::registry::Registry;
+use super::request::Request;
+use super::world::{Identity, World, reads_the_same};
+use crate::row::EventId;
+use serde_json::{Value as Json, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use streamgauge_api::{ApiError, Code};
+
+/// A change being computed.
+pub(super) struct Change<'c> {
+    now: &'c Registry,
+    request: &'c Request,
+    options: &'c RegisterOptions<'c>,
+    pub(super) problems: Problems,
+    pub(super) diff: Diff,
+    world: World,
+    tables: BTreeMap<Box<str>, Arc<TableDef>>,
+    derivations: BTreeMap<Box<str>, Arc<DerivationDef>>,
+    next_event_id: u32,
+    next_table_id: u32,
+    /// Names of payload nodes that failed, so that what hangs from them is not blamed.
+    broken: BTreeSet<String>,
+    removed: BTreeSet<String>,
+    added: BTreeSet<String>,
+    /// Payload nodes that grew in place.
+    extended: BTreeSet<String>,
+    /// Features whose state restarts, by table; these exist on both sides.
+    restarted: BTreeMap<String, BTreeSet<String>>,
+    /// Tables that are built anew as a whole.
+    rebuilt: BTreeSet<String>,
+}
+
+impl<'c> Change<'c> {
+    pub(super) fn new(now: &'c Registry, request: &'c Request, options: &'c RegisterOptions<'c>, problems: Problems) -> Self {
+        let checks = Checks { lifetime_bound: options.lifetime_bound, ignore_velocity_windows: options.ignore_velocity_windows };
+        Self {
+            now,
+            request,
+            options,
+            problems,
+            diff: Diff::default(),
+            world: now.world(options.operators, checks),
+            tables: now.tables.clone(),
+            derivations: now.derivations.clone(),
+            next_event_id: now.next_event_id,
+            next_table_id: now.next_table_id,
+            broken: request.broken.clone(),
+            removed: BTreeSet::new(),
+            added: BTreeSet::new(),
+            extended: BTreeSet::new(),
+            restarted: BTreeMap::new(),
+            rebuilt: BTreeSet::new(),
+        }
+    }
+
+    /// Explicit removals. They need no force: they are said in so many words.
+    pub(super) fn removals(&mut self) {
+        for (index, name) in self.request.remove.iter().enumerate() {
+            let path = format!("remove[{index}]");
+            let Some((owner, origin)) = self.now.ownership(name) else {
+                let problem = Problem::new(Code::InvalidRegistration, path, format!("there is no \"{name}\" to remove"));
+                self.problems.errors.push(problem.hint(did_you_mean(name, self.now.names())));
+                continue;
+            };
+            if origin == Origin::Config && self.options.origin == Origin::Api {
+                self.problems.error(Code::ConfigOwned, path, format!("\"{name}\" is declared in the config file"));
+            } else if owner != self.request.owner {
+                self.problems.error(Code::ForceRequired, path, format!("\"{name}\" belongs to owner \"{owner}\""));
+            } else {
+                self.forget(name);
+            }
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.world.events.remove(name);
+        self.world.derivations.remove(name);
+        self.derivations.remove(name);
+        self.tables.remove(name);
+        self.removed.insert(name.to_owned());
+    }
+
+    pub(super) fn nodes(&mut self) {
+        for (index, node) in &self.request.nodes {
+            let name = node.name();
+            if self.kind_differs(node) {
+                let reason = format!("\"{name}\" is registered as another kind of descriptor");
+                self.problems.error(Code::KindChange, format!("{}.name", node.path()), reason);
+                self.broken.insert(name.to_owned());
+                continue;
+            }
+            let sound = match node {
+                NodeSpec::Event(spec) => self.event(spec),
+                NodeSpec::Derivation(spec) => self.derivation(*index, spec),
+            };
+            if sound.is_none() {
+                self.broken.insert(name.to_owned());
+            }
+        }
+    }
+
+    fn kind_differs(&self, node: &NodeSpec) -> bool {
+        let name = node.name();
+        let (event, table) = match node {
+            NodeSpec::Event(_) => (true, false),
+            NodeSpec::Derivation(spec) => (false, spec.table),
+        };
+        (!event && self.world.events.contains_key(name))
+            || (!table && self.tables.contains_key(name))
+            || ((event || table) && self.derivations.contains_key(name))
+    }
+
+    /// Whether a change to a registered name is refused because the config file declares it.
+    fn config_owned(&mut self, name: &str, path: &str, origin: Origin) -> bool {
+        let refused = origin == Origin::Config && self.options.origin == Origin::Api;
+        if refused {
+            let reason = format!("\"{name}\" is declared in the config file with another definition");
+            self.problems.error(Code::ConfigOwned, path, reason);
+        }
+        refused
+    }
+
+    /// Entries that one node adds to the diff; true when there are any.
+    fn take(&mut self, diff: Diff) -> bool {
+        let any = !diff.additive.is_empty() || !diff.destructive.is_empty();
+        self.diff.additive.extend(diff.additive);
+        self.diff.destructive.extend(diff.destructive);
+        any
+    }
+
+    fn event(&mut self, spec: &EventSpec) -> Option<()> {
+        let Some(old) = self.world.events.get(spec.name.as_str()).cloned() else {
+            let schema = event::declare(spec, EventId(self.next_event_id))?;
+            self.next_event_id += 1;
+            let node = event::canonical(&schema);
+            let owner = self.request.owner.as_str().into();
+            let event = EventDef { schema: Arc::new(schema), node, owner, origin: self.options.origin };
+            self.world.events.insert(spec.name.as_str().into(), Arc::new(event));
+            self.diff.additive.push(Entry::new_descriptor("event", &spec.name));
+            self.added.insert(spec.name.clone());
+            return Some(());
+        };
+        let mut diff = Diff::default();
+        let schema = event::merge(&old.schema, spec, &mut diff, &mut self.problems)?;
+        if !self.take(diff) {
+            self.diff.already_present.push(spec.name.clone());
+            self.adopt_event(&old);
+            return Some(());
+        }
+        if self.config_owned(&spec.name, &spec.path, old.origin) {
+            return None;
+        }
+        self.extended.insert(spec.name.clone());
+        let node = event::canonical(&schema);
+        let event = EventDef { schema: Arc::new(schema), node, owner: old.owner.clone(), origin: self.origin_over(old.origin) };
+        self.world.events.insert(spec.name.as_str().into(), Arc::new(event));
+        Some(())
+    }
+
+    /// The config file takes over what it declares identically.
+    fn adopt_event(&mut self, old: &EventDef) {
+        let origin = self.origin_over(old.origin);
+        if origin != old.origin {
+            self.world.events.insert(old.schema.name.clone(), Arc::new(EventDef { origin, ..old.clone() }));
+        }
+    }
+
+    fn origin_over(&self, old: Origin) -> Origin {
+        if self.options.origin == Origin::Config { Origin::Config } else { old }
+    }
+
+    fn derivation(&mut self, index: usize, spec: &DerivationSpec) -> Option<()> {
+        let upstream = spec.upstream.as_str();
+        if let Some(place) = self.request.places.get(upstream)
+            && *place >= index
+        {
+            let reason = format!("upstream \"{upstream}\" must come before \"{}\" in the payload", spec.name);
+            self.problems.error(Code::InvalidRegistration, format!("{}.upstreams[0]", spec.path), reason);
+            return None;
+        }
+        if self.broken.contains(upstream) {
+            return None;
+        }
+        let sound = match &spec.group {
+            Some(group) => self.table(spec, group),
+            None => self.event_derivation(spec),
+        };
+        self.world.derivations.insert(spec.name.as_str().into(), Arc::new(spec.clone()));
+        sound
+    }
+
+    fn event_derivation(&mut self, spec: &DerivationSpec) -> Option<()> {
+        let event = self.world.check_derivation(spec, &mut self.problems)?;
+        let node = spec.canonical(&[]);
+        let old = self.derivations.get(spec.name.as_str()).cloned();
+        let mut diff = Diff::default();
+        match &old {
+            None => {
+                self.diff.additive.push(Entry::new_descriptor("derivation", &spec.name));
+                self.added.insert(spec.name.clone());
+            }
+            Some(old) => {
+                compare_nodes(&spec.name, &old.node, spec, &mut diff);
+                if !self.take(diff) {
+                    self.diff.already_present.push(spec.name.clone());
+                } else if self.config_owned(&spec.name, &spec.path, old.origin) {
+                    return None;
+                } else {
+                    self.rebuilt.insert(spec.name.clone());
+                }
+            }
+        }
+        let (owner, origin) = self.ownership(old.as_ref().map(|old| (&*old.owner, old.origin)));
+        let derivation = DerivationDef { name: spec.name.as_str().into(), event: event.schema.id, node, owner, origin };
+        self.derivations.insert(spec.name.as_str().into(), Arc::new(derivation));
+        Some(())
+    }
+
+    fn ownership(&self, old: Option<(&str, Origin)>) -> (Box<str>, Origin) {
+        match old {
+            Some((owner, origin)) => (owner.into(), self.origin_over(origin)),
+            None => (self.request.owner.as_str().into(), self.options.origin),
+        }
+    }
+
+    fn table(&mut self, spec: &DerivationSpec, group: &GroupSpec) -> Option<()> {
+        let old = self.tables.get(spec.name.as_str()).cloned();
+        let (owner, origin) = self.ownership(old.as_ref().map(|old| (&*old.owner, old.origin)));
+        let computed = old.as_ref().map_or_else(Vec::new, |old| old.computed.clone());
+        let identity = Identity { id: old.as_ref().map_or(self.next_table_id, |old| old.id), owner, origin, computed };
+        let mut table = self.world.compile_table(spec, group, identity, &mut self.problems)?;
+        let name = &spec.name;
+        let Some(old) = old else {
+            self.next_table_id += 1;
+            self.diff.additive.push(Entry::new_descriptor("table", name));
+            self.added.insert(name.clone());
+            self.tables.insert(name.as_str().into(), Arc::new(table));
+            return Some(());
+        };
+        let mut diff = Diff::default();
+        let whole = compare_tables(&old, &table, spec, &mut diff);
+        let mut restarted = BTreeSet::new();
+        for feature in &old.features {
+            match table.feature(&feature.name) {
+                None => diff.destructive.push(Entry::agg_removal(name, &feature.name)),
+                Some(new) if compare_features(name, &feature.name, &feature.node, &new.node, &mut diff) => {
+                    restarted.insert(feature.name.to_string());
+                }
+                Some(_) => {}
+            }
+        }
+        for feature in table.features.iter().filter(|feature| old.feature(&feature.name).is_none()) {
+            diff.additive.push(Entry::new_agg(name, &feature.name, &spec.upstream));
+        }
+        if !self.take(diff) {
+            self.diff.already_present.push(name.clone());
+        } else if self.config_owned(name, &spec.path, old.origin) {
+            return None;
+        }
+        if whole || !reads_the_same(&old, &table) {
+            table = self.rebuild(spec, group, table);
+        } else if !restarted.is_empty() {
+            self.restarted.insert(name.clone(), restarted);
+        } else if table.features.len() > old.features.len() {
+            self.extended.insert(name.clone());
+        }
+        self.keep_or_replace(&old, table);
+        Some(())
+    }
+
+    /// The same table under another number, without what its predecessor left behind.
+    fn rebuild(&mut self, spec: &DerivationSpec, group: &GroupSpec, table: TableDef) -> TableDef {
+        let identity = Identity { id: self.next_table_id, computed: Vec::new(), ..Identity::of(&table) };
+        self.next_table_id += 1;
+        self.rebuilt.insert(table.name.to_string());
+        // It has just compiled, so it compiles; its warnings are told already.
+        self.world.compile_table(spec, group, identity, &mut Problems::default()).unwrap_or(table)
+    }
+
+    fn keep_or_replace(&mut self, old: &Arc<TableDef>, table: TableDef) {
+        if **old != table {
+            self.tables.insert(table.name.clone(), Arc::new(table));
+        }
+    }
+
+    /// Omitted descriptors that go with `force` (those on a named event, of this owner) or with `prune` (all of this owner).
+    pub(super) fn prune(&mut self) {
+        let named = |name: &str| self.request.places.contains_key(name);
+        let everything = self.request.prune == Some(true) || self.options.origin == Origin::Config;
+        let dependents = self.request.force && self.request.prune != Some(false);
+        if !everything && !dependents {
+            return;
+        }
+        let mut omitted: Vec<String> = Vec::new();
+        for name in self.now.names() {
+            let Some((owner, origin)) = self.now.ownership(&name) else { continue };
+            if named(&name) || self.removed.contains(&name) || origin != self.options.origin || owner != self.request.owner {
+                continue;
+            }
+            let on_named_event = self.now.root_event(&name).is_some_and(|event| event != name && named(event));
+            if everything || on_named_event {
+                omitted.push(name);
+            }
+        }
+        for name in omitted {
+            let renamed = if everything { self.renamed(&name) } else { None };
+            self.diff.destructive.push(match renamed {
+                Some(to) => Entry::rename(&name, &to),
+                None => Entry::agg_removal(&name, ""),
+            });
+            self.forget(&name);
+        }
+    }
+
+    /// The new node that is a vanishing one under another name.
+    fn renamed(&self, gone: &str) -> Option<String> {
+        let nameless = |node: &Json| {
+            let mut node = node.clone();
+            node["name"] = Json::Null;
+            node
+        };
+        let before = nameless(self.now.node(gone)?);
+        let node_of = |name: &str| {
+            let table = || self.tables.get(name).map(|table| &table.node);
+            let event = || self.world.events.get(name).map(|event| &event.node);
+            table().or_else(event).or_else(|| self.derivations.get(name).map(|derivation| &derivation.node))
+        };
+        self.added.iter().find(|name| node_of(name).is_some_and(|node| nameless(node) == before)).cloned()
+    }
+
+    /// Conflicts that nobody allowed.
+    pub(super) fn conflict(&mut self) -> Option<RegisterError> {
+        let (destructive, request) = (&self.diff.destructive, self.request);
+        if destructive.is_empty() {
+            return None;
+        }
+        if self.options.origin == Origin::Config {
+            let refused: Vec<&Entry> = destructive.iter().filter(|entry| !self.rebuild_allowed(&entry.subject)).collect();
+            if refused.is_empty() {
+                return None;
+            }
+            let reason = format!("{} changes of the config file would lose state", refused.len());
+            return Some(self.refuse_change(Code::ConfigChangeDestructive, reason));
+        }
+        let foreign = destructive.iter().find_map(|entry| {
+            let (Subject::Event(name) | Subject::Node(name) | Subject::Feature(name, _)) = &entry.subject;
+            let (owner, _) = self.now.ownership(name)?;
+            (owner != request.owner).then(|| (name.clone(), owner.to_owned()))
+        });
+        if let Some((name, owner)) = foreign {
+            let reason = format!("\"{name}\" belongs to owner \"{owner}\", who alone may change it");
+            return Some(self.refuse_change(Code::ForceRequired, reason));
+        }
+        if request.force {
+            return None;
+        }
+        let reason = format!("{} changes would lose or reinterpret state", destructive.len());
+        Some(self.refuse_change(Code::ForceRequired, reason))
+    }
+
+    fn rebuild_allowed(&self, subject: &Subject) -> bool {
+        let listed = |name: &str| self.options.rebuild.iter().any(|allowed| allowed == name);
+        match subject {
+            Subject::Feature(table, feature) => listed(table) || listed(&format!("{table}.{feature}")),
+            Subject::Node(name) => listed(name),
+            // An event has no state of its own: whoever may rebuild every table on it may change it.
+            Subject::Event(name) => {
+                listed(name) || {
+                    let mut tables = self.now.tables.values().filter(|table| *table.event_name == **name).peekable();
+                    tables.peek().is_some() && tables.all(|table| listed(&table.name))
+                }
+            }
+        }
+    }
+
+    fn refuse_change(&self, code: Code, reason: String) -> RegisterError {
+        let error = ApiError::new(code, reason).with("diff", self.diff.to_json());
+        let warnings = self.problems.warnings.clone();
+        RegisterError { error: Box::new(error), problems: Vec::new(), warnings, registry_version: self.now.version }
+    }
+
+    /// What the payload does not name, compiled again in the changed world: a table whose columns now mean something else is rebuilt, one that no longer
+    /// compiles refuses the change.
+    pub(super) fn dependents(&mut self) -> Result<(), RegisterError> {
+        let mut problems = Problems::default();
+        let named = |name: &str| self.request.places.contains_key(name);
+        let derivations: Vec<Arc<DerivationSpec>> = self.world.derivations.values().filter(|spec| !named(&spec.name)).cloned().collect();
+        for spec in derivations {
+            let sound = match (&spec.group, self.tables.get(spec.name.as_str()).cloned()) {
+                (Some(group), Some(old)) => self.world.compile_table(&spec, group, Identity::of(&old), &mut problems).map(|mut table| {
+                    if !reads_the_same(&old, &table) {
+                        table = self.rebuild(&spec, group, table);
+                    }
+                    self.keep_or_replace(&old, table);
+                }),
+                _ => self.world.check_derivation(&spec, &mut problems).map(|_| ()),
+            };
+            if sound.is_none() {
+                let why = problems.errors.first().map_or_else(String::new, |problem| format!(": {}", problem.reason));
+                let reason = format!("\"{}\" depends on what would change{why}", spec.name);
+                let mut error = self.refuse_change(Code::ForceRequired, reason);
+                error.error = Box::new(error.error.hint(format!("name \"{}\" in the payload as well, or remove it", spec.name)));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> RegisterOutcome {
+        let effects = self.effects();
+        let rebuilt = self.rebuilt_features();
+        let mut added = self.added.clone();
+        let mut extended = self.extended.clone();
+        if !self.diff.destructive.is_empty() {
+            let again = |name: &&String| self.rebuilt.contains(*name) || self.restarted.contains_key(*name);
+            added.extend(self.request.names.iter().filter(again).cloned());
+            let shrunk = self.diff.destructive.iter().filter_map(|entry| match &entry.subject {
+                Subject::Event(name) | Subject::Node(name) | Subject::Feature(name, _) => {
+                    self.request.places.contains_key(name).then(|| name.clone())
+                }
+            });
+            added.extend(shrunk);
+        }
+        extended.retain(|name| !added.contains(name));
+        let changed = self.world.events != self.now.events || self.derivations != self.now.derivations || self.tables != self.now.tables;
+        let next = changed.then(|| {
+            Arc::new(Registry {
+                version: self.now.version + 1,
+                events: self.world.events.clone(),
+                derivations: self.derivations.clone(),
+                tables: self.tables.clone(),
+                next_event_id: self.next_event_id,
+                next_table_id: self.next_table_id,
+            })
+        });
+        let mut already_present = self.diff.already_present.clone();
+        already_present.retain(|name| !added.contains(name));
+        already_present.sort_unstable();
+        let reply = json!({
+            "status": "ok",
+            "registry_version": next.as_ref().map_or(self.now.version, |next| next.version),
+            "registered_descriptors": self.request.names,
+            "added": added,
+            "already_present": already_present,
+            "extended": extended,
+            "rebuilt": rebuilt,
+            "removed": self.removed,
+            "warnings": warnings_json(&self.problems.warnings),
+        });
+        RegisterOutcome { next, effects, reply, warnings: self.problems.warnings }
+    }
+
+    fn rebuilt_features(&self) -> BTreeSet<String> {
+        let whole = self.rebuilt.iter().filter_map(|name| self.now.table(name)).flat_map(|old| {
+            let after = self.tables.get(&old.name);
+            let kept = old.features.iter().filter(move |feature| after.is_some_and(|after| after.feature(&feature.name).is_some()));
+            kept.map(|feature| format!("{}.{}", old.name, feature.name))
+        });
+        let single = self.restarted.iter().flat_map(|(table, features)| features.iter().map(move |feature| format!("{table}.{feature}")));
+        whole.chain(single).collect()
+    }
+
+    /// Drops, then retirements, then creations, then extensions.
+    fn effects(&self) -> Vec<TableEffect> {
+        let mut drops = Vec::new();
+        let mut retired = Vec::new();
+        let mut extended = Vec::new();
+        for old in self.now.tables.values() {
+            let Some(new) = self.tables.get(&old.name).filter(|new| new.id == old.id) else {
+                drops.push(TableEffect::Drop { table: old.id });
+                continue;
+            };
+            let restarted = |name: &str| self.restarted.get(&*old.name).is_some_and(|features| features.contains(name));
+            let gone = old.features.iter().filter(|feature| new.feature(&feature.name).is_none() || restarted(&feature.name));
+            let begun = new.features.iter().filter(|feature| old.feature(&feature.name).is_none() || restarted(&feature.name));
+            let gone: Vec<String> = gone.map(|feature| feature.name.to_string()).collect();
+            let begun: Vec<String> = begun.map(|feature| feature.name.to_string()).collect();
+            if !gone.is_empty() {
+                retired.push(TableEffect::Retire { table: old.id, features: gone });
+            }
+            if !begun.is_empty() {
+                extended.push(TableEffect::Extend { table: old.id, features: begun });
+            }
+        }
+        let known: BTreeSet<u32> = self.now.tables.values().map(|table| table.id).collect();
+        let created = self.tables.values().filter(|table| !known.contains(&table.id)).map(|table| TableEffect::Create { table: table.id });
+        drops.into_iter().chain(retired).chain(created).chain(extended).collect()
+    }
+}
+
+/// Compares upstream and chain steps of a derivation with its registered node.
+fn compare_nodes(name: &str, old: &Json, spec: &DerivationSpec, diff: &mut Diff) {
+    let upstream = &old["upstreams"][0];
+    if upstream != spec.upstream.as_str() {
+        diff.destructive.push(Entry::chain_change(name, "upstream", upstream, &spec.upstream.as_str().into()));
+    }
+    let steps: Vec<Json> =
+        old["ops"].as_array().map(|ops| ops.iter().filter(|op| op["op"] != "group_by").cloned().collect()).unwrap_or_default();
+    compare_ops(name, &steps, &spec.canonical_ops(), diff);
+}
+
+/// Compares what a table is keyed by and fed with; true when it has to be built anew.
+fn compare_tables(old: &TableDef, new: &TableDef, spec: &DerivationSpec, diff: &mut Diff) -> bool {
+    let before = diff.destructive.len();
+    compare_nodes(&old.name, &old.node, spec, diff);
+    let names = |table: &TableDef| table.keys.iter().map(|key| key.name.to_string()).collect::<Vec<String>>();
+    if names(old) != names(new) {
+        diff.destructive.push(Entry::key_cols_change(&old.name, &names(old), &names(new)));
+    }
+    diff.destructive.len() > before
+}
+
+/// Warnings as they stand in replies.
+pub(super) fn warnings_json(warnings: &[Problem]) -> Json {
+    let warnings = warnings.iter();
+    warnings.map(|problem| json!({ "code": problem.code.as_str(), "path": problem.path, "reason": problem.reason })).collect()
+}
