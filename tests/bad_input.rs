@@ -17,7 +17,7 @@ total = { op = "sum", field = "amount" }
 from = "Tx"
 key = ["n"]
 [tables.numbers.features]
-n = { op = "count" }
+rows = { op = "count" }
 "#;
 
 const DEPTH: usize = 100_000;

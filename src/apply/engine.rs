@@ -36,7 +36,7 @@ const MARK_AFTER_US: i64 = 200_000;
 pub struct EngineOptions {
     /// Tables may hold this many bytes.
     pub memory_max_bytes: u64,
-    /// At the memory limit, Kafka sources pause (nothing is lost); false = rows of new keys are refused into the reject log.
+    /// At the memory limit, Kafka sources pause (nothing is lost); false = batches that would make keys are left out and counted.
     pub pause_on_memory: bool,
     /// A push is acknowledged only when it is synced.
     pub push_synced: bool,

@@ -128,6 +128,10 @@ impl Seat {
     /// Runs a port's work now when the seat is free, else leaves it to the holder. True when it ran here.
     pub(crate) fn offer_port(&self, work: PortWork) -> bool {
         if let Some(mut engine) = self.engine.try_lock() {
+            // An earlier round of this port may still wait in the inbox: order on a connection is the order of its requests.
+            if self.has_work() {
+                self.serve(&mut engine);
+            }
             engine.serve_port(work);
             self.leave(engine);
             return true;
