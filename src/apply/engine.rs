@@ -599,6 +599,16 @@ impl Engine {
         self.freshness.of(&self.state, &self.board, tables, self.clock.now_us(), as_of_us)
     }
 
+    /// Makes what is applied durable, so that sources can commit their last positions; at most for `limit`.
+    pub fn settle(&mut self, limit: Duration) {
+        self.commits_us = 0;
+        self.remember_positions(self.clock.now_us());
+        match self.handle.wait_durable(self.state.lsn(), limit) {
+            Ok(_) => self.synced(self.handle.durable_lsn()),
+            Err(error) => self.failed(error),
+        }
+    }
+
     /// Clean stop: a close frame, a sync, a sealed segment. Everything written is durable when this returns.
     ///
     /// # Errors

@@ -110,6 +110,9 @@ pub struct Server {
     _folder: Option<DataFolder>,
 }
 
+/// Sources end within this time at a stop: a client that waits for a broker is left to the end of the process.
+const KAFKA_STOP: Duration = Duration::from_secs(2);
+
 fn io(what: &str, error: &std::io::Error) -> ApiError {
     ApiError::new(Code::IoFailed, format!("{what}: {error}"))
 }
@@ -434,7 +437,11 @@ impl Server {
             plane.drain();
         }
         if let Some(kafka) = self.kafka.take() {
-            kafka.stop(grace / 2);
+            kafka.stop_reading();
+            self.seat.with(|engine| engine.settle(KAFKA_STOP));
+            if !kafka.stop(KAFKA_STOP.min(grace)) {
+                tracing::warn!("a Kafka client did not end in time; a broker that does not answer holds it");
+            }
         }
         if let Some(plane) = self.plane.take() {
             plane.stop(grace / 4);
