@@ -206,7 +206,9 @@ impl Table {
 
     fn apply_chained(&mut self, def: &TableDef, rows: &Rows, row: usize, schema: &EventSchema, lsn: u64, scratch: &mut Scratch) {
         let Scratch { derived, key, matches, .. } = scratch;
-        if !rows.is_delete(row) && !def.chain.run(rows, row, schema, derived) {
+        if rows.is_delete(row) {
+            def.chain.derive(rows, row, schema, derived);
+        } else if !def.chain.run(rows, row, schema, derived) {
             self.funnel.filtered += 1;
             return;
         }
@@ -283,7 +285,11 @@ impl Table {
         self.find_hashed(self.index.hash(key), probe(key), key)
     }
 
+    /// Forgets a key. A table without key columns has nothing that a deleted key could name: its one row stays.
     fn delete(&mut self, key: &[u8]) {
+        if self.def.keys.is_empty() {
+            return;
+        }
         let Some(number) = self.find(key) else { return };
         self.index.remove(self.index.hash(key), number);
         for slab in &mut self.slabs {
