@@ -3,7 +3,7 @@
 //! Apply holds an `Arc` of it for a range of LSNs; a register call computes the next one without touching this one. It goes into WAL frames and snapshots as
 //! JSON of canonical nodes and numbers, and is compiled again when it is read back, so replay never needs the outside.
 
-use super::definition::{DerivationDef, EventDef, FeatureDef, Origin, TableDef};
+use super::definition::{DerivationDef, EventDef, Origin, TableDef};
 use super::event;
 use super::feature::{Checks, Operators};
 use super::node::{DerivationSpec, NodeSpec, decode};
@@ -187,25 +187,6 @@ impl Registry {
             registry.tables.insert(compiled.name.clone(), Arc::new(compiled));
         }
         Ok(registry)
-    }
-
-    /// Compiles one stored feature of a table again: one that the declaration no longer has, but whose words a slab still holds.
-    ///
-    /// # Errors
-    /// When the table is gone or the node does not compile in this program.
-    pub fn compile_feature(&self, table: u32, name: &str, node: &Json) -> Result<Arc<FeatureDef>, RegistryError> {
-        let unknown = || RegistryError::Node { name: name.to_owned(), reason: format!("table {table} is not defined") };
-        let def = self.table_by_id(table).ok_or_else(unknown)?;
-        let mut pseudo = def.node.clone();
-        if let Some(group) = pseudo["ops"].as_array_mut().and_then(|ops| ops.last_mut()) {
-            group["agg"] = serde_json::json!({ name: node });
-        }
-        let mut problems = Problems::default();
-        let spec = stored_spec(&pseudo, &mut problems).ok_or_else(|| unreadable(name, &problems))?;
-        let ownership = Ownership { id: def.id, owner: def.owner.clone(), origin: def.origin };
-        let world = self.world(crate::operators::OPERATORS, STORED);
-        let compiled = spec.group.as_ref().and_then(|group| world.compile_table(&spec, group, ownership, &mut problems));
-        compiled.and_then(|table| table.feature(name).cloned()).ok_or_else(|| unreadable(name, &problems))
     }
 
     /// The world as it is.

@@ -8,6 +8,7 @@ mod image;
 mod index;
 mod list;
 mod plan;
+mod retire;
 mod ring;
 mod slab;
 #[expect(clippy::module_inception, reason = "the state is the noun of this folder")]
