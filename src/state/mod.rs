@@ -16,6 +16,9 @@ mod state;
 mod table;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, store_bytes};
 pub use arena::{Arena, Handle};
 pub use content::{Content, RowsContent};
