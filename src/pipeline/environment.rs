@@ -127,15 +127,20 @@ impl Chain {
     /// Runs the chain for one row and leaves its derived columns in `derived`; false when a filter drops the row.
     #[inline]
     pub fn run(&self, rows: &Rows, row: usize, schema: &EventSchema, derived: &mut Derived) -> bool {
-        self.is_empty() || self.run_steps(rows, row, schema, derived)
+        self.is_empty() || self.run_steps(rows, row, schema, derived, true)
     }
 
-    fn run_steps(&self, rows: &Rows, row: usize, schema: &EventSchema, derived: &mut Derived) -> bool {
+    /// Leaves the derived columns of a row in `derived` whatever filters say: for a row that has a key and nothing else.
+    pub fn derive(&self, rows: &Rows, row: usize, schema: &EventSchema, derived: &mut Derived) {
+        self.run_steps(rows, row, schema, derived, false);
+    }
+
+    fn run_steps(&self, rows: &Rows, row: usize, schema: &EventSchema, derived: &mut Derived, filtered: bool) -> bool {
         derived.clear();
         for step in &self.steps {
             match step {
                 Step::Filter(program) => {
-                    if !program.test(&RowEnv { rows, row, schema, derived }) {
+                    if filtered && !program.test(&RowEnv { rows, row, schema, derived }) {
                         return false;
                     }
                 }

@@ -5,8 +5,8 @@
 
 use super::chunk::{CHUNK_WORDS, Chunk};
 
-/// Size classes are 2, 3, 4, 6, 8, 12, ... words; the largest object has 2^18 words (2 MiB).
-const CLASSES: usize = 35;
+/// Size classes are 2, 3, 4, 6, 8, 12, ... words; the largest object has 2^23 words (64 MiB, the largest section of a snapshot).
+const CLASSES: usize = 45;
 
 /// A reference to an object; 0 is none.
 pub type Handle = u64;
@@ -43,8 +43,11 @@ const fn slots_per_chunk(class: usize) -> usize {
     chunk_words(class) / class_words(class)
 }
 
+/// The smallest class with room for this many words.
+#[inline]
 fn class_of(words: usize) -> usize {
-    (0..CLASSES).find(|&class| class_words(class) >= words).unwrap_or(CLASSES - 1)
+    let power = (words.max(2) - 1).ilog2() as usize;
+    if power > 0 && 3 << (power - 1) >= words { power * 2 - 1 } else { power * 2 }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a handle is class << 32 | slot + 1 by construction")]
@@ -224,6 +227,14 @@ mod tests {
         }
         for (handle, words, mark) in model {
             assert!(arena.get(handle)[..words].iter().all(|&word| word == mark));
+        }
+    }
+
+    #[test]
+    fn every_size_has_the_smallest_class_with_room_for_it() {
+        let sizes = (0..5000).chain((0..CLASSES).flat_map(|class| [class_words(class) - 1, class_words(class)]));
+        for words in sizes {
+            assert_eq!(Some(class_of(words)), (0..CLASSES).find(|&class| class_words(class) >= words), "{words} words");
         }
     }
 

@@ -251,12 +251,11 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
     for (number, described) in (0u64..).zip(meta.slabs) {
         let mut features = Vec::with_capacity(described.len());
         for (name, node) in described {
-            let live = def.feature(&name).filter(|feature| feature.node == node).cloned();
-            let feature = match live {
-                Some(feature) => feature,
-                None => registry.compile_feature(meta.id, &name, &node).map_err(|error| ImageError(error.to_string()))?,
-            };
-            features.push(feature);
+            let feature = def.feature(&name).filter(|feature| feature.node == node).cloned();
+            features
+                .push(feature.ok_or_else(|| {
+                    ImageError(format!("slab {number} of table {} holds \"{name}\", which is not declared so", def.name))
+                })?);
         }
         let plan = SlabPlan::compile(&features);
         let chunks = slabs.remove(&number).unwrap_or_default();

@@ -15,6 +15,9 @@ use crate::row::Cell;
 /// A list longer than this grows into rings.
 pub(crate) const ENTRIES_MAX: usize = 64;
 
+/// No accumulator keeps a longer text, so a list keeps at most its hash.
+const TEXT_BYTES_MAX: usize = (1 << 20) - 8;
+
 const TAG_NONE: u64 = 0;
 const TAG_BOOL: u64 = 1;
 const TAG_I64: u64 = 2;
@@ -36,20 +39,31 @@ pub(crate) enum Inserted {
     Full,
 }
 
-fn in_heap(tag: u64) -> bool {
+pub(crate) fn in_heap(tag: u64) -> bool {
     matches!(tag, TAG_STR | TAG_BYTES | TAG_JSON)
 }
 
-fn tag_of(plan: &SlabPlan, entry: &[u64], cell: usize) -> u64 {
+pub(crate) fn tag_of(plan: &SlabPlan, entry: &[u64], cell: usize) -> u64 {
     let bit = cell * 4;
     if plan.tag_words == 0 { TAG_NONE } else { entry[1 + bit / 64] >> (bit % 64) & 15 }
 }
 
-fn len(object: &[u64]) -> usize {
+/// Whether a filter passed when the entry was made.
+pub(crate) fn matched(plan: &SlabPlan, entry: &[u64], filter: usize) -> bool {
+    let bit = plan.listed.len() * 4 + filter;
+    entry[1 + bit / 64] >> (bit % 64) & 1 == 1
+}
+
+/// Sets a tag or a filter bit of an entry that has none there yet.
+pub(crate) fn set_bits(entry: &mut [u64], bit: usize, value: u64) {
+    entry[1 + bit / 64] |= value << (bit % 64);
+}
+
+pub(crate) fn len(object: &[u64]) -> usize {
     object.first().map_or(0, |&count| usize::try_from(count).unwrap_or(0))
 }
 
-fn entry(plan: &SlabPlan, object: &[u64], index: usize) -> std::ops::Range<usize> {
+pub(crate) fn entry(plan: &SlabPlan, object: &[u64], index: usize) -> std::ops::Range<usize> {
     let start = 1 + index * plan.entry_words;
     debug_assert!(start + plan.entry_words <= object.len());
     start..start + plan.entry_words
@@ -95,20 +109,19 @@ pub(crate) fn insert(
     slot.fill(0);
     slot[0] = time_us.cast_unsigned();
     for (cell, &(tag, word)) in cells.iter().enumerate() {
-        let bit = cell * 4;
-        slot[1 + bit / 64] |= tag << (bit % 64);
+        set_bits(slot, cell * 4, tag);
         slot[1 + plan.tag_words + cell] = word;
     }
     for (filter, &matched) in matches.iter().enumerate() {
-        let bit = plan.listed.len() * 4 + filter;
-        slot[1 + bit / 64] |= u64::from(matched) << (bit % 64);
+        set_bits(slot, plan.listed.len() * 4 + filter, u64::from(matched));
     }
     object[0] = count as u64 + 1;
     Inserted::Taken
 }
 
 fn encode(plan: &SlabPlan, arena: &mut Arena, column: usize, input: &Input<'_>) -> (u64, u64) {
-    if plan.columns[column].listed == Need::Hash {
+    let too_long = matches!(input.cell, Cell::Str(text) | Cell::Bytes(text) | Cell::Json(text) if text.len() > TEXT_BYTES_MAX);
+    if plan.columns[column].listed == Need::Hash || too_long {
         return if input.hash == 0 { (TAG_NONE, 0) } else { (TAG_HASH, input.hash) };
     }
     match input.cell {
@@ -189,8 +202,7 @@ pub(crate) fn visit<'a>(plan: &SlabPlan, arena: &'a Arena, handle: Handle, mut e
             inputs[column] = Input { cell: value, hash, time_us, lsn: 0 };
         }
         for (filter, matched) in matches.iter_mut().enumerate() {
-            let bit = plan.listed.len() * 4 + filter;
-            *matched = words[1 + bit / 64] >> (bit % 64) & 1 == 1;
+            *matched = self::matched(plan, words, filter);
         }
         each(time_us, &inputs, &matches);
     }

@@ -8,12 +8,16 @@ mod image;
 mod index;
 mod list;
 mod plan;
+mod retire;
 mod ring;
 mod slab;
 #[expect(clippy::module_inception, reason = "the state is the noun of this folder")]
 mod state;
 mod table;
 mod words;
+
+#[cfg(test)]
+mod tests;
 
 pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, store_bytes};
 pub use arena::{Arena, Handle};

@@ -9,6 +9,7 @@
 //! The list handle is 0 (no row yet), a list object, or [`GROWN`] once the entity has rings.
 
 use super::accumulator::{Accumulator, Input, Need};
+use super::arena::Arena;
 use crate::operators::{Compiled, FeatureParams, Reading, Slot};
 use crate::pipeline::{Column, FeatureDef, Program};
 use crate::row::Cell;
@@ -17,8 +18,8 @@ use std::sync::Arc;
 /// List handle of an entity that has grown into rings.
 pub(crate) const GROWN: u64 = u64::MAX;
 
-/// A window keeps this many buckets.
-pub(crate) const BUCKETS: usize = 64;
+/// A window keeps this many buckets; fewer when its features are so many (beyond 32,000 sums) that the ring would be larger than the largest object.
+const BUCKETS: usize = 64;
 
 /// An accumulator with its inputs.
 #[derive(Debug, Clone)]
@@ -54,6 +55,8 @@ impl AccumulatorPlan {
 pub(crate) struct WindowPlan {
     pub(crate) window_us: i64,
     pub(crate) bucket_us: i64,
+    /// Most buckets.
+    pub(crate) buckets: usize,
     /// Word of the row that holds the ring's handle.
     pub(crate) at: usize,
     pub(crate) accumulators: Vec<AccumulatorPlan>,
@@ -194,8 +197,7 @@ impl SlabPlan {
             return SlotRef::Lifetime(index);
         };
         let window = self.windows.iter().position(|known| known.window_us == window_us).unwrap_or_else(|| {
-            let bucket_us = (window_us.saturating_add(BUCKETS as i64 - 1) / BUCKETS as i64).max(1000);
-            self.windows.push(WindowPlan { window_us, bucket_us, at: 0, accumulators: Vec::new(), stride: 1 });
+            self.windows.push(WindowPlan { window_us, bucket_us: 0, buckets: 0, at: 0, accumulators: Vec::new(), stride: 1 });
             self.windows.len() - 1
         });
         let plan = &mut self.windows[window];
@@ -214,6 +216,9 @@ impl SlabPlan {
             for window in &mut self.windows {
                 window.at = at;
                 at += 1;
+                window.buckets = BUCKETS.min((Arena::OBJECT_WORDS_MAX - 1) / window.stride);
+                let buckets = window.buckets as i64;
+                window.bucket_us = (window.window_us.saturating_add(buckets - 1) / buckets).max(1000);
             }
             self.longest_us = self.windows.iter().map(|window| window.window_us).max().unwrap_or(0);
             self.listed = (0..self.columns.len()).filter(|&index| self.columns[index].listed != Need::Nothing).collect();
@@ -225,6 +230,14 @@ impl SlabPlan {
             at += plan.words;
         }
         self.stride = at;
+    }
+
+    /// Whether words written under the other plan mean the same under this one.
+    pub(crate) fn has_layout_of(&self, other: &Self) -> bool {
+        let slots = |plan: &Self| plan.features.iter().map(|feature| feature.slots.clone()).collect::<Vec<_>>();
+        let rings = |plan: &Self| plan.windows.iter().map(|window| (window.window_us, window.stride)).collect::<Vec<_>>();
+        let list = |plan: &Self| (plan.stride, plan.entry_words, plan.tag_words, plan.listed.clone(), plan.filters.len());
+        slots(self) == slots(other) && rings(self) == rings(other) && list(self) == list(other)
     }
 
     /// Whether an entity of this slab begins as a list.
@@ -241,7 +254,7 @@ impl SlabPlan {
     pub(crate) fn bytes_per_key(&self) -> (usize, usize) {
         let row = self.stride * 8;
         let list = if self.is_windowed() { (1 + self.entry_words) * 8 } else { 0 };
-        let rings: usize = self.windows.iter().map(|window| (1 + BUCKETS * window.stride) * 8).sum();
+        let rings: usize = self.windows.iter().map(|window| (1 + window.buckets * window.stride) * 8).sum();
         (row + list, row + rings)
     }
 }

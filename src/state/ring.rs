@@ -4,14 +4,14 @@
 //! word 0     number of buckets
 //! bucket     epoch us | slot words of each accumulator        sorted by epoch, sparse
 //! ```
-//! The bucket of a row is `floor(time / bucket) * bucket`, aligned to the Unix epoch. At most [`BUCKETS`] buckets are kept; a row whose bucket has left is too
+//! The bucket of a row is `floor(time / bucket) * bucket`, aligned to the Unix epoch. At most 64 buckets are kept; a row whose bucket has left is too
 //! old for the window. A read merges buckets with `0 <= now - epoch < window`.
 
 use super::accumulator::Input;
 use super::arena::{Arena, Handle};
-use super::plan::{BUCKETS, WindowPlan};
+use super::plan::WindowPlan;
 
-fn len(object: &[u64]) -> usize {
+pub(crate) fn len(object: &[u64]) -> usize {
     object.first().map_or(0, |&count| usize::try_from(count).unwrap_or(0))
 }
 
@@ -60,19 +60,19 @@ fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, epoch: i64)
         }
         at -= 1;
     }
-    let span = plan.bucket_us.saturating_mul(BUCKETS as i64);
+    let span = plan.bucket_us.saturating_mul(plan.buckets as i64);
     let newest = if count == 0 { epoch } else { epoch_at(object, count - 1).max(epoch) };
     if newest.saturating_sub(epoch) >= span {
         return None;
     }
     let room = Arena::capacity(*handle).saturating_sub(1) / plan.stride;
     let mut count = count;
-    if count >= room.min(BUCKETS) {
+    if count >= room.min(plan.buckets) {
         let left = drop_expired(plan, arena, *handle, newest);
         at -= (count - left).min(at);
         count = left;
         if count >= room {
-            let buckets = if count < 4 { count + 1 } else { (count * 3 / 2).min(BUCKETS) };
+            let buckets = if count < 4 { count + 1 } else { (count * 3 / 2).min(plan.buckets) };
             *handle = arena.grow(*handle, 1 + buckets * plan.stride);
         }
     }
@@ -89,7 +89,7 @@ fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, epoch: i64)
 fn drop_expired(plan: &WindowPlan, arena: &mut Arena, handle: Handle, newest: i64) -> usize {
     let object = arena.get(handle);
     let count = len(object);
-    let span = plan.bucket_us.saturating_mul(BUCKETS as i64);
+    let span = plan.bucket_us.saturating_mul(plan.buckets as i64);
     let expired = (0..count).take_while(|&index| newest.saturating_sub(object[1 + index * plan.stride].cast_signed()) >= span).count();
     if expired == 0 {
         return count;

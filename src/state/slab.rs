@@ -7,6 +7,7 @@ use super::plan::{GROWN, SlabPlan, SlotRef};
 use super::ring;
 use super::words::Words;
 use crate::operators::{Reading, Slot};
+use crate::pipeline::{FeatureDef, TableDef};
 use std::sync::Arc;
 
 /// Features and their words.
@@ -21,6 +22,17 @@ impl Slab {
     pub(crate) fn new(plan: Arc<SlabPlan>) -> Self {
         let words = Words::new(plan.stride);
         Self { plan, words }
+    }
+
+    /// Reads through the features of another declaration, which compute the same though the chain may number its columns otherwise.
+    pub(crate) fn adopt(&mut self, def: &TableDef) {
+        let features: Vec<Arc<FeatureDef>> =
+            self.plan.features.iter().map(|feature| def.feature(&feature.def.name).unwrap_or(&feature.def).clone()).collect();
+        if features.iter().zip(&self.plan.features).any(|(now, before)| **now != *before.def) {
+            let plan = SlabPlan::compile(&features);
+            assert!(plan.has_layout_of(&self.plan), "features of {} compile to another layout", def.name);
+            self.plan = Arc::new(plan);
+        }
     }
 
     /// Feeds one row; false when it came too late for every window.

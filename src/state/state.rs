@@ -147,7 +147,7 @@ impl State {
         // A table that no effect names may still have another declaration (owner, origin, schema version).
         for def in registry.tables.values() {
             if let Some(table) = self.tables.get_mut(&def.id) {
-                table.def = Arc::clone(def);
+                table.adopt(Arc::clone(def));
             }
         }
         self.registry = Arc::clone(registry);

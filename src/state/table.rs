@@ -4,6 +4,7 @@ use super::accumulator::{Input, hash_cell};
 use super::arena::Arena;
 use super::index::{Index, KeyHash};
 use super::plan::SlabPlan;
+use super::retire;
 use super::slab::Slab;
 use super::words::Words;
 use crate::operators::Reading;
@@ -206,7 +207,9 @@ impl Table {
 
     fn apply_chained(&mut self, def: &TableDef, rows: &Rows, row: usize, schema: &EventSchema, lsn: u64, scratch: &mut Scratch) {
         let Scratch { derived, key, matches, .. } = scratch;
-        if !rows.is_delete(row) && !def.chain.run(rows, row, schema, derived) {
+        if rows.is_delete(row) {
+            def.chain.derive(rows, row, schema, derived);
+        } else if !def.chain.run(rows, row, schema, derived) {
             self.funnel.filtered += 1;
             return;
         }
@@ -283,7 +286,11 @@ impl Table {
         self.find_hashed(self.index.hash(key), probe(key), key)
     }
 
+    /// Forgets a key. A table without key columns has nothing that a deleted key could name: its one row stays.
     fn delete(&mut self, key: &[u8]) {
+        if self.def.keys.is_empty() {
+            return;
+        }
         let Some(number) = self.find(key) else { return };
         self.index.remove(self.index.hash(key), number);
         for slab in &mut self.slabs {
@@ -356,16 +363,10 @@ impl Table {
 
     /// Where each feature of the declaration stands: slab and index in its plan, in the declaration's (alphabetical) order.
     pub(crate) fn feature_places(&self) -> Vec<(usize, usize)> {
-        self.def
-            .features
-            .iter()
-            .filter_map(|feature| {
-                self.slabs.iter().enumerate().rev().find_map(|(number, slab)| {
-                    let index = slab.plan.feature(&feature.name)?;
-                    (*slab.plan.features[index].def == **feature).then_some((number, index))
-                })
-            })
-            .collect()
+        let place = |name: &str| self.slabs.iter().enumerate().find_map(|(number, slab)| Some((number, slab.plan.feature(name)?)));
+        let places: Vec<(usize, usize)> = self.def.features.iter().filter_map(|feature| place(&feature.name)).collect();
+        assert_eq!(places.len(), self.def.features.len(), "every feature of {} is in a slab", self.def.name);
+        places
     }
 
     /// Reads features by their places; values come in the order asked for.
@@ -385,31 +386,39 @@ impl Table {
         values.into_iter().map(|value| value.unwrap_or_else(|| streamgauge_api::Value::Null.into())).collect()
     }
 
+    /// Takes another declaration of the same features.
+    pub(crate) fn adopt(&mut self, def: Arc<TableDef>) {
+        self.slabs.iter_mut().for_each(|slab| slab.adopt(&def));
+        self.def = def;
+    }
+
     /// Adds a slab for features that the new declaration has and no slab holds.
     pub(crate) fn extend(&mut self, def: Arc<TableDef>, names: &[String]) {
         let features: Vec<_> = def.features.iter().filter(|feature| names.iter().any(|name| **name == *feature.name)).cloned().collect();
-        self.def = def;
+        self.adopt(def);
         self.slabs.push(Slab::new(Arc::new(SlabPlan::compile(&features))));
     }
 
-    /// Takes the new declaration; slabs none of whose features are left give their words back.
+    /// Takes the new declaration without the named features: their words and objects go back.
     pub(crate) fn retire(&mut self, def: Arc<TableDef>, names: &[String]) {
-        self.def = def;
-        let mut kept = Vec::with_capacity(self.slabs.len());
         for mut slab in std::mem::take(&mut self.slabs) {
-            let live = slab.plan.features.iter().any(|feature| {
-                !names.iter().any(|name| **name == *feature.def.name)
-                    && self.def.feature(&feature.def.name).is_some_and(|def| *def == feature.def)
-            });
-            if live {
-                kept.push(slab);
+            let stay = |name: &str| !names.iter().any(|gone| gone == name);
+            let features: Vec<_> = slab
+                .plan
+                .features
+                .iter()
+                .filter(|feature| stay(&feature.def.name))
+                .filter_map(|feature| def.feature(&feature.def.name).cloned())
+                .collect();
+            if features.is_empty() {
+                (0..self.rows).for_each(|number| slab.clear(&mut self.arena, number));
+            } else if features.len() < slab.plan.features.len() {
+                self.slabs.push(retire::shed(&slab, Arc::new(SlabPlan::compile(&features)), self.rows, &mut self.arena));
             } else {
-                for number in 0..self.rows {
-                    slab.clear(&mut self.arena, number);
-                }
+                self.slabs.push(slab);
             }
         }
-        self.slabs = kept;
+        self.adopt(def);
     }
 
     /// Rebuilds the index from the key words, after a snapshot was read.

@@ -1,0 +1,85 @@
+//! Promises of the state, kept against a naive recount of all rows (`recount`) and against itself: replay, snapshots, splits, deletes, definitions.
+//!
+//! Rows come from proptest, pipelines from real register payloads. Nothing here looks into slabs: values are read as a reader reads them.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod definitions;
+mod extremes;
+mod memory;
+mod pipeline;
+mod recount;
+mod replay;
+mod rows;
+
+use super::arena::Arena;
+use super::{Content, RowsContent, State};
+use crate::operators::Reading;
+use crate::pipeline::{RegisterOptions, Registry};
+use crate::row::{Key, RowsBuilder, Strictness};
+use serde_json::Value as Json;
+use std::sync::Arc;
+
+const HASH_SEED: u64 = 0xFEED;
+
+/// A state that is driven like the engine drives it, with every content it was given.
+struct Driven {
+    state: State,
+    log: Vec<(Content, u64, i64)>,
+    next_lsn: u64,
+}
+
+impl Driven {
+    fn new() -> Self {
+        Self { state: State::new(HASH_SEED), log: Vec::new(), next_lsn: 1 }
+    }
+
+    fn with(payload: &Json) -> Self {
+        let mut driven = Self::new();
+        driven.register(payload);
+        driven
+    }
+
+    fn apply(&mut self, content: Content, now_us: i64) {
+        self.state.apply(&content, self.next_lsn, now_us);
+        let lsns = content.lsns();
+        self.log.push((content, self.next_lsn, now_us));
+        self.next_lsn += lsns;
+    }
+
+    fn register(&mut self, payload: &Json) {
+        let registry = Registry::clone(self.state.registry());
+        let outcome = registry
+            .apply_register(&payload.to_string(), &RegisterOptions::default())
+            .unwrap_or_else(|error| panic!("{}", error.to_json()));
+        if let Some(registry) = outcome.next {
+            self.apply(Content::Definition { registry, effects: outcome.effects }, rows::START_US);
+        }
+    }
+
+    /// Applies rows in batches that end at the given places.
+    fn feed(&mut self, rows: &[rows::Row], ends: &[usize]) {
+        for batch in rows::split(rows, ends) {
+            self.apply(self.pack(batch), rows::START_US);
+        }
+    }
+
+    fn pack(&self, rows: &[rows::Row]) -> Content {
+        let schema = Arc::clone(&self.state.registry().event("Tx").unwrap().schema);
+        let mut builder = RowsBuilder::new(schema, Strictness::Push);
+        rows.iter().for_each(|row| row.write(&mut builder));
+        Content::Rows(RowsContent { batches: vec![builder.finish()], ..RowsContent::default() })
+    }
+
+    fn fingerprint(&self) -> u128 {
+        self.state.freeze().fingerprint()
+    }
+
+    /// One feature of one key, as a reader gets it; none when the key is not there.
+    fn read(&self, table: &str, key: &Key, feature: &str, now_us: i64) -> Option<Reading> {
+        let table = self.state.table(table).unwrap();
+        let number = table.find(key)?;
+        let at = table.def().features.iter().position(|def| &*def.name == feature).unwrap();
+        let place = table.feature_places()[at];
+        table.read(number, &[place], now_us, &mut Arena::default()).pop()
+    }
+}

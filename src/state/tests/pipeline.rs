@@ -1,0 +1,225 @@
+//! The pipelines under test, twice: as register payload and as plain functions of a row.
+
+use super::rows::{Datum, FIELDS, Row};
+use crate::row::{Key, key};
+use serde_json::{Map, Value as Json, json};
+
+/// A feature of the recount.
+pub(super) struct Feature {
+    pub(super) name: &'static str,
+    pub(super) op: &'static str,
+    pub(super) field: Option<fn(&Row) -> Datum>,
+    /// Name of the field in the payload.
+    field_name: &'static str,
+    pub(super) filter: Option<Filter>,
+    pub(super) window: Option<&'static str>,
+    more: fn() -> Json,
+}
+
+/// A row filter: its text and what it means.
+#[derive(Clone, Copy)]
+pub(super) struct Filter {
+    text: &'static str,
+    pub(super) passes: fn(&Row) -> bool,
+}
+
+/// A table of the recount.
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    chain: fn() -> Vec<Json>,
+    key_columns: &'static [&'static str],
+    /// None when the row has no key here; deletes ask for the key alone.
+    pub(super) key: fn(&Row) -> Option<Key>,
+    pub(super) passes: fn(&Row) -> bool,
+    pub(super) features: Vec<Feature>,
+}
+
+const LARGE: Filter = Filter { text: "(n > 2)", passes: |row| row.get("n").number().is_some_and(|n| n > 2.0) };
+const RED: Filter = Filter {
+    text: "(label == 'b' or flag == true)",
+    passes: |row| *row.get("label") == Datum::Str("b".into()) || *row.get("flag") == Datum::Bool(true),
+};
+
+fn amount(row: &Row) -> Datum {
+    row.get("amount").clone()
+}
+
+fn n(row: &Row) -> Datum {
+    row.get("n").clone()
+}
+
+fn label(row: &Row) -> Datum {
+    row.get("label").clone()
+}
+
+fn at(row: &Row) -> Datum {
+    row.get("at").clone()
+}
+
+fn extra(row: &Row) -> Datum {
+    row.get("extra").clone()
+}
+
+fn flag(row: &Row) -> Datum {
+    row.get("flag").clone()
+}
+
+/// `with_columns double = (n + n)`.
+fn double(row: &Row) -> Datum {
+    match row.get("n") {
+        Datum::I64(number) => Datum::I64(number * 2),
+        Datum::F64(number) => Datum::F64(number * 2.0),
+        _ => Datum::Null,
+    }
+}
+
+fn nothing() -> Json {
+    json!({})
+}
+
+fn plain(name: &'static str, op: &'static str, window: Option<&'static str>) -> Feature {
+    Feature { name, op, field: None, field_name: "", filter: None, window, more: nothing }
+}
+
+fn over(
+    name: &'static str,
+    op: &'static str,
+    (field_name, field): (&'static str, fn(&Row) -> Datum),
+    window: Option<&'static str>,
+) -> Feature {
+    Feature { name, op, field: Some(field), field_name, filter: None, window, more: nothing }
+}
+
+fn filtered(filter: Filter, feature: Feature) -> Feature {
+    Feature { filter: Some(filter), ..feature }
+}
+
+fn user_features() -> Vec<Feature> {
+    vec![
+        plain("cnt", "count", None),
+        plain("cnt_2s", "count", Some("2s")),
+        filtered(LARGE, plain("cnt_large_1m", "count", Some("1m"))),
+        filtered(RED, plain("ratio_1m", "ratio", Some("1m"))),
+        filtered(LARGE, plain("ratio_all", "ratio", None)),
+        over("sum_1m", "sum", ("amount", amount), Some("1m")),
+        over("sum_n_1h", "sum", ("n", n), Some("1h")),
+        over("sum_all", "sum", ("n", n), None),
+        over("mean_1m", "mean", ("amount", amount), Some("1m")),
+        over("min_1h", "min", ("n", n), Some("1h")),
+        over("max_1m", "max", ("amount", amount), Some("1m")),
+        filtered(RED, over("max_label_1h", "max", ("label", label), Some("1h"))),
+        over("min_at_1h", "min", ("at", at), Some("1h")),
+        over("var_1m", "var", ("amount", amount), Some("1m")),
+        over("std_1h", "std", ("n", n), Some("1h")),
+        over("first_label", "first", ("label", label), None),
+        filtered(LARGE, over("last_amount", "last", ("amount", amount), None)),
+        over("uniq_1h", "n_unique", ("label", label), Some("1h")),
+        over("uniq_extra_1m", "n_unique", ("extra", extra), Some("1m")),
+        over("uniq_amount", "n_unique", ("amount", amount), None),
+        over("max_flag_1m", "max", ("flag", flag), Some("1m")),
+        Feature { more: || json!({ "k": 3 }), ..over("top_1h", "top_k", ("label", label), Some("1h")) },
+        Feature { more: || json!({ "q": 0.5 }), ..over("median_1m", "quantile", ("amount", amount), Some("1m")) },
+    ]
+}
+
+/// Every table, all on one event.
+pub(super) fn tables() -> Vec<Table> {
+    vec![
+        Table {
+            name: "ByUser",
+            chain: Vec::new,
+            key_columns: &["user"],
+            key: |row| match row.get("user") {
+                Datum::Str(user) => Some(Key::from_slice(user.as_bytes())),
+                _ => None,
+            },
+            passes: |_| true,
+            features: user_features(),
+        },
+        Table {
+            name: "ByPlace",
+            chain: Vec::new,
+            key_columns: &["region", "user", "flag", "at"],
+            key: |row| {
+                let mut key = Key::new();
+                for field in ["region", "user", "flag", "at"] {
+                    match row.get(field) {
+                        Datum::I64(number) | Datum::Datetime(number) => key::push_i64(&mut key, *number),
+                        Datum::Str(text) => key::push_text(&mut key, text.as_bytes(), false),
+                        Datum::Bool(truth) => key::push_bool(&mut key, *truth),
+                        _ => return None,
+                    }
+                }
+                Some(key)
+            },
+            passes: |_| true,
+            features: vec![plain("cnt_1m", "count", Some("1m")), over("sum_1m", "sum", ("n", n), Some("1m"))],
+        },
+        Table {
+            name: "ByDouble",
+            chain: || {
+                vec![
+                    json!({ "op": "filter", "expr": "(amount > 10)" }),
+                    json!({ "op": "with_columns", "exprs": { "double": "(n + n)", "tag": "cast(n, str)" } }),
+                ]
+            },
+            key_columns: &["tag"],
+            key: |row| match row.get("n") {
+                Datum::I64(number) => Some(Key::from_slice(number.to_string().as_bytes())),
+                Datum::F64(number) => Some(Key::from_slice(number.to_string().as_bytes())),
+                _ => None,
+            },
+            passes: |row| row.get("amount").number().is_some_and(|amount| amount > 10.0),
+            features: vec![
+                plain("cnt_1h", "count", Some("1h")),
+                over("sum_double_1m", "sum", ("double", double), Some("1m")),
+                filtered(RED, over("max_double", "max", ("double", double), None)),
+            ],
+        },
+        Table {
+            name: "Everything",
+            chain: Vec::new,
+            key_columns: &[],
+            key: |row| (!row.delete).then(Key::new),
+            passes: |_| true,
+            features: vec![plain("cnt", "count", None), over("sum_2s", "sum", ("amount", amount), Some("2s"))],
+        },
+    ]
+}
+
+/// The event node.
+pub(super) fn event() -> Json {
+    let fields: Map<String, Json> = FIELDS.iter().map(|(name, kind)| ((*name).to_owned(), json!(kind))).collect();
+    let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+    json!({ "kind": "event", "name": "Tx", "schema": { "fields": fields, "optional_fields": names } })
+}
+
+/// A table's node with any chain and features.
+pub(super) fn node(name: &str, chain: &[Json], keys: &[&str], agg: &Json) -> Json {
+    let mut ops = chain.to_vec();
+    ops.push(json!({ "op": "group_by", "keys": keys, "agg": agg }));
+    json!({ "kind": "derivation", "name": name, "output_kind": "table", "upstreams": ["Tx"], "ops": ops, "table_primary_key": keys })
+}
+
+/// The payload of event and tables.
+pub(super) fn payload(tables: &[Table]) -> Json {
+    let mut nodes = vec![event()];
+    for table in tables {
+        let mut agg = Map::new();
+        for feature in &table.features {
+            let mut params = (feature.more)();
+            if feature.field.is_some() {
+                params["field"] = json!(feature.field_name);
+            }
+            if let Some(window) = feature.window {
+                params["window"] = json!(window);
+            }
+            if let Some(filter) = feature.filter {
+                params["where"] = json!(filter.text);
+            }
+            agg.insert(feature.name.into(), json!({ "op": feature.op, "params": params }));
+        }
+        nodes.push(node(table.name, &(table.chain)(), table.key_columns, &Json::Object(agg)));
+    }
+    json!({ "nodes": nodes })
+}
