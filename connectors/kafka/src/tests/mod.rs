@@ -64,8 +64,9 @@ impl Inlet for FakeInlet {
         let mut engine = self.engine.lock();
         let position = *engine.state.entry(key.clone()).or_insert(start);
         engine.attached.push(key.clone());
-        let slot = self.board.add(Arc::new(PartitionGauge::new(source, key.clone(), position.offset)));
-        Ok((Slot(u32::try_from(slot).unwrap()), position))
+        let slot = u32::try_from(engine.attached.len() - 1).unwrap();
+        self.board.put(slot, Arc::new(PartitionGauge::new(source, key.clone(), position.offset)));
+        Ok((Slot(slot), position))
     }
 
     fn offer(&mut self, records: &[RawRecord<'_>]) -> Offered {
