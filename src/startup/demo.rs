@@ -9,7 +9,6 @@ mod sweep;
 
 use super::logging;
 use super::plan::{client_rules, server_options};
-use super::run::config_refused;
 use super::server::{Bound, Server};
 use crate::cli::{Console, DemoArgs, Exit, Failure};
 use crate::config::{Config, Flags, Outside};
@@ -66,7 +65,7 @@ fn serve(folder: &sweep::DemoFolder, bootstrap: &str, registry: &str) -> Result<
     let flags = Flags { http: Some(http), tcp: Some(tcp), admin: Some(admin), data_dir: Some(folder.data()), ..Flags::default() };
     let nothing = |_: &str| None;
     let outside = Outside { env: &nothing, client: client_rules() };
-    let config = Config::parse(&text, None, &flags, &outside).map_err(|problems| config_refused(&problems))?;
+    let config = Config::parse(&text, None, &flags, &outside).map_err(|problems| problems.to_error())?;
     Bound::bind(server_options(&config, Vec::new())?)?.start()
 }
 

@@ -4,7 +4,7 @@ use super::logging;
 use super::plan::{client_rules, outside_problems, server_options};
 use super::server::{Bound, Server};
 use crate::cli::{CheckArgs, Console, Exit, Failure, LogFormat, Rebuild, RunArgs};
-use crate::config::{self, Config, ConfigProblems, Flags, Outside};
+use crate::config::{self, Config, ConfigProblems, Flags, Outside, TablePrice};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
@@ -196,16 +196,10 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
     };
     let found = if args.offline { Vec::new() } else { outside_problems(&config)? };
     let warned = !config.warnings.warnings.is_empty();
-    let tables: Vec<serde_json::Value> = config
-        .registry()
-        .tables
-        .values()
-        .map(|table| {
-            let (least, most) = crate::state::bytes_per_key(table);
-            serde_json::json!({"table": table.name, "bytes_per_key": least, "bytes_per_key_grown": most})
-        })
-        .collect();
+    let prices = config.prices(crate::state::bytes_per_key);
     if args.json {
+        let table = |price: &TablePrice| serde_json::json!({"table": price.table, "bytes_per_key": price.small_bytes, "bytes_per_key_grown": price.grown_bytes});
+        let tables: Vec<_> = prices.iter().map(table).collect();
         let problems: Vec<_> = found.iter().map(ApiError::to_json).collect();
         console.document(
             &serde_json::json!({"ok": found.is_empty(), "problems": problems, "warnings": config.warnings.to_json(), "tables": tables}),
@@ -217,11 +211,9 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         for problem in &found {
             console.refusal(problem)?;
         }
-        for table in config.registry().tables.values() {
-            let (least, most) = crate::state::bytes_per_key(table);
+        for TablePrice { table, small_bytes, grown_bytes, .. } in &prices {
             console.line(&format!(
-                "table {}: about {least} bytes per key with one row, {most} when all windows are full (sketches extra)",
-                table.name
+                "table {table}: about {small_bytes} bytes per key with one row, {grown_bytes} when all windows are full (sketches extra)"
             ))?;
         }
         if found.is_empty() {
@@ -230,9 +222,4 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
     }
     let bad = !found.is_empty() || (warned && args.deny_warnings);
     Ok(if bad { Exit::Finding } else { Exit::Ok })
-}
-
-/// The code of a config that is refused, for handlers that need one.
-pub(super) fn config_refused(problems: &ConfigProblems) -> ApiError {
-    ApiError::new(Code::InvalidConfigValue, problems.render(false))
 }

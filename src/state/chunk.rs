@@ -19,7 +19,7 @@ impl Chunk {
 
     /// A block with this content.
     pub(crate) fn from_words(words: &[u64]) -> Self {
-        Self(Arc::from(words.to_vec()))
+        Self(Arc::from(words))
     }
 
     /// The words.
@@ -32,7 +32,7 @@ impl Chunk {
     #[inline]
     pub(crate) fn words_mut(&mut self) -> &mut [u64] {
         if !Arc::is_unique(&self.0) {
-            self.0 = Arc::from(self.0.to_vec());
+            self.0 = Arc::from(&self.0[..]);
         }
         match Arc::get_mut(&mut self.0) {
             Some(words) => words,

@@ -8,7 +8,7 @@ use super::retire;
 use super::slab::Slab;
 use super::words::Words;
 use crate::operators::Reading;
-use crate::pipeline::{Column, Derived, KeyColumn, KeyKind, RowEnv, TableDef};
+use crate::pipeline::{Derived, KeyColumn, KeyKind, RowEnv, TableDef};
 use crate::row::{Cell, EventSchema, KEY_BYTES_MAX, Key, Rows, key};
 use std::sync::Arc;
 
@@ -440,7 +440,7 @@ pub(crate) fn key_of(columns: &[KeyColumn], env: &RowEnv<'_>, key: &mut Key) -> 
     key.clear();
     let alone = columns.len() == 1;
     for column in columns {
-        match (column.kind, cell_of(env, column.column)) {
+        match (column.kind, env.cell(column.column)) {
             (KeyKind::Str, Cell::Str(text)) if text.len() <= KEY_BYTES_MAX => key::push_text(key, text, alone),
             (KeyKind::I64, Cell::I64(number)) | (KeyKind::Datetime, Cell::Datetime(number)) => key::push_i64(key, number),
             (KeyKind::Bool, Cell::Bool(truth)) => key::push_bool(key, truth),
@@ -448,9 +448,4 @@ pub(crate) fn key_of(columns: &[KeyColumn], env: &RowEnv<'_>, key: &mut Key) -> 
         }
     }
     key.len() <= KEY_BYTES_MAX
-}
-
-#[inline]
-fn cell_of<'r>(env: &RowEnv<'r>, column: Column) -> Cell<'r> {
-    env.cell(column)
 }
