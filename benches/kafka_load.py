@@ -5,7 +5,7 @@
     kafka_load.py probe --bootstrap B --topic T --events 20000 --rate 1000 --out FILE
 
 fill: events of eight fields, users by a zipf law with exponent 0.99, lz4, two events in a hundred up to 5 s late, Avro where a registry is named, else JSON.
-FILE gets {"events","bytes_per_event","counts":{user: n}}. probe: {"user":"probe","id":i}; FILE gets {"sent":[ns since the epoch of event i]}.
+FILE gets {"events","bytes_per_event","counts":{user: n}}. probe: {"user":"probe","id":first + i}; FILE gets {"sent":[ns since the epoch of event i]}.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def probe(given):
         while (left := due - time.perf_counter()) > 0:
             time.sleep(min(left, 0.0005))
         sent.append(time.time_ns())
-        producer.produce(given.topic, json.dumps({"user": "probe", "id": i}).encode(), partition=i % given.partitions)
+        producer.produce(given.topic, json.dumps({"user": "probe", "id": given.first + i}).encode(), partition=i % given.partitions)
         producer.poll(0)
     flushed(producer)
     return {"sent": sent}
@@ -125,6 +125,7 @@ def main():
     parser.add_argument("--topic", required=True)
     parser.add_argument("--registry", default="")
     parser.add_argument("--events", type=int, default=8_000_000)
+    parser.add_argument("--first", type=int, default=0, help="id of the first probe")
     parser.add_argument("--users", type=int, default=200_000)
     parser.add_argument("--partitions", type=int, default=12)
     parser.add_argument("--rate", type=float, default=1000.0)
