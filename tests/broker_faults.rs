@@ -118,8 +118,19 @@ fn a_topic_recreated_while_running_stops_typed_and_the_table_stays_readable() {
     let answer = sidecar.data_get(&format!("/tables/{CARDS}/{key}")).unwrap();
     assert_eq!(answer.headers.get("x-streamgauge-incident").map(String::as_str), Some("Recreated"));
 
-    // A restart asks again and says the same.
+    let metrics = sidecar.admin_get("/metrics").unwrap().text;
+    assert!(metrics.contains("streamgauge_incidents_total{kind=\"Recreated\"} 1\n"), "{metrics}");
+
+    // The incident is in the log: a restart knows it with no broker to ask.
     sidecar.kill9();
+    let nobody = "127.0.0.1:1";
+    setup.write_config(&config(nobody, Topics::One(&topic), None)).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_incident(&topic, "Recreated", APPLIED_WITHIN).unwrap();
+
+    // A restart that can ask says the same.
+    sidecar.kill9();
+    setup.write_config(&config(bootstrap, Topics::One(&topic), None)).unwrap();
     let sidecar = setup.start().unwrap();
     sidecar.wait_incident(&topic, "Recreated", APPLIED_WITHIN).unwrap();
     assert!(sidecar.consumed(&topic).unwrap() < impostor.ends[&0]);

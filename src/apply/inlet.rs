@@ -65,7 +65,6 @@ struct Attached {
     topic: String,
     partition: i32,
     position: Position,
-    gauge: Arc<PartitionGauge>,
     /// Index into the positions of the packet being built.
     in_packet: Option<u32>,
     /// Records in the packet being built.
@@ -260,26 +259,17 @@ impl EngineInlet {
         }
     }
 
+    /// Writes a change of a slot's incident to the log. What the state has is compared, never the gauge: the source shows an incident there before it tells us.
     fn incident(&mut self, slot: Slot, incident: Option<Incident>) {
-        let Some(gauge) = self.attached(slot).map(|attached| Arc::clone(&attached.gauge)) else { return };
-        let known = gauge.incident();
-        let same = match (&known, &incident) {
-            (Some(old), Some(new)) => old.kind == new.kind && old.cause == new.cause,
-            (None, None) => true,
-            _ => false,
-        };
-        if let Ok(mut open) = gauge.incident.write() {
-            *open = incident.clone();
-        }
-        if same {
-            return;
-        }
-        if let Some(opened) = &incident {
-            self.metrics.incidents(opened.kind).inc();
-        }
-        let content = Content::Incident { slot, incident };
-        if let Err(error) = self.seat.with(|engine| engine.commit(&[&content])) {
-            tracing::warn!(%error, "an incident could not be written to the WAL; it is shown all the same");
+        let kind = incident.as_ref().map(|opened| opened.kind);
+        let written = self.seat.with(|engine| match engine.state().has_incident(slot, incident.as_ref()) {
+            true => Ok(false),
+            false => engine.commit(&[&Content::Incident { slot, incident }]).map(|_| true),
+        });
+        match (written, kind) {
+            (Ok(true), Some(kind)) => self.metrics.incidents(kind).inc(),
+            (Ok(_), _) => {}
+            (Err(error), _) => tracing::warn!(%error, "an incident could not be written to the WAL; it is shown all the same"),
         }
     }
 }
@@ -332,12 +322,12 @@ impl Inlet for EngineInlet {
         if let Ok(mut open) = gauge.incident.write() {
             *open = incident;
         }
-        self.board.put(slot.0, Arc::clone(&gauge));
+        self.board.put(slot.0, gauge);
         if self.slots.len() <= slot.0 as usize {
             self.slots.resize_with(slot.0 as usize + 1, || None);
         }
         self.slots[slot.0 as usize] =
-            Some(Attached { feed, topic: key.topic.clone(), partition: key.partition, position, gauge, in_packet: None, records: 0 });
+            Some(Attached { feed, topic: key.topic.clone(), partition: key.partition, position, in_packet: None, records: 0 });
         Ok((slot, position))
     }
 

@@ -199,6 +199,14 @@ impl State {
         self.rejects.iter()
     }
 
+    /// Whether a slot stands as this incident says: stopped for that kind and cause, or not at all.
+    pub fn has_incident(&self, slot: Slot, incident: Option<&Incident>) -> bool {
+        match (self.incidents.get(&slot.0), incident) {
+            (Some(known), Some(asked)) => known.kind == asked.kind && known.cause == asked.cause,
+            (known, asked) => known.is_none() && asked.is_none(),
+        }
+    }
+
     /// Open incidents by slot.
     pub fn incidents(&self) -> impl Iterator<Item = (Slot, &Incident)> {
         self.incidents.iter().map(|(slot, incident)| (Slot(*slot), incident))

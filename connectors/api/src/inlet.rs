@@ -112,10 +112,10 @@ pub trait Inlet: Send {
     /// The registry says for good that this id does not exist: records with it are bad records from now on.
     fn schema_missing(&mut self, slot: Slot, id: u32, detail: &str);
 
-    /// Opens an incident on a slot (a WAL frame). Opening the same kind on the same slot again only refreshes it.
+    /// Records an incident on a slot (a WAL frame), or one of another cause in its place; one that is recorded already changes nothing. The source shows it.
     fn incident_opened(&mut self, slot: Slot, incident: &Incident);
 
-    /// Closes the slot's incident, if one is open.
+    /// Records that the slot's incident is closed, if one is recorded.
     fn incident_closed(&mut self, slot: Slot);
 
     /// Positions covered by a completed fsync, for group commits.
