@@ -103,7 +103,7 @@ fn insert(slot: &mut [u64], arena: &mut Arena, hash: u64) {
         (DENSE, handle) => raise(arena.get_mut(handle), hash),
         (length, handle) => {
             let length = index(length);
-            let Err(at) = arena.get(handle)[..length].binary_search(&hash) else { return };
+            let Err(at) = search(&arena.get(handle)[..length], hash) else { return };
             if length == LIST_MAX {
                 densify(slot, arena);
                 raise(arena.get_mut(slot[1]), hash);
@@ -116,6 +116,21 @@ fn insert(slot: &mut [u64], arena: &mut Arena, hash: u64) {
             list[at] = hash;
         }
     }
+}
+
+/// Where a hash is in an ascending list, or where it belongs. Hashes are spread evenly, so that a hash stands near its share of the list (interpolation search:
+/// W. W. Peterson, 1957): one or two cache lines are read, where halving would read ten.
+#[expect(clippy::cast_possible_truncation, reason = "the share is below the list's length")]
+fn search(list: &[u64], hash: u64) -> Result<usize, usize> {
+    let share = (u128::from(hash) * list.len() as u128) >> 64;
+    let mut at = index(share as u64);
+    while at > 0 && list[at - 1] >= hash {
+        at -= 1;
+    }
+    while at < list.len() && list[at] < hash {
+        at += 1;
+    }
+    if list.get(at) == Some(&hash) { Ok(at) } else { Err(at) }
 }
 
 /// Adds an ascending list of at least two hashes.

@@ -35,12 +35,12 @@ pub(crate) const fn class_words(class: usize) -> usize {
 
 /// Words of a block of this class.
 pub(crate) const fn chunk_words(class: usize) -> usize {
-    let words = class_words(class);
-    if words > CHUNK_WORDS { words } else { CHUNK_WORDS / words * words }
+    class_words(class) << slots_shift(class)
 }
 
-const fn slots_per_chunk(class: usize) -> usize {
-    chunk_words(class) / class_words(class)
+/// A block has 2^this many slots, as many as fit [`CHUNK_WORDS`] and at least one: a slot is found with shifts, where a division would take longer than the rest.
+const fn slots_shift(class: usize) -> usize {
+    (CHUNK_WORDS.ilog2() as usize - 1).saturating_sub(class.div_ceil(2))
 }
 
 /// The smallest class with room for this many words.
@@ -53,6 +53,14 @@ fn class_of(words: usize) -> usize {
 #[expect(clippy::cast_possible_truncation, reason = "a handle is class << 32 | slot + 1 by construction")]
 fn split(handle: Handle) -> (usize, usize) {
     ((handle >> 32) as usize, (handle as u32) as usize - 1)
+}
+
+/// The block of a slot, and where in it the slot's words are.
+#[inline]
+fn place(class: usize, slot: usize) -> (usize, std::ops::Range<usize>) {
+    let (words, shift) = (class_words(class), slots_shift(class));
+    let at = (slot & ((1 << shift) - 1)) * words;
+    (slot >> shift, at..at + words)
 }
 
 impl Arena {
@@ -69,13 +77,13 @@ impl Arena {
         let class = &mut self.classes[number];
         self.used_words += class_words(number);
         let slot = if let Some(slot) = class.free.pop() {
-            let (chunk, at) = (slot as usize / slots_per_chunk(number), slot as usize % slots_per_chunk(number) * class_words(number));
-            class.chunks[chunk].words_mut()[at..at + class_words(number)].fill(0);
+            let (chunk, words) = place(number, slot as usize);
+            class.chunks[chunk].words_mut()[words].fill(0);
             slot
         } else {
             let slot = class.slots;
             class.slots += 1;
-            if slot as usize / slots_per_chunk(number) == class.chunks.len() {
+            if place(number, slot as usize).0 == class.chunks.len() {
                 class.chunks.push(Chunk::zeroed(chunk_words(number)));
             }
             slot
@@ -108,9 +116,8 @@ impl Arena {
             return &[];
         }
         let (class, slot) = split(handle);
-        let (words, per_chunk) = (class_words(class), slots_per_chunk(class));
-        let at = slot % per_chunk * words;
-        &self.classes[class].chunks[slot / per_chunk].words()[at..at + words]
+        let (chunk, words) = place(class, slot);
+        &self.classes[class].chunks[chunk].words()[words]
     }
 
     /// The object's words for writing; empty for none.
@@ -120,9 +127,8 @@ impl Arena {
             return &mut [];
         }
         let (class, slot) = split(handle);
-        let (words, per_chunk) = (class_words(class), slots_per_chunk(class));
-        let at = slot % per_chunk * words;
-        &mut self.classes[class].chunks[slot / per_chunk].words_mut()[at..at + words]
+        let (chunk, words) = place(class, slot);
+        &mut self.classes[class].chunks[chunk].words_mut()[words]
     }
 
     /// The same object with room for at least `words`, moved when it must grow; content is kept, new words are zero.
@@ -133,8 +139,12 @@ impl Arena {
         }
         let moved = self.alloc(words);
         if handle != 0 {
-            let old = self.get(handle).to_vec();
-            self.get_mut(moved)[..old.len()].copy_from_slice(&old);
+            let ((from, from_slot), (to, to_slot)) = (split(handle), split(moved));
+            // More words than the old object had room for are of a higher class.
+            let (lower, higher) = self.classes.split_at_mut(to);
+            let ((from_chunk, old), (to_chunk, new)) = (place(from, from_slot), place(to, to_slot));
+            let old = &lower[from].chunks[from_chunk].words()[old];
+            higher[0].chunks[to_chunk].words_mut()[new][..old.len()].copy_from_slice(old);
             self.free(handle);
         }
         moved
@@ -172,7 +182,7 @@ impl Arena {
         if number >= CLASSES {
             return Err(format!("arena class {number} does not exist"));
         }
-        let room = class.chunks.len() * slots_per_chunk(number);
+        let room = class.chunks.len() << slots_shift(number);
         if class.slots as usize > room || class.chunks.iter().any(|chunk| chunk.words().len() != chunk_words(number)) {
             return Err(format!("arena class {number} has chunks of another size"));
         }

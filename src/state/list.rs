@@ -9,7 +9,7 @@
 
 use super::accumulator::{Input, Need, hash_cell, load_bytes, store_bytes};
 use super::arena::{Arena, Handle};
-use super::plan::SlabPlan;
+use super::plan::{SlabPlan, SlabRow};
 use crate::row::Cell;
 
 /// A list longer than this grows into rings.
@@ -70,14 +70,8 @@ pub(crate) fn entry(plan: &SlabPlan, object: &[u64], index: usize) -> std::ops::
 }
 
 /// Adds a row, keeping time order; equal times keep arrival order.
-pub(crate) fn insert(
-    plan: &SlabPlan,
-    arena: &mut Arena,
-    handle: &mut Handle,
-    inputs: &[Input<'_>],
-    matches: &[bool],
-    time_us: i64,
-) -> Inserted {
+pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, handle: &mut Handle, row: SlabRow<'_, '_>) -> Inserted {
+    let time_us = row.bare.time_us;
     let mut count = len(arena.get(*handle));
     let newest = if count == 0 { i64::MIN } else { arena.get(*handle)[entry(plan, arena.get(*handle), count - 1).start].cast_signed() };
     if count > 0 && newest.saturating_sub(time_us) >= plan.longest_us {
@@ -99,8 +93,10 @@ pub(crate) fn insert(
     while at > 0 && object[entry(plan, object, at - 1).start].cast_signed() > time_us {
         at -= 1;
     }
-    let cells: smallvec::SmallVec<[(u64, u64); 8]> =
-        plan.listed.iter().map(|&column| encode(plan, arena, column, &inputs[column])).collect();
+    let mut cells: smallvec::SmallVec<[(u64, u64); 8]> = smallvec::SmallVec::new();
+    for &column in &plan.listed {
+        cells.push(encode(plan, arena, column, &row.inputs[column]));
+    }
     let object = arena.get_mut(*handle);
     let start = 1 + at * plan.entry_words;
     let end = 1 + count * plan.entry_words;
@@ -112,7 +108,7 @@ pub(crate) fn insert(
         set_bits(slot, cell * 4, tag);
         slot[1 + plan.tag_words + cell] = word;
     }
-    for (filter, &matched) in matches.iter().enumerate() {
+    for (filter, &matched) in row.matches.iter().enumerate() {
         set_bits(slot, plan.listed.len() * 4 + filter, u64::from(matched));
     }
     object[0] = count as u64 + 1;
@@ -176,8 +172,8 @@ pub(crate) fn release(plan: &SlabPlan, arena: &mut Arena, handle: Handle) {
     arena.free(handle);
 }
 
-/// Visits the rows in time order: time, one input per listed column (indexed like `SlabPlan::columns`, others empty), filter bits.
-pub(crate) fn visit<'a>(plan: &SlabPlan, arena: &'a Arena, handle: Handle, mut each: impl FnMut(i64, &[Input<'a>], &[bool])) {
+/// Visits the rows in time order; of their columns only the listed ones have cells.
+pub(crate) fn visit<'a>(plan: &SlabPlan, arena: &'a Arena, handle: Handle, mut each: impl FnMut(SlabRow<'_, 'a>)) {
     let object = arena.get(handle);
     let empty = Input { cell: Cell::Null, hash: 0, time_us: 0, lsn: 0 };
     let mut inputs: smallvec::SmallVec<[Input<'a>; 8]> = smallvec::smallvec![empty; plan.columns.len()];
@@ -204,7 +200,7 @@ pub(crate) fn visit<'a>(plan: &SlabPlan, arena: &'a Arena, handle: Handle, mut e
         for (filter, matched) in matches.iter_mut().enumerate() {
             *matched = self::matched(plan, words, filter);
         }
-        each(time_us, &inputs, &matches);
+        each(SlabRow { inputs: &inputs, matches: &matches, bare: &Input { time_us, ..empty } });
     }
 }
 

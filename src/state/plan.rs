@@ -12,7 +12,6 @@ use super::accumulator::{Accumulator, Input, Need};
 use super::arena::Arena;
 use crate::operators::{Compiled, FeatureParams, Reading, Slot};
 use crate::pipeline::{Column, FeatureDef, Program};
-use crate::row::Cell;
 use std::sync::Arc;
 
 /// List handle of an entity that has grown into rings.
@@ -36,17 +35,25 @@ pub(crate) struct AccumulatorPlan {
     pub(crate) words: usize,
 }
 
+/// One row as the accumulators of a slab see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SlabRow<'r, 'a> {
+    /// By index into [`SlabPlan::columns`].
+    pub(crate) inputs: &'r [Input<'a>],
+    /// By index into [`SlabPlan::filters`].
+    pub(crate) matches: &'r [bool],
+    /// What an accumulator sees that reads no column: time and LSN.
+    pub(crate) bare: &'r Input<'a>,
+}
+
 impl AccumulatorPlan {
-    /// What a row means to this accumulator; none when its filter does not pass.
+    /// Feeds a row whose filter passes.
     #[inline]
-    pub(crate) fn input<'a>(&self, inputs: &[Input<'a>], matches: &[bool], time_us: i64, lsn: u64) -> Option<Input<'a>> {
-        if self.idle || self.filter.is_some_and(|filter| !matches[filter]) {
-            return None;
+    pub(crate) fn update(&self, slot: &mut [u64], arena: &mut Arena, row: SlabRow<'_, '_>) {
+        if self.idle || self.filter.is_some_and(|filter| !row.matches[filter]) {
+            return;
         }
-        Some(match self.column {
-            Some(column) => inputs[column],
-            None => Input { cell: Cell::Null, hash: 0, time_us, lsn },
-        })
+        self.accumulator.update(slot, arena, self.column.map_or(row.bare, |column| &row.inputs[column]));
     }
 }
 

@@ -7,9 +7,8 @@
 //! The bucket of a row is `floor(time / bucket) * bucket`, aligned to the Unix epoch. At most 64 buckets are kept; a row whose bucket has left is too
 //! old for the window. A read merges buckets with `0 <= now - epoch < window`.
 
-use super::accumulator::Input;
 use super::arena::{Arena, Handle};
-use super::plan::WindowPlan;
+use super::plan::{SlabRow, WindowPlan};
 
 pub(crate) fn len(object: &[u64]) -> usize {
     object.first().map_or(0, |&count| usize::try_from(count).unwrap_or(0))
@@ -21,26 +20,15 @@ pub(crate) fn epoch_of(plan: &WindowPlan, time_us: i64) -> i64 {
 }
 
 /// Feeds one row; false when its bucket has left the ring.
-pub(crate) fn update(
-    plan: &WindowPlan,
-    arena: &mut Arena,
-    handle: &mut Handle,
-    inputs: &[Input<'_>],
-    matches: &[bool],
-    time_us: i64,
-) -> bool {
-    let epoch = epoch_of(plan, time_us);
+pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, row: SlabRow<'_, '_>) -> bool {
+    let epoch = epoch_of(plan, row.bare.time_us);
     let Some(at) = bucket(plan, arena, handle, epoch) else { return false };
-    let mut slot: smallvec::SmallVec<[u64; 8]> = smallvec::SmallVec::new();
+    // The bucket is worked on outside of the arena, since its accumulators may grow objects there.
+    let mut bucket: smallvec::SmallVec<[u64; 24]> = smallvec::SmallVec::from_slice(&arena.get(*handle)[at..at + plan.stride]);
     for accumulator in &plan.accumulators {
-        let Some(input) = accumulator.input(inputs, matches, time_us, 0) else { continue };
-        let from = at + accumulator.at;
-        // The slot is worked on outside of the arena, since an accumulator may grow objects in it.
-        slot.clear();
-        slot.extend_from_slice(&arena.get(*handle)[from..from + accumulator.words]);
-        accumulator.accumulator.update(&mut slot, arena, &input);
-        arena.get_mut(*handle)[from..from + accumulator.words].copy_from_slice(&slot);
+        accumulator.update(&mut bucket[accumulator.at..accumulator.at + accumulator.words], arena, row);
     }
+    arena.get_mut(*handle)[at..at + plan.stride].copy_from_slice(&bucket);
     true
 }
 

@@ -1,9 +1,8 @@
 //! A slab: the words of the features that one registration added to a table, under the table's row numbers.
 
-use super::accumulator::Input;
 use super::arena::Arena;
 use super::list::{self, Inserted};
-use super::plan::{GROWN, SlabPlan, SlotRef};
+use super::plan::{GROWN, SlabPlan, SlabRow, SlotRef};
 use super::ring;
 use super::words::Words;
 use crate::operators::{Reading, Slot};
@@ -37,35 +36,38 @@ impl Slab {
 
     /// Feeds one row; false when it came too late for every window.
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "the parts of a slab and of a row; one caller, once per row")]
-    pub(crate) fn update(
-        plan: &SlabPlan,
-        words: &mut Words,
-        arena: &mut Arena,
-        row: u32,
-        inputs: &[Input<'_>],
-        matches: &[bool],
-        lsn: u64,
-        time_us: i64,
-    ) -> bool {
+    pub(crate) fn update(&mut self, arena: &mut Arena, number: u32, row: SlabRow<'_, '_>) -> bool {
+        let plan = &*self.plan;
         if plan.stride == 0 {
             return true;
         }
-        let words = words.row_mut(row);
+        let words = self.words.row_mut(number);
         for accumulator in &plan.lifetime {
-            if let Some(input) = accumulator.input(inputs, matches, time_us, lsn) {
-                accumulator.accumulator.update(&mut words[accumulator.at..accumulator.at + accumulator.words], arena, &input);
-            }
+            accumulator.update(&mut words[accumulator.at..accumulator.at + accumulator.words], arena, row);
         }
-        !plan.is_windowed() || update_windows(plan, arena, words, inputs, matches, time_us)
+        !plan.is_windowed() || update_windows(plan, arena, words, row)
     }
 
-    /// One touch of a row's first word and of the object it leads to, so that the update finds them in the cache.
+    /// Reads what the updates of these rows will touch, level by level: the rows, then the heads of the lists and rings that they lead to, then the newest
+    /// entries and buckets. Within a level no read waits for another, so that the processor has many misses under way at once.
     #[inline]
-    pub(crate) fn touch(&self, arena: &Arena, row: u32) -> u64 {
-        let Some(words) = self.words.row(row) else { return 0 };
-        let first = words.first().copied().unwrap_or(0);
-        if self.plan.is_windowed() && first != GROWN { first ^ arena.get(first).first().copied().unwrap_or(0) } else { first }
+    pub(crate) fn touch(&self, arena: &Arena, numbers: impl Iterator<Item = u32> + Clone) -> u64 {
+        let plan = &*self.plan;
+        let rows = || numbers.clone().filter_map(|number| self.words.row(number).filter(|words| !words.is_empty()));
+        let mut seen = rows().fold(0, |seen, words| seen ^ words[0]);
+        if !plan.is_windowed() {
+            return seen;
+        }
+        let heads = |words: &[u64], each: &mut dyn FnMut(&[u64], usize)| {
+            if words[0] == GROWN {
+                plan.windows.iter().for_each(|window| each(arena.get(words[window.at]), window.stride));
+            } else {
+                each(arena.get(words[0]), plan.entry_words);
+            }
+        };
+        rows().for_each(|words| heads(words, &mut |object, _| seen ^= object.first().copied().unwrap_or(0)));
+        rows().for_each(|words| heads(words, &mut |object, stride| seen ^= object.get((ring::len(object) * stride).saturating_sub(1)).copied().unwrap_or(0)));
+        seen
     }
 
     /// Forgets a row.
@@ -141,9 +143,9 @@ impl Slab {
     }
 }
 
-fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], inputs: &[Input<'_>], matches: &[bool], time_us: i64) -> bool {
+fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], row: SlabRow<'_, '_>) -> bool {
     if words[0] != GROWN {
-        match list::insert(plan, arena, &mut words[0], inputs, matches, time_us) {
+        match list::insert(plan, arena, &mut words[0], row) {
             Inserted::Taken => return true,
             Inserted::Late => return false,
             Inserted::Full => grow(plan, arena, words),
@@ -151,7 +153,7 @@ fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], inputs:
     }
     let mut taken = false;
     for window in &plan.windows {
-        let in_time = ring::update(window, arena, &mut words[window.at], inputs, matches, time_us);
+        let in_time = ring::update(window, arena, &mut words[window.at], row);
         taken |= in_time && window.window_us == plan.longest_us;
     }
     taken
@@ -163,10 +165,10 @@ fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64]) {
     let mut lifted = Arena::default();
     let moved = list::lift(plan, arena, list, &mut lifted);
     let mut handles: smallvec::SmallVec<[u64; 4]> = smallvec::smallvec![0; plan.windows.len()];
-    list::visit(plan, &lifted, moved, |time_us, inputs, matches| {
+    list::visit(plan, &lifted, moved, |row| {
         for (window, handle) in plan.windows.iter().zip(&mut handles) {
             // A row that is too old for a short window is no loss there.
-            let _in_time = ring::update(window, arena, handle, inputs, matches, time_us);
+            let _in_time = ring::update(window, arena, handle, row);
         }
     });
     for (window, handle) in plan.windows.iter().zip(handles) {
@@ -214,17 +216,14 @@ impl Wanted {
                 ring::merge(plan, accumulator, arena, words[plan.at], now_us, &mut slots[at..at + len], scratch);
             }
         } else {
-            list::visit(plan, arena, words[0], |time_us, inputs, matches| {
-                let age = now_us.saturating_sub(time_us);
+            list::visit(plan, arena, words[0], |row| {
+                let age = now_us.saturating_sub(row.bare.time_us);
                 for &(window, accumulator, at, len) in &self.places {
                     let window = &plan.windows[window];
                     if age < 0 || age >= window.window_us {
                         continue;
                     }
-                    let accumulator = &window.accumulators[accumulator];
-                    if let Some(input) = accumulator.input(inputs, matches, time_us, 0) {
-                        accumulator.accumulator.update(&mut slots[at..at + len], scratch, &input);
-                    }
+                    window.accumulators[accumulator].update(&mut slots[at..at + len], scratch, row);
                 }
             });
         }

@@ -3,7 +3,7 @@
 use super::accumulator::{Input, hash_cell};
 use super::arena::Arena;
 use super::index::{Index, KeyHash};
-use super::plan::SlabPlan;
+use super::plan::{SlabPlan, SlabRow};
 use super::retire;
 use super::slab::Slab;
 use super::words::Words;
@@ -63,9 +63,13 @@ pub struct Table {
 pub(crate) struct Scratch {
     derived: Derived,
     key: Key,
+    hashes: Vec<Option<KeyHash>>,
     group: Vec<(usize, u32)>,
     matches: Vec<bool>,
 }
+
+/// A row's inputs to the accumulators of a slab.
+type Inputs<'r> = smallvec::SmallVec<[Input<'r>; 6]>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Probe {
@@ -162,14 +166,21 @@ impl Table {
         lsn: u64,
         scratch: &mut Scratch,
     ) {
-        let Scratch { derived, key, group, matches } = scratch;
+        let Scratch { derived, key, hashes, group, matches } = scratch;
+        hashes.clear();
+        for row in range.clone() {
+            let has_key = key_of(&def.keys, &RowEnv { rows, row, schema, derived }, key);
+            hashes.push(has_key.then(|| self.index.hash(key)));
+        }
+        let touched = hashes.iter().flatten().fold(0, |seen, hash| seen ^ self.touch_key(*hash));
+        std::hint::black_box(touched);
         group.clear();
-        for row in range {
-            let env = RowEnv { rows, row, schema, derived };
-            if !key_of(&def.keys, &env, key) {
+        for (row, hash) in range.zip(hashes.iter()) {
+            let Some(hash) = *hash else {
                 self.funnel.null_key += 1;
                 continue;
-            }
+            };
+            let _it_has_one = key_of(&def.keys, &RowEnv { rows, row, schema, derived }, key);
             if rows.is_delete(row) {
                 // The rows before it must be applied before their entity goes.
                 self.update_group(rows, schema, lsn, derived, group, matches);
@@ -177,7 +188,7 @@ impl Table {
                 self.delete(key);
                 continue;
             }
-            let number = self.resolve(key);
+            let number = self.resolve(hash, key);
             group.push((row, number));
         }
         self.update_group(rows, schema, lsn, derived, group, matches);
@@ -192,16 +203,13 @@ impl Table {
         group: &[(usize, u32)],
         matches: &mut Vec<bool>,
     ) {
-        let mut touched = 0u64;
-        for slab in &self.slabs {
-            for &(_, number) in group {
-                touched ^= slab.touch(&self.arena, number);
-            }
-        }
+        let numbers = group.iter().map(|(_, number)| *number);
+        let touched = self.slabs.iter().fold(0, |seen, slab| seen ^ slab.touch(&self.arena, numbers.clone()));
         std::hint::black_box(touched);
+        let mut inputs = Inputs::new();
         for &(row, number) in group {
             let env = RowEnv { rows, row, schema, derived };
-            self.update(number, &env, lsn + row as u64, matches);
+            self.update(number, &env, lsn + row as u64, matches, &mut inputs);
         }
     }
 
@@ -219,30 +227,29 @@ impl Table {
         } else if rows.is_delete(row) {
             self.delete(key);
         } else {
-            let number = self.resolve(key);
-            self.update(number, &env, lsn, matches);
+            let number = self.resolve(self.index.hash(key), key);
+            self.update(number, &env, lsn, matches, &mut Inputs::new());
         }
     }
 
     #[inline]
-    fn update(&mut self, number: u32, env: &RowEnv<'_>, lsn: u64, matches: &mut Vec<bool>) {
+    fn update<'r>(&mut self, number: u32, env: &RowEnv<'r>, lsn: u64, matches: &mut Vec<bool>, inputs: &mut Inputs<'r>) {
         let time_us = env.rows.time_us(env.row);
         self.newest_us = self.newest_us.max(time_us);
+        let bare = Input { cell: Cell::Null, hash: 0, time_us, lsn };
         let mut in_time = true;
         for slab in &mut self.slabs {
-            let Slab { plan, words } = slab;
             matches.clear();
-            matches.extend(plan.filters.iter().map(|filter| filter.test(env)));
-            let inputs: smallvec::SmallVec<[Input<'_>; 6]> = plan
-                .columns
-                .iter()
-                .map(|column| {
-                    let cell = env.cell(column.column);
-                    let hash = if column.need_hash { hash_cell(cell) } else { 0 };
-                    Input { cell, hash, time_us, lsn }
-                })
-                .collect();
-            in_time &= Slab::update(plan, words, &mut self.arena, number, &inputs, matches, lsn, time_us);
+            for filter in &slab.plan.filters {
+                matches.push(filter.test(env));
+            }
+            inputs.clear();
+            for column in &slab.plan.columns {
+                let cell = env.cell(column.column);
+                let hash = if column.need_hash { hash_cell(cell) } else { 0 };
+                inputs.push(Input { cell, hash, ..bare });
+            }
+            in_time &= slab.update(&mut self.arena, number, SlabRow { inputs, matches, bare: &bare });
         }
         self.funnel.applied += 1;
         if !in_time {
@@ -252,8 +259,7 @@ impl Table {
 
     /// The row number of a key, a new one when the key is new.
     #[inline]
-    fn resolve(&mut self, key: &[u8]) -> u32 {
-        let hash = self.index.hash(key);
+    fn resolve(&mut self, hash: KeyHash, key: &[u8]) -> u32 {
         let probe = probe(key);
         if let Some(number) = self.find_hashed(hash, probe, key) {
             return number;
@@ -279,6 +285,17 @@ impl Table {
                 Probe::Long => high == LONG && super::accumulator::load_bytes(&self.arena, low) == key,
             }
         })
+    }
+
+    /// Reads what [`Table::resolve`] of a key will read.
+    #[inline]
+    fn touch_key(&self, hash: KeyHash) -> u64 {
+        let mut seen = 0;
+        let _never = self.index.find(hash, |row| {
+            seen ^= self.keys.row(row).map_or(0, |words| words[0]);
+            false
+        });
+        seen
     }
 
     /// The row number of a key.

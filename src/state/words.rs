@@ -6,7 +6,8 @@ use super::chunk::{CHUNK_WORDS, Chunk};
 #[derive(Debug, Clone)]
 pub(crate) struct Words {
     stride: usize,
-    rows_per_chunk: usize,
+    /// A chunk has 2^this many rows, so that a row is found with shifts.
+    rows_shift: u32,
     chunks: Vec<Option<Chunk>>,
     allocated: usize,
 }
@@ -14,7 +15,7 @@ pub(crate) struct Words {
 impl Words {
     /// No rows yet.
     pub(crate) fn new(stride: usize) -> Self {
-        Self { stride, rows_per_chunk: (CHUNK_WORDS / stride.max(1)).max(1), chunks: Vec::new(), allocated: 0 }
+        Self { stride, rows_shift: (CHUNK_WORDS / stride.max(1)).max(1).ilog2(), chunks: Vec::new(), allocated: 0 }
     }
 
     /// Rows as a snapshot described them.
@@ -25,26 +26,31 @@ impl Words {
 
     /// Words of one chunk.
     pub(crate) fn chunk_words(&self) -> usize {
-        self.rows_per_chunk * self.stride
+        self.stride << self.rows_shift
+    }
+
+    /// The row's chunk, and where in it the row begins.
+    #[inline]
+    fn place(&self, row: u32) -> (usize, usize) {
+        let row = row as usize;
+        (row >> self.rows_shift, (row & ((1 << self.rows_shift) - 1)) * self.stride)
     }
 
     /// The row's words; none when nothing was ever written near it.
     #[inline]
     pub(crate) fn row(&self, row: u32) -> Option<&[u64]> {
-        let row = row as usize;
-        let at = row % self.rows_per_chunk * self.stride;
-        self.chunks.get(row / self.rows_per_chunk)?.as_ref().map(|chunk| &chunk.words()[at..at + self.stride])
+        let (number, at) = self.place(row);
+        self.chunks.get(number)?.as_ref().map(|chunk| &chunk.words()[at..at + self.stride])
     }
 
     /// The row's words for writing.
     #[inline]
     pub(crate) fn row_mut(&mut self, row: u32) -> &mut [u64] {
-        let row = row as usize;
-        let (number, at) = (row / self.rows_per_chunk, row % self.rows_per_chunk * self.stride);
+        let (number, at) = self.place(row);
         if self.chunks.len() <= number {
             self.chunks.resize_with(number + 1, || None);
         }
-        let words = self.rows_per_chunk * self.stride;
+        let words = self.chunk_words();
         let chunk = self.chunks[number].get_or_insert_with(|| {
             self.allocated += 1;
             Chunk::zeroed(words)

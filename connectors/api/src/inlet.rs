@@ -31,7 +31,7 @@ pub struct RawRecord<'a> {
     pub key: Option<&'a [u8]>,
     /// Value bytes; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Headers, `None` when the record has none.
+    /// Headers; `None` says for sure that the record has none.
     pub headers: Option<&'a dyn Headers>,
 }
 

@@ -421,11 +421,6 @@ impl Message {
         text_of(unsafe { rd_kafka_message_errstr(self) })
     }
 
-    /// Whether the record has headers.
-    pub fn has_headers(&self) -> bool {
-        self.header_list().is_some()
-    }
-
     fn header_list(&self) -> Option<NonNull<sys::rd_kafka_headers_t>> {
         let mut list = ptr::null_mut();
         // SAFETY: the message is valid. The list, parsed on the first call, belongs to it; a message never leaves its thread, so nobody parses beside us.

@@ -114,10 +114,17 @@ impl<'a> Bytes<'a> {
         }
     }
 
+    /// The bytes of a text, whose UTF-8 is checked. Nearly all texts are ASCII, which is seen at a glance.
+    #[inline]
+    pub(super) fn utf8(&mut self) -> Result<&'a [u8], Box<BadRow>> {
+        let bytes = self.bytes()?;
+        if bytes.is_ascii() || std::str::from_utf8(bytes).is_ok() { Ok(bytes) } else { Err(self.malformed(NO_UTF8)) }
+    }
+
     #[inline]
     pub(super) fn str(&mut self) -> Result<&'a str, Box<BadRow>> {
         let bytes = self.bytes()?;
-        std::str::from_utf8(bytes).map_err(|_| self.malformed("text that is no UTF-8 ends"))
+        std::str::from_utf8(bytes).map_err(|_| self.malformed(NO_UTF8))
     }
 
     /// A branch or symbol number below `count`.
@@ -152,6 +159,8 @@ impl<'a> Bytes<'a> {
         Ok((items, size))
     }
 }
+
+const NO_UTF8: &str = "text that is no UTF-8 ends";
 
 /// Most items of one body that take no bytes: without a bound, ten bytes could ask for 2^63 steps.
 const FREE_ITEMS_MAX: u64 = 65_536;

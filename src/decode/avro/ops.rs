@@ -130,7 +130,7 @@ impl Run<'_> {
                 Op::SkipLong => drop(from.long()?),
                 Op::SkipFixed(size) => drop(from.take(size as usize)?),
                 Op::SkipBytes => drop(from.bytes()?),
-                Op::SkipString => drop(from.str()?),
+                Op::SkipString => drop(from.utf8()?),
                 Op::SkipShape(shape) => plan.shapes.walk(shape, from, None, depth)?,
                 Op::LongWord(field) => self.into.word(field, from.long()?.cast_unsigned()),
                 Op::IntWord(field) => self.into.word(field, from.int()?.cast_unsigned()),
@@ -142,7 +142,7 @@ impl Run<'_> {
                         self.into.float(field, number).map_err(|error| self.cell(error))?;
                     }
                 }
-                Op::StrHeap(field) => self.into.heap(field, from.str()?.as_bytes()),
+                Op::StrHeap(field) => self.into.heap(field, from.utf8()?),
                 Op::Null(field) => self.into.null(field),
                 Op::Union { first, count } => {
                     let branch = from.index(count, "union branch")?;
@@ -181,7 +181,7 @@ impl Run<'_> {
                     let text = from.str()?;
                     self.into.str(field, text).map_err(|error| self.cell(error))?;
                 }
-                Op::StrBytes(field) => self.into.heap(field, from.str()?.as_bytes()),
+                Op::StrBytes(field) => self.into.heap(field, from.utf8()?),
                 Op::Bytes(field) => {
                     let bytes = from.bytes()?;
                     self.into.bytes(field, bytes).map_err(|error| self.cell(error))?;
