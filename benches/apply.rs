@@ -60,7 +60,10 @@ fn registry(fraud: bool) -> (Arc<Registry>, Content) {
         {"kind": "derivation", "name": "users", "output_kind": "table", "upstreams": ["Txn"], "ops": [{"op": "group_by", "keys": ["user"], "agg": features}],
          "schema": {"fields": {"user": "str"}, "optional_fields": []}, "table_primary_key": ["user"]}
     ]});
-    let outcome = State::new(1).registry().apply_register(&payload.to_string(), &RegisterOptions::default()).unwrap_or_else(|error| panic!("{}", error.to_json()));
+    let outcome = State::new(1)
+        .registry()
+        .apply_register(&payload.to_string(), &RegisterOptions::default())
+        .unwrap_or_else(|error| panic!("{}", error.to_json()));
     let registry = outcome.next.unwrap();
     (Arc::clone(&registry), Content::Definition { registry, effects: outcome.effects })
 }

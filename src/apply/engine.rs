@@ -6,11 +6,12 @@
 use super::codec::{Encoded, encode, kind_of};
 use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
+use super::limit::refuse_all;
 use super::port::Outbox;
 use super::work::{Ack, Packet, PortWork, Step, Unsynced};
 use crate::pipeline::{Origin, RegisterOptions};
 use crate::read::Reader;
-use crate::state::{Content, RowsContent, State};
+use crate::state::{Content, State};
 use crate::storage::Disk;
 use crate::wal::{FrameParts, WalError, WalHandle, WalWriter};
 use std::collections::VecDeque;
@@ -36,7 +37,7 @@ const MARK_AFTER_US: i64 = 200_000;
 pub struct EngineOptions {
     /// Tables may hold this many bytes.
     pub memory_max_bytes: u64,
-    /// At the memory limit, Kafka sources pause (nothing is lost); false = batches that would make keys are left out and counted.
+    /// At the memory limit, Kafka sources pause (nothing is lost); false = rows that would make keys are left out, counted and told in the reject log.
     pub pause_on_memory: bool,
     /// A push is acknowledged only when it is synced.
     pub push_synced: bool,
@@ -68,13 +69,13 @@ pub struct Engine {
     writer: Option<WalWriter<Disk>>,
     handle: WalHandle<Disk>,
     clock: Arc<dyn Clock>,
-    facts: Arc<Facts>,
-    metrics: Arc<Metrics>,
-    board: Arc<SourceBoard>,
-    options: EngineOptions,
+    pub(super) facts: Arc<Facts>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) board: Arc<SourceBoard>,
+    pub(super) options: EngineOptions,
     encoded: Encoded,
     reader: Reader,
-    freshness: Freshnesses,
+    pub(super) freshness: Freshnesses,
     unsynced: VecDeque<Unsynced>,
     waiting: Vec<WaitingRead>,
     /// A packet that the log did not take: applied first when it does again.
@@ -247,7 +248,6 @@ impl Engine {
         self.mark(now_us);
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
-        self.facts.memory_full.store(bytes >= self.options.memory_max_bytes, Ordering::Relaxed);
         let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
         if every_us > 0
             && now_us.saturating_sub(self.last_snapshot_us) >= every_us
@@ -307,12 +307,12 @@ impl Engine {
     pub(crate) fn take_packet(&mut self, packet: Packet) {
         let now_us = self.clock.now_us();
         let Packet { mut content, records, oldest_ms, bytes } = packet;
-        if self.facts.memory_full.load(Ordering::Relaxed) && self.makes_keys(&content) {
+        if let Some(new) = self.over_limit(&content) {
             if self.options.pause_on_memory {
                 self.stuck = Some((Packet { content, records, oldest_ms, bytes }, now_us + FULL_RETRY_US));
                 return;
             }
-            self.refuse_rows(&mut content);
+            self.refuse_rows(&mut content, &new, now_us);
         }
         let content = Content::Rows(content);
         let committed = self.commit(&[&content]);
@@ -337,19 +337,6 @@ impl Engine {
         }
     }
 
-    /// `on_memory_limit = "refuse_new"`: batches that would make keys are left out and counted; their positions move on.
-    fn refuse_rows(&mut self, content: &mut RowsContent) {
-        let state = &mut self.state;
-        let metrics = &self.metrics;
-        content.batches.retain(|batch| {
-            let refused = state.makes_keys(batch);
-            if refused && let Some(event) = state.registry().event_by_id(batch.event()) {
-                metrics.event_series(&event.schema.name).push_refused.inc_by(batch.len() as u64);
-            }
-            !refused
-        });
-    }
-
     /// The slot of a partition and where it stands; a partition that was not known is written to the log with its start first.
     ///
     /// # Errors
@@ -367,10 +354,6 @@ impl Engine {
         let slot = Slot(u32::try_from(self.state.partitions().len()).unwrap_or(u32::MAX));
         self.commit(&[&Content::Partition(StoredPosition { key: key.clone(), position: start })])?;
         Ok((slot, start))
-    }
-
-    fn makes_keys(&mut self, content: &RowsContent) -> bool {
-        content.batches.iter().any(|batch| self.state.makes_keys(batch))
     }
 
     fn retry_stuck(&mut self, now_us: i64) {
@@ -422,12 +405,9 @@ impl Engine {
             return;
         }
         let version = self.state.registry().version;
-        frames.retain(|(content, acks)| match self.admit(content) {
-            Ok(()) => true,
-            Err(error) => {
-                refuse_all(outbox, acks, &error, version);
-                false
-            }
+        frames.retain_mut(|(content, acks)| match content {
+            Content::Rows(rows) => self.admit(rows, acks, outbox),
+            _ => true,
         });
         let contents: Vec<&Content> = frames.iter().map(|(content, _)| content).collect();
         match self.commit(&contents) {
@@ -463,21 +443,6 @@ impl Engine {
             }
         }
         frames.clear();
-    }
-
-    /// Whether rows may go into the log at all: their event exists, and memory has room.
-    fn admit(&mut self, content: &Content) -> Result<(), ApiError> {
-        let Content::Rows(rows) = content else { return Ok(()) };
-        for batch in &rows.batches {
-            if self.state.registry().event_by_id(batch.event()).is_none() {
-                return Err(ApiError::new(Code::EventNotFound, "the event was dropped while the row was on its way"));
-            }
-        }
-        if self.facts.memory_full.load(Ordering::Relaxed) && self.makes_keys(rows) {
-            let reason = format!("tables hold {} bytes, the limit is {}", self.state.bytes(), self.options.memory_max_bytes);
-            return Err(ApiError::new(Code::TableMemoryExceeded, reason));
-        }
-        Ok(())
     }
 
     fn call(&mut self, outbox: &Arc<Outbox>, tag: Tag, request: Request) {
@@ -625,12 +590,6 @@ impl Engine {
 pub(crate) enum Answer {
     Now(Reply),
     WhenSynced(u64, Reply),
-}
-
-fn refuse_all(outbox: &Arc<Outbox>, acks: &[Ack], error: &ApiError, version: u64) {
-    for ack in acks {
-        outbox.add(ack.tag, Reply::Refused(Box::new(error.clone()), version));
-    }
 }
 
 fn stage(writer: &mut WalWriter<Disk>, encoded: &mut Encoded, content: &Content, now_us: i64) -> Result<u64, WalError> {

@@ -61,7 +61,7 @@ pub struct Facts {
     pub heartbeat_us: AtomicI64,
     /// The disk took no more frames when it was last tried.
     pub disk_full: AtomicBool,
-    /// The memory limit is reached: new keys are refused.
+    /// The last rows came so near to the memory limit that new keys wait or are refused.
     pub memory_full: AtomicBool,
     /// Bytes of all tables.
     pub table_bytes: AtomicU64,

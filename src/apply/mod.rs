@@ -9,6 +9,7 @@ mod engine;
 mod facts;
 mod freshness;
 mod inlet;
+mod limit;
 mod operator;
 mod port;
 mod rates;

@@ -115,6 +115,7 @@ impl EngineControl {
         let queued = self.facts.queued_rows.load(Ordering::Relaxed);
         let (_, behind) = self.behind();
         match (behind, queued) {
+            (1001.., 1..) if self.facts.memory_full.load(Ordering::Relaxed) => "memory",
             (..=1000, _) => "none",
             (_, 16_384..) => "apply",
             _ => "fetch_or_decode",
@@ -227,7 +228,11 @@ impl Control for EngineControl {
                 "segments": wal.segments, "sealed_bytes": wal.sealed_bytes, "unsynced_bytes": wal.unsynced_bytes, "syncs": wal.syncs,
                 "full": wal.full, "poisoned": wal.poisoned,
             })),
-            "memory": {"bytes": self.facts.table_bytes.load(Ordering::Relaxed), "limit_bytes": self.settings.memory_max_bytes},
+            "memory": {
+                "bytes": self.facts.table_bytes.load(Ordering::Relaxed),
+                "limit_bytes": self.settings.memory_max_bytes,
+                "full": self.facts.memory_full.load(Ordering::Relaxed),
+            },
             "snapshot": {"age_s": age_s, "size_bytes": self.facts.snapshot_bytes.load(Ordering::Relaxed)},
             "replay": {
                 "rows": self.facts.replayed_rows.load(Ordering::Relaxed),

@@ -205,9 +205,9 @@ impl Port for EnginePort {
         if self.requests == 0 || self.acks.is_empty() {
             self.now_us = self.clock.now_us();
         }
-        // Rows of one frame are of one event, so that their order is the order of their LSNs; and few, once new keys may have to be refused one by one.
+        // Rows of one frame are of one event, so that their order is the order of their LSNs.
         let other_event = self.open.last().is_some_and(|name| **name != *row.event);
-        if other_event || self.rows as usize >= ROWS_PER_FRAME_MAX || self.facts.memory_full.load(Ordering::Relaxed) {
+        if other_event || self.rows as usize >= ROWS_PER_FRAME_MAX {
             self.close_frame();
         }
         self.requests += 1;

@@ -92,7 +92,7 @@ impl Places {
 
 /// Makes the nodes and compiles them.
 pub(super) fn compile(check: &mut Check<'_>, kafka_events: &BTreeSet<String>, options: &RegisterOptions<'_>) -> Definitions {
-    let mut maker = Maker { check, nodes: Vec::new(), places: Places::default(), broken: BTreeSet::new() };
+    let mut maker = Maker { check, nodes: Vec::new(), places: Places::default(), broken: BTreeSet::new(), doubtful: BTreeSet::new() };
     let events = maker.check.root.get("events").and_then(Node::members).unwrap_or_default();
     let tables = maker.check.root.get("tables").and_then(Node::members).unwrap_or_default();
     for event in events {
@@ -103,14 +103,17 @@ pub(super) fn compile(check: &mut Check<'_>, kafka_events: &BTreeSet<String>, op
     for table in tables {
         maker.table(table, events);
     }
-    let Maker { check, nodes, places, .. } = maker;
+    let Maker { check, nodes, places, doubtful, .. } = maker;
     let payload = Tree::Map(vec![("nodes".to_owned(), Tree::List(nodes))]);
     let (problems, warnings, next) = match Registry::default().apply_tree(&payload, &RegisterOptions { origin: Origin::Config, ..*options })
     {
         Ok(outcome) => (Vec::new(), outcome.warnings, outcome.next),
         Err(refused) => (refused.problems, refused.warnings, None),
     };
-    for problem in &problems {
+    let names_doubtful = |problem: &&Problem| {
+        doubtful.iter().any(|name| [format!("`{name}`"), format!("{name:?}")].iter().any(|quoted| problem.reason.contains(quoted)))
+    };
+    for problem in problems.iter().filter(|problem| !names_doubtful(problem)) {
         let told = place(problem, &places, check.text);
         check.problems.push(told);
     }
@@ -172,6 +175,8 @@ struct Maker<'m, 'c> {
     places: Places,
     /// Events that did not become a node; what hangs from them is not blamed.
     broken: BTreeSet<String>,
+    /// Fields of unknown types, taken as json for now: what tables want of them is not blamed either.
+    doubtful: BTreeSet<String>,
 }
 
 fn map(members: Vec<(&str, Tree)>) -> Tree {
@@ -191,7 +196,8 @@ impl Maker<'_, '_> {
         let declared = self.fields(fields, &path)?;
         let names: Vec<&str> = declared.types.iter().map(|(name, _)| name.as_str()).collect();
         let time = match event.node.get("time") {
-            Some(node) => self.time(node, &names)?,
+            // A wrong one is told; tables are checked as if it were right.
+            Some(node) => self.time(node, &names).unwrap_or_else(|| text("arrival")),
             None if kafka_events.contains(&event.key) => text("record"),
             None => text("arrival"),
         };
@@ -230,12 +236,12 @@ impl Maker<'_, '_> {
             return None;
         };
         let (mut types, mut optional) = (Vec::new(), Vec::new());
-        let mut sound = true;
         for member in members {
             let Some(written) = member.node.text() else {
                 let message = format!("field `{}`: the name of a type is wanted, found {}", member.key, member.node.kind());
                 self.check.error(Code::InvalidConfigValue, message, &member.node, "");
-                sound = false;
+                self.doubtful.insert(member.key.clone());
+                types.push((member.key.clone(), text("json")));
                 continue;
             };
             let name = written.strip_suffix('?').unwrap_or(written);
@@ -243,7 +249,8 @@ impl Maker<'_, '_> {
                 let problem = ConfigProblem::new(Code::InvalidConfigValue, format!("field `{}`: there is no type {name:?}", member.key));
                 let help = did_you_mean(name, TYPES.iter()).unwrap_or_else(|| format!("types are {}", TYPES.join(", ")));
                 self.check.problems.push(problem.at(member.node.span.clone(), "").help(help));
-                sound = false;
+                self.doubtful.insert(member.key.clone());
+                types.push((member.key.clone(), text("json")));
                 continue;
             }
             if name.len() < written.len() {
@@ -253,7 +260,7 @@ impl Maker<'_, '_> {
             self.places.value(format!("{path}.schema.fields.{}", member.key), &key);
             types.push((member.key.clone(), text(name)));
         }
-        sound.then_some(Fields { types, optional })
+        Some(Fields { types, optional })
     }
 
     fn time(&mut self, node: &Node, fields: &[&str]) -> Option<Tree> {

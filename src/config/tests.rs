@@ -547,3 +547,25 @@ fn the_shipped_sample_shows_every_key_that_works() {
         assert!(text.contains(name), "{} is not shown", key.path);
     }
 }
+
+#[test]
+fn a_wrong_event_does_not_hide_what_is_wrong_with_its_tables() {
+    let text = r#"config_version = 1
+[events.Txn]
+time = "recorded"
+fields = { user = "str", amount = "flaot", n = 5 }
+[tables.users]
+from = "Txn"
+key = ["user"]
+[tables.users.features]
+total = { op = "sum", field = "amount" }
+sum_n = { op = "sum", field = "n" }
+wrong = { op = "cuont" }
+lost  = { op = "sum", field = "amuont" }
+"#;
+    let wrong = |needle: &str| text.lines().position(|line| line.contains(needle)).map(|line| line + 1).unwrap();
+    let mut lines: Vec<usize> = told(text).into_iter().map(|(_, line, _)| line).collect();
+    lines.sort_unstable();
+    // The line of the fields has two faults; what follows from them in the tables is not told.
+    assert_eq!(lines, [wrong("recorded"), wrong("flaot"), wrong("flaot"), wrong("cuont"), wrong("amuont")]);
+}

@@ -137,8 +137,6 @@ pub(super) struct Scope {
     derived: BTreeMap<Box<str>, Column>,
     /// Texts of computed fields so far, by names.
     pub(super) computed: Vec<Box<str>>,
-    /// The column of the only computed field, when a single feature is compiled apart from its table.
-    pub(super) pinned: Option<Column>,
 }
 
 impl Scope {
@@ -154,25 +152,7 @@ impl Scope {
                 Some((field.name.clone(), Resolved { column, kind: Some(field.kind) }))
             })
             .collect();
-        Self { columns, chain: Chain::default(), derived: BTreeMap::new(), computed: Vec::new(), pinned: None }
-    }
-
-    /// What a stored feature's names stood for.
-    pub(super) fn of_stored(columns: &Json) -> Self {
-        let resolved = |stored: &Json| {
-            let column = stored_column(stored[0].as_str()?)?;
-            Some(Resolved { column, kind: stored[1].as_str().and_then(FieldType::parse) })
-        };
-        let names = columns["names"].as_object();
-        let columns_by_name =
-            names.into_iter().flatten().filter_map(|(name, stored)| Some((name.as_str().into(), resolved(stored)?))).collect();
-        Self {
-            columns: columns_by_name,
-            chain: Chain::default(),
-            derived: BTreeMap::new(),
-            computed: Vec::new(),
-            pinned: columns["computed"].as_str().and_then(stored_column),
-        }
+        Self { columns, chain: Chain::default(), derived: BTreeMap::new(), computed: Vec::new() }
     }
 
     /// Computed fields of an earlier compilation of the table keep their columns; one whose fields are gone leaves its column empty.
@@ -191,9 +171,6 @@ impl Scope {
 
     /// The column of a computed field.
     pub(super) fn compute(&mut self, expression: &Expression, program: Program, path: &str, problems: &mut Problems) -> Option<Column> {
-        if let Some(column) = self.pinned {
-            return Some(column);
-        }
         let text = expression.text();
         if !self.computed.iter().any(|known| **known == text) {
             self.computed.push(text.into());
@@ -369,16 +346,6 @@ impl Scope {
         let column = self.derive(program, path, problems)?;
         self.columns.insert(name.into(), Resolved { column, kind: resolved.kind.filter(|_| same) });
         Some(())
-    }
-}
-
-/// The column of a text that [`text_of`] made.
-fn stored_column(text: &str) -> Option<Column> {
-    let index = text.get(1..)?.parse().ok()?;
-    match text.as_bytes().first() {
-        Some(b'#') => Some(Column::Field(FieldIndex(index))),
-        Some(b'$') => Some(Column::Derived(index)),
-        _ => None,
     }
 }
 

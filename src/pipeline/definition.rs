@@ -107,8 +107,7 @@ pub struct FeatureDef {
     pub window_us: Option<i64>,
     /// Checked parameters with defaults filled in.
     pub params: ParamValues,
-    /// Canonical `{"op","params","columns"}`: the declaration, and what its names stood for, so that the feature alone can be compiled again
-    /// ([`Registry::compile_feature`](super::Registry::compile_feature)) when the declaration has moved on.
+    /// Canonical `{"op","params","columns"}`: the declaration, and what its names stood for. A slab in a snapshot belongs to a feature only when both are the same.
     pub node: Json,
 }
 

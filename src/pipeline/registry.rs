@@ -3,10 +3,9 @@
 //! Apply holds an `Arc` of it for a range of LSNs; a register call computes the next one without touching this one. It goes into WAL frames and snapshots as
 //! JSON of canonical nodes and numbers, and is compiled again when it is read back, so replay never needs the outside.
 
-use super::chain::Scope;
-use super::definition::{DerivationDef, EventDef, FeatureDef, Origin, TableDef};
+use super::definition::{DerivationDef, EventDef, Origin, TableDef};
 use super::event;
-use super::feature::{self, Checks, Operators};
+use super::feature::{Checks, Operators};
 use super::node::{DerivationSpec, NodeSpec, decode};
 use super::payload::Tree;
 use super::problem::Problems;
@@ -196,19 +195,6 @@ impl Registry {
             registry.tables.insert(compiled.name.clone(), Arc::new(compiled));
         }
         Ok(registry)
-    }
-
-    /// Compiles one feature again from its own canonical node: one that the declaration no longer has, but whose words a slab still holds. The node says what
-    /// its names stood for, so this works whatever became of the table and its event.
-    ///
-    /// # Errors
-    /// When the node does not compile in this program, for example because it lacks the operator.
-    pub fn compile_feature(&self, _table: u32, name: &str, node: &Json) -> Result<Arc<FeatureDef>, RegistryError> {
-        let mut problems = Problems::default();
-        let mut scope = Scope::of_stored(&node["columns"]);
-        let tree = Tree::from(node);
-        let compiled = feature::compile(name, &tree, name, &mut scope, crate::operators::OPERATORS, STORED, &mut problems);
-        compiled.map(Arc::new).ok_or_else(|| unreadable(name, &problems))
     }
 
     /// The world as it is.

@@ -485,6 +485,12 @@ mod tests {
     use super::super::{Cell, EventId, Field};
     use super::*;
 
+    impl Rows {
+        fn schema_cells(&self, row: usize) -> Vec<String> {
+            schema().fields.iter().enumerate().map(|(index, field)| format!("{:?}", self.cell(index, field.kind, row))).collect()
+        }
+    }
+
     fn schema() -> Arc<EventSchema> {
         let field = |name: &str, kind, optional| Field { name: name.into(), kind, optional };
         Arc::new(EventSchema {
@@ -534,6 +540,37 @@ mod tests {
             assert_eq!(rows.cell(9, FieldType::Str, row), Cell::Absent);
         }
         assert!(builder.is_empty());
+    }
+
+    #[test]
+    fn a_part_of_a_batch_has_the_kept_rows_and_their_origins() {
+        let mut builder = RowsBuilder::new(schema(), Strictness::Push);
+        for row in 0..200i64 {
+            builder.begin();
+            builder.str(FieldIndex(0), &format!("user-{row}")).unwrap();
+            match row % 3 {
+                0 => builder.null(FieldIndex(1)),
+                1 => builder.float(FieldIndex(2), 0.5).unwrap(),
+                _ => builder.json(FieldIndex(3), "[1]").unwrap(),
+            }
+            // Two partitions in turns of ten, with a hole in the offsets of the second one.
+            builder.commit(1000 + row, Some(((row / 10 % 2) as u32, row + i64::from(row > 115))), row % 7 == 0).unwrap();
+        }
+        let rows = builder.finish();
+        let keeps: [fn(usize) -> bool; 4] = [|_| true, |_| false, |row| row % 3 != 1, |row| !(30..145).contains(&row)];
+        for keep in keeps {
+            let part = rows.keep(keep);
+            let kept: Vec<usize> = (0..rows.len()).filter(|&row| keep(row)).collect();
+            assert_eq!((part.len(), part.event(), part.schema_version()), (kept.len(), rows.event(), rows.schema_version()));
+            for (at, &row) in kept.iter().enumerate() {
+                let of = |rows: &Rows, row: usize| {
+                    let cells: Vec<String> = rows.schema_cells(row);
+                    (cells, rows.time_us(row), rows.is_delete(row), rows.origin(row))
+                };
+                assert_eq!(of(&part, at), of(&rows, row), "row {row}");
+            }
+            assert_eq!(Rows::from_words(part.words().to_vec()).unwrap(), part);
+        }
     }
 
     #[test]

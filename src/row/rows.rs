@@ -185,6 +185,64 @@ impl Rows {
         })
     }
 
+    /// Index of the row's position in the frame, and its offset; none for pushed rows.
+    pub fn origin(&self, row: usize) -> Option<(u32, i64)> {
+        let run = self.runs().take_while(|run| run.first_row as usize <= row).last()?;
+        Some((run.position, run.first_offset + row as i64 - i64::from(run.first_row)))
+    }
+
+    /// The rows for which `keep` holds, in their order, as a batch of their own. Texts of the others stay in its heap, unread.
+    #[must_use]
+    pub fn keep(&self, keep: impl Fn(usize) -> bool) -> Self {
+        let Layout { fields, flags, states_per_field, .. } = self.layout;
+        let kept: Vec<usize> = (0..self.len()).filter(|&row| keep(row)).collect();
+        let runs = self.runs_of(&kept);
+        let mut words = vec![self.words[0], 0, 0, self.words[3]];
+        words[1] = kept.len() as u64 | self.words[1] & !0xFFFF_FFFF;
+        words[2] = self.layout.heap_len as u64 | (runs.len() as u64) << 32;
+        words.extend(
+            runs.iter().flat_map(|run| [u64::from(run.first_row) | u64::from(run.position) << 32, run.first_offset.cast_unsigned()]),
+        );
+        for field in 0..fields {
+            let states = &self.words[self.layout.states + field * states_per_field..][..states_per_field];
+            let bits = kept
+                .chunks(32)
+                .map(|rows| (0..).zip(rows).fold(0, |word, (at, &row)| word | (states[row / 32] >> (row % 32 * 2) & 3) << (at * 2)));
+            words.extend(bits);
+        }
+        if flags & FLAG_TIMES != 0 {
+            words.extend(kept.iter().map(|&row| self.time_us(row).cast_unsigned()));
+        }
+        for field in 0..fields {
+            let column = &self.words[self.layout.columns + field * self.layout.rows..][..self.layout.rows];
+            words.extend(kept.iter().map(|&row| column[row]));
+        }
+        if flags & FLAG_DELETES != 0 {
+            words.extend(
+                kept.chunks(64).map(|rows| (0..).zip(rows).fold(0u64, |word, (at, &row)| word | u64::from(self.is_delete(row)) << at)),
+            );
+        }
+        words.extend_from_slice(&self.words[self.layout.heap..self.layout.end]);
+        match Self::from_words(words) {
+            Ok(rows) => rows,
+            Err(error) => unreachable!("a part of a batch has the layout of its own header: {error}"),
+        }
+    }
+
+    /// Runs of some of the rows, which are then numbered anew.
+    fn runs_of(&self, kept: &[usize]) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut next = None;
+        for (first_row, &row) in (0u32..).zip(kept) {
+            let Some((position, first_offset)) = self.origin(row) else { continue };
+            if next != Some((position, first_offset)) {
+                runs.push(Run { first_row, position, first_offset });
+            }
+            next = Some((position, first_offset + 1));
+        }
+        runs
+    }
+
     /// One cell. `kind` is the declared type of the field; a field beyond the batch's version is absent.
     #[inline]
     pub fn cell(&self, field: usize, kind: FieldType, row: usize) -> Cell<'_> {

@@ -89,8 +89,8 @@ pub enum ChoiceError {
 
 impl From<ChoiceError> for ApiError {
     fn from(error: ChoiceError) -> Self {
-        let advice = "options: 1) look, changes nothing: streamgauge wal verify; 2) rebuild, loses nothing that Kafka still has: \
-                      streamgauge restore --snapshot S --replay-kafka; 3) put a copy of a sound snapshot back";
+        let advice = "options: 1) put a copy of a sound snapshot back; 2) move the data folder away and start with an empty one: every source is read \
+                      again from its `start`, pushed events are not";
         ApiError::new(Code::SnapshotDamaged, error.to_string()).hint(advice)
     }
 }

@@ -14,6 +14,7 @@ pub(crate) struct Index {
     seed: u64,
     parts: Vec<HashTable<Entry>>,
     len: usize,
+    bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +49,7 @@ fn spread(kept: u32) -> u64 {
 impl Index {
     /// An empty index. `seed` is the instance's and the same for ever.
     pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, parts: vec![HashTable::new(); PARTS], len: 0 }
+        Self { seed, parts: vec![HashTable::new(); PARTS], len: 0, bytes: 0 }
     }
 
     /// Hash of canonical key bytes.
@@ -72,7 +73,10 @@ impl Index {
     /// Adds a key that is not there.
     pub(crate) fn insert(&mut self, hash: KeyHash, row: u32) {
         let kept = hash.kept();
-        self.parts[hash.part()].insert_unique(spread(kept), Entry { hash: kept, row }, |entry| spread(entry.hash));
+        let part = &mut self.parts[hash.part()];
+        let before = part.allocation_size();
+        part.insert_unique(spread(kept), Entry { hash: kept, row }, |entry| spread(entry.hash));
+        self.bytes += part.allocation_size() - before;
         self.len += 1;
     }
 
@@ -85,16 +89,17 @@ impl Index {
         }
     }
 
-    /// Makes room for this many keys in all, before a recovery fills the index.
+    /// Makes room for this many keys in all, before a recovery fills the empty index.
     pub(crate) fn reserve(&mut self, keys: usize) {
         let per_part = keys / PARTS + keys / PARTS / 8;
         for part in &mut self.parts {
             part.reserve(per_part, |entry| spread(entry.hash));
+            self.bytes += part.allocation_size();
         }
     }
 
-    /// About the bytes of all parts: entry and control byte at the tables' usual load.
+    /// Bytes of all parts.
     pub(crate) fn bytes(&self) -> usize {
-        self.len * 13
+        self.bytes
     }
 }

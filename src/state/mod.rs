@@ -23,7 +23,7 @@ pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, s
 pub use arena::{Arena, Handle};
 pub use content::{Content, RowsContent};
 pub use image::{ImageError, ImageReader};
-pub use state::{ReadScratch, State};
+pub use state::{NewKeys, ReadScratch, State};
 pub use table::{Funnel, Table};
 
 /// Bytes of one key of a table: with one row, and with all rings full of scalar buckets. Sketches come on top of the second.

@@ -66,7 +66,9 @@ impl Slab {
             }
         };
         rows().for_each(|words| heads(words, &mut |object, _| seen ^= object.first().copied().unwrap_or(0)));
-        rows().for_each(|words| heads(words, &mut |object, stride| seen ^= object.get((ring::len(object) * stride).saturating_sub(1)).copied().unwrap_or(0)));
+        rows().for_each(|words| {
+            heads(words, &mut |object, stride| seen ^= object.get((ring::len(object) * stride).saturating_sub(1)).copied().unwrap_or(0))
+        });
         seen
     }
 

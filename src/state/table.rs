@@ -2,6 +2,7 @@
 
 use super::accumulator::{Input, hash_cell};
 use super::arena::Arena;
+use super::chunk::CHUNK_WORDS;
 use super::index::{Index, KeyHash};
 use super::plan::{SlabPlan, SlabRow};
 use super::retire;
@@ -11,6 +12,9 @@ use crate::operators::Reading;
 use crate::pipeline::{Derived, KeyColumn, KeyKind, RowEnv, TableDef};
 use crate::row::{Cell, EventSchema, KEY_BYTES_MAX, Key, Rows, key};
 use std::sync::Arc;
+
+/// Bytes of an index entry with its control byte, right after its part has doubled.
+const INDEX_BYTES: usize = 22;
 
 /// Words of a key: up to 15 bytes inline with the length in the last byte, else a handle and [`LONG`].
 const KEY_WORDS: usize = 2;
@@ -367,15 +371,28 @@ impl Table {
         (numbers, None)
     }
 
-    /// Whether the batch would make a key that is not there.
-    pub(crate) fn has_new_key(&self, rows: &Rows, schema: &EventSchema, scratch: &mut Scratch) -> bool {
+    /// Marks the rows of the batch that would make a key that is not there; gives how many.
+    pub(crate) fn mark_new_keys(&self, rows: &Rows, schema: &EventSchema, scratch: &mut Scratch, marks: &mut [bool]) -> u64 {
         let Scratch { derived, key, .. } = scratch;
-        (0..rows.len()).any(|row| {
-            !rows.is_delete(row) && self.def.chain.run(rows, row, schema, derived) && {
-                let env = RowEnv { rows, row, schema, derived };
-                key_of(&self.def.keys, &env, key) && self.find(key).is_none()
+        let mut found = 0;
+        for (row, mark) in marks.iter_mut().enumerate() {
+            if rows.is_delete(row) || !self.def.chain.run(rows, row, schema, derived) {
+                continue;
             }
-        })
+            let env = RowEnv { rows, row, schema, derived };
+            if key_of(&self.def.keys, &env, key) && self.find(key).is_none() {
+                *mark = true;
+                found += 1;
+            }
+        }
+        found
+    }
+
+    /// More bytes than applying these rows can take, but for sketches of keys that are there: every row makes a key with a list, or grows one.
+    pub(crate) fn growth_bytes(&self, rows: &Rows) -> usize {
+        let per_row: usize = self.slabs.iter().map(|slab| slab.plan.bytes_per_key().0).sum();
+        let blocks = (2 + self.slabs.len()) * CHUNK_WORDS * 8;
+        blocks + rows.len() * 2 * (per_row + KEY_WORDS * 8 + INDEX_BYTES) + rows.words().len() * 8
     }
 
     /// Where each feature of the declaration stands: slab and index in its plan, in the declaration's (alphabetical) order.

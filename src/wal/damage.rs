@@ -95,7 +95,7 @@ impl Damage {
             ),
         }
         line("cause", format_args!("{}", self.kind.cause()));
-        text + &ways_out(last_good)
+        text + ways_out()
     }
 
     fn times(&self) -> String {
@@ -107,15 +107,11 @@ impl Damage {
     }
 }
 
-/// The ways out that stand under every refusal: `last_good` is the last LSN that can be kept.
-pub(super) fn ways_out(last_good: u64) -> String {
-    format!(
-        "  options  1) look, changes nothing:              streamgauge wal verify\n\
-         \u{20}          2) rebuild, loses nothing that Kafka still has:  streamgauge restore --snapshot S --replay-kafka\n\
-         \u{20}          3) keep up to LSN {}, lose the rest:  streamgauge wal repair --truncate-after {last_good} --accept-loss\n\
-         \u{20}          4) leave one LSN out:  streamgauge wal skip --lsn N --accept-loss\n",
-        grouped(last_good)
-    )
+/// The ways out that stand under every refusal.
+pub(super) fn ways_out() -> &'static str {
+    "  options  1) put a sound copy of the data folder back; what Kafka has had since then is read again\n\
+     \u{20}          2) move the data folder away and start with an empty one: every source is read again from its `start`; pushed events are not\n\
+     \u{20}          Nothing was changed; the folder is as it was found.\n"
 }
 
 /// Digits in groups of three.
@@ -160,7 +156,7 @@ mod tests {
             "file     wal/000000000042.seg at byte 1 048 832 (LSN 918 220)",
             "damaged  LSN 918 220 to 918 236 (17 rows, 2026-11-20 03:41:02 to 2026-11-20 03:41:03); sound frames follow",
             "checksum mismatch at or below the durable LSN",
-            "--truncate-after 918219 --accept-loss",
+            "put a sound copy of the data folder back",
         ] {
             assert!(report.contains(part), "{part:?} is missing in\n{report}");
         }

@@ -161,12 +161,10 @@ impl WalOpenError {
     pub fn report(&self) -> String {
         match self {
             WalOpenError::Damaged(damage) => damage.report(),
-            WalOpenError::ChainBroken { lsn, .. } | WalOpenError::UnknownKind { lsn, .. } => {
-                format!("  cause    {self}\n{}", ways_out(lsn.saturating_sub(1)))
-            }
-            WalOpenError::LsnGap { wanted, .. } | WalOpenError::SegmentMissing { wanted, .. } => {
-                format!("  cause    {self}\n{}", ways_out(wanted.saturating_sub(1)))
-            }
+            WalOpenError::ChainBroken { .. }
+            | WalOpenError::UnknownKind { .. }
+            | WalOpenError::LsnGap { .. }
+            | WalOpenError::SegmentMissing { .. } => format!("  cause    {self}\n{}", ways_out()),
             WalOpenError::OtherLog { .. } => {
                 format!("  cause    {self}\n  options  move the file back to the log it belongs to, or give the right --data-dir\n")
             }

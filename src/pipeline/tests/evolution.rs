@@ -331,20 +331,3 @@ fn columns_of_computed_fields_stay_when_features_come_and_go() {
         (Column::Derived(2), Column::Derived(1), Column::Derived(3))
     );
 }
-
-#[test]
-fn a_stored_feature_compiles_the_same_whatever_became_of_its_event() {
-    let mut server = Server::with(&[computed(&[("m", "n * 2"), ("k", "amount + 1")])]);
-    let features = server.table("ByUser").features.clone();
-    let mut event = tx();
-    event["schema"]["fields"].as_object_mut().unwrap().remove("n");
-    let agg = json!({ "k": { "op": "sum", "params": { "expr": "amount + 1", "where": "half > 1" } } });
-    let node = table("ByUser", json!([{ "op": "with_columns", "exprs": { "half": "amount / 2" } }]), &["user_id"], agg);
-    let outcome = server.register(&forced(&[event, node]));
-    assert_eq!(outcome.effects, [Retire { table: 0, features: names(&["m"]) }]);
-    for feature in &features {
-        let again = server.registry.compile_feature(0, &feature.name, &feature.node).unwrap();
-        assert_eq!(again, *feature);
-    }
-    assert!(server.registry.compile_feature(0, "x", &json!({ "op": "nope" })).is_err());
-}

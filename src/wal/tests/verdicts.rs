@@ -108,7 +108,7 @@ fn a_bad_frame_at_or_below_a_durable_lsn_seen_behind_it_is_damage() {
     assert_eq!(found.durable_lsn, 2);
     let refusal = streamgauge_api::ApiError::from(WalOpenError::Damaged(Box::new(found)));
     assert_eq!(refusal.code, streamgauge_api::Code::WalDamaged);
-    assert!(refusal.hint.unwrap().contains("--truncate-after 1 --accept-loss"));
+    assert!(refusal.hint.unwrap().contains("sound copy of the data folder"));
 }
 
 #[test]

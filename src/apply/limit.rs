@@ -1,0 +1,143 @@
+//! The memory limit: what would not fit is kept out before it is applied.
+//!
+//! A batch whose growth might lead beyond `limits.memory` is looked at row by row: rows of keys that are there go on, rows that would make a key wait (`pause`) or are
+//! refused, counted and, when they came from Kafka, told in the reject log (`refuse_new`, and every push). Decided before the log is written, so a replay never meets it.
+
+use super::engine::Engine;
+use super::port::Outbox;
+use super::work::Ack;
+use crate::row::Rows;
+use crate::state::{NewKeys, RowsContent};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use streamgauge_api::control::Reject;
+use streamgauge_api::{ApiError, Code, Reply};
+
+impl Engine {
+    /// Rows that would make a key which there may be no room for, by batch; none when everything may go on.
+    pub(super) fn over_limit(&mut self, content: &RowsContent) -> Option<Vec<NewKeys>> {
+        let growth: usize = content.batches.iter().map(|batch| self.state.growth_bytes(batch)).sum();
+        let full = (self.state.bytes() + growth) as u64 > self.options.memory_max_bytes;
+        self.facts.memory_full.store(full, Ordering::Relaxed);
+        if !full {
+            return None;
+        }
+        let new: Vec<NewKeys> = content.batches.iter().map(|batch| self.state.new_keys(batch)).collect();
+        new.iter().any(|new| !new.tables.is_empty()).then_some(new)
+    }
+
+    fn count_refused(&self, new: &[NewKeys]) {
+        for (table, rows) in new.iter().flat_map(|new| &new.tables) {
+            self.metrics.table_series(&table.name).memory_refused.inc_by(*rows);
+        }
+    }
+
+    fn exceeded(&self) -> ApiError {
+        let reason =
+            format!("tables hold {} bytes, the limit is {}: no room for new keys", self.state.bytes(), self.options.memory_max_bytes);
+        ApiError::new(Code::TableMemoryExceeded, reason)
+    }
+
+    /// `on_memory_limit = "refuse_new"`: takes rows of new keys out of a packet. Their positions move on; the reject log says which they were.
+    pub(super) fn refuse_rows(&mut self, content: &mut RowsContent, new: &[NewKeys], now_us: i64) {
+        self.count_refused(new);
+        for (batch, new) in content.batches.iter_mut().zip(new).filter(|(_, new)| !new.tables.is_empty()) {
+            for (position, refused) in refused_by_position(batch, new) {
+                let reject = self.reject(batch, &content.positions, position, refused, now_us);
+                content.rejects.extend(reject);
+            }
+            *batch = batch.keep(|row| !new.rows[row]);
+        }
+        content.batches.retain(|batch| !batch.is_empty());
+    }
+
+    fn reject(
+        &mut self,
+        batch: &Rows,
+        positions: &[(streamgauge_api::Slot, streamgauge_api::Position)],
+        position: u32,
+        refused: Refused,
+        now_us: i64,
+    ) -> Option<Reject> {
+        let (slot, _) = positions.get(position as usize)?;
+        let gauge = Arc::clone(self.freshness.gauge(&self.board, slot.0)?);
+        let error = self.exceeded();
+        let Refused { rows, first_row, first, last } = refused;
+        Some(Reject {
+            lsn: 0,
+            at_us: now_us,
+            event: gauge.key.event.clone(),
+            source: gauge.source.clone(),
+            topic: gauge.key.topic.clone(),
+            partition: gauge.key.partition,
+            offset: first,
+            code: error.code.as_str().to_owned(),
+            reason: format!("{}; {rows} records of offsets {first} to {last} were left out", error.reason),
+            schema_id: None,
+            timestamp_ms: batch.time_us(first_row).div_euclid(1000),
+            key: None,
+            value: None,
+            value_len: 0,
+        })
+    }
+
+    /// Takes pushes out of a frame whose rows would make keys, and answers them; a push is taken whole or not at all. False when none is left.
+    pub(super) fn admit(&mut self, content: &mut RowsContent, acks: &mut Vec<Ack>, outbox: &Outbox) -> bool {
+        let version = self.state.registry().version;
+        if content.batches.iter().any(|batch| self.state.registry().event_by_id(batch.event()).is_none()) {
+            let error = ApiError::new(Code::EventNotFound, "the event was dropped while the row was on its way");
+            refuse_all(outbox, acks, &error, version);
+            return false;
+        }
+        let Some(new) = self.over_limit(content) else { return true };
+        self.count_refused(&new);
+        let is_new: Vec<bool> = new.into_iter().flat_map(|new| new.rows).collect();
+        let rows_of = |ack: &Ack| ack.first_row as usize..(ack.first_row + ack.count) as usize;
+        let (refused, mut kept): (Vec<Ack>, Vec<Ack>) =
+            acks.iter().partition(|ack| is_new.get(rows_of(ack)).is_none_or(|rows| rows.contains(&true)));
+        refuse_all(outbox, &refused, &self.exceeded(), version);
+        let mut gone = vec![false; is_new.len()];
+        refused.iter().for_each(|ack| gone[rows_of(ack)].fill(true));
+        let mut first = 0;
+        for batch in &mut content.batches {
+            let rows = batch.len();
+            *batch = batch.keep(|row| !gone[first + row]);
+            first += rows;
+        }
+        content.batches.retain(|batch| !batch.is_empty());
+        for ack in &mut kept {
+            let before = gone[..ack.first_row as usize].iter().filter(|gone| **gone).count();
+            ack.first_row -= u32::try_from(before).unwrap_or(0);
+        }
+        *acks = kept;
+        !acks.is_empty()
+    }
+}
+
+/// Refused rows of one partition.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    rows: u64,
+    first_row: usize,
+    first: i64,
+    last: i64,
+}
+
+fn refused_by_position(batch: &Rows, new: &NewKeys) -> BTreeMap<u32, Refused> {
+    let mut found = BTreeMap::new();
+    for row in (0..batch.len()).filter(|&row| new.rows[row]) {
+        let Some((position, offset)) = batch.origin(row) else { continue };
+        let refused = found.entry(position).or_insert(Refused { rows: 0, first_row: row, first: offset, last: offset });
+        refused.rows += 1;
+        refused.last = offset;
+    }
+    found
+}
+
+/// Answers all these pushes with one refusal.
+pub(super) fn refuse_all(outbox: &Outbox, acks: &[Ack], error: &ApiError, version: u64) {
+    for ack in acks {
+        outbox.add(ack.tag, Reply::Refused(Box::new(error.clone()), version));
+    }
+}
