@@ -136,3 +136,81 @@ fn a_topic_recreated_while_running_stops_typed_and_the_table_stays_readable() {
     assert!(sidecar.consumed(&topic).unwrap() < impostor.ends[&0]);
     original.oracle.compare(&sidecar, CARDS, FEATURES).unwrap();
 }
+
+#[test]
+fn records_that_retention_took_stop_their_partition_typed_and_the_others_go_on() {
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("trimmed"));
+    Admin::of(bootstrap).create(&topic, 2).unwrap();
+    let first = json_records(&topic, 4_000, 2).run(bootstrap, DELIVERED_WITHIN).unwrap();
+    let (setup, sidecar) = start(bootstrap, Topics::One(&topic), None);
+    sidecar.wait_positions(&topic, &first.ends, APPLIED_WITHIN).unwrap();
+    sidecar.kill9();
+    let second = Production { first: 4_000, ..json_records(&topic, 4_000, 2) }.run(bootstrap, DELIVERED_WITHIN).unwrap();
+    Admin::of(bootstrap).trim(&topic, 0, first.ends[&0] + 500).unwrap();
+
+    let sidecar = setup.start().unwrap();
+    let stopped = sidecar.wait_incident(&topic, "SourceGap", APPLIED_WITHIN).unwrap();
+    assert_eq!((stopped.partition, stopped.position), (0, first.ends[&0]));
+    let lost = sidecar.status().unwrap()["incidents"].to_string();
+    assert!(lost.contains(&format!("offsets {} to {}", first.ends[&0], first.ends[&0] + 499)), "{lost}");
+    let other = [(1, second.ends[&1])].into_iter().collect();
+    sidecar.wait_positions(&topic, &other, APPLIED_WITHIN).unwrap();
+    // Nothing behind the gap was taken: all of the first part and the other partition's half of the second.
+    let counted: u64 = first.oracle.table.keys().map(|key| sidecar.get(CARDS, key).unwrap().unwrap()["n"].as_u64().unwrap()).sum();
+    assert_eq!(counted, 4_000 + 2_000);
+}
+
+#[test]
+fn a_source_that_starts_at_a_time_takes_what_came_then() {
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("at-a-time"));
+    Admin::of(bootstrap).create(&topic, 3).unwrap();
+    let base_ms = 1_790_000_000_000u64;
+    let part = |first| Production { first, base_ms: Some(base_ms), ..json_records(&topic, 5_000, 3) };
+    part(0).run(bootstrap, DELIVERED_WITHIN).unwrap();
+    let wanted = part(1_000_000).run(bootstrap, DELIVERED_WITHIN).unwrap();
+    let from = format!("start = {}", base_ms + 500_000);
+    let setup = Setup::new(BINARY, &config(bootstrap, Topics::One(&topic), None).replace("start = \"earliest\"", &from)).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_positions(&topic, &wanted.ends, APPLIED_WITHIN).unwrap();
+    wanted.oracle.compare(&sidecar, CARDS, FEATURES).unwrap();
+}
+
+#[test]
+fn a_secured_cluster_is_read_with_tls_password_and_permission_and_says_what_is_missing() {
+    let kafka = LocalKafka::start_secured().unwrap();
+    let (open, topic) = (kafka.bootstrap(), unique("vault"));
+    Admin::of(open).create(&topic, 2).unwrap();
+    let delivered = json_records(&topic, 3_000, 2).run(open, DELIVERED_WITHIN).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "wrong\n").unwrap();
+    let access = format!(
+        "start = \"earliest\"\ntls = {{ ca = {:?} }}\nsasl = {{ mechanism = \"PLAIN\", user = \"{}\", password = {{ file = {password:?} }} }}\n",
+        kafka.ca(),
+        streamgauge_testing::USER,
+    );
+    let text = config(kafka.secured().unwrap(), Topics::One(&topic), None).replace("start = \"earliest\"\n", &access);
+    let setup = Setup::new(BINARY, &text).unwrap();
+    let told = |sidecar: &Sidecar, words: &[&str]| {
+        wait_for(&format!("{words:?} in /sources"), APPLIED_WITHIN, || {
+            let sources = sidecar.admin_get("/sources")?.text;
+            if words.iter().all(|word| sources.to_lowercase().contains(word)) { Ok(()) } else { Err(sources) }
+        })
+        .unwrap();
+    };
+
+    // A wrong password: the source waits and says why; the server is up all the same.
+    let sidecar = setup.start().unwrap();
+    told(&sidecar, &["waiting", "authentication"]);
+    assert_eq!(sidecar.data_get(&format!("/tables/{CARDS}/x")).unwrap().code(), "key_not_found");
+    sidecar.kill9();
+
+    // The right one, but no permission: it waits, and goes on alone once it is given.
+    std::fs::write(&password, format!("{}\n", streamgauge_testing::PASSWORD)).unwrap();
+    let sidecar = setup.start().unwrap();
+    told(&sidecar, &["waiting", "author", &topic]);
+    Admin::of(open).allow(&topic, streamgauge_testing::USER).unwrap();
+    sidecar.wait_positions(&topic, &delivered.ends, APPLIED_WITHIN).unwrap();
+    delivered.oracle.compare(&sidecar, CARDS, FEATURES).unwrap();
+    assert!(!sidecar.log().contains(streamgauge_testing::PASSWORD));
+}

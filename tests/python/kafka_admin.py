@@ -6,6 +6,8 @@
     kafka_admin.py BOOTSTRAP grow   TOPIC PARTITIONS      to this many partitions
     kafka_admin.py BOOTSTRAP delete TOPIC
     kafka_admin.py BOOTSTRAP ends   TOPIC                 log ends per partition, read uncommitted
+    kafka_admin.py BOOTSTRAP trim   TOPIC PARTITION OFFSET   deletes the records before an offset, as retention would
+    kafka_admin.py BOOTSTRAP allow  TOPIC USER            lets a user read the topic
 
 Every wait is bounded by --within (default 60 s); exit code 1 and the reason on stderr when it runs out. Called by tests/support.
 """
@@ -17,7 +19,8 @@ import time
 import uuid
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
+from confluent_kafka.admin import (AclBinding, AclOperation, AclPermissionType, AdminClient, NewPartitions, NewTopic, OffsetSpec,
+                                   ResourcePatternType, ResourceType)
 
 QUIET = {"log_level": 0}
 
@@ -93,25 +96,34 @@ def ends(admin, topic, deadline):
 def main():
     parser = argparse.ArgumentParser(description="one administrative act on a Kafka cluster")
     parser.add_argument("bootstrap")
-    parser.add_argument("act", choices=["ready", "create", "grow", "delete", "ends"])
+    parser.add_argument("act", choices=["ready", "create", "grow", "delete", "ends", "trim", "allow"])
     parser.add_argument("topic", nargs="?")
-    parser.add_argument("count", nargs="?", type=int)
+    parser.add_argument("more", nargs="*")
     parser.add_argument("--config", action="append", default=[])
     parser.add_argument("--within", type=float, default=60.0)
     given = parser.parse_args()
     deadline = time.monotonic() + given.within
+    count = int(given.more[0]) if given.act in ("create", "grow", "trim") else None
     admin = AdminClient({"bootstrap.servers": given.bootstrap, **QUIET})
     if given.act == "ready":
         answer = ready(given.bootstrap, admin, deadline)
     elif given.act == "create":
         config = dict(pair.split("=", 1) for pair in given.config)
-        answer = {"partitions": create(admin, given.topic, given.count, config, deadline)}
+        answer = {"partitions": create(admin, given.topic, count, config, deadline)}
     elif given.act == "grow":
-        done(admin.create_partitions([NewPartitions(given.topic, given.count)], operation_timeout=10), deadline)
-        answer = {"partitions": until(deadline, "growth", lambda: (lambda p: p if len(p) == given.count else None)(partitions(admin, given.topic, deadline)))}
+        done(admin.create_partitions([NewPartitions(given.topic, count)], operation_timeout=10), deadline)
+        answer = {"partitions": until(deadline, "growth", lambda: (lambda p: p if len(p) == count else None)(partitions(admin, given.topic, deadline)))}
     elif given.act == "delete":
         done(admin.delete_topics([given.topic], operation_timeout=10), deadline)
         answer = {"deleted": given.topic}
+    elif given.act == "trim":
+        done(admin.delete_records([TopicPartition(given.topic, count, int(given.more[1]))]), deadline)
+        answer = {"trimmed": given.topic}
+    elif given.act == "allow":
+        acls = [AclBinding(ResourceType.TOPIC, given.topic, ResourcePatternType.LITERAL, f"User:{given.more[0]}", "*", operation, AclPermissionType.ALLOW)
+                for operation in (AclOperation.DESCRIBE, AclOperation.READ)]
+        done(admin.create_acls(acls), deadline)
+        answer = {"allowed": given.more[0]}
     else:
         answer = ends(admin, given.topic, deadline)
     print(json.dumps(answer))

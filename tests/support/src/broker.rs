@@ -129,6 +129,22 @@ impl Admin {
         self.act(&["delete", topic]).map(|_| ())
     }
 
+    /// Deletes a partition's records before an offset, as retention would.
+    ///
+    /// # Errors
+    /// What the client said.
+    pub fn trim(&self, topic: &str, partition: i32, offset: i64) -> Outcome<()> {
+        self.act(&["trim", topic, &partition.to_string(), &offset.to_string()]).map(|_| ())
+    }
+
+    /// Lets a user read a topic.
+    ///
+    /// # Errors
+    /// What the client said.
+    pub fn allow(&self, topic: &str, user: &str) -> Outcome<()> {
+        self.act(&["allow", topic, user]).map(|_| ())
+    }
+
     /// Log end of each partition, read uncommitted: transaction markers and open transactions count.
     ///
     /// # Errors

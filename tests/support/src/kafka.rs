@@ -23,10 +23,17 @@ const STARTS_MAX: usize = 3;
 #[derive(Debug)]
 pub struct LocalKafka {
     bootstrap: String,
+    secured: Option<String>,
     // Before the folder, so that the broker is gone when its folder goes.
     process: Option<Guarded>,
     folder: Folder,
 }
+
+/// The user that a secured broker knows.
+pub const USER: &str = "reader";
+
+/// The user's password.
+pub const PASSWORD: &str = "open sesame";
 
 impl LocalKafka {
     /// Formats a data folder and starts a broker on free ports.
@@ -34,9 +41,22 @@ impl LocalKafka {
     /// # Errors
     /// No Java, no jars, or not ready in time, with the end of the broker's log.
     pub fn start() -> Outcome<Self> {
+        Self::start_as(false)
+    }
+
+    /// The same with a second listener, [`LocalKafka::secured`]: TLS, SASL PLAIN for [`USER`], and access control, under which that user may do nothing yet.
+    /// Who comes over the first listener may do everything.
+    ///
+    /// # Errors
+    /// As [`LocalKafka::start`].
+    pub fn start_secured() -> Outcome<Self> {
+        Self::start_as(true)
+    }
+
+    fn start_as(secured: bool) -> Outcome<Self> {
         let mut reason = String::new();
         for _ in 0..STARTS_MAX {
-            match Self::start_once() {
+            match Self::start_once(secured) {
                 Ok(kafka) => return Ok(kafka),
                 Err(error) if error.contains("Address already in use") => reason = error,
                 Err(error) => return Err(error),
@@ -45,10 +65,15 @@ impl LocalKafka {
         Err(reason)
     }
 
-    fn start_once() -> Outcome<Self> {
+    fn start_once(secured: bool) -> Outcome<Self> {
         let folder = Folder::new("streamgauge-kafka-")?;
         let (client, controller) = (free_port()?, free_port()?);
-        write(&folder.path().join("server.properties"), &properties(client, controller, &folder.path().join("data")))?;
+        let mut settings = properties(client, controller, &folder.path().join("data"));
+        let secured = if secured { Some(free_port()?) } else { None };
+        if let Some(port) = secured {
+            settings = with_security(&settings, port, &certificate(folder.path())?);
+        }
+        write(&folder.path().join("server.properties"), &settings)?;
         write(&folder.path().join("log4j2.properties"), LOG4J)?;
         let id = run("StorageTool random-uuid", java(folder.path())?.args(["kafka.tools.StorageTool", "random-uuid"]), STOP_WITHIN)?;
         let mut format = java(folder.path())?;
@@ -56,7 +81,8 @@ impl LocalKafka {
             .args(["kafka.tools.StorageTool", "format", "--standalone", "-t", id.trim(), "-c"])
             .arg(folder.path().join("server.properties"));
         run("StorageTool format", &mut format, READY_WITHIN)?;
-        let mut kafka = Self { bootstrap: format!("127.0.0.1:{client}"), process: None, folder };
+        let secured = secured.map(|port| format!("127.0.0.1:{port}"));
+        let mut kafka = Self { bootstrap: format!("127.0.0.1:{client}"), secured, process: None, folder };
         kafka.go()?;
         Ok(kafka)
     }
@@ -64,6 +90,16 @@ impl LocalKafka {
     /// Address for clients.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// Address of the listener with TLS and SASL, when it has one.
+    pub fn secured(&self) -> Option<&str> {
+        self.secured.as_deref()
+    }
+
+    /// The certificate (PEM) that a client of the secured listener must trust.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
     }
 
     /// SIGKILL: connections break, nothing is flushed.
@@ -186,6 +222,47 @@ log.cleaner.backoff.ms=500
 log.dirs={}
 ",
         data.display()
+    )
+}
+
+/// Makes a key with a self-signed certificate for 127.0.0.1, as `keys.p12` and `ca.pem`; gives the key store's path.
+fn certificate(folder: &Path) -> Outcome<PathBuf> {
+    let store = folder.join("keys.p12");
+    let keytool = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("keytool");
+        command.args(arguments).arg("-keystore").arg(&store).args(["-storepass", STORE_PASSWORD, "-alias", "broker"]);
+        run("keytool", &mut command, STOP_WITHIN)
+    };
+    let subject = ["-dname", "CN=127.0.0.1", "-ext", "san=ip:127.0.0.1", "-ext", "bc:c", "-validity", "30", "-storetype", "PKCS12"];
+    keytool(&[&["-genkeypair", "-keyalg", "EC", "-groupname", "secp256r1"], &subject[..]].concat())?;
+    write(&folder.join("ca.pem"), &keytool(&["-exportcert", "-rfc"])?)?;
+    Ok(store)
+}
+
+const STORE_PASSWORD: &str = "changeit";
+
+fn with_security(settings: &str, port: u16, store: &Path) -> String {
+    let listeners = settings.replacen(",CONTROLLER://", &format!(",SECURED://127.0.0.1:{port},CONTROLLER://"), 1).replacen(
+        "map=PLAINTEXT:PLAINTEXT,",
+        "map=PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL,",
+        1,
+    );
+    let advertised = listeners.lines().map(|line| match line.starts_with("advertised.listeners=") {
+        true => format!("{line},SECURED://127.0.0.1:{port}\n"),
+        false => format!("{line}\n"),
+    });
+    format!(
+        "{}listener.name.secured.ssl.keystore.type=PKCS12
+listener.name.secured.ssl.keystore.location={}
+listener.name.secured.ssl.keystore.password={STORE_PASSWORD}
+listener.name.secured.ssl.key.password={STORE_PASSWORD}
+listener.name.secured.sasl.enabled.mechanisms=PLAIN
+listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+",
+        advertised.collect::<String>(),
+        store.display()
     )
 }
 

@@ -24,7 +24,7 @@ mod container;
 
 pub use broker::{Admin, Broker, broker, unique};
 pub use dice::Dice;
-pub use kafka::LocalKafka;
+pub use kafka::{LocalKafka, PASSWORD, USER};
 pub use oracle::Oracle;
 pub use producer::{Producer, Production};
 pub use registry::{LocalRegistry, Registry, registry};

@@ -37,6 +37,8 @@ pub struct Production {
     pub open: bool,
     /// A header `region`.
     pub headers: bool,
+    /// Time of record 0, ms; `None` = such that the last one is a minute old.
+    pub base_ms: Option<u64>,
     /// Write until [`Producer::enough`]; `records` is then the most.
     pub until_enough: bool,
 }
@@ -55,6 +57,7 @@ impl Default for Production {
             transactions: false,
             open: false,
             headers: false,
+            base_ms: None,
             until_enough: false,
         }
     }
@@ -98,6 +101,7 @@ impl Production {
             ("--partitions", u64::from(self.partitions)),
             ("--seed", self.seed),
             ("--rate", rate),
+            ("--base-ms", self.base_ms.unwrap_or_default()),
         ];
         for (name, value) in numbers {
             command.arg(name).arg(value.to_string());
