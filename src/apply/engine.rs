@@ -27,6 +27,8 @@ use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Reply, Slot
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often a full disk is tried again.
 const FULL_RETRY_US: i64 = 500_000;
+/// How often a snapshot is tried on a full disk, since one lets segments of the log go.
+const FULL_SNAPSHOT_US: i64 = 10_000_000;
 /// Positions for group commits are remembered this often.
 const COMMIT_EVERY_US: i64 = 1_000_000;
 /// A log at rest for this long says in a mark frame what of it is durable.
@@ -83,6 +85,7 @@ pub struct Engine {
     commits: VecDeque<(u64, Vec<Position>)>,
     commits_us: i64,
     committed_us: i64,
+    full_retry_us: i64,
     durable_positions: Vec<Position>,
     last_snapshot_us: i64,
     snapshot_running: bool,
@@ -145,6 +148,7 @@ impl Engine {
             commits: VecDeque::new(),
             commits_us: 0,
             committed_us: 0,
+            full_retry_us: 0,
             durable_positions,
             last_snapshot_us: now_us,
             snapshot_running: false,
@@ -245,6 +249,7 @@ impl Engine {
         self.retry_stuck(now_us);
         self.answer_waiting(now_us);
         self.remember_positions(now_us);
+        self.try_full_disk(now_us);
         self.mark(now_us);
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
@@ -261,19 +266,36 @@ impl Engine {
     }
 
     fn mark(&mut self, now_us: i64) {
-        let Some(writer) = self.writer.as_mut() else { return };
-        if now_us.saturating_sub(self.committed_us) < MARK_AFTER_US || !writer.needs_mark() || self.facts.disk_full.load(Ordering::Relaxed)
-        {
-            return;
+        let Some(writer) = &self.writer else { return };
+        let rests = now_us.saturating_sub(self.committed_us) >= MARK_AFTER_US;
+        if rests && writer.needs_mark() && !self.facts.disk_full.load(Ordering::Relaxed) {
+            self.append_mark(now_us);
         }
+    }
+
+    fn append_mark(&mut self, now_us: i64) {
+        let Some(writer) = self.writer.as_mut() else { return };
         match writer.append_mark(now_us) {
             Ok(lsn) => {
                 self.state.apply(&Content::Nothing, lsn, now_us);
                 self.facts.applied_lsn.store(lsn, Ordering::Release);
+                self.facts.disk_full.store(false, Ordering::Relaxed);
             }
             Err(error) => {
                 let _told = self.refused(error);
             }
+        }
+    }
+
+    /// A full disk is found to have room again though nobody pushes, and is helped to it by a snapshot.
+    fn try_full_disk(&mut self, now_us: i64) {
+        if !self.facts.disk_full.load(Ordering::Relaxed) || now_us < self.full_retry_us {
+            return;
+        }
+        self.full_retry_us = now_us.saturating_add(FULL_RETRY_US);
+        self.append_mark(now_us);
+        if self.facts.disk_full.load(Ordering::Relaxed) && now_us.saturating_sub(self.last_snapshot_us) >= FULL_SNAPSHOT_US {
+            self.snapshot();
         }
     }
 

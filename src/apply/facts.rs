@@ -5,6 +5,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use streamgauge_api::ApiError;
 
 /// Where a process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +72,24 @@ pub struct Facts {
     pub replay_total: AtomicU64,
     /// Rows replayed at this start.
     pub replayed_rows: AtomicU64,
+    /// Snapshots that were tried and not taken.
+    pub snapshots_failed: AtomicU64,
+    snapshot_failure: Mutex<Option<ApiError>>,
     bad_rows: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Facts {
+    /// Remembers why a snapshot was not taken.
+    pub(crate) fn snapshot_failed(&self, error: ApiError) {
+        *self.snapshot_failure.lock() = Some(error);
+        self.snapshots_failed.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Why the last snapshot that failed was not taken.
+    pub(crate) fn snapshot_failure(&self) -> Option<ApiError> {
+        self.snapshot_failure.lock().clone()
+    }
+
     /// The phase.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {

@@ -385,9 +385,17 @@ impl Control for EngineControl {
                 let before = self.facts.snapshot_us.load(Ordering::Acquire);
                 let until = Instant::now() + SNAPSHOT_WAIT;
                 let mut asked = false;
+                let mut failed = 0;
                 loop {
                     if !asked {
+                        failed = self.facts.snapshots_failed.load(Ordering::Acquire);
                         asked = self.with(Engine::snapshot)?;
+                    }
+                    if asked
+                        && failed != self.facts.snapshots_failed.load(Ordering::Acquire)
+                        && let Some(error) = self.facts.snapshot_failure()
+                    {
+                        return Err(error);
                     }
                     let taken = self.facts.snapshot_us.load(Ordering::Acquire);
                     if asked && taken != before {

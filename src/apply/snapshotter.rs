@@ -4,7 +4,7 @@ use super::facts::Facts;
 use super::seat::Seat;
 use crate::snapshot::{SnapshotError, SnapshotFacts, SnapshotInfo, SnapshotWriter, releasable_lsn, retain};
 use crate::state::State;
-use crate::storage::Disk;
+use crate::storage::{Disk, Reserve};
 use crate::wal::{LogIdentity, WalError, WalHandle};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -26,6 +26,8 @@ pub struct SnapshotOptions {
     pub keep: usize,
     /// The log whose states they are.
     pub log: LogIdentity,
+    /// Space that a snapshot may use when the disk is full, since a finished one lets older files go.
+    pub reserve: Reserve<Disk>,
     /// The level is `memory`: there is no log between two snapshots.
     pub without_wal: bool,
 }
@@ -39,6 +41,13 @@ pub enum SnapshotFailed {
     /// The log could not be made durable up to it.
     #[error(transparent)]
     Log(#[from] WalError),
+}
+
+impl SnapshotFailed {
+    /// Whether the disk had no room.
+    fn full(&self) -> bool {
+        matches!(self, Self::File(SnapshotError::Io(error)) if error.full())
+    }
 }
 
 /// The running thread.
@@ -73,6 +82,7 @@ impl Snapshotter {
         let worker = Arc::new(Worker { options, handle, clock, facts, metrics });
         let mine = Arc::clone(&worker);
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+            mine.restore_reserve();
             for frozen in receiver {
                 mine.take(frozen);
                 if let Some(seat) = seat.get().and_then(Weak::upgrade) {
@@ -106,7 +116,11 @@ impl Worker {
     fn take(&self, frozen: State) {
         let begun = Instant::now();
         let lsn = frozen.lsn();
-        match self.write(&frozen) {
+        let written = match self.write(&frozen) {
+            Err(error) if error.full() && self.release_reserve() => self.write(&frozen),
+            other => other,
+        };
+        match written {
             Ok(info) => {
                 self.facts.snapshot_bytes.store(info.bytes, Ordering::Release);
                 self.facts.snapshot_lsn.store(lsn, Ordering::Release);
@@ -123,10 +137,15 @@ impl Worker {
                     "snapshot written and verified"
                 );
                 self.release();
+                self.restore_reserve();
             }
             Err(error) => {
                 self.metrics.snapshots_failed.inc();
                 tracing::error!(kind = "snapshot.failed", lsn, %error, "the snapshot was not taken; the WAL keeps everything");
+                self.facts.snapshot_failed(match error {
+                    SnapshotFailed::File(error) => error.into(),
+                    SnapshotFailed::Log(error) => error.into(),
+                });
             }
         }
     }
@@ -139,6 +158,23 @@ impl Worker {
         let fingerprint = frozen.fingerprint();
         self.handle.wait_durable(frozen.lsn(), SYNC_WAIT)?;
         Ok(writer.finish(frozen.key_count(), fingerprint)?)
+    }
+
+    /// Gives the reserve to the disk; true when there was one.
+    fn release_reserve(&self) -> bool {
+        let released = self.options.reserve.release();
+        if let Err(error) = &released {
+            tracing::warn!(%error, "the emergency reserve could not be released");
+        }
+        released.unwrap_or(false)
+    }
+
+    fn restore_reserve(&self) {
+        match self.options.reserve.restore() {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(kind = "disk.low", "the disk has no room for the emergency reserve"),
+            Err(error) => tracing::warn!(%error, "the emergency reserve could not be taken"),
+        }
     }
 
     fn release(&self) {

@@ -24,7 +24,8 @@ pub fn start(level: &str, format: Format) {
         Format::Json => false,
     };
     let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written (stderr may be a file on a full disk) is lost; telling that on stderr would end the thread.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // A logger that is already there (a test's) stays.
     let _already = if text { log.with_ansi(colour).try_init() } else { log.json().flatten_event(true).try_init() };
 }

@@ -5,7 +5,7 @@ use super::plan::{client_rules, outside_problems, server_options};
 use super::server::{Bound, Server};
 use crate::cli::{CheckArgs, Console, Exit, Failure, LogFormat, Rebuild, RunArgs};
 use crate::config::{self, Config, ConfigProblems, Flags, Outside, TablePrice};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -91,6 +91,8 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     }
     let rebuild = args.rebuild.iter().map(rebuild_name).collect();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Output)?;
+    // A file size limit of the process is then met as a full disk; without a handler it would end the process.
+    signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default()).map_err(Failure::Output)?;
     let bound = Bound::bind(server_options(&config, rebuild)?)?;
     let server = match start(bound, console)? {
         Ok(server) => server,

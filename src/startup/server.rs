@@ -9,7 +9,7 @@ use crate::apply::{
 };
 use crate::recovery::{Recovered, Report, recover};
 use crate::state::State;
-use crate::storage::{DataFolder, Disk};
+use crate::storage::{DataFolder, Disk, RESERVE_BYTES, Reserve};
 use crate::wal::{FIRST_LSN, LogIdentity, SyncEvent, WalHandle, WalOptions, WalSyncer, WalWriter};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -322,8 +322,9 @@ fn spawn_snapshotter(
     log: LogIdentity,
     seat: &Arc<OnceLock<std::sync::Weak<Seat>>>,
 ) -> Result<Snapshotter, ApiError> {
-    let folder = options.data_dir.as_ref().map(|path| path.join("snapshots")).unwrap_or_default();
-    let snapshots = SnapshotOptions { folder, keep: options.snapshots_kept, log, without_wal: false };
+    let data = options.data_dir.clone().unwrap_or_default();
+    let reserve = Reserve::new(Disk, &data, RESERVE_BYTES);
+    let snapshots = SnapshotOptions { folder: data.join("snapshots"), keep: options.snapshots_kept, log, reserve, without_wal: false };
     Snapshotter::spawn(
         snapshots,
         handle.clone(),

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use streamgauge_api::{ApiError, Code};
 
-use super::{Disk, IoError, Operation, RESERVE_BYTES, Reserve, Storage, StorageFile};
+use super::{Disk, IoError, Operation, Storage, StorageFile};
 
 const FOREIGN_MAGICS: [&[u8; 8]; 2] = [b"BEAVAWAL", b"BEAVASNP"];
 const FOREIGN_SUFFIX: &str = ".bvs";
@@ -94,11 +94,6 @@ impl DataFolder {
     /// Where snapshots are.
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
-    }
-
-    /// The emergency reserve.
-    pub fn reserve(&self) -> Reserve<Disk> {
-        Reserve::new(Disk, &self.path, RESERVE_BYTES)
     }
 }
 
@@ -184,7 +179,7 @@ mod tests {
     #[test]
     fn the_reserve_is_taken_released_and_taken_again() {
         let folder = tempfile::tempdir().unwrap();
-        let reserve = Reserve::new(Disk, folder.path(), 1 << 20);
+        let reserve = crate::storage::Reserve::new(Disk, folder.path(), 1 << 20);
         assert!(!reserve.held().unwrap());
         assert!(reserve.restore().unwrap());
         assert!(reserve.held().unwrap());

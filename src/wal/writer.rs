@@ -300,8 +300,13 @@ fn seal<S: Storage, T>(
 
 /// Cuts what was written of a turn off, so that the next one begins where this one did.
 fn cut_off<S: Storage>(shared: &Shared<S>, open: &Open<S>, bytes: usize, cause: IoError) -> WalError {
-    let cut = open.file.set_len(open.offset).and_then(|()| open.file.set_len(open.capacity));
-    if let Err(error) = cut {
+    if let Err(error) = open.file.set_len(open.offset) {
+        return shared.poisoned_by(error);
+    }
+    // Where even an empty tail is refused (a file size limit), the next write makes the file longer.
+    if let Err(error) = open.file.set_len(open.capacity)
+        && !error.full()
+    {
         return shared.poisoned_by(error);
     }
     // Without this sync a crash could keep whole frames of the turn that was refused under frames of a later one.

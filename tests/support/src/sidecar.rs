@@ -235,6 +235,26 @@ impl Sidecar {
         self.answer(self.agent.get(format!("http://{}{path}", self.admin)).call(), path)
     }
 
+    /// `POST` of a path on the admin port, without a body.
+    ///
+    /// # Errors
+    /// No answer.
+    pub fn admin_post(&self, path: &str) -> Outcome<Answer> {
+        let request = self.agent.post(format!("http://{}{path}", self.admin)).header("Content-Type", "application/json");
+        self.answer(request.send(b"{}"), path)
+    }
+
+    /// No file of the process may grow or be written beyond this many bytes; `None` = as before. Writes fail then as on a full disk.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn limit_files(&self, bytes: Option<u64>) -> Outcome<()> {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit};
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).ok_or("no pid")?;
+        let maximum = rustix::process::getrlimit(Resource::Fsize).maximum;
+        prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum }).map(|_| ()).map_err(|error| error.to_string())
+    }
+
     fn answer(&self, outcome: Result<ureq::http::Response<ureq::Body>, ureq::Error>, path: &str) -> Outcome<Answer> {
         let mut response = outcome.map_err(|error| self.blame(&format!("no answer to {path}: {error}")))?;
         let text = response.body_mut().read_to_string().map_err(|error| format!("no body of {path}: {error}"))?;
