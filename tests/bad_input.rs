@@ -98,6 +98,7 @@ fn bad_http_requests_are_answered_with_their_code_and_change_nothing() {
         ("a field of another type", push(r#"{"user":"b","amount":"3"}"#), 400, "invalid_event", Usable),
         ("an unknown field", push(r#"{"user":"b","amount":3,"extra":1}"#), 400, "unknown_field_v0", Usable),
         ("a field twice", push(r#"{"user":"b","amount":3,"amount":4}"#), 400, "invalid_event", Usable),
+        ("a key of 5 KB", push(&format!(r#"{{"user":"{}","amount":3}}"#, "b".repeat(5000))), 400, "invalid_event", Usable),
         ("a control character", push(r#"{"user":"b\n","amount":3}"#), 400, "control_character_in_string", Usable),
         ("deep nesting", push(&format!(r#"{{"user":"b","amount":3,"note":{}}}"#, nested())), 400, "invalid_event", Usable),
         (

@@ -14,11 +14,11 @@ use crate::read::Reader;
 use crate::state::{Content, State};
 use crate::storage::Disk;
 use crate::wal::{FrameParts, WalError, WalHandle, WalWriter};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use streamgauge_api::metrics::Metrics;
+use streamgauge_api::metrics::{EventSeries, Metrics};
 use streamgauge_api::port::{Read, Request, Wait};
 use streamgauge_api::source::SourceBoard;
 use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Reply, Slot, StoredPosition, Tag};
@@ -80,6 +80,8 @@ pub struct Engine {
     pub(super) freshness: Freshnesses,
     unsynced: VecDeque<Unsynced>,
     waiting: Vec<WaitingRead>,
+    /// Counters of pushes by event.
+    pub(super) series: BTreeMap<u32, EventSeries>,
     /// A packet that the log did not take: applied first when it does again.
     stuck: Option<(Packet, i64)>,
     commits: VecDeque<(u64, Vec<Position>)>,
@@ -144,6 +146,7 @@ impl Engine {
             freshness: Freshnesses::default(),
             unsynced: VecDeque::new(),
             waiting: Vec::new(),
+            series: BTreeMap::new(),
             stuck: None,
             commits: VecDeque::new(),
             commits_us: 0,
@@ -432,7 +435,13 @@ impl Engine {
             _ => true,
         });
         let contents: Vec<&Content> = frames.iter().map(|(content, _)| content).collect();
-        match self.commit(&contents) {
+        let committed = self.commit(&contents);
+        for (content, _) in frames.iter() {
+            if let Content::Rows(rows) = content {
+                self.count_pushes(rows, committed.is_ok());
+            }
+        }
+        match committed {
             Err(error) => {
                 for (_, acks) in frames.iter() {
                     refuse_all(outbox, acks, &error, version);

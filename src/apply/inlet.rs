@@ -56,6 +56,8 @@ struct Feed {
     builder: RowsBuilder,
     event: EventId,
     schema_version: u32,
+    /// Of the registry that the builder's keys are from.
+    registry_version: u64,
     series: SourceSeries,
 }
 
@@ -129,9 +131,10 @@ impl EngineInlet {
             let _told_later = decoder.add_schema(schema.id, schema).is_ok();
         }
         let feed = Feed {
-            builder: RowsBuilder::new(Arc::clone(&event.schema), Strictness::Record),
+            builder: RowsBuilder::new(Arc::clone(&event.schema), Strictness::Record).with_keys(registry.text_keys(event.schema.id)),
             event: event.schema.id,
             schema_version: event.schema.version,
+            registry_version: registry.version,
             series: self.metrics.source_series(source),
             decoder,
             setup,
@@ -242,20 +245,20 @@ impl EngineInlet {
         Ok(())
     }
 
-    /// Follows a changed declaration of the event (a field was added while running).
+    /// Follows a changed declaration of the event (a field was added while running) or of its tables' keys.
     fn follow_registry(&mut self) {
-        let registry = self.seat.facts.registry();
-        for feed in &mut self.feeds {
+        let version = self.seat.facts.registry_version.load(Ordering::Acquire);
+        for feed in self.feeds.iter_mut().filter(|feed| feed.registry_version != version && feed.builder.is_empty()) {
+            let registry = self.seat.facts.registry();
             let Some(event) = registry.event_by_id(feed.event) else { continue };
-            if event.schema.version == feed.schema_version || !feed.builder.is_empty() {
-                continue;
-            }
-            // The decoder keeps its plans; declarations from a config file change at restarts only, so this is rare and may fetch schemas again.
-            if let Ok(decoder) = Decoder::new(Arc::clone(&event.schema), &feed.setup.format) {
+            if event.schema.version != feed.schema_version {
+                // The decoder keeps its plans; declarations from a config file change at restarts only, so this is rare and may fetch schemas again.
+                let Ok(decoder) = Decoder::new(Arc::clone(&event.schema), &feed.setup.format) else { continue };
                 feed.decoder = decoder;
-                feed.builder = RowsBuilder::new(Arc::clone(&event.schema), Strictness::Record);
                 feed.schema_version = event.schema.version;
             }
+            feed.builder = RowsBuilder::new(Arc::clone(&event.schema), Strictness::Record).with_keys(registry.text_keys(feed.event));
+            feed.registry_version = registry.version;
         }
     }
 

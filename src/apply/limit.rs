@@ -6,12 +6,13 @@
 use super::engine::Engine;
 use super::port::Outbox;
 use super::work::Ack;
-use crate::row::Rows;
+use crate::row::{EventId, Rows};
 use crate::state::{NewKeys, RowsContent};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use streamgauge_api::control::Reject;
+use streamgauge_api::metrics::EventSeries;
 use streamgauge_api::{ApiError, Code, Reply};
 
 impl Engine {
@@ -82,11 +83,28 @@ impl Engine {
         })
     }
 
+    /// Counts the rows of pushes by what became of them.
+    pub(super) fn count_pushes(&mut self, content: &RowsContent, accepted: bool) {
+        for batch in &content.batches {
+            let series = self.push_series(batch.event());
+            let counter = if accepted { &series.push_accepted } else { &series.push_refused };
+            counter.inc_by(batch.len() as u64);
+        }
+    }
+
+    fn push_series(&mut self, event: EventId) -> &EventSeries {
+        self.series.entry(event.0).or_insert_with(|| {
+            let name = self.state.registry().event_by_id(event).map(|event| event.schema.name.to_string());
+            self.metrics.event_series(&name.unwrap_or_default())
+        })
+    }
+
     /// Takes pushes out of a frame whose rows would make keys, and answers them; a push is taken whole or not at all. False when none is left.
     pub(super) fn admit(&mut self, content: &mut RowsContent, acks: &mut Vec<Ack>, outbox: &Outbox) -> bool {
         let version = self.state.registry().version;
         if content.batches.iter().any(|batch| self.state.registry().event_by_id(batch.event()).is_none()) {
             let error = ApiError::new(Code::EventNotFound, "the event was dropped while the row was on its way");
+            self.count_pushes(content, false);
             refuse_all(outbox, acks, &error, version);
             return false;
         }
@@ -102,7 +120,9 @@ impl Engine {
         let mut first = 0;
         for batch in &mut content.batches {
             let rows = batch.len();
-            *batch = batch.keep(|row| !gone[first + row]);
+            let kept = batch.keep(|row| !gone[first + row]);
+            self.push_series(batch.event()).push_refused.inc_by((rows - kept.len()) as u64);
+            *batch = kept;
             first += rows;
         }
         content.batches.retain(|batch| !batch.is_empty());

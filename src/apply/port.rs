@@ -135,7 +135,7 @@ impl EnginePort {
                 });
             };
             let decoder = PushDecoder::new(&event.schema, self.refuse_control);
-            let builder = RowsBuilder::new(Arc::clone(&event.schema), Strictness::Push);
+            let builder = RowsBuilder::new(Arc::clone(&event.schema), Strictness::Push).with_keys(registry.text_keys(event.schema.id));
             self.events.insert(name.into(), PushEvent { decoder, builder, series: self.metrics.event_series(name) });
         }
         match self.events.get_mut(name) {
@@ -152,10 +152,7 @@ impl EnginePort {
             Encoding::MsgPack => event.decoder.push_msgpack(row.body, &mut event.builder, now_us),
         };
         match taken {
-            Ok(()) => {
-                event.series.push_accepted.inc();
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(bad) => {
                 event.series.push_refused.inc();
                 Err(bad.into())

@@ -3,14 +3,15 @@
 //! Apply holds an `Arc` of it for a range of LSNs; a register call computes the next one without touching this one. It goes into WAL frames and snapshots as
 //! JSON of canonical nodes and numbers, and is compiled again when it is read back, so replay never needs the outside.
 
-use super::definition::{DerivationDef, EventDef, Origin, TableDef};
+use super::definition::{DerivationDef, EventDef, KeyColumn, KeyKind, Origin, TableDef};
+use super::environment::Column;
 use super::event;
 use super::feature::{Checks, Operators};
 use super::node::{DerivationSpec, NodeSpec, decode};
 use super::payload::Tree;
 use super::problem::Problems;
 use super::world::{Identity, World};
-use crate::row::{EventId, EventSchema};
+use crate::row::{EventId, EventSchema, FieldIndex};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -195,6 +196,16 @@ impl Registry {
             registry.tables.insert(compiled.name.clone(), Arc::new(compiled));
         }
         Ok(registry)
+    }
+
+    /// The text fields of an event that make up keys, one list a table.
+    pub fn text_keys(&self, event: EventId) -> Vec<Vec<FieldIndex>> {
+        let field = |key: &KeyColumn| match (key.kind, key.column) {
+            (KeyKind::Str, Column::Field(field)) => Some(field),
+            _ => None,
+        };
+        let keys = self.tables.values().filter(|table| table.event == event).map(|table| table.keys.iter().filter_map(field).collect());
+        keys.filter(|fields: &Vec<_>| !fields.is_empty()).collect()
     }
 
     /// The world as it is.

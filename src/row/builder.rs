@@ -4,6 +4,7 @@
 //! the buffers have grown. Used on connector threads; tests and replay of rejects use it too.
 
 use super::cell::tag;
+use super::key::KEY_BYTES_MAX;
 use super::rows::{
     FLAG_DELETES, FLAG_TIMES, HEADER_WORDS, ROWS_PER_BATCH_MAX, Rows, Run, STATE_ABSENT, STATE_ESCAPED, STATE_NULL, STATE_VALUE,
 };
@@ -41,6 +42,8 @@ pub struct RowsBuilder {
     strictness: Strictness,
     required: Vec<u16>,
     kinds: Vec<FieldType>,
+    /// Text fields that make up keys, one list a key.
+    keys: Vec<Vec<FieldIndex>>,
     /// Cells row by row; turned into columns once per batch, which is cheaper than growing every column per row.
     cells: Vec<u64>,
     /// State words, all fields of rows 0..32, then all fields of rows 32..64, ...
@@ -71,6 +74,7 @@ impl RowsBuilder {
             strictness,
             required,
             kinds: schema.fields.iter().map(|field| field.kind).collect(),
+            keys: Vec::new(),
             cells: Vec::new(),
             states: Vec::new(),
             times: Vec::new(),
@@ -84,6 +88,12 @@ impl RowsBuilder {
             row_states: vec![STATE_ABSENT as u8; fields],
             schema,
         }
+    }
+
+    /// Refuses rows whose texts in one of these lists of fields are together longer than a key may be.
+    #[must_use]
+    pub fn with_keys(self, keys: Vec<Vec<FieldIndex>>) -> Self {
+        Self { keys, ..self }
     }
 
     /// The declaration that rows are written for.
@@ -352,10 +362,10 @@ impl RowsBuilder {
         Ok(time_us)
     }
 
-    /// Ends the row. A required field that is null or absent drops the row, unless it is a delete.
+    /// Ends the row. A required field that is null or absent drops the row, unless it is a delete; so does a key that is too long.
     ///
     /// # Errors
-    /// Names the first required field without a value; the row is rolled back.
+    /// Names the first required field without a value, or the key's field; the row is rolled back.
     #[inline]
     pub fn commit(&mut self, time_us: i64, source: Option<(u32, i64)>, delete_key: bool) -> Result<(), CellError> {
         if !delete_key {
@@ -370,6 +380,10 @@ impl RowsBuilder {
                     return Err(CellError { field: FieldIndex(index), code, reason });
                 }
             }
+        }
+        if let Some(error) = self.keys.iter().find_map(|fields| self.too_long(fields)) {
+            self.rollback();
+            return Err(error);
         }
         let row = self.times.len();
         if let Some((position, offset)) = source {
@@ -400,6 +414,23 @@ impl RowsBuilder {
         }
         self.times.push(time_us);
         Ok(())
+    }
+
+    /// What is wrong when the texts of these fields are longer than a key.
+    #[inline]
+    fn too_long(&self, fields: &[FieldIndex]) -> Option<CellError> {
+        let length = |field: &FieldIndex| match u64::from(self.row_states[usize::from(field.0)]) {
+            STATE_VALUE => self.row[usize::from(field.0)] & 0xFFFF_FFFF,
+            _ => 0,
+        };
+        let bytes: u64 = fields.iter().map(length).sum();
+        if bytes <= KEY_BYTES_MAX as u64 {
+            return None;
+        }
+        let field = *fields.first()?;
+        let code = if self.strictness == Strictness::Push { Code::InvalidEvent } else { Code::KeyTooLong };
+        let name = &self.schema.fields[usize::from(field.0)].name;
+        Some(CellError { field, code, reason: format!("the key in \"{name}\" has {bytes} bytes, at most {KEY_BYTES_MAX}") })
     }
 
     /// Packs the rows and leaves the builder empty.
@@ -582,6 +613,27 @@ mod tests {
         assert_eq!((error.field, error.code), (FieldIndex(0), Code::DecodeMissingField));
         assert!(error.reason.contains("\"user\""));
         assert!(builder.is_empty());
+    }
+
+    #[test]
+    fn a_key_is_at_most_4_kib_long_whatever_its_parts() {
+        let mut schema = EventSchema::clone(&schema());
+        schema.fields.push(Field { name: "shop".into(), kind: FieldType::Str, optional: true });
+        for (strictness, code) in [(Strictness::Push, Code::InvalidEvent), (Strictness::Record, Code::KeyTooLong)] {
+            let mut builder = RowsBuilder::new(Arc::new(schema.clone()), strictness)
+                .with_keys(vec![vec![FieldIndex(0)], vec![FieldIndex(0), FieldIndex(4)]]);
+            let mut row = |user: usize, shop: usize| {
+                builder.begin();
+                builder.str(FieldIndex(0), &"u".repeat(user)).unwrap();
+                builder.str(FieldIndex(4), &"s".repeat(shop)).unwrap();
+                builder.commit(0, None, false).map_err(|error| error.code)
+            };
+            assert_eq!(row(KEY_BYTES_MAX, 0), Ok(()));
+            assert_eq!(row(96, 4000), Ok(()));
+            assert_eq!(row(KEY_BYTES_MAX + 1, 0), Err(code));
+            assert_eq!(row(97, 4000), Err(code));
+            assert_eq!(builder.len(), 2);
+        }
     }
 
     #[test]

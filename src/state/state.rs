@@ -279,7 +279,7 @@ impl State {
         }
     }
 
-    /// 128-bit fingerprint: the sum over all rows of hash(table, key, content with handles followed), plus positions, definitions and schemas. Two states with
+    /// 128-bit fingerprint: the sum over all rows of hash(table, key, content with handles followed), plus positions, schemas, incidents, rejects and definitions. Two states with
     /// equal fingerprints answer alike; addresses, row numbers and the index do not count. Works on a frozen clone.
     pub fn fingerprint(&self) -> u128 {
         use xxhash_rust::xxh3::Xxh3;
@@ -302,6 +302,14 @@ impl State {
         for schema in &self.schemas {
             let text = serde_json::to_vec(schema).unwrap_or_default();
             sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 2));
+        }
+        for incident in &self.incidents {
+            let text = serde_json::to_vec(&incident).unwrap_or_default();
+            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 4));
+        }
+        for reject in &self.rejects {
+            let text = serde_json::to_vec(reject).unwrap_or_default();
+            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 5));
         }
         let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));
         let tables = self.registry.tables.values().map(|table| (table.id, 0, &table.node));
