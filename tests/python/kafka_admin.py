@@ -2,7 +2,7 @@
 """Does one thing to a Kafka cluster with a client that is not ours, and prints the outcome as one JSON line.
 
     kafka_admin.py BOOTSTRAP ready  [--within S]         metadata and one produce/consume round trip
-    kafka_admin.py BOOTSTRAP create TOPIC PARTITIONS [--config K=V ...]
+    kafka_admin.py BOOTSTRAP create TOPIC PARTITIONS [--config K=V ...] [--replicas NODE,NODE]
     kafka_admin.py BOOTSTRAP grow   TOPIC PARTITIONS      to this many partitions
     kafka_admin.py BOOTSTRAP delete TOPIC
     kafka_admin.py BOOTSTRAP ends   TOPIC                 log ends per partition, read uncommitted
@@ -61,9 +61,11 @@ def partitions(admin, topic, deadline):
     return until(deadline, f"metadata of {topic}", attempt)
 
 
-def create(admin, topic, count, config, deadline):
+def create(admin, topic, count, config, deadline, replicas=None):
+    placed = {"replica_assignment": [replicas] * count} if replicas else {"replication_factor": 1}
+
     def attempt():
-        done(admin.create_topics([NewTopic(topic, count, 1, config=config)], operation_timeout=10), deadline)
+        done(admin.create_topics([NewTopic(topic, count, config=config, **placed)], operation_timeout=10), deadline)
         return True
 
     until(deadline, f"creating {topic}", attempt)
@@ -100,6 +102,7 @@ def main():
     parser.add_argument("topic", nargs="?")
     parser.add_argument("more", nargs="*")
     parser.add_argument("--config", action="append", default=[])
+    parser.add_argument("--replicas", type=lambda text: [int(node) for node in text.split(",")])
     parser.add_argument("--within", type=float, default=60.0)
     given = parser.parse_args()
     deadline = time.monotonic() + given.within
@@ -109,7 +112,7 @@ def main():
         answer = ready(given.bootstrap, admin, deadline)
     elif given.act == "create":
         config = dict(pair.split("=", 1) for pair in given.config)
-        answer = {"partitions": create(admin, given.topic, count, config, deadline)}
+        answer = {"partitions": create(admin, given.topic, count, config, deadline, given.replicas)}
     elif given.act == "grow":
         done(admin.create_partitions([NewPartitions(given.topic, count)], operation_timeout=10), deadline)
         answer = {"partitions": until(deadline, "growth", lambda: (lambda p: p if len(p) == count else None)(partitions(admin, given.topic, deadline)))}

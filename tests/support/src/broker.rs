@@ -113,6 +113,15 @@ impl Admin {
         self.act(&["create", topic, &partitions.to_string()]).map(|_| ())
     }
 
+    /// Creates a topic whose partitions all have these replicas, the first one preferred.
+    ///
+    /// # Errors
+    /// What the client said.
+    pub fn create_on(&self, topic: &str, partitions: u32, nodes: &[usize]) -> Outcome<()> {
+        let nodes = nodes.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        self.act(&["create", topic, &partitions.to_string(), "--replicas", &nodes]).map(|_| ())
+    }
+
     /// Grows a topic to this many partitions.
     ///
     /// # Errors

@@ -11,10 +11,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// A start on two busy cores takes 5 s; after kill -9 the old session (3 s) must run out first.
-const READY_WITHIN: Duration = Duration::from_secs(90);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// SIGTERM is answered within about 3 s.
-const STOP_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often a start is tried when somebody else took the port meanwhile.
 const STARTS_MAX: usize = 3;
@@ -187,14 +187,14 @@ fn class_path() -> Outcome<String> {
     Ok(format!("{}/*", fetch::kafka_jars()?.display()))
 }
 
-fn java(folder: &Path) -> Outcome<std::process::Command> {
+pub(crate) fn java(folder: &Path) -> Outcome<std::process::Command> {
     let mut command = fetch::java()?;
     let logging = format!("-Dlog4j2.configurationFile={}", folder.join("log4j2.properties").display());
     command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", &logging, "-cp"]).arg(class_path()?);
     Ok(command)
 }
 
-fn write(path: &Path, text: &str) -> Outcome<()> {
+pub(crate) fn write(path: &Path, text: &str) -> Outcome<()> {
     std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
@@ -267,7 +267,7 @@ super.users=User:ANONYMOUS
 }
 
 /// Without a configuration Kafka's log is silently empty.
-const LOG4J: &str = "status=error
+pub(crate) const LOG4J: &str = "status=error
 appender.console.type=Console
 appender.console.name=console
 appender.console.layout.type=PatternLayout

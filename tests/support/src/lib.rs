@@ -8,6 +8,7 @@
 //! comes from an independent client (`tests/python`), what comes out is read over the ports a user has.
 
 pub mod broker;
+pub mod cluster;
 pub mod dice;
 pub mod fetch;
 pub mod kafka;
@@ -23,6 +24,7 @@ pub mod wire;
 mod container;
 
 pub use broker::{Admin, Broker, broker, unique};
+pub use cluster::LocalCluster;
 pub use dice::Dice;
 pub use kafka::{LocalKafka, PASSWORD, USER};
 pub use oracle::Oracle;

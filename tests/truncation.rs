@@ -1,0 +1,47 @@
+//! A log that loses its end: an unclean election makes a replica the leader that never had the newest records, and others take their offsets.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+use streamgauge_testing::payments::{CARDS, FEATURES, Topics, config};
+use streamgauge_testing::{Admin, LocalCluster, Production, Setup, unique, wait_for};
+
+const WITHIN: Duration = Duration::from_secs(90);
+
+#[test]
+fn records_that_an_unclean_election_took_back_stop_their_partition_typed() {
+    let mut cluster = LocalCluster::start(2).unwrap();
+    let (bootstrap, topic) = (cluster.bootstrap(), unique("cut"));
+    Admin::of(&bootstrap).create_on(&topic, 1, &[LocalCluster::id(0), LocalCluster::id(1)]).unwrap();
+    let part = |first, records| Production { topic: topic.clone(), first, records, partitions: 1, keys: 20, ..Production::default() };
+    let shared = part(0, 100).run(&bootstrap, WITHIN).unwrap();
+    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &config(&bootstrap, Topics::One(&topic), None)).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_positions(&topic, &shared.ends, WITHIN).unwrap();
+
+    // The second replica leaves the in-sync set; then only the first has the next records, and we have applied them.
+    cluster.kill9(1);
+    std::thread::sleep(Duration::from_secs(6));
+    let lone = part(100, 50).run(&cluster.address(0), WITHIN).unwrap();
+    sidecar.wait_positions(&topic, &lone.ends, WITHIN).unwrap();
+    cluster.kill9(0);
+    cluster.go(1).unwrap();
+    wait_for("the second replica to lead", WITHIN, || match Admin::of(&cluster.address(1)).ends(&topic)?.get(&0) {
+        Some(100) => Ok(()),
+        other => Err(format!("the log ends at {other:?}")),
+    })
+    .unwrap();
+    part(200, 80).run(&cluster.address(1), WITHIN).unwrap();
+
+    // Our position lies inside the new log, where only the leader epoch of our last record tells.
+    let stopped = sidecar.wait_incident(&topic, "Truncated", WITHIN).unwrap();
+    assert_eq!(stopped.position, 150);
+    let told = sidecar.status().unwrap()["incidents"].to_string();
+    assert!(told.contains("offsets 100 to 149"), "{told}");
+    let counted = |table: &std::collections::BTreeMap<_, _>| -> u64 {
+        let count = |key: &String| sidecar.get(CARDS, key).unwrap().map_or(0, |row| row["n"].as_u64().unwrap());
+        table.keys().map(count).sum()
+    };
+    let mut keys = shared.oracle;
+    keys.add_counts(&lone.oracle, &FEATURES[..1]);
+    assert_eq!(counted(&keys.table), 150);
+}
