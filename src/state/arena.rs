@@ -55,10 +55,22 @@ fn split(handle: Handle) -> (usize, usize) {
     ((handle >> 32) as usize, (handle as u32) as usize - 1)
 }
 
+/// Words and shift of each class.
+const SHAPES: [(u32, u32); CLASSES] = {
+    let mut shapes = [(0, 0); CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        shapes[class] = (class_words(class) as u32, slots_shift(class) as u32);
+        class += 1;
+    }
+    shapes
+};
+
 /// The block of a slot, and where in it the slot's words are.
 #[inline]
 fn place(class: usize, slot: usize) -> (usize, std::ops::Range<usize>) {
-    let (words, shift) = (class_words(class), slots_shift(class));
+    let (words, shift) = SHAPES[class];
+    let words = words as usize;
     let at = (slot & ((1 << shift) - 1)) * words;
     (slot >> shift, at..at + words)
 }

@@ -69,6 +69,8 @@ pub(crate) struct WindowPlan {
     pub(crate) accumulators: Vec<AccumulatorPlan>,
     /// Words of a bucket, its epoch included.
     pub(crate) stride: usize,
+    /// Whether an accumulator keeps objects in the arena.
+    pub(crate) has_leaves: bool,
 }
 
 /// A column that accumulators read, evaluated once per row.
@@ -204,13 +206,22 @@ impl SlabPlan {
             return SlotRef::Lifetime(index);
         };
         let window = self.windows.iter().position(|known| known.window_us == window_us).unwrap_or_else(|| {
-            self.windows.push(WindowPlan { window_us, bucket_us: 0, buckets: 0, at: 0, accumulators: Vec::new(), stride: 1 });
+            self.windows.push(WindowPlan {
+                window_us,
+                bucket_us: 0,
+                buckets: 0,
+                at: 0,
+                accumulators: Vec::new(),
+                stride: 1,
+                has_leaves: false,
+            });
             self.windows.len() - 1
         });
         let plan = &mut self.windows[window];
         let index = plan.accumulators.iter().position(same).unwrap_or_else(|| {
             plan.accumulators.push(AccumulatorPlan { accumulator: Arc::clone(&accumulator), column, filter, idle, at: plan.stride, words });
             plan.stride += words;
+            plan.has_leaves |= !accumulator.handles().is_empty();
             plan.accumulators.len() - 1
         });
         SlotRef::Windowed { window, accumulator: index }

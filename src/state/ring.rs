@@ -4,8 +4,8 @@
 //! word 0     number of buckets
 //! bucket     epoch us | slot words of each accumulator        sorted by epoch, sparse
 //! ```
-//! The bucket of a row is `floor(time / bucket) * bucket`, aligned to the Unix epoch. At most 64 buckets are kept; a row whose bucket has left is too
-//! old for the window. A read merges buckets with `0 <= now - epoch < window`.
+//! The bucket of a row is `floor(time / bucket) * bucket`, aligned to the Unix epoch. At most 64 buckets are live; expired ones
+//! leave when room is needed, and a row older than the live ones is too old for the window. A read merges buckets with `0 <= now - epoch < window`.
 
 use super::arena::{Arena, Handle};
 use super::plan::{SlabRow, WindowPlan};
@@ -23,6 +23,15 @@ pub(crate) fn epoch_of(plan: &WindowPlan, time_us: i64) -> i64 {
 pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, row: SlabRow<'_, '_>) -> bool {
     let epoch = epoch_of(plan, row.bare.time_us);
     let Some(at) = bucket(plan, arena, handle, epoch) else { return false };
+    if !plan.has_leaves {
+        let mut nowhere = Arena::default();
+        let bucket = &mut arena.get_mut(*handle)[at..at + plan.stride];
+        for accumulator in &plan.accumulators {
+            accumulator.update(&mut bucket[accumulator.at..accumulator.at + accumulator.words], &mut nowhere, row);
+        }
+        debug_assert_eq!(nowhere.used_bytes(), 0, "an accumulator without handles has no objects");
+        return true;
+    }
     // The bucket is worked on outside of the arena, since its accumulators may grow objects there.
     let mut bucket: smallvec::SmallVec<[u64; 24]> = smallvec::SmallVec::from_slice(&arena.get(*handle)[at..at + plan.stride]);
     for accumulator in &plan.accumulators {
@@ -55,7 +64,8 @@ fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, epoch: i64)
     }
     let room = Arena::capacity(*handle).saturating_sub(1) / plan.stride;
     let mut count = count;
-    if count >= room.min(plan.buckets) {
+    // Expired buckets stay until the object is full, so that a busy ring does not move for each new one.
+    if count >= room {
         let left = drop_expired(plan, arena, *handle, newest);
         at -= (count - left).min(at);
         count = left;

@@ -4,6 +4,7 @@ use super::arena::Arena;
 use super::list::{self, Inserted};
 use super::plan::{GROWN, SlabPlan, SlabRow, SlotRef};
 use super::ring;
+use super::table::GROUP;
 use super::words::Words;
 use crate::operators::{Reading, Slot};
 use crate::pipeline::{FeatureDef, TableDef};
@@ -48,27 +49,38 @@ impl Slab {
         !plan.is_windowed() || update_windows(plan, arena, words, row)
     }
 
-    /// Reads what the updates of these rows will touch, level by level: the rows, then the heads of the lists and rings that they lead to, then the newest
+    /// Reads what the updates of a group's rows will touch, level by level: the rows, then the heads of the lists and rings that they lead to, then the newest
     /// entries and buckets. Within a level no read waits for another, so that the processor has many misses under way at once.
     #[inline]
-    pub(crate) fn touch(&self, arena: &Arena, numbers: impl Iterator<Item = u32> + Clone) -> u64 {
+    pub(crate) fn touch(&self, arena: &Arena, group: &[(usize, u32)]) -> u64 {
         let plan = &*self.plan;
-        let rows = || numbers.clone().filter_map(|number| self.words.row(number).filter(|words| !words.is_empty()));
-        let mut seen = rows().fold(0, |seen, words| seen ^ words[0]);
+        let mut rows: smallvec::SmallVec<[&[u64]; GROUP]> = smallvec::SmallVec::new();
+        let mut seen = 0;
+        for (_, number) in group {
+            if let Some(words @ [first, ..]) = self.words.row(*number) {
+                seen ^= first;
+                rows.push(words);
+            }
+        }
         if !plan.is_windowed() {
             return seen;
         }
-        let heads = |words: &[u64], each: &mut dyn FnMut(&[u64], usize)| {
+        let mut objects: smallvec::SmallVec<[(&[u64], usize); 4 * GROUP]> = smallvec::SmallVec::new();
+        for words in rows {
             if words[0] == GROWN {
-                plan.windows.iter().for_each(|window| each(arena.get(words[window.at]), window.stride));
+                for window in &plan.windows {
+                    objects.push((arena.get(words[window.at]), window.stride));
+                }
             } else {
-                each(arena.get(words[0]), plan.entry_words);
+                objects.push((arena.get(words[0]), plan.entry_words));
             }
-        };
-        rows().for_each(|words| heads(words, &mut |object, _| seen ^= object.first().copied().unwrap_or(0)));
-        rows().for_each(|words| {
-            heads(words, &mut |object, stride| seen ^= object.get((ring::len(object) * stride).saturating_sub(1)).copied().unwrap_or(0))
-        });
+        }
+        for (object, _) in &objects {
+            seen ^= object.first().copied().unwrap_or(0);
+        }
+        for (object, stride) in objects {
+            seen ^= object.get((ring::len(object) * stride + 1).saturating_sub(stride)).copied().unwrap_or(0);
+        }
         seen
     }
 

@@ -24,7 +24,7 @@ const LONG: u64 = 0xFF << 56;
 const VACANT: u64 = 0;
 
 /// Rows are applied in groups of this many, so that their addresses are known before memory is touched.
-const GROUP: usize = 64;
+pub(crate) const GROUP: usize = 32;
 
 /// Where rows went, since this process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub struct Table {
 pub(crate) struct Scratch {
     derived: Derived,
     key: Key,
-    hashes: Vec<Option<KeyHash>>,
+    probes: Vec<Option<(KeyHash, Probe)>>,
     group: Vec<(usize, u32)>,
     matches: Vec<bool>,
 }
@@ -170,21 +170,23 @@ impl Table {
         lsn: u64,
         scratch: &mut Scratch,
     ) {
-        let Scratch { derived, key, hashes, group, matches } = scratch;
-        hashes.clear();
+        let Scratch { derived, key, probes, group, matches } = scratch;
+        probes.clear();
         for row in range.clone() {
             let has_key = key_of(&def.keys, &RowEnv { rows, row, schema, derived }, key);
-            hashes.push(has_key.then(|| self.index.hash(key)));
+            probes.push(has_key.then(|| (self.index.hash(key), probe(key))));
         }
-        let touched = hashes.iter().flatten().fold(0, |seen, hash| seen ^ self.touch_key(*hash));
+        let touched = probes.iter().flatten().fold(0, |seen, (hash, _)| seen ^ self.touch_key(*hash));
         std::hint::black_box(touched);
         group.clear();
-        for (row, hash) in range.zip(hashes.iter()) {
-            let Some(hash) = *hash else {
+        for (row, probe) in range.zip(probes.iter()) {
+            let Some((hash, probe)) = *probe else {
                 self.funnel.null_key += 1;
                 continue;
             };
-            let _it_has_one = key_of(&def.keys, &RowEnv { rows, row, schema, derived }, key);
+            if probe == Probe::Long || rows.is_delete(row) {
+                let _it_has_one = key_of(&def.keys, &RowEnv { rows, row, schema, derived }, key);
+            }
             if rows.is_delete(row) {
                 // The rows before it must be applied before their entity goes.
                 self.update_group(rows, schema, lsn, derived, group, matches);
@@ -192,7 +194,7 @@ impl Table {
                 self.delete(key);
                 continue;
             }
-            let number = self.resolve(hash, key);
+            let number = self.resolve(hash, probe, key);
             group.push((row, number));
         }
         self.update_group(rows, schema, lsn, derived, group, matches);
@@ -207,8 +209,7 @@ impl Table {
         group: &[(usize, u32)],
         matches: &mut Vec<bool>,
     ) {
-        let numbers = group.iter().map(|(_, number)| *number);
-        let touched = self.slabs.iter().fold(0, |seen, slab| seen ^ slab.touch(&self.arena, numbers.clone()));
+        let touched = self.slabs.iter().fold(0, |seen, slab| seen ^ slab.touch(&self.arena, group));
         std::hint::black_box(touched);
         let mut inputs = Inputs::new();
         for &(row, number) in group {
@@ -231,7 +232,7 @@ impl Table {
         } else if rows.is_delete(row) {
             self.delete(key);
         } else {
-            let number = self.resolve(self.index.hash(key), key);
+            let number = self.resolve(self.index.hash(key), probe(key), key);
             self.update(number, &env, lsn, matches, &mut Inputs::new());
         }
     }
@@ -261,10 +262,9 @@ impl Table {
         }
     }
 
-    /// The row number of a key, a new one when the key is new.
+    /// The row number of a key, a new one when the key is new. `key` is looked at only when the probe is not the whole key.
     #[inline]
-    fn resolve(&mut self, hash: KeyHash, key: &[u8]) -> u32 {
-        let probe = probe(key);
+    fn resolve(&mut self, hash: KeyHash, probe: Probe, key: &[u8]) -> u32 {
         if let Some(number) = self.find_hashed(hash, probe, key) {
             return number;
         }
