@@ -206,8 +206,11 @@ pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;
 /// What the client needs per queued record beside its payload (measured), plus a guess of a mean record.
 const BYTES_PER_QUEUED_RECORD: u64 = 320 + 200;
 
-/// librdkafka's own default; more than this never helped.
-const FETCH_BYTES_MAX: u64 = 50 << 20;
+/// What one answer may bring together: more than this only stands in memory (8 M records of 67 bytes over 12 partitions: the same rate, 60 MB less at the peak).
+const FETCH_BYTES_MAX: u64 = 8 << 20;
+
+/// The largest answer that is taken at all, for a batch that alone is larger than a fetch; librdkafka's own default for fetches.
+const RECEIVE_BYTES_MAX: u64 = 50 << 20;
 
 /// Whether a setting's value is a secret, so that it may only come from the environment or a file.
 pub fn is_secret(key: &str) -> bool {
@@ -263,6 +266,8 @@ pub struct Budget {
     pub queued_records: u64,
     /// `fetch.max.bytes`.
     pub fetch_bytes: u64,
+    /// Largest `receive.message.max.bytes` that the budget has room for.
+    pub receive_bytes: u64,
 }
 
 impl Budget {
@@ -270,10 +275,12 @@ impl Budget {
     pub fn share(memory_bytes: u64, clients: usize, brokers: usize) -> Self {
         let (clients, brokers) = (clients.max(1) as u64, brokers.max(1) as u64);
         let queue = memory_bytes / 2 / clients;
+        let in_flight = (memory_bytes * 3 / 10 / (clients * brokers)).clamp(1 << 20, RECEIVE_BYTES_MAX);
         Self {
             queued_kbytes: (queue / 1024).clamp(1024, 2_097_151),
             queued_records: (queue / BYTES_PER_QUEUED_RECORD).clamp(1000, 100_000),
-            fetch_bytes: (memory_bytes * 3 / 10 / (clients * brokers)).clamp(1 << 20, FETCH_BYTES_MAX),
+            fetch_bytes: in_flight.min(FETCH_BYTES_MAX),
+            receive_bytes: in_flight,
         }
     }
 }
@@ -298,10 +305,10 @@ pub fn reader(source: &KafkaSource, instance: &str, budget: Budget) -> Vec<(Stri
     };
     set("debug", debug);
     let asked = |name: &str| source.client.get(name).and_then(|value| value.parse::<u64>().ok());
-    let fetch = asked("fetch.max.bytes").map_or(budget.fetch_bytes, |asked| asked.min(budget.fetch_bytes));
+    let fetch = asked("fetch.max.bytes").map_or(budget.fetch_bytes, |asked| asked.min(budget.receive_bytes));
     let per_partition = asked("fetch.message.max.bytes").or(asked("max.partition.fetch.bytes")).unwrap_or(1 << 20).min(fetch);
     let message = asked("message.max.bytes").unwrap_or(1_000_000).min(fetch);
-    let receive = asked("receive.message.max.bytes").unwrap_or(0).max(fetch + 512);
+    let receive = asked("receive.message.max.bytes").unwrap_or(0).max(budget.receive_bytes + 512);
     set("fetch.max.bytes", fetch.to_string());
     set("fetch.message.max.bytes", per_partition.to_string());
     set("message.max.bytes", message.to_string());
