@@ -25,6 +25,21 @@ fn metric(sidecar: &Sidecar, series: &str) -> u64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
+fn frame(walker: &str) -> Vec<u8> {
+    Frame::json(PUSH, &json!({ "event": "Step", "body": { "walker": walker } }).to_string()).bytes()
+}
+
+/// Pushes new walkers one at a time until one is refused: how many were taken. A burst may be refused as a whole though a part of it would fit; one row is the least there is.
+fn push_until_refused(address: &str) -> usize {
+    let mut raw = Raw::connect(address).unwrap();
+    (0..1_000_000)
+        .find(|number| {
+            raw.send(&frame(&format!("filler-{number}"))).unwrap();
+            raw.frame().unwrap().op != PUSH
+        })
+        .unwrap()
+}
+
 /// Pushes one event per walker in one pipelined burst; which were taken.
 fn push_all(address: &str, walkers: &[String]) -> Vec<bool> {
     let mut writer = Raw::connect(address).unwrap();
@@ -42,10 +57,7 @@ fn push_all(address: &str, walkers: &[String]) -> Vec<bool> {
                 .collect()
         });
         for part in walkers.chunks(500) {
-            let frames: Vec<u8> = part
-                .iter()
-                .flat_map(|walker| Frame::json(PUSH, &json!({ "event": "Step", "body": { "walker": walker } }).to_string()).bytes())
-                .collect();
+            let frames: Vec<u8> = part.iter().flat_map(|walker| frame(walker)).collect();
             writer.send(&frames).unwrap();
         }
         replies.join().unwrap()
@@ -68,12 +80,14 @@ fn pushes_of_new_keys_are_refused_one_by_one_and_known_keys_go_on() {
     })
     .unwrap();
 
+    let fillers = push_until_refused(&sidecar.tcp);
+
     // Known and new keys in turns, many to a frame: each has its own answer.
     let mixed: Vec<String> =
         (0..2_000).map(|number| if number % 2 == 0 { known[number].clone() } else { format!("stranger-{number}") }).collect();
     let taken_now = push_all(&sidecar.tcp, &mixed);
     assert!(taken_now.iter().enumerate().all(|(number, taken)| *taken == (number % 2 == 0)), "{:?}", &taken_now[..20]);
-    let refused = taken.iter().chain(&taken_now).filter(|taken| !**taken).count();
+    let refused = taken.iter().chain(&taken_now).filter(|taken| !**taken).count() + 1;
     assert_eq!(metric(&sidecar, "streamgauge_memory_refused_rows_total{table=\"walkers\"}"), refused as u64);
 
     // Recovery meets no limit: what was let in is there again, and nothing else.
@@ -82,7 +96,7 @@ fn pushes_of_new_keys_are_refused_one_by_one_and_known_keys_go_on() {
     assert_eq!(sidecar.get("walkers", &mixed[0]).unwrap(), Some(json!({ "n": 2 })));
     assert_eq!(sidecar.get("walkers", &mixed[1]).unwrap(), None);
     let tables = sidecar.status().unwrap();
-    assert_eq!(tables["tables"][0]["keys"].as_u64(), Some(known.len() as u64));
+    assert_eq!(tables["tables"][0]["keys"].as_u64(), Some((known.len() + fillers) as u64));
 }
 
 fn many_cards(topic: &str) -> Production {
