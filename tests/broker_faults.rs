@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 use streamgauge_testing::payments::{CARDS, FEATURES, SUMS, Topics, config};
-use streamgauge_testing::{Admin, LocalKafka, LocalRegistry, Production, Setup, Sidecar, broker, unique, wait_for};
+use streamgauge_testing::{Admin, LocalKafka, LocalRegistry, Production, Setup, Sidecar, broker, registry, unique, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_streamgauge");
 const DELIVERED_WITHIN: Duration = Duration::from_secs(240);
@@ -213,4 +213,33 @@ fn a_secured_cluster_is_read_with_tls_password_and_permission_and_says_what_is_m
     sidecar.wait_positions(&topic, &delivered.ends, APPLIED_WITHIN).unwrap();
     delivered.oracle.compare(&sidecar, CARDS, FEATURES).unwrap();
     assert!(!sidecar.log().contains(streamgauge_testing::PASSWORD));
+}
+
+#[test]
+fn a_registry_behind_tls_wants_its_ca_and_a_certificate_of_ours() {
+    use std::io::BufRead;
+    let (bootstrap, topic, upstream) = (broker().bootstrap.as_str(), unique("sealed"), registry().url.as_str());
+    Admin::of(bootstrap).create(&topic, 2).unwrap();
+    let production = Production { registry: Some(upstream.to_owned()), ..json_records(&topic, 3_000, 2) };
+    let delivered = production.run(bootstrap, DELIVERED_WITHIN).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = streamgauge_testing::fetch::python("tls_proxy.py").unwrap();
+    command.arg(upstream).arg(folder.path()).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut proxy = streamgauge_testing::process::Guarded::spawn("tls_proxy.py", &mut command).unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(proxy.child().stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.split('"').nth(3).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let plain = config(bootstrap, Topics::One(&topic), Some(url));
+    let setup = Setup::new(BINARY, &format!("{plain}tls = {{ ca = {:?} }}\n", at("ca.pem"))).unwrap();
+
+    // Without a certificate of our own the registry does not answer: the partition waits and says so.
+    let sidecar = setup.start().unwrap();
+    assert_eq!(sidecar.wait_incident(&topic, "Stalled", APPLIED_WITHIN).unwrap().cause, "registry");
+    sidecar.kill9();
+    let tls = format!("tls = {{ ca = {:?}, cert = {:?}, key = {{ file = {:?} }} }}\n", at("ca.pem"), at("client.crt"), at("client.key"));
+    setup.write_config(&(plain + &tls)).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_positions(&topic, &delivered.ends, APPLIED_WITHIN).unwrap();
+    delivered.oracle.compare(&sidecar, CARDS, FEATURES).unwrap();
 }
