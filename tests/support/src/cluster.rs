@@ -2,10 +2,9 @@
 //!
 //! Brokers are numbered from 0; the controller is never killed. Leaders may be elected uncleanly, and a replica that falls silent leaves the in-sync set within seconds.
 
-use crate::kafka::{LOG4J, READY_WITHIN, STOP_WITHIN, java, wait_until_ready, write};
-use crate::process::{Folder, Guarded, free_port, log_file, run, tail};
+use crate::kafka::{READY_WITHIN, format_folder, launch, log_of, new_cluster_id, wait_until_ready};
+use crate::process::{Folder, Guarded, free_port, tail};
 use crate::{Outcome, wait_for};
-use std::process::Stdio;
 
 /// Node id of the controller.
 const CONTROLLER_ID: usize = 1;
@@ -34,11 +33,11 @@ impl LocalCluster {
     /// No Java, no jars, or not ready in time, with the end of a log.
     pub fn start(brokers: usize) -> Outcome<Self> {
         let folder = Folder::new("streamgauge-kafka-")?;
-        let cluster = run("StorageTool random-uuid", java(folder.path())?.args(["kafka.tools.StorageTool", "random-uuid"]), STOP_WITHIN)?;
+        let cluster = new_cluster_id(folder.path())?;
         let port = free_port()?;
         let mut controller = Node { port, process: None, folder };
         let listener = format!("process.roles=controller\nlisteners=CONTROLLER://127.0.0.1:{port}\n");
-        controller.format(CONTROLLER_ID, port, &listener, cluster.trim(), "--standalone")?;
+        controller.format(CONTROLLER_ID, port, &listener, &cluster, "--standalone")?;
         controller.go()?;
         let mut all = Vec::new();
         for number in 0..brokers {
@@ -46,7 +45,7 @@ impl LocalCluster {
             let at = format!("PLAINTEXT://127.0.0.1:{}", broker.port);
             let listener =
                 format!("process.roles=broker\nlisteners={at}\nadvertised.listeners={at}\ninter.broker.listener.name=PLAINTEXT\n");
-            broker.format(Self::id(number), port, &listener, cluster.trim(), "--no-initial-controllers")?;
+            broker.format(Self::id(number), port, &listener, &cluster, "--no-initial-controllers")?;
             broker.go()?;
             all.push(broker);
         }
@@ -105,23 +104,15 @@ log.dirs={}
 ",
             self.folder.path().join("data").display()
         );
-        write(&self.folder.path().join("server.properties"), &settings)?;
-        write(&self.folder.path().join("log4j2.properties"), LOG4J)?;
-        let mut format = java(self.folder.path())?;
-        format.args(["kafka.tools.StorageTool", "format", how, "-t", cluster, "-c"]).arg(self.folder.path().join("server.properties"));
-        run("StorageTool format", &mut format, READY_WITHIN).map(|_| ())
+        format_folder(self.folder.path(), &settings, cluster, how)
     }
 
     fn go(&mut self) -> Outcome<()> {
-        let log = self.folder.path().join("kafka.log");
-        let mut command = java(self.folder.path())?;
-        command.arg("kafka.Kafka").arg(self.folder.path().join("server.properties"));
-        command.stdin(Stdio::null()).stdout(log_file(&log)?).stderr(log_file(&log)?);
-        self.process = Some(Guarded::spawn("kafka", &mut command)?);
+        self.process = Some(launch(self.folder.path())?);
         let address = format!("127.0.0.1:{}", self.port);
         wait_for(&format!("a listener at {address}"), READY_WITHIN, || {
             std::net::TcpStream::connect(&address).map(|_| ()).map_err(|error| error.to_string())
         })
-        .map_err(|reason| format!("{reason}\n{}", tail(&log, 20)))
+        .map_err(|reason| format!("{reason}\n{}", tail(&log_of(self.folder.path()), 20)))
     }
 }

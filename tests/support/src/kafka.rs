@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// SIGTERM is answered within about 3 s.
-pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(30);
+const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often a start is tried when somebody else took the port meanwhile.
 const STARTS_MAX: usize = 3;
@@ -73,14 +73,7 @@ impl LocalKafka {
         if let Some(port) = secured {
             settings = with_security(&settings, port, &certificate(folder.path())?);
         }
-        write(&folder.path().join("server.properties"), &settings)?;
-        write(&folder.path().join("log4j2.properties"), LOG4J)?;
-        let id = run("StorageTool random-uuid", java(folder.path())?.args(["kafka.tools.StorageTool", "random-uuid"]), STOP_WITHIN)?;
-        let mut format = java(folder.path())?;
-        format
-            .args(["kafka.tools.StorageTool", "format", "--standalone", "-t", id.trim(), "-c"])
-            .arg(folder.path().join("server.properties"));
-        run("StorageTool format", &mut format, READY_WITHIN)?;
+        format_folder(folder.path(), &settings, &new_cluster_id(folder.path())?, "--standalone")?;
         let secured = secured.map(|port| format!("127.0.0.1:{port}"));
         let mut kafka = Self { bootstrap: format!("127.0.0.1:{client}"), secured, process: None, folder };
         kafka.go()?;
@@ -120,11 +113,8 @@ impl LocalKafka {
     /// # Errors
     /// Not ready in time, with the end of the broker's log.
     pub fn go(&mut self) -> Outcome<()> {
-        let log = self.log();
-        let mut command = java(self.folder.path())?;
-        command.arg("kafka.Kafka").arg(self.folder.path().join("server.properties"));
-        command.stdin(Stdio::null()).stdout(log_file(&log)?).stderr(log_file(&log)?);
-        let mut process = Guarded::spawn("kafka", &mut command)?;
+        let log = log_of(self.folder.path());
+        let mut process = launch(self.folder.path())?;
         let ready = wait_until_ready(&self.bootstrap, || process.ended().map(|status| format!("the broker ended with {status}")));
         ready.map_err(|reason| format!("{reason}\n{}", tail(&log, 20)))?;
         self.process = Some(process);
@@ -134,10 +124,6 @@ impl LocalKafka {
     /// Pid of the running broker.
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Guarded::pid)
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("kafka.log")
     }
 }
 
@@ -187,14 +173,44 @@ fn class_path() -> Outcome<String> {
     Ok(format!("{}/*", fetch::kafka_jars()?.display()))
 }
 
-pub(crate) fn java(folder: &Path) -> Outcome<std::process::Command> {
+/// An id for a new cluster.
+pub(crate) fn new_cluster_id(folder: &Path) -> Outcome<String> {
+    let id = run("StorageTool random-uuid", java(folder)?.args(["kafka.tools.StorageTool", "random-uuid"]), STOP_WITHIN)?;
+    Ok(id.trim().to_owned())
+}
+
+/// Writes a node's settings into its folder and formats its data; `how` says which part it has in the controller quorum.
+pub(crate) fn format_folder(folder: &Path, settings: &str, cluster: &str, how: &str) -> Outcome<()> {
+    let file = folder.join("server.properties");
+    write(&file, settings)?;
+    write(&folder.join("log4j2.properties"), LOG4J)?;
+    let mut format = java(folder)?;
+    format.args(["kafka.tools.StorageTool", "format", how, "-t", cluster, "-c"]).arg(file);
+    run("StorageTool format", &mut format, READY_WITHIN).map(|_| ())
+}
+
+/// Starts the node of a formatted folder; it writes to [`log_of`] the folder.
+pub(crate) fn launch(folder: &Path) -> Outcome<Guarded> {
+    let log = log_of(folder);
+    let mut command = java(folder)?;
+    command.arg("kafka.Kafka").arg(folder.join("server.properties"));
+    command.stdin(Stdio::null()).stdout(log_file(&log)?).stderr(log_file(&log)?);
+    Guarded::spawn("kafka", &mut command)
+}
+
+/// Where a node's log is.
+pub(crate) fn log_of(folder: &Path) -> PathBuf {
+    folder.join("kafka.log")
+}
+
+fn java(folder: &Path) -> Outcome<std::process::Command> {
     let mut command = fetch::java()?;
     let logging = format!("-Dlog4j2.configurationFile={}", folder.join("log4j2.properties").display());
     command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", &logging, "-cp"]).arg(class_path()?);
     Ok(command)
 }
 
-pub(crate) fn write(path: &Path, text: &str) -> Outcome<()> {
+fn write(path: &Path, text: &str) -> Outcome<()> {
     std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
@@ -267,7 +283,7 @@ super.users=User:ANONYMOUS
 }
 
 /// Without a configuration Kafka's log is silently empty.
-pub(crate) const LOG4J: &str = "status=error
+const LOG4J: &str = "status=error
 appender.console.type=Console
 appender.console.name=console
 appender.console.layout.type=PatternLayout
