@@ -1,4 +1,4 @@
-//! Variable-size state: one arena per table, objects in size classes, reached by handle.
+//! Variable-size state: one arena per slab, objects in size classes, reached by handle.
 //!
 //! A handle is one word; 0 is "none". Objects are zeroed when handed out, so equal histories give equal bytes. An arena knows nothing of what its objects
 //! mean: the plan marks which words are handles. Called by apply only; a frozen clone serves snapshots and fingerprints.
@@ -11,7 +11,7 @@ const CLASSES: usize = 45;
 /// A reference to an object; 0 is none.
 pub type Handle = u64;
 
-/// Objects of one table.
+/// Objects of one slab.
 #[derive(Debug, Clone, Default)]
 pub struct Arena {
     classes: Vec<Class>,

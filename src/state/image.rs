@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! 1 META      JSON: registry, partitions, schemas, incidents, rejects, and per table its rows and the features of each slab
-//! 2 GROUP     words: table id, what (1 keys, 2 slab, 3 arena class), number, slots handed out
+//! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
+//!             arena), slab, class, slots handed out; 0 for what does not apply
 //! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group
-//! 4 FREE      words: free row numbers (after keys) or free slots (after an arena class)
+//! 4 FREE      words: free row numbers (after key words) or free slots (after a class)
 //! ```
 
 use super::arena::{Arena, Class};
 use super::chunk::Chunk;
+use super::keys::{KEY_WORDS, Keys};
 use super::plan::SlabPlan;
 use super::slab::Slab;
 use super::state::State;
@@ -32,11 +34,16 @@ const CHUNK: u32 = 3;
 const FREE: u32 = 4;
 
 const KEYS: u64 = 1;
-const SLAB: u64 = 2;
-const CLASS: u64 = 3;
+const KEYS_CLASS: u64 = 2;
+const SLAB: u64 = 3;
+const SLAB_CLASS: u64 = 4;
+
+/// Layout of the sections and of the words in them.
+const IMAGE_FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
+    format: u32,
     registry: String,
     frame_us: i64,
     partitions: Vec<StoredPosition>,
@@ -63,7 +70,7 @@ pub struct ImageError(pub String);
 impl State {
     /// Number of keys of all tables.
     pub fn key_count(&self) -> u64 {
-        self.tables.values().map(|table| u64::from(table.rows) - table.free.len() as u64).sum()
+        self.tables.values().map(|table| table.keys.held() as u64).sum()
     }
 
     /// Writes a frozen state.
@@ -76,13 +83,14 @@ impl State {
             .values()
             .map(|table| TableMeta {
                 id: table.def.id,
-                rows: table.rows,
+                rows: table.keys.rows(),
                 newest_us: table.newest_us,
                 since: table.since,
                 slabs: table.slabs.iter().map(|slab| slab.plan.features.iter().map(|feature| described(&feature.def)).collect()).collect(),
             })
             .collect();
         let meta = Meta {
+            format: IMAGE_FORMAT,
             registry: self.registry.to_json(),
             frame_us: self.frame_us,
             partitions: self.partitions.clone(),
@@ -105,15 +113,21 @@ fn described(def: &FeatureDef) -> (String, serde_json::Value) {
 
 fn write_table<S: Storage>(table: &Table, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
     let id = u64::from(table.def.id);
-    writer.section(GROUP, 0, &[id, KEYS, 0, 0])?;
-    write_words(&table.keys, writer)?;
-    write_numbers(&table.free, writer)?;
-    for (number, slab) in table.slabs.iter().enumerate() {
-        writer.section(GROUP, 0, &[id, SLAB, number as u64, 0])?;
+    writer.section(GROUP, 0, &[id, KEYS, 0, 0, 0])?;
+    write_words(table.keys.words(), writer)?;
+    write_numbers(table.keys.free(), writer)?;
+    write_arena([id, KEYS_CLASS, 0], table.keys.long(), writer)?;
+    for (number, slab) in (0u64..).zip(&table.slabs) {
+        writer.section(GROUP, 0, &[id, SLAB, number, 0, 0])?;
         write_words(&slab.words, writer)?;
+        write_arena([id, SLAB_CLASS, number], &slab.arena, writer)?;
     }
-    for (number, class) in table.arena.classes().iter().enumerate().filter(|(_, class)| class.slots > 0) {
-        writer.section(GROUP, 0, &[id, CLASS, number as u64, u64::from(class.slots)])?;
+    Ok(())
+}
+
+fn write_arena<S: Storage>([table, what, slab]: [u64; 3], arena: &Arena, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
+    for (number, class) in (0u64..).zip(arena.classes()).filter(|(_, class)| class.slots > 0) {
+        writer.section(GROUP, 0, &[table, what, slab, number, u64::from(class.slots)])?;
         for (index, chunk) in (0..).zip(&class.chunks) {
             writer.section(CHUNK, index, chunk.words())?;
         }
@@ -145,15 +159,52 @@ fn write_numbers<S: Storage>(numbers: &[u32], writer: &mut SnapshotWriter<S>) ->
 pub struct ImageReader {
     meta: Option<Meta>,
     tables: BTreeMap<u64, TableParts>,
-    at: (u64, u64, u64),
+    at: Group,
+}
+
+/// What the next chunks and free numbers belong to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Group {
+    table: u64,
+    what: u64,
+    slab: u64,
+    class: u64,
 }
 
 #[derive(Default)]
 struct TableParts {
     keys: Vec<Option<Chunk>>,
     free: Vec<u32>,
-    slabs: BTreeMap<u64, Vec<Option<Chunk>>>,
-    classes: BTreeMap<u64, Class>,
+    long: Classes,
+    slabs: BTreeMap<u64, SlabParts>,
+}
+
+#[derive(Default)]
+struct SlabParts {
+    words: Vec<Option<Chunk>>,
+    classes: Classes,
+}
+
+type Classes = BTreeMap<u64, Class>;
+
+impl TableParts {
+    /// The chunks of fixed-stride words that a group names.
+    fn words(&mut self, at: Group) -> Option<&mut Vec<Option<Chunk>>> {
+        match at.what {
+            KEYS => Some(&mut self.keys),
+            SLAB => Some(&mut self.slabs.entry(at.slab).or_default().words),
+            _ => None,
+        }
+    }
+
+    /// The classes that a group of an arena belongs to.
+    fn classes(&mut self, at: Group) -> Option<&mut Classes> {
+        match at.what {
+            KEYS_CLASS => Some(&mut self.long),
+            SLAB_CLASS => Some(&mut self.slabs.entry(at.slab).or_default().classes),
+            _ => None,
+        }
+    }
 }
 
 impl ImageReader {
@@ -164,18 +215,7 @@ impl ImageReader {
     pub fn take(&mut self, section: &Section<'_>) -> Result<(), ImageError> {
         match section.id {
             META => self.meta = Some(serde_json::from_slice(section.bytes).map_err(|error| ImageError(error.to_string()))?),
-            GROUP => {
-                let &[table, what, number, slots] = section.words else { return Err(ImageError("a group of another size".into())) };
-                self.at = (table, what, number);
-                let parts = self.tables.entry(table).or_default();
-                if what == CLASS {
-                    let slots = u32::try_from(slots).map_err(|_| ImageError("more slots than an arena has".into()))?;
-                    parts.classes.insert(number, Class { slots, ..Class::default() });
-                }
-                if what == SLAB {
-                    parts.slabs.insert(number, Vec::new());
-                }
-            }
+            GROUP => self.group(section.words)?,
             CHUNK => self.chunk(section.index as usize, section.words)?,
             FREE => self.free(section.words)?,
             other => return Err(ImageError(format!("section {other} is unknown"))),
@@ -183,18 +223,32 @@ impl ImageReader {
         Ok(())
     }
 
-    fn chunk(&mut self, index: usize, words: &[u64]) -> Result<(), ImageError> {
-        let (table, what, number) = self.at;
+    fn group(&mut self, words: &[u64]) -> Result<(), ImageError> {
+        let &[table, what, slab, class, slots] = words else { return Err(ImageError("a group of another size".into())) };
+        self.at = Group { table, what, slab, class };
+        let slots = u32::try_from(slots).map_err(|_| ImageError("more slots than an arena has".into()))?;
         let parts = self.tables.entry(table).or_default();
-        if what == CLASS {
-            let class = parts.classes.entry(number).or_default();
+        if let Some(classes) = parts.classes(self.at) {
+            if classes.insert(class, Class { slots, ..Class::default() }).is_some() {
+                return Err(ImageError(format!("arena class {class} is there twice")));
+            }
+        } else if parts.words(self.at).is_none() {
+            return Err(ImageError(format!("group {what} is unknown")));
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, index: usize, words: &[u64]) -> Result<(), ImageError> {
+        let at = self.at;
+        let parts = self.tables.entry(at.table).or_default();
+        if let Some(class) = parts.classes(at).and_then(|classes| classes.get_mut(&at.class)) {
             if class.chunks.len() != index {
-                return Err(ImageError(format!("chunk {index} of arena class {number} is out of order")));
+                return Err(ImageError(format!("chunk {index} of arena class {} is out of order", at.class)));
             }
             class.chunks.push(Chunk::from_words(words));
             return Ok(());
         }
-        let chunks = if what == KEYS { &mut parts.keys } else { parts.slabs.entry(number).or_default() };
+        let Some(chunks) = parts.words(at) else { return Err(ImageError("a chunk before its group".into())) };
         if index < chunks.len() || index > 1 << 26 {
             return Err(ImageError(format!("chunk {index} is out of order")));
         }
@@ -204,9 +258,15 @@ impl ImageReader {
     }
 
     fn free(&mut self, words: &[u64]) -> Result<(), ImageError> {
-        let (table, what, number) = self.at;
-        let parts = self.tables.entry(table).or_default();
-        let list = if what == CLASS { &mut parts.classes.entry(number).or_default().free } else { &mut parts.free };
+        let at = self.at;
+        let parts = self.tables.entry(at.table).or_default();
+        let list = match at.what {
+            KEYS => &mut parts.free,
+            _ => match parts.classes(at).and_then(|classes| classes.get_mut(&at.class)) {
+                Some(class) => &mut class.free,
+                None => return Err(ImageError("free numbers that belong to nothing".into())),
+            },
+        };
         for word in words {
             list.push(u32::try_from(*word).map_err(|_| ImageError("a free number beyond 32 bits".into()))?);
         }
@@ -219,6 +279,9 @@ impl ImageReader {
     /// When sections are missing or contradict the definitions.
     pub fn finish(mut self, hash_seed: u64, lsn: u64) -> Result<State, ImageError> {
         let meta = self.meta.take().ok_or_else(|| ImageError("there is no description".into()))?;
+        if meta.format != IMAGE_FORMAT {
+            return Err(ImageError(format!("its words are of format {}, this build reads {IMAGE_FORMAT}", meta.format)));
+        }
         let registry = Registry::from_json(&meta.registry, OPERATORS).map_err(|error| ImageError(error.to_string()))?;
         let mut state = State::new(hash_seed);
         state.lsn = lsn;
@@ -242,10 +305,13 @@ impl ImageReader {
 fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_seed: u64) -> Result<Table, ImageError> {
     let def = registry.table_by_id(meta.id).cloned().ok_or_else(|| ImageError(format!("table {} is not defined", meta.id)))?;
     let mut table = Table::new(Arc::clone(&def), hash_seed, meta.since);
-    table.rows = meta.rows;
-    table.free = parts.free;
     table.newest_us = meta.newest_us;
-    table.keys = Words::from_chunks(2, parts.keys);
+    let (words, long) = (Words::from_chunks(KEY_WORDS, parts.keys), restore_arena(parts.long)?);
+    if !words.is_sound() {
+        return Err(ImageError(format!("keys of table {} have another size", def.name)));
+    }
+    table.keys = Keys::restored(hash_seed, words, long, meta.rows, parts.free)
+        .map_err(|reason| ImageError(format!("keys of table {}: {reason}", def.name)))?;
     table.slabs.clear();
     let mut slabs = parts.slabs;
     for (number, described) in (0u64..).zip(meta.slabs) {
@@ -258,21 +324,23 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
                 })?);
         }
         let plan = SlabPlan::compile(&features);
-        let chunks = slabs.remove(&number).unwrap_or_default();
-        let words = Words::from_chunks(plan.stride, chunks);
-        if words.chunks().iter().flatten().any(|chunk| chunk.words().len() != words.chunk_words()) {
+        let parts = slabs.remove(&number).unwrap_or_default();
+        let words = Words::from_chunks(plan.stride, parts.words);
+        if !words.is_sound() {
             return Err(ImageError(format!("slab {number} of table {} has rows of another size", def.name)));
         }
-        table.slabs.push(Slab { plan: Arc::new(plan), words });
+        table.slabs.push(Slab { plan: Arc::new(plan), words, arena: restore_arena(parts.classes)? });
     }
+    Ok(table)
+}
+
+fn restore_arena(parts: Classes) -> Result<Arena, ImageError> {
     let mut classes: Vec<Class> = Vec::new();
-    for (number, class) in parts.classes {
+    for (number, class) in parts {
         let number = usize::try_from(number).map_err(|_| ImageError("an arena class beyond all".into()))?;
         Arena::check_class(number, &class).map_err(ImageError)?;
         classes.resize_with(number, Class::default);
         classes.push(class);
     }
-    table.arena = Arena::from_classes(classes);
-    table.rebuild_index(hash_seed);
-    Ok(table)
+    Ok(Arena::from_classes(classes))
 }

@@ -80,13 +80,13 @@ impl Index {
         self.len += 1;
     }
 
-    /// Removes a row's key.
-    pub(crate) fn remove(&mut self, hash: KeyHash, row: u32) {
+    /// Removes a row's key; false when it was not there.
+    pub(crate) fn remove(&mut self, hash: KeyHash, row: u32) -> bool {
         let kept = hash.kept();
-        if let Ok(found) = self.parts[hash.part()].find_entry(spread(kept), |entry| entry.row == row) {
-            found.remove();
-            self.len -= 1;
-        }
+        let Ok(found) = self.parts[hash.part()].find_entry(spread(kept), |entry| entry.row == row) else { return false };
+        found.remove();
+        self.len -= 1;
+        true
     }
 
     /// Makes room for this many keys in all, before a recovery fills the empty index.

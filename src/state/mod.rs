@@ -6,6 +6,7 @@ mod chunk;
 mod content;
 mod image;
 mod index;
+mod keys;
 mod list;
 mod plan;
 mod retire;

@@ -10,13 +10,13 @@ use super::ring;
 use super::slab::Slab;
 use std::sync::Arc;
 
-/// Moves the rows of a slab into a slab of the plan, whose features it all has.
-pub(crate) fn shed(slab: &Slab, plan: Arc<SlabPlan>, rows: u32, arena: &mut Arena) -> Slab {
+/// Moves the rows of a slab, with its arena, into a slab of the plan, whose features it all has.
+pub(crate) fn shed(slab: Slab, plan: Arc<SlabPlan>, rows: u32) -> Slab {
     let moved = Moved::between(&slab.plan, &plan);
-    let mut smaller = Slab::new(Arc::clone(&plan));
+    let mut smaller = Slab { arena: slab.arena, ..Slab::new(Arc::clone(&plan)) };
     for row in 0..rows {
         if let Some(words) = slab.words.row(row).filter(|words| words.iter().any(|&word| word != 0)) {
-            moved.row(words, smaller.words.row_mut(row), arena);
+            moved.row(words, smaller.words.row_mut(row), &mut smaller.arena);
         }
     }
     smaller

@@ -1,4 +1,6 @@
-//! A slab: the words of the features that one registration added to a table, under the table's row numbers.
+//! A slab: the features that one registration added to a table: their words, under the table's row numbers, and an
+//! arena for what does not fit. Nothing outside of a slab holds a handle into its arena, so a slab goes or moves as a
+//! whole.
 
 use super::arena::Arena;
 use super::list::{self, Inserted};
@@ -10,18 +12,24 @@ use crate::operators::{Reading, Slot};
 use crate::pipeline::{FeatureDef, TableDef};
 use std::sync::Arc;
 
-/// Features and their words.
+/// Features, their words and their objects.
 #[derive(Debug, Clone)]
 pub(crate) struct Slab {
     pub(crate) plan: Arc<SlabPlan>,
     pub(crate) words: Words,
+    pub(crate) arena: Arena,
 }
 
 impl Slab {
     /// A slab without rows.
     pub(crate) fn new(plan: Arc<SlabPlan>) -> Self {
         let words = Words::new(plan.stride);
-        Self { plan, words }
+        Self { plan, words, arena: Arena::default() }
+    }
+
+    /// Bytes of words and arena.
+    pub(crate) fn bytes(&self) -> usize {
+        self.words.bytes() + self.arena.resident_bytes()
     }
 
     /// Reads through the features of another declaration, which compute the same though the chain may number its columns otherwise.
@@ -37,12 +45,13 @@ impl Slab {
 
     /// Feeds one row; false when it came too late for every window.
     #[inline]
-    pub(crate) fn update(&mut self, arena: &mut Arena, number: u32, row: SlabRow<'_, '_>) -> bool {
-        let plan = &*self.plan;
+    pub(crate) fn update(&mut self, number: u32, row: SlabRow<'_, '_>) -> bool {
+        let Self { plan, words, arena } = self;
+        let plan = &**plan;
         if plan.stride == 0 {
             return true;
         }
-        let words = self.words.row_mut(number);
+        let words = words.row_mut(number);
         for accumulator in &plan.lifetime {
             accumulator.update(&mut words[accumulator.at..accumulator.at + accumulator.words], arena, row);
         }
@@ -52,8 +61,8 @@ impl Slab {
     /// Reads what the updates of a group's rows will touch, level by level: the rows, then the heads of the lists and rings that they lead to, then the newest
     /// entries and buckets. Within a level no read waits for another, so that the processor has many misses under way at once.
     #[inline]
-    pub(crate) fn touch(&self, arena: &Arena, group: &[(usize, u32)]) -> u64 {
-        let plan = &*self.plan;
+    pub(crate) fn touch(&self, group: &[(usize, u32)]) -> u64 {
+        let (plan, arena) = (&*self.plan, &self.arena);
         let mut rows: smallvec::SmallVec<[&[u64]; GROUP]> = smallvec::SmallVec::new();
         let mut seen = 0;
         for (_, number) in group {
@@ -85,12 +94,13 @@ impl Slab {
     }
 
     /// Forgets a row.
-    pub(crate) fn clear(&mut self, arena: &mut Arena, row: u32) {
-        let plan = &*self.plan;
-        if self.words.row(row).is_none() || plan.stride == 0 {
+    pub(crate) fn clear(&mut self, row: u32) {
+        let Self { plan, words, arena } = self;
+        let plan = &**plan;
+        if words.row(row).is_none() || plan.stride == 0 {
             return;
         }
-        let words = self.words.row_mut(row);
+        let words = words.row_mut(row);
         if plan.is_windowed() {
             if words[0] != GROWN {
                 list::release(plan, arena, words[0]);
@@ -106,8 +116,8 @@ impl Slab {
     }
 
     /// Reads features (indices into the plan) of one row at a time.
-    pub(crate) fn read(&self, arena: &Arena, row: u32, features: &[usize], now_us: i64, scratch: &mut Arena) -> Vec<Reading> {
-        let plan = &*self.plan;
+    pub(crate) fn read(&self, row: u32, features: &[usize], now_us: i64, scratch: &mut Arena) -> Vec<Reading> {
+        let (plan, arena) = (&*self.plan, &self.arena);
         let zeroes = vec![0u64; plan.stride];
         let words = self.words.row(row).unwrap_or(&zeroes);
         let wanted = Wanted::new(plan, features);
@@ -137,8 +147,8 @@ impl Slab {
     }
 
     /// Feeds every byte of the row that matters into a hash.
-    pub(crate) fn digest(&self, arena: &Arena, row: u32, feed: &mut dyn FnMut(&[u64])) {
-        let plan = &*self.plan;
+    pub(crate) fn digest(&self, row: u32, feed: &mut dyn FnMut(&[u64])) {
+        let (plan, arena) = (&*self.plan, &self.arena);
         let zeroes = vec![0u64; plan.stride];
         let words = self.words.row(row).unwrap_or(&zeroes);
         if plan.is_windowed() {

@@ -285,12 +285,12 @@ impl State {
         use xxhash_rust::xxh3::Xxh3;
         let mut sum = 0u128;
         for table in self.tables.values() {
-            for number in 0..table.rows {
+            for number in 0..table.keys.rows() {
                 let Some(key) = table.key_bytes(number) else { continue };
                 let mut hash = Xxh3::with_seed(u64::from(table.def.id));
                 hash.update(&key);
                 for slab in &table.slabs {
-                    slab.digest(&table.arena, number, &mut |words| hash.update(bytemuck::cast_slice(words)));
+                    slab.digest(number, &mut |words| hash.update(bytemuck::cast_slice(words)));
                 }
                 sum = sum.wrapping_add(hash.digest128());
             }

@@ -1,13 +1,12 @@
-//! One table: keys, slabs of features, and the arena for what does not fit.
+//! One table: its keys, and slabs of features under their row numbers.
 
 use super::accumulator::{Input, hash_cell};
 use super::arena::Arena;
 use super::chunk::CHUNK_WORDS;
-use super::index::{Index, KeyHash};
+use super::keys::{KEY_WORDS, Keys, Probe};
 use super::plan::{SlabPlan, SlabRow};
 use super::retire;
 use super::slab::Slab;
-use super::words::Words;
 use crate::operators::Reading;
 use crate::pipeline::{Derived, KeyColumn, KeyKind, RowEnv, TableDef};
 use crate::row::{Cell, EventSchema, KEY_BYTES_MAX, Key, Rows, key};
@@ -15,13 +14,6 @@ use std::sync::Arc;
 
 /// Bytes of an index entry with its control byte, right after its part has doubled.
 const INDEX_BYTES: usize = 22;
-
-/// Words of a key: up to 15 bytes inline with the length in the last byte, else a handle and [`LONG`].
-const KEY_WORDS: usize = 2;
-const INLINE_BYTES_MAX: usize = 15;
-const LONG: u64 = 0xFF << 56;
-/// Second key word of a row number that is free.
-const VACANT: u64 = 0;
 
 /// Rows are applied in groups of this many, so that their addresses are known before memory is touched.
 pub(crate) const GROUP: usize = 32;
@@ -47,13 +39,8 @@ pub struct Funnel {
 #[derive(Debug, Clone)]
 pub struct Table {
     pub(crate) def: Arc<TableDef>,
-    pub(crate) index: Index,
-    pub(crate) keys: Words,
+    pub(crate) keys: Keys,
     pub(crate) slabs: Vec<Slab>,
-    pub(crate) arena: Arena,
-    /// Row numbers handed out, free ones included.
-    pub(crate) rows: u32,
-    pub(crate) free: Vec<u32>,
     /// Newest row time applied, microseconds; `i64::MIN` when none.
     pub(crate) newest_us: i64,
     /// LSN and time from which the table counts.
@@ -67,7 +54,7 @@ pub struct Table {
 pub(crate) struct Scratch {
     derived: Derived,
     key: Key,
-    probes: Vec<Option<(KeyHash, Probe)>>,
+    probes: Vec<Option<Probe>>,
     group: Vec<(usize, u32)>,
     matches: Vec<bool>,
 }
@@ -75,40 +62,11 @@ pub(crate) struct Scratch {
 /// A row's inputs to the accumulators of a slab.
 type Inputs<'r> = smallvec::SmallVec<[Input<'r>; 6]>;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Probe {
-    Inline([u64; 2]),
-    Long,
-}
-
-fn probe(key: &[u8]) -> Probe {
-    if key.len() > INLINE_BYTES_MAX {
-        return Probe::Long;
-    }
-    let mut bytes = [0u8; 16];
-    bytes[..key.len()].copy_from_slice(key);
-    // A length of 0 must differ from a vacant row.
-    bytes[15] = key.len() as u8 | 0x80;
-    let [low, high] = [&bytes[..8], &bytes[8..]].map(|half| u64::from_le_bytes(half.try_into().unwrap_or_default()));
-    Probe::Inline([low, high])
-}
-
 impl Table {
     /// An empty table.
     pub(crate) fn new(def: Arc<TableDef>, hash_seed: u64, since: (u64, i64)) -> Self {
         let plan = Arc::new(SlabPlan::compile(&def.features));
-        Self {
-            index: Index::new(hash_seed),
-            keys: Words::new(KEY_WORDS),
-            slabs: vec![Slab::new(plan)],
-            arena: Arena::default(),
-            rows: 0,
-            free: Vec::new(),
-            newest_us: i64::MIN,
-            since,
-            funnel: Funnel::default(),
-            def,
-        }
+        Self { keys: Keys::new(hash_seed), slabs: vec![Slab::new(plan)], newest_us: i64::MIN, since, funnel: Funnel::default(), def }
     }
 
     /// The declaration.
@@ -118,7 +76,7 @@ impl Table {
 
     /// Number of keys.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.keys.len()
     }
 
     /// Whether there are none.
@@ -138,8 +96,13 @@ impl Table {
 
     /// Bytes that the table holds.
     pub fn bytes(&self) -> usize {
-        let slabs: usize = self.slabs.iter().map(|slab| slab.words.bytes()).sum();
-        self.keys.bytes() + slabs + self.arena.resident_bytes() + self.index.bytes() + self.free.len() * 4
+        self.keys.bytes() + self.slabs.iter().map(Slab::bytes).sum::<usize>()
+    }
+
+    /// Bytes in live objects.
+    #[cfg(test)]
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.keys.used_bytes() + self.slabs.iter().map(|slab| slab.arena.used_bytes()).sum::<usize>()
     }
 
     /// Folds a batch of the table's event. `lsn` is that of the first row.
@@ -174,17 +137,17 @@ impl Table {
         probes.clear();
         for row in range.clone() {
             let has_key = key_of(&def.keys, &RowEnv { rows, row, schema, derived }, key);
-            probes.push(has_key.then(|| (self.index.hash(key), probe(key))));
+            probes.push(has_key.then(|| self.keys.probe(key)));
         }
-        let touched = probes.iter().flatten().fold(0, |seen, (hash, _)| seen ^ self.touch_key(*hash));
+        let touched = probes.iter().flatten().fold(0, |seen, probe| seen ^ self.keys.touch(probe));
         std::hint::black_box(touched);
         group.clear();
         for (row, probe) in range.zip(probes.iter()) {
-            let Some((hash, probe)) = *probe else {
+            let Some(probe) = probe else {
                 self.funnel.null_key += 1;
                 continue;
             };
-            if probe == Probe::Long || rows.is_delete(row) {
+            if probe.needs_bytes() || rows.is_delete(row) {
                 let _it_has_one = key_of(&def.keys, &RowEnv { rows, row, schema, derived }, key);
             }
             if rows.is_delete(row) {
@@ -194,7 +157,7 @@ impl Table {
                 self.delete(key);
                 continue;
             }
-            let number = self.resolve(hash, probe, key);
+            let number = self.keys.resolve(probe, key);
             group.push((row, number));
         }
         self.update_group(rows, schema, lsn, derived, group, matches);
@@ -209,7 +172,7 @@ impl Table {
         group: &[(usize, u32)],
         matches: &mut Vec<bool>,
     ) {
-        let touched = self.slabs.iter().fold(0, |seen, slab| seen ^ slab.touch(&self.arena, group));
+        let touched = self.slabs.iter().fold(0, |seen, slab| seen ^ slab.touch(group));
         std::hint::black_box(touched);
         let mut inputs = Inputs::new();
         for &(row, number) in group {
@@ -232,7 +195,7 @@ impl Table {
         } else if rows.is_delete(row) {
             self.delete(key);
         } else {
-            let number = self.resolve(self.index.hash(key), probe(key), key);
+            let number = self.keys.resolve(&self.keys.probe(key), key);
             self.update(number, &env, lsn, matches, &mut Inputs::new());
         }
     }
@@ -254,7 +217,7 @@ impl Table {
                 let hash = if column.need_hash { hash_cell(cell) } else { 0 };
                 inputs.push(Input { cell, hash, ..bare });
             }
-            in_time &= slab.update(&mut self.arena, number, SlabRow { inputs, matches, bare: &bare });
+            in_time &= slab.update(number, SlabRow { inputs, matches, bare: &bare });
         }
         self.funnel.applied += 1;
         if !in_time {
@@ -262,49 +225,9 @@ impl Table {
         }
     }
 
-    /// The row number of a key, a new one when the key is new. `key` is looked at only when the probe is not the whole key.
-    #[inline]
-    fn resolve(&mut self, hash: KeyHash, probe: Probe, key: &[u8]) -> u32 {
-        if let Some(number) = self.find_hashed(hash, probe, key) {
-            return number;
-        }
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.rows += 1;
-            self.rows - 1
-        });
-        let words = match probe {
-            Probe::Inline(words) => words,
-            Probe::Long => [super::accumulator::store_bytes(&mut self.arena, key), LONG],
-        };
-        self.keys.row_mut(number).copy_from_slice(&words);
-        self.index.insert(hash, number);
-        number
-    }
-
-    fn find_hashed(&self, hash: KeyHash, probe: Probe, key: &[u8]) -> Option<u32> {
-        self.index.find(hash, |row| {
-            let Some(&[low, high]) = self.keys.row(row).and_then(|words| <&[u64; 2]>::try_from(words).ok()) else { return false };
-            match probe {
-                Probe::Inline(words) => words == [low, high],
-                Probe::Long => high == LONG && super::accumulator::load_bytes(&self.arena, low) == key,
-            }
-        })
-    }
-
-    /// Reads what [`Table::resolve`] of a key will read.
-    #[inline]
-    fn touch_key(&self, hash: KeyHash) -> u64 {
-        let mut seen = 0;
-        let _never = self.index.find(hash, |row| {
-            seen ^= self.keys.row(row).map_or(0, |words| words[0]);
-            false
-        });
-        seen
-    }
-
     /// The row number of a key.
     pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
-        self.find_hashed(self.index.hash(key), probe(key), key)
+        self.keys.find(&self.keys.probe(key), key)
     }
 
     /// Forgets a key. A table without key columns has nothing that a deleted key could name: its one row stays.
@@ -313,44 +236,24 @@ impl Table {
             return;
         }
         let Some(number) = self.find(key) else { return };
-        self.index.remove(self.index.hash(key), number);
         for slab in &mut self.slabs {
-            slab.clear(&mut self.arena, number);
+            slab.clear(number);
         }
-        let words = self.keys.row_mut(number);
-        if words[1] == LONG {
-            self.arena.free(words[0]);
-        }
-        self.keys.row_mut(number).fill(VACANT);
-        self.free.push(number);
+        self.keys.remove(number);
         self.funnel.deleted += 1;
     }
 
     /// Canonical bytes of a row's key; none for a free row number.
     pub(crate) fn key_bytes(&self, number: u32) -> Option<Key> {
-        let &[low, high] = <&[u64; 2]>::try_from(self.keys.row(number)?).ok()?;
-        if high == LONG {
-            return Some(Key::from_slice(super::accumulator::load_bytes(&self.arena, low)));
-        }
-        if high == VACANT {
-            return None;
-        }
-        let mut bytes = [0u8; 16];
-        bytes[..8].copy_from_slice(&low.to_le_bytes());
-        bytes[8..].copy_from_slice(&high.to_le_bytes());
-        Some(Key::from_slice(&bytes[..usize::from(bytes[15] & 0x7F)]))
+        self.keys.get(number)
     }
 
     /// The same table without its index: what snapshots and fingerprints read.
     pub(crate) fn freeze(&self) -> Self {
         Self {
             def: Arc::clone(&self.def),
-            index: Index::new(0),
-            keys: self.keys.clone(),
+            keys: self.keys.freeze(),
             slabs: self.slabs.clone(),
-            arena: self.arena.clone(),
-            rows: self.rows,
-            free: self.free.clone(),
             newest_us: self.newest_us,
             since: self.since,
             funnel: self.funnel,
@@ -360,7 +263,7 @@ impl Table {
     /// Numbers of rows with a key from `from` on, at most `limit`, and where the next page begins. The order is that of first sight.
     pub(crate) fn keys_from(&self, from: u32, limit: usize) -> (Vec<u32>, Option<u32>) {
         let mut numbers = Vec::new();
-        for number in from..self.rows {
+        for number in from..self.keys.rows() {
             if numbers.len() == limit {
                 return (numbers, Some(number));
             }
@@ -407,13 +310,13 @@ impl Table {
     pub(crate) fn read(&self, number: u32, places: &[(usize, usize)], now_us: i64, scratch: &mut Arena) -> Vec<Reading> {
         if let [slab] = &self.slabs[..] {
             let features: smallvec::SmallVec<[usize; 16]> = places.iter().map(|place| place.1).collect();
-            return slab.read(&self.arena, number, &features, now_us, scratch);
+            return slab.read(number, &features, now_us, scratch);
         }
         let mut values: Vec<Option<Reading>> = vec![None; places.len()];
         for (slab_number, slab) in self.slabs.iter().enumerate() {
             let mine: Vec<usize> = (0..places.len()).filter(|&at| places[at].0 == slab_number).collect();
             let features: Vec<usize> = mine.iter().map(|&at| places[at].1).collect();
-            for (at, reading) in mine.into_iter().zip(slab.read(&self.arena, number, &features, now_us, scratch)) {
+            for (at, reading) in mine.into_iter().zip(slab.read(number, &features, now_us, scratch)) {
                 values[at] = Some(reading);
             }
         }
@@ -435,7 +338,7 @@ impl Table {
 
     /// Takes the new declaration without the named features: their words and objects go back.
     pub(crate) fn retire(&mut self, def: Arc<TableDef>, names: &[String]) {
-        for mut slab in std::mem::take(&mut self.slabs) {
+        for slab in std::mem::take(&mut self.slabs) {
             let stay = |name: &str| !names.iter().any(|gone| gone == name);
             let features: Vec<_> = slab
                 .plan
@@ -444,27 +347,14 @@ impl Table {
                 .filter(|feature| stay(&feature.def.name))
                 .filter_map(|feature| def.feature(&feature.def.name).cloned())
                 .collect();
-            if features.is_empty() {
-                (0..self.rows).for_each(|number| slab.clear(&mut self.arena, number));
-            } else if features.len() < slab.plan.features.len() {
-                self.slabs.push(retire::shed(&slab, Arc::new(SlabPlan::compile(&features)), self.rows, &mut self.arena));
-            } else {
+            // A slab that goes whole takes its arena along.
+            if features.len() == slab.plan.features.len() {
                 self.slabs.push(slab);
+            } else if !features.is_empty() {
+                self.slabs.push(retire::shed(slab, Arc::new(SlabPlan::compile(&features)), self.keys.rows()));
             }
         }
         self.adopt(def);
-    }
-
-    /// Rebuilds the index from the key words, after a snapshot was read.
-    pub(crate) fn rebuild_index(&mut self, hash_seed: u64) {
-        self.index = Index::new(hash_seed);
-        self.index.reserve(self.rows as usize - self.free.len());
-        for number in 0..self.rows {
-            if let Some(key) = self.key_bytes(number) {
-                let hash = self.index.hash(&key);
-                self.index.insert(hash, number);
-            }
-        }
     }
 }
 

@@ -29,6 +29,11 @@ impl Words {
         self.stride << self.rows_shift
     }
 
+    /// Whether every chunk has the size that the stride asks for.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.chunks.iter().flatten().all(|chunk| chunk.words().len() == self.chunk_words())
+    }
+
     /// The row's chunk, and where in it the row begins.
     #[inline]
     fn place(&self, row: u32) -> (usize, usize) {

@@ -20,16 +20,16 @@ proptest! {
         driven.feed(&deletes(&rows), &[100]);
         for name in ["ByUser", "ByPlace", "ByDouble"] {
             let table = driven.state.table(name).unwrap();
-            prop_assert_eq!((table.len(), table.arena.used_bytes()), (0, 0), "{}", name);
+            prop_assert_eq!((table.len(), table.used_bytes()), (0, 0), "{}", name);
         }
         // Keys that come back begin anew, in the row numbers of those that left.
-        let numbers: Vec<u32> = driven.state.tables().map(|table| table.rows).collect();
+        let numbers: Vec<u32> = driven.state.tables().map(|table| table.keys.rows()).collect();
         let kept: Vec<Row> = rows.iter().filter(|row| !row.delete).cloned().collect();
         driven.feed(&kept, &[]);
         let mut fresh = Driven::with(&payload(&tables()));
         fresh.feed(&kept, &[]);
         for ((table, fresh), before) in driven.state.tables().zip(fresh.state.tables()).zip(numbers) {
-            prop_assert!(table.rows <= before.max(fresh.rows), "{} hands out row numbers while it has free ones", table.def().name);
+            prop_assert!(table.keys.rows() <= before.max(fresh.keys.rows()), "{} hands out row numbers while it has free ones", table.def().name);
         }
     }
 
@@ -41,7 +41,7 @@ proptest! {
             let shift = round * (newest_us(&rows) - START_US + 7_200_000_000);
             let later: Vec<Row> = rows.iter().filter(|row| !row.delete).map(|row| Row { time_us: row.time_us + shift, ..row.clone() }).collect();
             driven.feed(&later, &[]);
-            sizes.push(driven.state.table("ByUser").unwrap().arena.used_bytes());
+            sizes.push(driven.state.table("ByUser").unwrap().used_bytes());
         }
         // Rings of the later rounds hold what one round needs; the first round may still be lists.
         prop_assert!(sizes[5] <= sizes[2] + sizes[2] / 2 + 4096, "{:?}", sizes);
@@ -107,7 +107,7 @@ fn dropped_features_give_their_objects_back_and_leave_the_others_alone() {
         driven.register(&agg(&["cnt_1m"]));
         let mut plain = Driven::with(&agg(&["cnt_1m"]));
         plain.feed(&rows, &[]);
-        let used = |driven: &Driven| driven.state.table("T").unwrap().arena.used_bytes();
+        let used = |driven: &Driven| driven.state.table("T").unwrap().used_bytes();
         // A list keeps the rows of the longer window until it needs room.
         assert!(used(&driven) <= used(&plain) + 1600, "{count} rows: {} for {}", used(&driven), used(&plain));
         driven.feed(&rows, &[]);

@@ -62,7 +62,7 @@ pub(super) fn through_a_snapshot(state: &State) -> State {
 
 /// What a state is worth beside its content: memory in use, keys.
 fn measures(state: &State) -> Vec<(usize, usize)> {
-    state.tables().map(|table| (table.len(), table.arena.used_bytes())).collect()
+    state.tables().map(|table| (table.len(), table.used_bytes())).collect()
 }
 
 proptest! {
