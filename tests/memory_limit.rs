@@ -90,6 +90,18 @@ fn pushes_of_new_keys_are_refused_one_by_one_and_known_keys_go_on() {
     let refused = taken.iter().chain(&taken_now).filter(|taken| !**taken).count() + 1;
     assert_eq!(metric(&sidecar, "streamgauge_memory_refused_rows_total{table=\"walkers\"}"), refused as u64);
 
+    // The table says so wherever somebody may look.
+    let ready = sidecar.data_get("/ready").unwrap();
+    assert_eq!((ready.status, &ready.body["reasons"]), (503, &json!(["memory_limit"])), "{}", ready.text);
+    assert_eq!(ready.body["warnings"], json!(["MemoryLimit: table walkers"]));
+    let incident = sidecar.status().unwrap()["incidents"][0].clone();
+    assert_eq!((&incident["kind"], &incident["subject"]), (&json!("MemoryLimit"), &json!("table walkers")), "{incident}");
+    let read = sidecar.data_get(&format!("/tables/walkers/{}", mixed[0])).unwrap();
+    assert_eq!(read.headers.get("x-streamgauge-incident").map(String::as_str), Some("MemoryLimit"));
+    assert_eq!(metric(&sidecar, "streamgauge_incidents_open{kind=\"MemoryLimit\"}"), 1);
+    assert_eq!(metric(&sidecar, "streamgauge_incidents_total{kind=\"MemoryLimit\"}"), 1);
+    assert_eq!(sidecar.log().matches("an incident opened").count(), 1);
+
     // Recovery meets no limit: what was let in is there again, and nothing else.
     sidecar.kill9();
     let sidecar = setup.start().unwrap();

@@ -70,7 +70,7 @@ pub struct Engine {
     pub(crate) state: State,
     writer: Option<WalWriter<Disk>>,
     handle: WalHandle<Disk>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) facts: Arc<Facts>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) board: Arc<SourceBoard>,
@@ -256,6 +256,7 @@ impl Engine {
         self.mark(now_us);
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
+        self.off_limit(now_us);
         let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
         if every_us > 0
             && now_us.saturating_sub(self.last_snapshot_us) >= every_us
@@ -592,7 +593,7 @@ impl Engine {
 
     pub(crate) fn freshness_of(&mut self, tables: &[&str]) -> streamgauge_api::port::Freshness {
         let as_of_us = self.read_clock_us();
-        self.freshness.of(&self.state, &self.board, tables, self.clock.now_us(), as_of_us)
+        self.freshness.of(&self.state, &self.board, &self.facts.incidents, tables, self.clock.now_us(), as_of_us)
     }
 
     /// Makes what is applied durable, so that sources can commit their last positions; at most for `limit`.

@@ -1,5 +1,6 @@
 //! Numbers that the apply side publishes and anybody may read without asking it: watermarks, phase, the registry in force.
 
+use super::incidents::Incidents;
 use crate::pipeline::Registry;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -76,6 +77,8 @@ pub struct Facts {
     pub snapshots_failed: AtomicU64,
     snapshot_failure: Mutex<Option<ApiError>>,
     bad_rows: Mutex<BTreeMap<String, u64>>,
+    /// Open incidents of tables, sources and the server.
+    pub incidents: Incidents,
 }
 
 impl Facts {
@@ -135,6 +138,7 @@ impl Facts {
 
     /// Publishes another registry.
     pub(crate) fn set_registry(&self, registry: &Arc<Registry>) {
+        self.incidents.keep_tables(|name| registry.tables.contains_key(name));
         *self.registry.write() = Arc::clone(registry);
         self.registry_version.store(registry.version, Ordering::Release);
     }

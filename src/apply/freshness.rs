@@ -1,5 +1,6 @@
 //! How fresh a table is: the worst lag of the partitions that feed it, computed at most every few milliseconds per event.
 
+use super::incidents::Incidents;
 use crate::row::EventId;
 use crate::state::{RowsContent, State};
 use std::collections::HashMap;
@@ -14,8 +15,17 @@ const KEEP_US: i64 = 5_000;
 /// A known end older than this says nothing about now.
 const END_KNOWN_US: i64 = 2_000_000;
 
-/// When it was computed, the lag in ms, and the kind of the first open incident.
-type Known = (i64, Option<i64>, Option<Arc<str>>);
+/// What is known of an event for a few milliseconds.
+#[derive(Clone)]
+struct Known {
+    /// When it was computed.
+    at_us: i64,
+    lag_ms: Option<i64>,
+    /// Kind of the first open incident of a partition.
+    incident: Option<Arc<str>>,
+    /// Sources that feed it.
+    sources: Arc<[String]>,
+}
 
 /// Gauges by slot, and lags by event.
 #[derive(Default)]
@@ -39,37 +49,52 @@ impl Freshnesses {
         known.as_ref()
     }
 
-    /// Freshness of a read over these tables at `as_of_us`.
-    pub(crate) fn of(&mut self, state: &State, board: &SourceBoard, tables: &[&str], now_us: i64, as_of_us: i64) -> Freshness {
+    /// Freshness of a read over these tables at `as_of_us`: the worst lag, and the first open incident of a partition that feeds one, else of a
+    /// source, a table or the server.
+    pub(crate) fn of(
+        &mut self,
+        state: &State,
+        board: &SourceBoard,
+        incidents: &Incidents,
+        tables: &[&str],
+        now_us: i64,
+        as_of_us: i64,
+    ) -> Freshness {
         let mut worst = None;
         let mut incident = None;
         for name in tables {
             let Some(table) = state.table(name) else { continue };
-            let (lag, open) = self.event(&table.def().event_name, table.def().event, board, now_us);
-            worst = worst.max(lag);
-            incident = incident.or(open);
+            let known = self.event(&table.def().event_name, table.def().event, board, now_us);
+            worst = worst.max(known.lag_ms);
+            incident = incident.or_else(|| known.incident.clone());
+            incident = incident.or_else(|| incidents.of_table(name, &known.sources).map(|kind| Arc::from(kind.as_str())));
         }
         Freshness { as_of_ms: as_of_us.div_euclid(1000), lag_ms: worst, lsn: state.lsn(), incident }
     }
 
-    fn event(&mut self, name: &str, id: EventId, board: &SourceBoard, now_us: i64) -> (Option<i64>, Option<Arc<str>>) {
-        if let Some((at, lag, incident)) = self.lags.get(&id)
-            && (now_us - at).abs() < KEEP_US
+    fn event(&mut self, name: &str, id: EventId, board: &SourceBoard, now_us: i64) -> Known {
+        if let Some(known) = self.lags.get(&id)
+            && (now_us - known.at_us).abs() < KEEP_US
         {
-            return (*lag, incident.clone());
+            return known.clone();
         }
         let partitions = board.partitions();
         let mine = partitions.iter().filter(|gauge| gauge.key.event == name);
         let mut worst = None;
         let mut incident = None;
+        let mut sources: Vec<String> = Vec::new();
         for gauge in mine {
+            if !sources.contains(&gauge.source) {
+                sources.push(gauge.source.clone());
+            }
             worst = worst.max(lag_ms(gauge, now_us));
             if incident.is_none() {
                 incident = gauge.incident().map(|open| Arc::from(open.kind.as_str()));
             }
         }
-        self.lags.insert(id, (now_us, worst, incident.clone()));
-        (worst, incident)
+        let known = Known { at_us: now_us, lag_ms: worst, incident, sources: sources.into() };
+        self.lags.insert(id, known.clone());
+        known
     }
 
     /// Records how long after its Kafka timestamp the oldest record of a packet became visible.

@@ -4,6 +4,7 @@
 //! refused, counted and, when they came from Kafka, told in the reject log (`refuse_new`, and every push). Decided before the log is written, so a replay never meets it.
 
 use super::engine::Engine;
+use super::incidents::{IncidentText, Subject};
 use super::port::Outbox;
 use super::work::Ack;
 use crate::row::{EventId, Rows};
@@ -13,7 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use streamgauge_api::control::Reject;
 use streamgauge_api::metrics::EventSeries;
+use streamgauge_api::source::IncidentKind;
 use streamgauge_api::{ApiError, Code, Reply};
+
+/// A table that kept no row out for this long is off the limit.
+const OFF_LIMIT_AFTER_US: i64 = 10_000_000;
 
 impl Engine {
     /// Rows that would make a key which there may be no room for, by batch; none when everything may go on.
@@ -25,7 +30,36 @@ impl Engine {
             return None;
         }
         let new: Vec<NewKeys> = content.batches.iter().map(|batch| self.state.new_keys(batch)).collect();
-        new.iter().any(|new| !new.tables.is_empty()).then_some(new)
+        let kept_out = new.iter().any(|new| !new.tables.is_empty()).then_some(new);
+        self.at_limit(kept_out.as_deref().unwrap_or_default());
+        kept_out
+    }
+
+    /// Tables whose rows are kept out stand at the limit.
+    fn at_limit(&self, new: &[NewKeys]) {
+        let now_us = self.clock.now_us();
+        for (table, rows) in new.iter().flat_map(|new| &new.tables) {
+            let text = || {
+                let waits = "; Kafka sources that bring such rows wait, and nothing of theirs is lost";
+                let lost = format!("rows of new keys are refused{}", if self.options.pause_on_memory { waits } else { "" });
+                IncidentText {
+                    cause: if self.options.pause_on_memory { "pause" } else { "refuse_new" }.to_owned(),
+                    lost,
+                    holds: "known keys are read and updated as ever".to_owned(),
+                    evidence: format!("{rows} rows just now; {}", self.exceeded().reason),
+                    actions: vec!["raise limits.memory, or remove tables and features that nobody reads".to_owned()],
+                }
+            };
+            self.facts.incidents.open(IncidentKind::MemoryLimit, &Subject::table(&table.name), now_us, text);
+        }
+    }
+
+    /// A table is off the limit when none of its rows was kept out for a while and tables have room again.
+    pub(super) fn off_limit(&self, now_us: i64) {
+        let limit = self.options.memory_max_bytes;
+        if self.state.bytes() as u64 <= limit - limit / 64 {
+            self.facts.incidents.close_unseen(IncidentKind::MemoryLimit, now_us.saturating_sub(OFF_LIMIT_AFTER_US));
+        }
     }
 
     fn count_refused(&self, new: &[NewKeys]) {

@@ -8,6 +8,7 @@ pub mod codec;
 mod engine;
 mod facts;
 mod freshness;
+mod incidents;
 mod inlet;
 mod limit;
 mod operator;
@@ -20,6 +21,7 @@ mod work;
 
 pub use engine::{Engine, EngineOptions, Parts};
 pub use facts::{Facts, Phase};
+pub use incidents::{IncidentText, Incidents, Subject};
 pub use inlet::{EngineInlet, OnBadRecord, SourceSetup};
 pub use operator::{EngineControl, Settings};
 pub use port::{EnginePort, Outbox, SeatSlot};

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use streamgauge_api::control::{Action, Control, KeysPage, PartitionStatus, Readiness, Reject};
 use streamgauge_api::metrics::{Metrics, TableLevel};
 use streamgauge_api::port::{Freshness, Read, Row};
-use streamgauge_api::source::{SourceBoard, SourceNote};
+use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard, SourceNote};
 use streamgauge_api::{ApiError, Clock, Code};
 
 /// Without a heartbeat for this long the apply thread is stuck.
@@ -111,6 +111,26 @@ impl EngineControl {
         (lag, partitions.iter().filter_map(|gauge| gauge.lag_records()).sum())
     }
 
+    /// Open incidents of partitions, then those of tables, sources and the server, each with its subject.
+    fn incidents(&self) -> Vec<Json> {
+        let object = |subject: String, incident: &Incident| {
+            let mut object = json!(incident);
+            object["subject"] = subject.into();
+            object
+        };
+        let of_partition = |gauge: &Arc<PartitionGauge>| {
+            let mut object = object(partition_subject(gauge), &gauge.incident()?);
+            object["source"] = gauge.source.clone().into();
+            object["event"] = gauge.key.event.clone().into();
+            object["topic"] = gauge.key.topic.clone().into();
+            object["partition"] = gauge.key.partition.into();
+            Some(object)
+        };
+        let mut incidents: Vec<Json> = self.board.partitions().iter().filter_map(of_partition).collect();
+        incidents.extend(self.facts.incidents.list().iter().map(|(subject, incident)| object(subject.to_string(), incident)));
+        incidents
+    }
+
     fn bottleneck(&self) -> &'static str {
         let queued = self.facts.queued_rows.load(Ordering::Relaxed);
         let (_, behind) = self.behind();
@@ -121,6 +141,11 @@ impl EngineControl {
             _ => "fetch_or_decode",
         }
     }
+}
+
+/// A partition as the subject of its incident.
+fn partition_subject(gauge: &PartitionGauge) -> String {
+    format!("source {} partition {}/{}", gauge.source, gauge.key.topic, gauge.key.partition)
 }
 
 fn table_json(table: &Table, bad: u64) -> Json {
@@ -173,6 +198,13 @@ impl Control for EngineControl {
         {
             reasons.push("stale".to_owned());
         }
+        let incidents = self.facts.incidents.list();
+        reasons.extend(incidents.iter().filter_map(|(_, incident)| incident.kind.not_ready()).map(str::to_owned));
+        reasons.dedup();
+        let about = |subject: &dyn std::fmt::Display, incident: &Incident| format!("{}: {subject}", incident.kind.as_str());
+        let mut warnings: Vec<String> = incidents.iter().map(|(subject, incident)| about(subject, incident)).collect();
+        let of_partition = |gauge: &Arc<PartitionGauge>| Some(about(&partition_subject(gauge), &gauge.incident()?));
+        warnings.extend(self.board.partitions().iter().filter_map(of_partition));
         let elapsed_s = self.started.elapsed().as_secs_f64();
         let progress = match phase {
             Phase::Starting | Phase::Recovering => self.replay_progress(),
@@ -180,7 +212,7 @@ impl Control for EngineControl {
             _ => 1.0,
         };
         let eta_s = (progress > 0.01 && progress < 1.0).then(|| elapsed_s * (1.0 - progress) / progress);
-        Readiness { ready: reasons.is_empty(), phase: phase.as_str().to_owned(), reasons, progress, eta_s }
+        Readiness { ready: reasons.is_empty(), phase: phase.as_str().to_owned(), reasons, warnings, progress, eta_s }
     }
 
     fn status(&self) -> Json {
@@ -195,21 +227,6 @@ impl Control for EngineControl {
                 state.tables().map(|table| table_json(table, bad.get(&*table.def().event_name).copied().unwrap_or(0))).collect::<Vec<_>>()
             })
             .unwrap_or_default();
-        let incidents: Vec<Json> = self
-            .board
-            .partitions()
-            .iter()
-            .filter_map(|gauge| {
-                let incident = gauge.incident()?;
-                let mut object = serde_json::to_value(&incident).ok()?;
-                let members = object.as_object_mut()?;
-                members.insert("source".into(), gauge.source.clone().into());
-                members.insert("event".into(), gauge.key.event.clone().into());
-                members.insert("topic".into(), gauge.key.topic.clone().into());
-                members.insert("partition".into(), gauge.key.partition.into());
-                Some(object)
-            })
-            .collect();
         json!({
             "name": "streamgauge",
             "version": self.settings.version,
@@ -241,7 +258,7 @@ impl Control for EngineControl {
             },
             "queue_rows": self.facts.queued_rows.load(Ordering::Relaxed),
             "tables": tables,
-            "incidents": incidents,
+            "incidents": self.incidents(),
         })
     }
 
@@ -328,7 +345,11 @@ impl Control for EngineControl {
         }
         drop(counted);
         metrics.set_tables(&tables.into_iter().map(|(level, ..)| level).collect::<Vec<_>>());
-        metrics.set_partitions(&self.sources());
+        for (kind, opened) in self.facts.incidents.take_opened() {
+            metrics.incidents(kind).inc_by(opened);
+        }
+        let open: Vec<IncidentKind> = self.facts.incidents.list().iter().map(|(_, incident)| incident.kind).collect();
+        metrics.set_partitions(&self.sources(), &open);
         metrics.set_phase(self.facts.phase().as_str());
         #[expect(clippy::cast_precision_loss, reason = "Prometheus gauges are doubles")]
         {

@@ -87,10 +87,8 @@ struct Funnel {
 #[serde(default)]
 struct Incident {
     kind: String,
+    subject: String,
     cause: String,
-    source: String,
-    topic: String,
-    partition: i32,
     lost: String,
     holds: String,
     actions: Vec<String>,
@@ -138,6 +136,7 @@ impl State {
             ready: status == 200,
             phase: phase.to_owned(),
             reasons: reasons.filter_map(|reason| reason.as_str().map(str::to_owned)).collect(),
+            warnings: Vec::new(),
             progress: body.get("progress").and_then(serde_json::Value::as_f64).unwrap_or(0.0),
             eta_s: body.get("eta_s").and_then(serde_json::Value::as_f64),
         }))
@@ -199,8 +198,7 @@ fn memory(used: u64, limit: Option<u64>) -> String {
 
 fn of_incident(incident: &Incident) -> Vec<String> {
     let cause = if incident.cause.is_empty() { String::new() } else { format!(" ({})", incident.cause) };
-    let topic = if incident.topic.is_empty() { &incident.source } else { &incident.topic };
-    let mut lines = vec![format!("INCIDENT[{}]{cause}: {} {topic}/{}", incident.kind, incident.source, incident.partition)];
+    let mut lines = vec![format!("INCIDENT[{}]{cause}: {}", incident.kind, incident.subject)];
     for (word, text) in [("lost   ", &incident.lost), ("holds  ", &incident.holds)] {
         if !text.is_empty() {
             lines.push(format!("  {word} {text}"));
@@ -286,7 +284,7 @@ mod tests {
                     {"table": "card_stats", "keys": 50_000, "bytes": 52_428_800, "funnel": {"received": 918_221, "decoded": 918_204, "bad": 17, "filtered": 4, "applied": 918_200}},
                     {"table": "by_country", "keys": 0, "bytes": 0, "funnel": {"received": 1200, "decoded": 1200, "null_key": 1190, "filtered": 10}},
                 ],
-                "incidents": [{"kind": "SourceGap", "source": "clicks", "topic": "clicks", "partition": 0, "lost": "2 299 records", "holds": "tables are readable", "actions": ["streamgauge lag"]}],
+                "incidents": [{"kind": "SourceGap", "subject": "source clicks partition clicks/0", "lost": "2 299 records", "holds": "tables are readable", "actions": ["streamgauge lag"]}, {"kind": "MemoryLimit", "cause": "pause", "subject": "table card_stats", "actions": ["raise limits.memory"]}],
             }),
             "\
 streamgauge 0.1.0   ready   up 3m 13s
@@ -295,10 +293,13 @@ memory      1.2 GiB of 4.0 GiB (30 %)
 snapshot    41 s old, 12 MiB
 bottleneck  none: apply is idle 93 % of the time
 
-INCIDENT[SourceGap]: clicks clicks/0
+INCIDENT[SourceGap]: source clicks partition clicks/0
   lost    2 299 records
   holds   tables are readable
   try     streamgauge lag
+
+INCIDENT[MemoryLimit] (pause): table card_stats
+  try     raise limits.memory
 
 TABLE            KEYS    BYTES   RECEIVED   BAD  FILTERED  NULL KEY  LATE   APPLIED
 card_stats     50 000   50 MiB    918 221    17         4         0     0   918 200

@@ -169,14 +169,7 @@ impl Bound {
         let probe = Arc::clone(&shared.control);
         let readiness = Arc::new(move || {
             let readiness = probe.readiness();
-            let body = if readiness.ready {
-                serde_json::json!({"status": "ready"})
-            } else {
-                serde_json::json!({
-                    "status": readiness.phase, "ready": false, "reasons": readiness.reasons, "progress": readiness.progress, "eta_s": readiness.eta_s,
-                })
-            };
-            (readiness.ready, body.to_string())
+            (readiness.ready, readiness.body(false).to_string())
         });
         let plane = plane.start(ports, readiness).map_err(|error| io("cannot start the data plane", &error))?;
         let admin = options.admin.map(|address| start_admin(address, &shared)).transpose()?;

@@ -68,7 +68,7 @@ pub(crate) async fn ready(State(admin): State<Admin>, parameters: Parameters) ->
     let verbose = parameters_of(parameters)?.get("verbose").is_some_and(|value| !matches!(value.as_str(), "0" | "false"));
     let readiness = admin.calls.run(Kind::Probe, |control| control.readiness()).await?;
     if readiness.ready && !verbose {
-        return Ok(Json(json!({"status": "ready"})).into_response());
+        return Ok(Json(readiness.body(false)).into_response());
     }
     Ok(readiness_answer(&readiness, readiness.ready))
 }
@@ -80,9 +80,7 @@ pub(crate) async fn started(State(admin): State<Admin>) -> Answer {
 }
 
 fn readiness_answer(readiness: &Readiness, positive: bool) -> Response {
-    let mut body = json!({
-        "status": readiness.phase, "ready": readiness.ready, "reasons": readiness.reasons, "progress": readiness.progress, "eta_s": readiness.eta_s,
-    });
+    let mut body = readiness.body(true);
     if positive {
         return Json(body).into_response();
     }
@@ -100,6 +98,7 @@ fn code_of_reason(reason: &str) -> Code {
         "disk_full" => Code::StorageFull,
         "draining" => Code::Draining,
         "stale" => Code::Stale,
+        "memory_limit" => Code::TableMemoryExceeded,
         other => Code::parse(other).unwrap_or(Code::Recovering),
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 use streamgauge_api::Code;
+use streamgauge_api::source::IncidentKind;
 
 use crate::routes::{COMMON_CODES, ROUTES, RouteSpec};
 
@@ -77,6 +78,7 @@ fn refusal(route: &RouteSpec, status: u16, codes: &[Code]) -> Json {
 
 fn schemas() -> Json {
     let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    let kinds: Vec<&str> = IncidentKind::ALL.iter().map(|kind| kind.as_str()).collect();
     let nullable = |kind: &str| json!({"type": [kind, "null"]});
     json!({
         "Problem": object(&["type", "title", "status", "code", "detail", "hint", "retry", "instance", "request_id"], json!({
@@ -88,7 +90,8 @@ fn schemas() -> Json {
         "Health": object(&["status"], json!({"status": {"enum": ["ok", "stalled"]}, "detail": {"type": "string"}})),
         "Readiness": object(&["status"], json!({
             "status": {"enum": ["starting", "recovering", "catching_up", "ready", "draining", "failed"]}, "ready": {"type": "boolean"},
-            "reasons": {"type": "array", "items": {"type": "string"}}, "progress": {"type": "number", "minimum": 0, "maximum": 1},
+            "reasons": {"type": "array", "items": {"type": "string"}},
+            "warnings": {"type": "array", "items": {"type": "string"}}, "progress": {"type": "number", "minimum": 0, "maximum": 1},
             "eta_s": nullable("number"), "code": {"$ref": "#/components/schemas/Code"}, "hint": {"type": "string"},
         })),
         "Registry": object(&["node_count", "version", "events", "tables", "sources"], json!({
@@ -109,7 +112,7 @@ fn schemas() -> Json {
             "incident": {"oneOf": [{"type": "null"}, {"$ref": "#/components/schemas/Incident"}]},
         })),
         "Incident": object(&["kind", "cause", "opened_us", "lost", "holds", "evidence", "actions"], json!({
-            "kind": {"enum": ["SourceGap", "Regressed", "Recreated", "Truncated", "Stalled", "PartitionsGrew"]}, "cause": {"type": "string"},
+            "kind": {"enum": kinds}, "cause": {"type": "string"},
             "opened_us": {"type": "integer"}, "lost": {"type": "string"}, "holds": {"type": "string"}, "evidence": {"type": "string"},
             "actions": {"type": "array", "items": {"type": "string"}},
         })),

@@ -28,7 +28,7 @@ struct Engine {
 
 impl Engine {
     fn new() -> Arc<Self> {
-        let ready = Readiness { ready: true, phase: "ready".into(), reasons: Vec::new(), progress: 1.0, eta_s: None };
+        let ready = Readiness { ready: true, phase: "ready".into(), reasons: Vec::new(), warnings: Vec::new(), progress: 1.0, eta_s: None };
         Arc::new(Self {
             alive: AtomicBool::new(true),
             readiness: Mutex::new(ready),
@@ -41,7 +41,8 @@ impl Engine {
     fn is(&self, phase: &str, reasons: &[&str]) {
         let reasons: Vec<String> = reasons.iter().map(|reason| (*reason).to_owned()).collect();
         let ready = reasons.is_empty();
-        *self.readiness.lock().unwrap() = Readiness { ready, phase: phase.into(), reasons, progress: 0.63, eta_s: Some(7.2) };
+        *self.readiness.lock().unwrap() =
+            Readiness { ready, phase: phase.into(), reasons, warnings: Vec::new(), progress: 0.63, eta_s: Some(7.2) };
     }
 }
 

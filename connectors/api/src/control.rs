@@ -4,7 +4,7 @@
 use crate::error::ApiError;
 use crate::port::{Freshness, Read, Row};
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 /// Answer of the readiness probes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,12 +13,31 @@ pub struct Readiness {
     pub ready: bool,
     /// `starting`, `recovering`, `catching_up`, `ready`, `draining` or `failed`.
     pub phase: String,
-    /// Codes of everything that stands against it: `recovering`, `catching_up`, `draining`, `wal_poisoned`, `disk_full`, `stale`.
+    /// Codes of everything that stands against it: `recovering`, `catching_up`, `draining`, `wal_poisoned`, `disk_full`, `stale`, `memory_limit`.
     pub reasons: Vec<String>,
+    /// Open incidents, each as its kind and whom it is about, e.g. `MemoryLimit: table cards`.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Progress of recovery or catch-up, 0 to 1.
     pub progress: f64,
     /// Seconds left, when known.
     pub eta_s: Option<f64>,
+}
+
+impl Readiness {
+    /// The body of `/ready` on either plane. Ready and without anything to say it is just that.
+    pub fn body(&self, verbose: bool) -> Json {
+        if self.ready && !verbose && self.warnings.is_empty() {
+            return json!({"status": "ready"});
+        }
+        if self.ready && !verbose {
+            return json!({"status": "ready", "warnings": self.warnings});
+        }
+        json!({
+            "status": self.phase, "ready": self.ready, "reasons": self.reasons, "warnings": self.warnings,
+            "progress": self.progress, "eta_s": self.eta_s,
+        })
+    }
 }
 
 /// One partition in `/sources` and `lag`.

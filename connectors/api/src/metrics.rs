@@ -66,15 +66,6 @@ const BAD_CODES: &[Code] = &[
     Code::SchemaUnusable,
 ];
 
-const INCIDENT_KINDS: &[IncidentKind] = &[
-    IncidentKind::SourceGap,
-    IncidentKind::Regressed,
-    IncidentKind::Recreated,
-    IncidentKind::Truncated,
-    IncidentKind::Stalled,
-    IncidentKind::PartitionsGrew,
-];
-
 /// All series of one process.
 pub struct Metrics {
     families: Families,
@@ -168,7 +159,7 @@ impl Metrics {
         for listener in LISTENERS {
             gauge("streamgauge_connections", &[listener]);
         }
-        for kind in INCIDENT_KINDS {
+        for kind in IncidentKind::ALL {
             counter("streamgauge_incidents_total", &[kind.as_str()]);
             gauge("streamgauge_incidents_open", &[kind.as_str()]);
         }
@@ -324,12 +315,14 @@ impl Metrics {
         self.replace("streamgauge_table_bytes", sums.iter().map(|(labels, sum)| (labels, approximate(sum.1))));
     }
 
-    /// Replaces the levels of all partitions: lag, whether they stand still, and the open incidents by kind. An unknown lag has no series.
-    pub fn set_partitions(&self, partitions: &[PartitionStatus]) {
+    /// Replaces the levels of all partitions: lag, whether they stand still, and the open incidents by kind: theirs, and `others` that belong to no
+    /// partition. An unknown lag has no series.
+    pub fn set_partitions(&self, partitions: &[PartitionStatus], others: &[IncidentKind]) {
         let mut records: BTreeMap<Vec<String>, f64> = BTreeMap::new();
         let mut seconds: BTreeMap<Vec<String>, f64> = BTreeMap::new();
         let mut paused: BTreeMap<Vec<String>, f64> = BTreeMap::new();
-        let mut incidents: BTreeMap<Vec<String>, f64> = INCIDENT_KINDS.iter().map(|kind| (vec![kind.as_str().to_owned()], 0.0)).collect();
+        let label = |kind: IncidentKind| vec![kind.as_str().to_owned()];
+        let mut incidents: BTreeMap<Vec<String>, f64> = IncidentKind::ALL.iter().map(|kind| (label(*kind), 0.0)).collect();
         for status in partitions {
             let number = status.partition.to_string();
             let labels = owned(&self.open_labels(OpenLabel::Partition, &[&status.source, &status.topic, &number]));
@@ -342,9 +335,10 @@ impl Metrics {
             }
             let stands = !matches!(status.state.as_str(), "reading" | "at_end");
             *paused.entry(labels).or_default() += f64::from(u8::from(stands));
-            if let Some(incident) = &status.incident {
-                *incidents.entry(vec![incident.kind.as_str().to_owned()]).or_default() += 1.0;
-            }
+        }
+        let of_partitions = partitions.iter().filter_map(|status| status.incident.as_ref()).map(|incident| incident.kind);
+        for kind in of_partitions.chain(others.iter().copied()) {
+            *incidents.entry(label(kind)).or_default() += 1.0;
         }
         for (family, levels) in [
             ("streamgauge_kafka_lag_records", records),

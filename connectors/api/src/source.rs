@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
-/// Why a partition stands still, as `/sources`, `lag` and the read headers name it.
+/// Why something stands still or answers less than it should, as `/status`, `/sources`, `lag` and
+/// the read headers name it. A partition's incident is part of the state; one of a table, a source
+/// or the server lives as long as its cause is seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
-    /// `SourceGap`, `Regressed`, `Recreated`, `Truncated`, `Stalled` or `PartitionsGrew`.
+    /// What kind of incident this is.
     pub kind: IncidentKind,
     /// For `Stalled`: `lso`, `no_leader`, `topic_missing`, `auth`, `registry`, `schema`, `bad_record` or `unknown`; else empty.
     pub cause: String,
@@ -24,33 +26,54 @@ pub struct Incident {
     pub actions: Vec<String>,
 }
 
-/// The types of incidents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum IncidentKind {
-    /// Retention overtook our position.
+macro_rules! incident_kinds {
+    ($($(#[doc = $means:literal])* $kind:ident,)*) => {
+        /// The types of incidents.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum IncidentKind { $($(#[doc = $means])* $kind,)* }
+
+        impl IncidentKind {
+            /// Every kind.
+            pub const ALL: &'static [IncidentKind] = &[$(Self::$kind,)*];
+
+            /// The name in metrics, headers and files.
+            pub fn as_str(self) -> &'static str { match self { $(Self::$kind => stringify!($kind),)* } }
+        }
+    };
+}
+
+incident_kinds! {
+    /// A partition: retention overtook our position.
     SourceGap,
-    /// The log ends before our position.
+    /// A partition: the log ends before our position.
     Regressed,
-    /// Another topic of the same name.
+    /// A partition: another topic of the same name.
     Recreated,
-    /// Records we applied are no longer in the log.
+    /// A partition: records we applied are no longer in the log.
     Truncated,
-    /// Cannot go on now; nothing is lost yet.
+    /// A partition: cannot go on now; nothing is lost yet.
     Stalled,
-    /// More partitions than before; informs only.
+    /// A topic: more partitions than before; informs only.
     PartitionsGrew,
+    /// A table or the server: `limits.memory` keeps rows out.
+    MemoryLimit,
+    /// A table: rows were refused because they are too far ahead of their key's edge.
+    RowsAhead,
+    /// The server: the wall clock jumped, and the time of frames is held until that is decided.
+    ClockJump,
+    /// A source or the server: what was taken cannot be written or applied, and is tried again and again.
+    WriteStall,
+    /// The server: a frame of the log was skipped by an operator; its rows are not in the tables.
+    FrameSkipped,
 }
 
 impl IncidentKind {
-    /// The name in metrics, headers and files.
-    pub fn as_str(self) -> &'static str {
+    /// The reason that an open incident of this kind gives in `/ready`, which is 503 then. `None`:
+    /// it only warns there, since reads answer as well as they did.
+    pub fn not_ready(self) -> Option<&'static str> {
         match self {
-            Self::SourceGap => "SourceGap",
-            Self::Regressed => "Regressed",
-            Self::Recreated => "Recreated",
-            Self::Truncated => "Truncated",
-            Self::Stalled => "Stalled",
-            Self::PartitionsGrew => "PartitionsGrew",
+            Self::MemoryLimit => Some("memory_limit"),
+            _ => None,
         }
     }
 }

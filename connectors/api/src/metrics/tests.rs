@@ -68,7 +68,7 @@ fn every_family_can_have_a_series() {
     metrics.kafka_records("s", "topic", 0);
     metrics.route_series("/ping");
     metrics.set_tables(&[TableLevel { table: "t".into(), keys: 1, bytes: 2 }]);
-    metrics.set_partitions(&[partition("s", 0, Some(1), "reading")]);
+    metrics.set_partitions(&[partition("s", 0, Some(1), "reading")], &[]);
     let text = metrics.text();
     for spec in Metrics::table() {
         assert!(text.contains(&format!("# HELP {} {}\n", spec.name, spec.help)), "{}", spec.name);
@@ -156,7 +156,7 @@ fn partitions_show_lag_and_incidents() {
         evidence: String::new(),
         actions: Vec::new(),
     });
-    metrics.set_partitions(&[partition("payments", 1, Some(54), "reading"), stopped]);
+    metrics.set_partitions(&[partition("payments", 1, Some(54), "reading"), stopped], &[IncidentKind::MemoryLimit]);
     let text = metrics.text();
     check(
         &text,
@@ -166,6 +166,7 @@ fn partitions_show_lag_and_incidents() {
             "streamgauge_kafka_paused{partition=\"1\",source=\"payments\",topic=\"payments\"} 0",
             "streamgauge_kafka_paused{partition=\"0\",source=\"clicks\",topic=\"payments\"} 1",
             "streamgauge_incidents_open{kind=\"SourceGap\"} 1",
+            "streamgauge_incidents_open{kind=\"MemoryLimit\"} 1",
             "streamgauge_incidents_open{kind=\"Stalled\"} 0",
         ],
     );
@@ -238,7 +239,7 @@ fn a_scrape_of_two_hundred_tables_is_quick() {
     let partitions: Vec<PartitionStatus> = (0..100).map(|n| partition("payments", n, Some(1), "reading")).collect();
     let started = Instant::now();
     metrics.set_tables(&tables);
-    metrics.set_partitions(&partitions);
+    metrics.set_partitions(&partitions, &[]);
     let text = metrics.text();
     // 20 ms is the promise of a release build; an unoptimised one on a busy machine gets room.
     assert!(started.elapsed() < Duration::from_millis(500), "{:?} for {} bytes", started.elapsed(), text.len());
