@@ -253,7 +253,7 @@ pub(super) const KEYS: &[Key] = &[
         "tables.*.features",
         Form::Features,
         None,
-        "Feature = { op, field, window, where, .. }; docs/OPERATORS.md lists operators and parameters. Required.",
+        "Feature = { op, field, window, resolution, where, .. }; docs/OPERATORS.md lists operators and parameters. Required.",
     ),
     later("tables.*.expire_after", "expiry of idle keys"),
     later("tables.*.backfill", "filling a table from history"),

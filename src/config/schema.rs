@@ -2,7 +2,7 @@
 
 use super::key::{KEYS, Key};
 use super::value::Form;
-use crate::operators::{FieldRule, OPERATORS, ParamKind, Signature, WindowRule};
+use crate::operators::{FieldRule, OPERATORS, Param, ParamKind, RESOLUTION, Signature, WindowRule};
 use serde_json::{Map, Value as Json, json};
 
 /// Pattern of durations.
@@ -151,17 +151,20 @@ fn operator_schema(signature: &Signature) -> Json {
     }
     if !matches!(signature.window, WindowRule::Refused(_)) {
         properties.insert("window".into(), json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d)|forever)$" }));
+        properties.insert(RESOLUTION.name.into(), described_param(&RESOLUTION));
     }
     for param in signature.params {
         for name in std::iter::once(param.name).chain(param.aliases.iter().copied()) {
-            let mut schema = param_schema(param.kind);
-            if let Some(object) = schema.as_object_mut() {
-                object.insert("description".into(), param.help.into());
-            }
-            properties.insert(name.into(), schema);
+            properties.insert(name.into(), described_param(param));
         }
     }
     json!({ "type": "object", "properties": properties, "required": ["op"], "additionalProperties": false })
+}
+
+fn described_param(param: &Param) -> Json {
+    let mut schema = param_schema(param.kind);
+    schema["description"] = param.help.into();
+    schema
 }
 
 fn param_schema(kind: ParamKind) -> Json {

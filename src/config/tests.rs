@@ -142,6 +142,8 @@ fn every_problem_has_its_code_and_its_place() {
         (table("features = { n = { window = \"1h\" } }\n"), vec![(MissingConfigKey, 6, 18)]),
         (table("features = { n = { op = \"count\", widnow = \"1h\" } }\n"), vec![(UnknownConfigKey, 6, 34)]),
         (table("features = { n = { op = \"count\", window = \"1y\" } }\n"), vec![(AggregationInvalidWindow, 6, 43)]),
+        (table("features = { n = { op = \"count\", resolution = 128 } }\n"), vec![(AggregationInvalidParam, 6, 47)]),
+        (table("features = { n = { op = \"count\", window = \"1h\", resolution = 8 } }\n"), vec![(AggregationInvalidParam, 6, 62)]),
         (table("features = { n = { op = \"count\", field = \"n\" } }\n"), vec![(AggregationInvalidParam, 6, 42)]),
         (table("features = { n = { op = \"sum\" } }\n"), vec![(MissingConfigKey, 6, 18)]),
         (table("features = { n = { op = \"sum\", field = \"m\" } }\n"), vec![(UnknownReference, 6, 40)]),
@@ -349,6 +351,13 @@ fn additions_go_through_and_losses_need_to_be_allowed() {
         (format!("{SAMPLE}more = {{ op = \"count\", window = \"7d\" }}\n"), vec![], Some(true), vec![]),
         (changed("op = \"count\", window = \"1h\"", "op = \"count\", window = \"2h\""), vec![], None, vec!["--rebuild card_stats.n_1h"]),
         (changed("op = \"count\", window = \"1h\"", "op = \"count\", window = \"2h\""), vec!["card_stats.n_1h"], Some(true), vec![]),
+        (changed("op = \"count\", window = \"1h\"", "op = \"count\", window = \"1h\", resolution = 64"), vec![], Some(false), vec![]),
+        (
+            changed("op = \"count\", window = \"1h\"", "op = \"count\", window = \"1h\", resolution = 128"),
+            vec![],
+            None,
+            vec!["--rebuild card_stats.n_1h"],
+        ),
         (
             changed("key   = [\"card\"]", "key   = [\"id\"]"),
             vec!["card_stats.n_1h"],

@@ -8,6 +8,13 @@ const INTRODUCTION: &str = "# Operators
 This page is generated from the operators' signatures; a test compares it with them. `where` may stand on every operator: only rows for which it is exactly
 true are taken. A window is a duration (`30s`, `24h`); without one a feature covers the key's whole life. A number is a value of type `i64` or `f64`. *Empty* is what a known
 key reads before any row matched, or when the window holds none; an unknown key reads `{}`.
+
+Beside `window` may stand `resolution`: into how many buckets a grown key cuts the window, from 16 to 1,024
+(64 when not given). A bucket enters and leaves the window as a whole, so a window of `1h` with
+`resolution = 240` has edges 15 s wide, and its ring takes up to 240 buckets of memory for each grown key. A
+bucket is never shorter than 1 ms, and a window is never cut into fewer buckets than asked: what has no room
+is refused, with the number that fits. Without a window `resolution` is refused. Features of one window and
+one resolution share a ring. Changing it starts the feature again (`force`, or `--rebuild TABLE.FEATURE`).
 ";
 
 /// The page.

@@ -34,7 +34,9 @@ use crate::state::{Accumulator, Arena};
 use ::std::sync::Arc;
 use streamgauge_api::Value;
 
-pub use signature::{FieldRule, Output, Param, ParamKind, ParamValue, ParamValues, Signature, WindowRule};
+pub use signature::{
+    BUCKET_US_MIN, FieldRule, Output, Param, ParamKind, ParamValue, ParamValues, RESOLUTION, RESOLUTION_DEFAULT, Signature, WindowRule,
+};
 
 /// A named aggregate.
 pub trait Operator: Sync {

@@ -89,6 +89,22 @@ pub struct Param {
     pub help: &'static str,
 }
 
+/// The parameter that stands beside every window: into how many buckets a grown key cuts it. Part of a
+/// feature's identity, since buckets of another length hold other rows.
+pub const RESOLUTION: Param = Param {
+    name: "resolution",
+    aliases: &[],
+    kind: ParamKind::Int { min: 16, max: 1024, default: Some(RESOLUTION_DEFAULT) },
+    code: Code::AggregationInvalidParam,
+    help: "Buckets that the window is cut into once a key has outgrown its list.",
+};
+
+/// Buckets of a window whose feature names no resolution.
+pub const RESOLUTION_DEFAULT: i64 = 64;
+
+/// A bucket is never shorter, microseconds: a window of 10 ms has at most ten.
+pub const BUCKET_US_MIN: i64 = 1_000;
+
 /// Declared type of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {

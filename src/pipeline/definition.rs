@@ -105,6 +105,8 @@ pub struct FeatureDef {
     pub filter: Option<Arc<Program>>,
     /// Window in microseconds; none over the lifetime.
     pub window_us: Option<i64>,
+    /// Buckets that the window is cut into; the default without one.
+    pub resolution: u32,
     /// Checked parameters with defaults filled in.
     pub params: ParamValues,
     /// Canonical `{"op","params","columns"}`: the declaration, and what its names stood for. A slab in a snapshot belongs to a feature only when both are the same.
@@ -136,7 +138,7 @@ impl PartialEq for FeatureDef {
             && self.op.signature().name == other.op.signature().name
             && (self.field, self.field_kind, &self.more_fields) == (other.field, other.field_kind, &other.more_fields)
             && self.filter == other.filter
-            && self.window_us == other.window_us
+            && (self.window_us, self.resolution) == (other.window_us, other.resolution)
             && self.params == other.params
             && self.node == other.node
     }

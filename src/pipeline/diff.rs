@@ -1,6 +1,7 @@
 //! What a payload changes, as clients see it: entries of one kind each, additive or destructive.
 
 use super::definition::declared;
+use crate::operators::{RESOLUTION, RESOLUTION_DEFAULT};
 use serde_json::{Value as Json, json};
 
 /// What a destructive entry destroys, which decides who may allow it.
@@ -139,7 +140,8 @@ pub(super) fn compare_features(table: &str, feature: &str, old: &Json, new: &Jso
     let (from, to) = (old["params"].as_object().unwrap_or(&empty), new["params"].as_object().unwrap_or(&empty));
     let names: std::collections::BTreeSet<&String> = from.keys().chain(to.keys()).collect();
     for name in names {
-        let (before, after) = (from.get(name).unwrap_or(&Json::Null), to.get(name).unwrap_or(&Json::Null));
+        let default = if *name == RESOLUTION.name { json!(RESOLUTION_DEFAULT) } else { Json::Null };
+        let (before, after) = (from.get(name).unwrap_or(&default), to.get(name).unwrap_or(&default));
         if before == after {
             continue;
         }

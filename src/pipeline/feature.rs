@@ -10,7 +10,9 @@ use super::environment::Column;
 use super::expression::{Expression, Program, Resolved};
 use super::payload::{Tree, join};
 use super::problem::{Problem, Problems, did_you_mean};
-use crate::operators::{FieldRule, Operator, Param, ParamKind, ParamValue, ParamValues, Signature, WindowRule};
+use crate::operators::{
+    BUCKET_US_MIN, FieldRule, Operator, Param, ParamKind, ParamValue, ParamValues, RESOLUTION, RESOLUTION_DEFAULT, Signature, WindowRule,
+};
 use crate::row::FieldType;
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
@@ -130,6 +132,7 @@ pub(super) fn compile(
     let window_us = builder.window();
     let mut params = builder.params();
     let window_us = builder.baseline(window_us, &mut params);
+    let resolution = builder.resolution(window_us);
     builder.sub_window(window_us, &params);
     let field = builder.field();
     let filter = builder.filter();
@@ -142,7 +145,18 @@ pub(super) fn compile(
     }
     let (field, field_kind) = field.unzip();
     let node = json!({ "op": signature.name, "params": params_json, "columns": columns });
-    Some(FeatureDef { name: name.into(), op, field, field_kind: field_kind.flatten(), more_fields, filter, window_us, params, node })
+    Some(FeatureDef {
+        name: name.into(),
+        op,
+        field,
+        field_kind: field_kind.flatten(),
+        more_fields,
+        filter,
+        window_us,
+        resolution,
+        params,
+        node,
+    })
 }
 
 struct Builder<'b> {
@@ -315,6 +329,53 @@ impl Builder<'_> {
         window_us.or((us > 0).then_some(us))
     }
 
+    /// Buckets of the window. The default is not part of the declaration, so that naming it changes nothing.
+    fn resolution(&mut self, window_us: Option<i64>) -> u32 {
+        let name = RESOLUTION.name;
+        let given = self.given.get(name).filter(|_| self.takes_window());
+        let resolution = match (self.value(&RESOLUTION, given.map(|tree| (name, tree))), window_us) {
+            (Err((code, reason)), _) => {
+                self.error(code, name, reason);
+                RESOLUTION_DEFAULT
+            }
+            (Ok(Some(ParamValue::Int(resolution))), Some(window_us)) => {
+                let room = window_us / BUCKET_US_MIN;
+                if given.is_some() && resolution > room {
+                    let window = format_duration(window_us);
+                    let reason = format!("resolution {resolution} of window {window}: a bucket is at least 1 ms, so {room} fit");
+                    self.error(RESOLUTION.code, name, reason);
+                }
+                resolution
+            }
+            (Ok(_), _) => {
+                if given.is_some() {
+                    self.resolution_without_window();
+                }
+                RESOLUTION_DEFAULT
+            }
+        };
+        if resolution != RESOLUTION_DEFAULT {
+            self.canonical.insert(name.to_owned(), resolution.into());
+        }
+        let Ok(resolution) = u32::try_from(resolution) else { unreachable!("{name} was checked to be within its bounds") };
+        resolution
+    }
+
+    fn takes_window(&self) -> bool {
+        !matches!(self.signature.window, WindowRule::Refused(_))
+    }
+
+    fn resolution_without_window(&mut self) {
+        let lifetime = self.given.get("window").is_none_or(|window| window.as_str() == Some("forever"));
+        let (op, name) = (self.op_name, RESOLUTION.name);
+        if self.checks.ignore_velocity_windows && WINDOW_IGNORED.contains(&op) {
+            self.inert(name, format!("the window of {op} is ignored, so {name} has no effect"));
+        } else if lifetime {
+            self.error(RESOLUTION.code, name, format!("{name} cuts a window into buckets, and \"{}\" has none", self.name));
+        }
+        // Else the window is there and wrong, which is told already.
+    }
+
     fn sub_window(&mut self, window_us: Option<i64>, params: &ParamValues) {
         let sub_us = params.duration_us("sub_window");
         if let Some(window_us) = window_us
@@ -464,6 +525,7 @@ impl Builder<'_> {
     fn warn_of_unknown(&mut self) {
         let known: Vec<&str> = ["field", "expr", "where", "window"]
             .into_iter()
+            .chain(self.takes_window().then_some(RESOLUTION.name))
             .chain(self.signature.params.iter().flat_map(|param| std::iter::once(param.name).chain(param.aliases.iter().copied())))
             .collect();
         for (name, _) in self.given.members().unwrap_or_default() {

@@ -5,10 +5,13 @@
 
 use super::chain::Scope;
 use super::definition::{EventDef, FeatureDef, KeyColumn, KeyKind, Origin, TableDef};
+use super::duration::format_duration;
 use super::environment::{Column, Step};
 use super::feature::{self, Checks, Operators};
 use super::node::{DerivationSpec, GroupSpec};
 use super::problem::{Problem, Problems, did_you_mean};
+use crate::operators::{ParamKind, RESOLUTION};
+use crate::state::{OversizedRing, oversized_ring};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -123,6 +126,10 @@ impl World {
         if !sound {
             return None;
         }
+        if let Some(ring) = oversized_ring(&features) {
+            refuse_ring(&ring, &spec.name, group, &features, problems);
+            return None;
+        }
         let nodes: Vec<(String, Json)> = features.iter().map(|feature| (feature.name.to_string(), feature.declared())).collect();
         Some(TableDef {
             id: identity.id,
@@ -139,6 +146,30 @@ impl World {
             node: spec.canonical(&nodes),
         })
     }
+}
+
+/// A window that cannot be cut as finely as its features ask, told at the first of them.
+fn refuse_ring(ring: &OversizedRing, table: &str, group: &GroupSpec, features: &[Arc<FeatureDef>], problems: &mut Problems) {
+    let OversizedRing { window_us, resolution, bucket_words, resolution_fitting } = *ring;
+    let inside = |feature: &&Arc<FeatureDef>| feature.window_us == Some(window_us) && feature.resolution as usize == resolution;
+    let mut inside = features.iter().filter(inside);
+    let Some(first) = inside.next() else { unreachable!("a ring holds at least one feature") };
+    let count = 1 + inside.count();
+    let param = if first.node["params"][RESOLUTION.name].is_null() { "window" } else { RESOLUTION.name };
+    let path = format!("{}.agg.{}.params.{param}", group.path, first.name);
+    let window = format_duration(window_us);
+    let reason = format!(
+        "table {table}: window {window} at resolution {resolution} is too large: {count} features take {} bytes in each bucket, \
+         so that a ring has room for {resolution_fitting}",
+        bucket_words * 8
+    );
+    let ParamKind::Int { min, .. } = RESOLUTION.kind else { unreachable!("a resolution is an integer") };
+    let hint = if resolution_fitting as i64 >= min {
+        format!("set resolution = {resolution_fitting} or less on every feature of this window, or split the table")
+    } else {
+        "split the features over several tables".to_owned()
+    };
+    problems.errors.push(Problem::new(RESOLUTION.code, path, reason).hint(Some(hint)));
 }
 
 fn keys(group: &GroupSpec, scope: &Scope, problems: &mut Problems) -> Option<Vec<KeyColumn>> {

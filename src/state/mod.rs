@@ -27,6 +27,8 @@ pub use image::{ImageError, ImageReader};
 pub use state::{NewKeys, ReadScratch, State};
 pub use table::{Funnel, Table};
 
+pub(crate) use plan::{OversizedRing, oversized_ring};
+
 /// Bytes of one key of a table: with one row, and with all rings full of scalar buckets. Sketches come on top of the second.
 pub fn bytes_per_key(table: &crate::pipeline::TableDef) -> (usize, usize) {
     let (least, most) = plan::SlabPlan::compile(&table.features).bytes_per_key();

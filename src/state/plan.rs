@@ -1,24 +1,42 @@
 //! The plan of one slab: features compiled into shared accumulators, and where their words stand in a row.
 //!
-//! Features that need the same accumulator over the same column, filter and window share it. Features of one window share one ring. A row of the slab is
+//! Features that need the same accumulator over the same column, filter and window share it. Features of one window and one resolution share one ring. A row of the
+//! slab is
 //!
 //! ```text
-//! [list handle]  [ring handle] x windows     only when a feature has a window
+//! [list handle]  [ring handle] x rings       only when a feature has a window
 //! [slot words] x lifetime accumulators
 //! ```
 //! The list handle is 0 (no row yet), a list object, or [`GROWN`] once the entity has rings.
 
 use super::accumulator::{Accumulator, Input, Need};
 use super::arena::Arena;
-use crate::operators::{Compiled, FeatureParams, Reading, Slot};
+use crate::operators::{BUCKET_US_MIN, Compiled, FeatureParams, Reading, Slot};
 use crate::pipeline::{Column, FeatureDef, Program};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// List handle of an entity that has grown into rings.
 pub(crate) const GROWN: u64 = u64::MAX;
 
-/// A window keeps this many buckets; fewer when its features are so many (beyond 32,000 sums) that the ring would be larger than the largest object.
-const BUCKETS: usize = 64;
+/// Most buckets of a ring that cuts its window into `resolution` of them.
+const fn buckets_max(resolution: usize) -> usize {
+    resolution
+}
+
+/// No window is cut into more.
+const RESOLUTION_ROOM: usize = 1024;
+
+/// Words of a ring with that many buckets of `stride` words.
+const fn ring_words(buckets: usize, stride: usize) -> usize {
+    1 + buckets * stride
+}
+
+/// The most buckets that a window can be cut into while its ring still is one object.
+fn resolution_fitting(stride: usize) -> usize {
+    let room = (Arena::OBJECT_WORDS_MAX - 1) / stride;
+    (1..=room.min(RESOLUTION_ROOM)).take_while(|&resolution| buckets_max(resolution) <= room).last().unwrap_or(0)
+}
 
 /// An accumulator with its inputs.
 #[derive(Debug, Clone)]
@@ -57,12 +75,14 @@ impl AccumulatorPlan {
     }
 }
 
-/// All accumulators of one window.
+/// All accumulators of one window and resolution.
 #[derive(Debug, Clone)]
 pub(crate) struct WindowPlan {
     pub(crate) window_us: i64,
     pub(crate) bucket_us: i64,
-    /// Most buckets.
+    /// Buckets that the window is cut into.
+    pub(crate) resolution: usize,
+    /// Most buckets that the ring holds.
     pub(crate) buckets: usize,
     /// Word of the row that holds the ring's handle.
     pub(crate) at: usize,
@@ -71,6 +91,35 @@ pub(crate) struct WindowPlan {
     pub(crate) stride: usize,
     /// Whether an accumulator keeps objects in the arena.
     pub(crate) has_leaves: bool,
+}
+
+/// A window cut into more buckets than one object holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OversizedRing {
+    pub(crate) window_us: i64,
+    pub(crate) resolution: usize,
+    /// Words of one bucket: what all features of this window and resolution keep together.
+    pub(crate) bucket_words: usize,
+    /// The most buckets that fit.
+    pub(crate) resolution_fitting: usize,
+}
+
+/// The ring of one table's features that would not fit, whether they come together or one by one.
+pub(crate) fn oversized_ring(features: &[Arc<FeatureDef>]) -> Option<OversizedRing> {
+    // Most tables are far below the bound, which the sum without any sharing shows at once.
+    let mut words: BTreeMap<(i64, u32), usize> = BTreeMap::new();
+    for def in features {
+        let Some(window_us) = def.window_us else { continue };
+        let needs = def.op.compile(&FeatureParams { field_kind: def.field_kind, params: &def.params, window_us: def.window_us }).needs;
+        *words.entry((window_us, def.resolution)).or_insert(1) += needs.iter().map(|need| need.accumulator.words()).sum::<usize>();
+    }
+    let fits = |(&(_, resolution), &stride): (&(i64, u32), &usize)| {
+        ring_words(buckets_max(resolution as usize), stride) <= Arena::OBJECT_WORDS_MAX
+    };
+    if words.iter().all(fits) {
+        return None;
+    }
+    SlabPlan::compile(features).oversized_ring()
 }
 
 /// A column that accumulators read, evaluated once per row.
@@ -159,7 +208,8 @@ impl SlabPlan {
                     def.field.filter(|_| wants_cell).map(|column| self.column(column, need.accumulator.need(), def.window_us.is_some()));
                 // An accumulator that wants a cell but has no field never updates: it stays the empty state.
                 let idle = wants_cell && column.is_none();
-                self.slot(need.accumulator, column, filter, def.window_us.filter(|_| !idle), idle)
+                let window = def.window_us.filter(|_| !idle).map(|window_us| (window_us, def.resolution as usize));
+                self.slot(need.accumulator, column, filter, window, idle)
             })
             .collect();
         self.features.push(FeaturePlan { def: Arc::clone(def), slots, read });
@@ -191,25 +241,28 @@ impl SlabPlan {
         accumulator: Arc<dyn Accumulator>,
         column: Option<usize>,
         filter: Option<usize>,
-        window_us: Option<i64>,
+        window: Option<(i64, usize)>,
         idle: bool,
     ) -> SlotRef {
         let words = accumulator.words();
         let same = |known: &AccumulatorPlan| {
             known.column == column && known.idle == idle && known.filter == filter && known.accumulator.identity() == accumulator.identity()
         };
-        let Some(window_us) = window_us else {
+        let Some((window_us, resolution)) = window else {
             let index = self.lifetime.iter().position(same).unwrap_or_else(|| {
                 self.lifetime.push(AccumulatorPlan { accumulator: Arc::clone(&accumulator), column, filter, idle, at: 0, words });
                 self.lifetime.len() - 1
             });
             return SlotRef::Lifetime(index);
         };
-        let window = self.windows.iter().position(|known| known.window_us == window_us).unwrap_or_else(|| {
+        let window = self.windows.iter().position(|known| (known.window_us, known.resolution) == (window_us, resolution));
+        let window = window.unwrap_or_else(|| {
+            let cut = resolution as i64;
             self.windows.push(WindowPlan {
                 window_us,
-                bucket_us: 0,
-                buckets: 0,
+                bucket_us: (window_us.saturating_add(cut - 1) / cut).max(BUCKET_US_MIN),
+                resolution,
+                buckets: buckets_max(resolution),
                 at: 0,
                 accumulators: Vec::new(),
                 stride: 1,
@@ -234,9 +287,6 @@ impl SlabPlan {
             for window in &mut self.windows {
                 window.at = at;
                 at += 1;
-                window.buckets = BUCKETS.min((Arena::OBJECT_WORDS_MAX - 1) / window.stride);
-                let buckets = window.buckets as i64;
-                window.bucket_us = (window.window_us.saturating_add(buckets - 1) / buckets).max(1000);
             }
             self.longest_us = self.windows.iter().map(|window| window.window_us).max().unwrap_or(0);
             self.listed = (0..self.columns.len()).filter(|&index| self.columns[index].listed != Need::Nothing).collect();
@@ -253,9 +303,18 @@ impl SlabPlan {
     /// Whether words written under the other plan mean the same under this one.
     pub(crate) fn has_layout_of(&self, other: &Self) -> bool {
         let slots = |plan: &Self| plan.features.iter().map(|feature| feature.slots.clone()).collect::<Vec<_>>();
-        let rings = |plan: &Self| plan.windows.iter().map(|window| (window.window_us, window.stride)).collect::<Vec<_>>();
+        let rings =
+            |plan: &Self| plan.windows.iter().map(|window| (window.window_us, window.resolution, window.stride)).collect::<Vec<_>>();
         let list = |plan: &Self| (plan.stride, plan.entry_words, plan.tag_words, plan.listed.clone(), plan.filters.len());
         slots(self) == slots(other) && rings(self) == rings(other) && list(self) == list(other)
+    }
+
+    /// The first ring that would be larger than the largest object. Registration refuses it; what is applied has none.
+    pub(crate) fn oversized_ring(&self) -> Option<OversizedRing> {
+        let too_large = |window: &&WindowPlan| ring_words(window.buckets, window.stride) > Arena::OBJECT_WORDS_MAX;
+        let window = self.windows.iter().find(too_large)?;
+        let WindowPlan { window_us, resolution, stride, .. } = *window;
+        Some(OversizedRing { window_us, resolution, bucket_words: stride, resolution_fitting: resolution_fitting(stride) })
     }
 
     /// Whether an entity of this slab begins as a list.
@@ -272,7 +331,7 @@ impl SlabPlan {
     pub(crate) fn bytes_per_key(&self) -> (usize, usize) {
         let row = self.stride * 8;
         let list = if self.is_windowed() { (1 + self.entry_words) * 8 } else { 0 };
-        let rings: usize = self.windows.iter().map(|window| (1 + window.buckets * window.stride) * 8).sum();
+        let rings: usize = self.windows.iter().map(|window| ring_words(window.buckets, window.stride) * 8).sum();
         (row + list, row + rings)
     }
 }

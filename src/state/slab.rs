@@ -23,6 +23,7 @@ pub(crate) struct Slab {
 impl Slab {
     /// A slab without rows.
     pub(crate) fn new(plan: Arc<SlabPlan>) -> Self {
+        assert_eq!(plan.oversized_ring(), None, "registration refuses a ring beyond the largest object");
         let words = Words::new(plan.stride);
         Self { plan, words, arena: Arena::default() }
     }

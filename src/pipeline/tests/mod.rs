@@ -4,6 +4,7 @@
 mod evolution;
 mod operators;
 mod refusals;
+mod resolution;
 mod rows;
 
 use super::*;

@@ -16,6 +16,13 @@ pub(super) struct Feature {
     more: fn() -> Json,
 }
 
+impl Feature {
+    /// Buckets of its window.
+    pub(super) fn resolution(&self) -> i64 {
+        (self.more)()["resolution"].as_i64().unwrap_or(64)
+    }
+}
+
 /// A row filter: its text and what it means.
 #[derive(Clone, Copy)]
 pub(super) struct Filter {
@@ -117,6 +124,9 @@ fn user_features() -> Vec<Feature> {
         over("uniq_extra_1m", "n_unique", ("extra", extra), Some("1m")),
         over("uniq_amount", "n_unique", ("amount", amount), None),
         over("max_flag_1m", "max", ("flag", flag), Some("1m")),
+        Feature { more: || json!({ "resolution": 16 }), ..over("sum_n_1h_16", "sum", ("n", n), Some("1h")) },
+        Feature { more: || json!({ "resolution": 16 }), ..over("sum_1m_16", "sum", ("amount", amount), Some("1m")) },
+        Feature { more: || json!({ "resolution": 500 }), ..plain("cnt_2s_500", "count", Some("2s")) },
         Feature { more: || json!({ "k": 3 }), ..over("top_1h", "top_k", ("label", label), Some("1h")) },
         Feature { more: || json!({ "q": 0.5 }), ..over("median_1m", "quantile", ("amount", amount), Some("1m")) },
     ]

@@ -21,14 +21,13 @@ struct Entity {
 
 /// Rows that a list may hold.
 const LIST_MAX: usize = 64;
-const BUCKETS: i64 = 64;
 
 fn window_us(feature: &Feature) -> Option<i64> {
     feature.window.map(|window| parse_duration(window).unwrap())
 }
 
-fn bucket_us(window_us: i64) -> i64 {
-    ((window_us + BUCKETS - 1) / BUCKETS).max(1000)
+fn bucket_us(window_us: i64, resolution: i64) -> i64 {
+    ((window_us + resolution - 1) / resolution).max(1000)
 }
 
 /// Keeps what reached the table, key by key, and notes which keys outgrow their list.
@@ -63,7 +62,7 @@ fn seen<'e>(entity: &'e Entity, feature: &Feature, now_us: i64) -> Vec<&'e (Row,
         .filter(|(row, _)| match window_us(feature) {
             None => true,
             Some(window_us) if entity.grown => {
-                let bucket_us = bucket_us(window_us);
+                let bucket_us = bucket_us(window_us, feature.resolution());
                 (0..window_us).contains(&(now_us - row.time_us.div_euclid(bucket_us) * bucket_us))
             }
             Some(window_us) => (0..window_us).contains(&(now_us - row.time_us)),
