@@ -201,6 +201,7 @@ fn replay(
     facts.replay_total.store(total, Ordering::Relaxed);
     while let Some(frame) = reader.next()? {
         let content = decode(&frame)?;
+        state.knows_partitions_of(&content).map_err(|reason| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason })?;
         let (first_lsn, now_us, rows) = (frame.first_lsn, frame.now_us, u64::from(frame.row_count));
         state.apply(&content, first_lsn, now_us);
         report.frames += 1;

@@ -4,6 +4,7 @@ mod accumulator;
 mod arena;
 mod chunk;
 mod content;
+mod frame;
 mod image;
 mod index;
 mod keys;

@@ -3,7 +3,8 @@
 //! [`State::apply`] is the only way to change it. Live apply, recovery and simulation call it with the same content and the same time and reach the same bytes.
 
 use super::arena::Arena;
-use super::content::{Content, RowsContent};
+use super::content::Content;
+use super::frame::OpenFrame;
 use super::table::{Scratch, Table};
 use crate::pipeline::{Registry, TableDef, TableEffect};
 use crate::row::{EventId, Rows};
@@ -40,6 +41,8 @@ pub struct State {
     /// Records that could not become rows, oldest first, bounded by [`REJECTS_MAX`] and [`REJECT_BYTES_MAX`].
     pub(crate) rejects: VecDeque<Reject>,
     pub(crate) reject_bytes: usize,
+    /// The frame that is applied in part.
+    pub(super) open: Option<OpenFrame>,
     scratch: Scratch,
 }
 
@@ -63,16 +66,15 @@ impl State {
             hash_seed,
             rejects: VecDeque::new(),
             reject_bytes: 0,
+            open: None,
             scratch: Scratch::default(),
         }
     }
 
-    /// Applies one frame. `first_lsn` follows the last applied LSN; `now_us` is the time written in the frame.
-    pub fn apply(&mut self, content: &Content, first_lsn: u64, now_us: i64) {
-        assert!(first_lsn > self.lsn, "frame {first_lsn} does not follow {}", self.lsn);
-        self.frame_us = self.frame_us.max(now_us);
+    /// Any content but rows.
+    pub(super) fn apply_other(&mut self, content: &Content, first_lsn: u64, now_us: i64) {
         match content {
-            Content::Rows(rows) => self.apply_rows(rows, first_lsn),
+            Content::Rows(_) => unreachable!("rows are applied in slices"),
             Content::Definition { registry, effects } => self.define(registry, effects, first_lsn, now_us),
             Content::Partition(partition) => self.partitions.push(partition.clone()),
             Content::Schema(schema) => self.schemas.push(schema.clone()),
@@ -85,26 +87,9 @@ impl State {
             Content::Reset => self.reset(),
             Content::Nothing => {}
         }
-        self.lsn = first_lsn + content.lsns() - 1;
     }
 
-    fn apply_rows(&mut self, content: &RowsContent, first_lsn: u64) {
-        let mut lsn = first_lsn;
-        for batch in &content.batches {
-            self.apply_batch(batch, lsn);
-            lsn += batch.len() as u64;
-        }
-        for reject in &content.rejects {
-            self.keep_reject(reject, first_lsn);
-        }
-        for (slot, position) in &content.positions {
-            if let Some(stored) = self.partitions.get_mut(slot.0 as usize) {
-                stored.position = *position;
-            }
-        }
-    }
-
-    fn keep_reject(&mut self, reject: &Reject, lsn: u64) {
+    pub(super) fn keep_reject(&mut self, reject: &Reject, lsn: u64) {
         self.reject_bytes += reject_size(reject);
         self.rejects.push_back(Reject { lsn, ..reject.clone() });
         while self.rejects.len() > REJECTS_MAX || self.reject_bytes > REJECT_BYTES_MAX {
@@ -119,12 +104,13 @@ impl State {
         self.rejects = rejects.into();
     }
 
-    fn apply_batch(&mut self, batch: &Rows, lsn: u64) {
+    /// Some rows of a batch, in every table that they feed. `lsn` is that of the batch's first row.
+    pub(super) fn apply_batch(&mut self, batch: &Rows, rows: std::ops::Range<usize>, lsn: u64) {
         let Some(tables) = self.by_event.get(&batch.event()) else { return };
         let Some(event) = self.registry.event_by_id(batch.event()) else { return };
         for id in tables {
             if let Some(table) = self.tables.get_mut(id) {
-                table.apply(batch, &event.schema, lsn, &mut self.scratch);
+                table.apply(batch, rows.clone(), &event.schema, lsn, &mut self.scratch);
             }
         }
     }
@@ -263,6 +249,7 @@ impl State {
 
     /// A copy that shares every chunk and stays as it is while apply goes on: what snapshots and fingerprints read.
     pub fn freeze(&self) -> State {
+        assert!(self.open.is_none(), "a state is frozen between frames, not while {:?} is open", self.open);
         State {
             registry: Arc::clone(&self.registry),
             tables: self.tables.iter().map(|(id, table)| (*id, table.freeze())).collect(),
@@ -275,6 +262,7 @@ impl State {
             hash_seed: self.hash_seed,
             rejects: self.rejects.clone(),
             reject_bytes: self.reject_bytes,
+            open: None,
             scratch: Scratch::default(),
         }
     }
@@ -283,6 +271,7 @@ impl State {
     /// equal fingerprints answer alike; addresses, row numbers and the index do not count. Works on a frozen clone.
     pub fn fingerprint(&self) -> u128 {
         use xxhash_rust::xxh3::Xxh3;
+        assert!(self.open.is_none(), "a fingerprint is of whole frames, not while {:?} is open", self.open);
         let mut sum = 0u128;
         for table in self.tables.values() {
             for number in 0..table.keys.rows() {

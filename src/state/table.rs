@@ -10,6 +10,7 @@ use super::slab::Slab;
 use crate::operators::Reading;
 use crate::pipeline::{Derived, KeyColumn, KeyKind, RowEnv, TableDef};
 use crate::row::{Cell, EventSchema, KEY_BYTES_MAX, Key, Rows, key};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of an index entry with its control byte, right after its part has doubled.
@@ -105,34 +106,28 @@ impl Table {
         self.keys.used_bytes() + self.slabs.iter().map(|slab| slab.arena.used_bytes()).sum::<usize>()
     }
 
-    /// Folds a batch of the table's event. `lsn` is that of the first row.
-    pub(crate) fn apply(&mut self, rows: &Rows, schema: &EventSchema, lsn: u64, scratch: &mut Scratch) {
-        self.funnel.received += rows.len() as u64;
+    /// Folds some rows of a batch of the table's event. `lsn` is that of the batch's first row; the range
+    /// begins where a group does.
+    pub(crate) fn apply(&mut self, rows: &Rows, range: Range<usize>, schema: &EventSchema, lsn: u64, scratch: &mut Scratch) {
+        debug_assert!(range.start.is_multiple_of(GROUP) && range.end <= rows.len(), "{range:?} of {} rows", rows.len());
+        self.funnel.received += range.len() as u64;
         let def = Arc::clone(&self.def);
         if !def.chain.is_empty() {
-            for row in 0..rows.len() {
+            for row in range {
                 self.apply_chained(&def, rows, row, schema, lsn + row as u64, scratch);
             }
             return;
         }
-        let mut from = 0;
-        while from < rows.len() {
-            let to = (from + GROUP).min(rows.len());
+        let mut from = range.start;
+        while from < range.end {
+            let to = (from + GROUP).min(range.end);
             self.apply_group(&def, rows, from..to, schema, lsn, scratch);
             from = to;
         }
     }
 
     /// Rows whose chain derives nothing: keys first, then one touch of every row, then the updates.
-    fn apply_group(
-        &mut self,
-        def: &TableDef,
-        rows: &Rows,
-        range: std::ops::Range<usize>,
-        schema: &EventSchema,
-        lsn: u64,
-        scratch: &mut Scratch,
-    ) {
+    fn apply_group(&mut self, def: &TableDef, rows: &Rows, range: Range<usize>, schema: &EventSchema, lsn: u64, scratch: &mut Scratch) {
         let Scratch { derived, key, probes, group, matches } = scratch;
         probes.clear();
         for row in range.clone() {

@@ -1,15 +1,17 @@
 //! Equal input, equal state: whatever the batches, through frames, through a snapshot, and beside a frozen clone.
 
 use super::pipeline::{payload, tables};
-use super::rows::{Row, ends, rows};
+use super::rows::{Row, START_US, ends, rows};
 use super::{Driven, HASH_SEED};
 use crate::apply::codec;
+use crate::row::Key;
 use crate::snapshot::{Candidate, SnapshotFacts, SnapshotReader, SnapshotWriter};
-use crate::state::{Content, ImageReader, State};
+use crate::state::{Arena, Content, ImageReader, RowsContent, State, Table};
 use crate::storage::SimulatedDisk;
 use crate::wal::{Frame, LogIdentity};
 use proptest::prelude::*;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use streamgauge_api::position::{PartitionKey, Position, Slot, StoredPosition, TopicId};
 
 fn driven(rows: &[Row], ends: &[usize]) -> Driven {
     let mut driven = Driven::with(&payload(&tables()));
@@ -41,10 +43,11 @@ fn through_a_frame(content: &Content, first_lsn: u64, now_us: i64) -> Content {
     codec::decode(&frame).unwrap()
 }
 
-/// A state written as a snapshot and read back.
-pub(super) fn through_a_snapshot(state: &State) -> State {
-    let disk = SimulatedDisk::new();
-    let folder = Path::new("data/snapshots");
+/// Where the states of these tests write their one snapshot.
+const FOLDER: &str = "data/snapshots";
+
+fn snapshot(state: &State) -> (SimulatedDisk, PathBuf) {
+    let (disk, folder) = (SimulatedDisk::new(), Path::new(FOLDER));
     let log = LogIdentity { log_id: 1, hash_seed: HASH_SEED };
     let frozen = state.freeze();
     let facts = SnapshotFacts { log, lsn: frozen.lsn(), wall_us: 0, without_wal: false };
@@ -52,12 +55,36 @@ pub(super) fn through_a_snapshot(state: &State) -> State {
     frozen.write_image(&mut writer).unwrap();
     writer.finish(frozen.key_count(), frozen.fingerprint()).unwrap();
     let written = Candidate::list(&disk, folder).unwrap();
-    let mut reader = SnapshotReader::open(&disk, &written[0].path).unwrap();
+    (disk, written[0].path.clone())
+}
+
+/// A state written as a snapshot and read back.
+pub(super) fn through_a_snapshot(state: &State) -> State {
+    let (disk, path) = snapshot(state);
+    let mut reader = SnapshotReader::open(&disk, &path).unwrap();
     let mut image = ImageReader::default();
     while let Some(section) = reader.next().unwrap() {
         image.take(&section).unwrap();
     }
-    image.finish(HASH_SEED, frozen.lsn()).unwrap()
+    image.finish(HASH_SEED, state.lsn()).unwrap()
+}
+
+/// Every byte of a state's snapshot.
+fn image(state: &State) -> Vec<u8> {
+    let (disk, path) = snapshot(state);
+    disk.bytes(&path).unwrap()
+}
+
+/// Every feature of every key, as readers get them.
+fn answers(state: &State) -> Vec<(Key, String)> {
+    let of = |table: &Table| {
+        let (places, (numbers, _)) = (table.feature_places(), table.keys_from(0, usize::MAX));
+        let row = |number: &u32| {
+            (table.key_bytes(*number).unwrap(), format!("{:?}", table.read(*number, &places, START_US, &mut Arena::default())))
+        };
+        numbers.iter().map(row).collect::<Vec<_>>()
+    };
+    state.tables().flat_map(of).collect()
 }
 
 /// What a state is worth beside its content: memory in use, keys.
@@ -72,6 +99,32 @@ proptest! {
         let (one, other) = (driven(&rows, &one), driven(&rows, &other));
         prop_assert_eq!(one.fingerprint(), other.fingerprint());
         prop_assert_eq!(measures(&one.state), measures(&other.state));
+    }
+
+    #[test]
+    fn slices_do_not_show(rows in rows(250), ends in ends(), sizes in prop::collection::vec(1usize..100, 1..6)) {
+        let whole = driven(&rows, &ends);
+        let mut sliced = State::new(HASH_SEED);
+        let mut sizes = sizes.iter().cycle();
+        for (content, first_lsn, now_us) in &whole.log {
+            let Content::Rows(rows) = content else {
+                sliced.apply(content, *first_lsn, *now_us);
+                continue;
+            };
+            let before = through_a_snapshot(&sliced);
+            sliced.begin(rows, *first_lsn, *now_us);
+            while !sliced.advance(rows, *sizes.next().unwrap()) {
+                let prefix = (sliced.lsn() + 1 - first_lsn) as usize;
+                prop_assert!(prefix > 0 && prefix < rows.rows() && sliced.is_mid_frame());
+                let batches = rows.batches.iter().map(|batch| batch.keep(|row| row < prefix)).collect();
+                let mut short = through_a_snapshot(&before);
+                short.apply(&Content::Rows(RowsContent { batches, ..rows.clone() }), *first_lsn, *now_us);
+                prop_assert_eq!(answers(&sliced), answers(&short));
+            }
+        }
+        prop_assert_eq!(image(&sliced), image(&whole.state));
+        prop_assert_eq!(sliced.freeze().fingerprint(), whole.fingerprint());
+        prop_assert_eq!((sliced.lsn(), sliced.is_mid_frame()), (whole.state.lsn(), false));
     }
 
     #[test]
@@ -107,4 +160,18 @@ proptest! {
         unfrozen.feed(&after, &ends);
         prop_assert_eq!(live.fingerprint(), unfrozen.fingerprint());
     }
+}
+
+#[test]
+fn frames_of_partitions_that_nobody_attached_are_told_apart_before_they_are_applied() {
+    let key = PartitionKey { event: "Tx".into(), cluster: String::new(), topic: "t".into(), topic_id: TopicId::NONE, partition: 0 };
+    let mut state = State::new(HASH_SEED);
+    state.apply(&Content::Partition(StoredPosition { key, position: Position::default() }), 1, START_US);
+    let moves = |slot| Content::Rows(RowsContent { positions: vec![(Slot(slot), Position::default())], ..RowsContent::default() });
+    let closes = |slot| Content::Incident { slot: Slot(slot), incident: None };
+    for (slot, known) in [(0, true), (1, false), (u32::MAX, false)] {
+        assert_eq!(state.knows_partitions_of(&moves(slot)).is_ok(), known, "{slot}");
+        assert_eq!(state.knows_partitions_of(&closes(slot)).is_ok(), known, "{slot}");
+    }
+    assert!(state.knows_partitions_of(&Content::Nothing).is_ok());
 }

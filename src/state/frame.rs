@@ -1,0 +1,131 @@
+//! Frames into the state: [`State::apply`] whole, or a frame of rows in slices.
+//!
+//! A frame of many rows would keep readers waiting, so the engine may have it applied a few rows at a
+//! time and answer reads in between. Invariants: the state is the same, bit for bit, however a frame
+//! is cut, because a cut falls only between the groups in which rows are applied anyway; between two
+//! slices every table holds the same prefix of the frame's rows, and [`State::lsn`] is the LSN of the
+//! last of them; positions and rejects come with the last slice, so that a position never runs ahead
+//! of its rows; nothing else may be applied, frozen or fingerprinted while a frame is open.
+//!
+//! Called by whoever holds the seat, and by recovery. How long a slice takes is the caller's to
+//! measure: there is no clock here.
+
+use super::content::{Content, RowsContent};
+use super::state::State;
+use super::table::GROUP;
+
+/// A frame of rows that is applied in part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OpenFrame {
+    first_lsn: u64,
+    /// Rows of the frame, in all batches.
+    rows: usize,
+    /// Rows applied.
+    done: usize,
+    /// The batch that goes on, and its first row that is not applied: a multiple of [`GROUP`].
+    batch: usize,
+    row: usize,
+}
+
+impl State {
+    /// Applies one frame to its end. `first_lsn` follows the last applied LSN; `now_us` is the time
+    /// written in the frame.
+    pub fn apply(&mut self, content: &Content, first_lsn: u64, now_us: i64) {
+        match content {
+            Content::Rows(rows) => {
+                self.begin(rows, first_lsn, now_us);
+                let done = self.advance(rows, usize::MAX);
+                assert!(done, "a slice without a bound is the rest of the frame");
+            }
+            other => {
+                self.follow(first_lsn, now_us);
+                self.apply_other(other, first_lsn, now_us);
+                self.lsn = first_lsn;
+            }
+        }
+    }
+
+    /// Begins a frame of rows; [`State::advance`] applies them. `first_lsn` and `now_us` as in
+    /// [`State::apply`].
+    pub fn begin(&mut self, content: &RowsContent, first_lsn: u64, now_us: i64) {
+        self.follow(first_lsn, now_us);
+        for (slot, _) in &content.positions {
+            let known = self.partitions.len();
+            assert!((slot.0 as usize) < known, "frame {first_lsn} moves slot {} of {known}", slot.0);
+        }
+        self.open = Some(OpenFrame { first_lsn, rows: content.rows(), done: 0, batch: 0, row: 0 });
+    }
+
+    /// Applies the next rows of the frame that [`State::begin`] began with this content, about `rows`
+    /// of them and at least one group; true when that was the frame's end.
+    pub fn advance(&mut self, content: &RowsContent, rows: usize) -> bool {
+        let Some(mut open) = self.open else { unreachable!("a slice of a frame that nobody began") };
+        assert_eq!(open.rows, content.rows(), "frame {} goes on with the content it began with", open.first_lsn);
+        let mut left = rows.max(GROUP);
+        while let Some(batch) = content.batches.get(open.batch) {
+            // Cut between groups, so that keys and objects are made in the same order as without a cut.
+            let to = open.row.saturating_add(left / GROUP * GROUP).min(batch.len());
+            if to == open.row && !batch.is_empty() {
+                break;
+            }
+            self.apply_batch(batch, open.row..to, open.first_lsn + (open.done - open.row) as u64);
+            open.done += to - open.row;
+            left -= (to - open.row).min(left);
+            (open.batch, open.row) = if to == batch.len() { (open.batch + 1, 0) } else { (open.batch, to) };
+        }
+        assert!(open.done <= open.rows, "no row is applied twice");
+        let ended = open.batch == content.batches.len();
+        if ended {
+            assert_eq!(open.done, open.rows, "a frame's end is behind its last row");
+            self.end(content, open.first_lsn);
+            self.lsn = open.first_lsn + (open.rows as u64).max(1) - 1;
+        } else {
+            self.lsn = open.first_lsn + open.done as u64 - 1;
+        }
+        self.open = (!ended).then_some(open);
+        ended
+    }
+
+    /// Whether a frame that was read from a file speaks of partitions that this state knows; live frames
+    /// are made from it and always do.
+    ///
+    /// # Errors
+    /// Says what it names that is not there.
+    pub fn knows_partitions_of(&self, content: &Content) -> Result<(), String> {
+        let known = self.partitions.len();
+        let slots: &mut dyn Iterator<Item = u32> = match content {
+            Content::Rows(rows) => &mut rows.positions.iter().map(|(slot, _)| slot.0),
+            Content::Incident { slot, .. } => &mut std::iter::once(slot.0),
+            _ => &mut std::iter::empty(),
+        };
+        match slots.find(|slot| *slot as usize >= known) {
+            Some(slot) => Err(format!("it names the partition of slot {slot}, {known} partitions are known")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a frame is applied in part.
+    pub fn is_mid_frame(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Takes a frame's place in the log.
+    fn follow(&mut self, first_lsn: u64, now_us: i64) {
+        assert!(self.open.is_none(), "frame {first_lsn} comes while {:?} is open", self.open);
+        assert_eq!(first_lsn, self.lsn + 1, "frame {first_lsn} does not follow {}", self.lsn);
+        self.frame_us = self.frame_us.max(now_us);
+    }
+
+    /// What a frame of rows says besides its rows.
+    fn end(&mut self, content: &RowsContent, first_lsn: u64) {
+        for reject in &content.rejects {
+            self.keep_reject(reject, first_lsn);
+        }
+        for (slot, position) in &content.positions {
+            match self.partitions.get_mut(slot.0 as usize) {
+                Some(stored) => stored.position = *position,
+                None => unreachable!("slots are below the number of partitions since the frame began"),
+            }
+        }
+    }
+}
