@@ -7,8 +7,9 @@ use super::codec::{Encoded, encode, kind_of};
 use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
 use super::limit::refuse_all;
+use super::panic::applying;
 use super::port::Outbox;
-use super::work::{Ack, Packet, PortWork, Step, Unsynced};
+use super::work::{Ack, News, Packet, PortWork, Step, Unsynced};
 use crate::pipeline::{Origin, RegisterOptions};
 use crate::read::Reader;
 use crate::state::{Content, State};
@@ -195,8 +196,9 @@ impl Engine {
         self.facts.disk_full.store(false, Ordering::Relaxed);
         self.committed_us = now_us;
         for (content, first) in contents.iter().zip(&firsts) {
-            self.state.apply(content, *first, now_us);
+            applying(*first, first + content.lsns() - 1, || self.state.apply(content, *first, now_us));
         }
+        assert_eq!(self.state.lsn() + 1, writer.next_lsn(), "what a turn wrote is applied, and nothing else");
         self.facts.applied_lsn.store(self.state.lsn(), Ordering::Release);
         Ok(firsts)
     }
@@ -319,9 +321,13 @@ impl Engine {
         self.snapshots = None;
     }
 
-    /// The snapshot thread has finished, well or not.
-    pub(crate) fn snapshot_done(&mut self) {
-        self.snapshot_running = false;
+    /// Hears what another thread has to tell.
+    pub(crate) fn hear(&mut self, news: News) {
+        match news {
+            News::Durable(lsn) => self.synced(lsn),
+            News::LogFailed(error) => self.failed(error),
+            News::SnapshotDone => self.snapshot_running = false,
+        }
     }
 
     /// Whether packets may be taken off the queue now.

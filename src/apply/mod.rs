@@ -12,6 +12,7 @@ mod incidents;
 mod inlet;
 mod limit;
 mod operator;
+pub(crate) mod panic;
 mod port;
 mod rates;
 mod requests;
@@ -19,11 +20,16 @@ mod seat;
 mod snapshotter;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 pub use engine::{Engine, EngineOptions, Parts};
 pub use facts::{Facts, Phase};
 pub use incidents::{IncidentText, Incidents, Subject};
 pub use inlet::{EngineInlet, OnBadRecord, SourceSetup};
 pub use operator::{EngineControl, Settings};
+pub use panic::{PANIC_EXIT, PanicNote, end_process_on_panic};
 pub use port::{EnginePort, Outbox, SeatSlot};
 pub use seat::Seat;
 pub use snapshotter::{SnapshotOptions, Snapshotter};
+pub use work::News;

@@ -7,9 +7,11 @@
 
 use super::engine::Engine;
 use super::facts::Facts;
-use super::work::{Packet, PortWork, Task};
+use super::panic::EndOnUnwind;
+use super::work::{News, Packet, PortWork};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -26,9 +28,37 @@ pub(crate) const PORT_REQUESTS_MAX: usize = 131_072;
 pub(crate) struct Inbox {
     pub(crate) packets: VecDeque<Packet>,
     pub(crate) ports: VecDeque<PortWork>,
-    pub(crate) tasks: VecDeque<Task>,
+    pub(crate) news: VecDeque<News>,
     packet_rows: usize,
     packet_bytes: usize,
+}
+
+/// The seat while a thread holds it. Who unwinds while holding it ends the process: the engine may be
+/// changed by half, and this lock knows no poison.
+struct Held<'a> {
+    // Dropped first, so that a panic ends the process before the seat is free.
+    _end: EndOnUnwind,
+    engine: MutexGuard<'a, Engine>,
+}
+
+impl<'a> Held<'a> {
+    fn new(engine: MutexGuard<'a, Engine>) -> Self {
+        Self { _end: EndOnUnwind::new(), engine }
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
 }
 
 /// The seat with its inbox.
@@ -65,7 +95,7 @@ impl Seat {
     pub fn run(&self) {
         while !self.stopping.load(Ordering::Acquire) {
             let sleep = {
-                let mut engine = self.engine.lock();
+                let mut engine = self.hold();
                 self.serve(&mut engine);
                 engine.tick()
             };
@@ -81,6 +111,14 @@ impl Seat {
         }
     }
 
+    fn hold(&self) -> Held<'_> {
+        Held::new(self.engine.lock())
+    }
+
+    fn try_hold(&self) -> Option<Held<'_>> {
+        self.engine.try_lock().map(Held::new)
+    }
+
     fn has_work(&self) -> bool {
         self.waiting.load(Ordering::Acquire)
     }
@@ -92,11 +130,11 @@ impl Seat {
     }
 
     /// Serves the inbox until it is empty; requests first, then one packet, so that a read waits for at most one packet.
-    fn serve(&self, engine: &mut MutexGuard<'_, Engine>) {
+    fn serve(&self, engine: &mut Engine) {
         loop {
-            let (tasks, ports, packet) = {
+            let (news, ports, packet) = {
                 let mut inbox = self.inbox.lock();
-                let tasks = std::mem::take(&mut inbox.tasks);
+                let news = std::mem::take(&mut inbox.news);
                 let ports = std::mem::take(&mut inbox.ports);
                 let packet = if engine.takes_packets() { inbox.packets.pop_front() } else { None };
                 if let Some(packet) = &packet {
@@ -107,13 +145,13 @@ impl Seat {
                 }
                 let more = !inbox.packets.is_empty() && engine.takes_packets();
                 self.waiting.store(more, Ordering::Release);
-                if tasks.is_empty() && ports.is_empty() && packet.is_none() {
+                if news.is_empty() && ports.is_empty() && packet.is_none() {
                     return;
                 }
-                (tasks, ports, packet)
+                (news, ports, packet)
             };
-            for task in tasks {
-                task(engine);
+            for news in news {
+                engine.hear(news);
             }
             for work in ports {
                 self.port_requests.fetch_sub(work.requests, Ordering::Relaxed);
@@ -127,7 +165,7 @@ impl Seat {
 
     /// Runs a port's work now when the seat is free, else leaves it to the holder. True when it ran here.
     pub(crate) fn offer_port(&self, work: PortWork) -> bool {
-        if let Some(mut engine) = self.engine.try_lock() {
+        if let Some(mut engine) = self.try_hold() {
             // An earlier round of this port may still wait in the inbox: order on a connection is the order of its requests.
             if self.has_work() {
                 self.serve(&mut engine);
@@ -145,7 +183,7 @@ impl Seat {
 
     /// Somebody must look at the inbox: take the seat if it became free, else its holder will look.
     fn attend(&self) {
-        if let Some(mut engine) = self.engine.try_lock() {
+        if let Some(mut engine) = self.try_hold() {
             self.serve(&mut engine);
             self.leave(engine);
         } else {
@@ -154,7 +192,7 @@ impl Seat {
     }
 
     /// Gets up, and looks once more at what came in meanwhile.
-    fn leave(&self, engine: MutexGuard<'_, Engine>) {
+    fn leave(&self, engine: Held<'_>) {
         drop(engine);
         if self.has_work() {
             self.unpark();
@@ -195,16 +233,16 @@ impl Seat {
         true
     }
 
-    /// Leaves a task to the holder of the seat without waiting for it. For other threads' news: a finished sync, a finished snapshot.
-    pub fn post(&self, task: Task) {
-        self.inbox.lock().tasks.push_back(task);
+    /// Leaves news to the holder of the seat without waiting for it.
+    pub fn post(&self, news: News) {
+        self.inbox.lock().news.push_back(news);
         self.waiting.store(true, Ordering::Release);
         self.unpark();
     }
 
     /// Runs something on the engine and waits for it. For operators and rare changes only, never for requests.
     pub fn with<T>(&self, run: impl FnOnce(&mut Engine) -> T) -> T {
-        let mut engine = self.engine.lock();
+        let mut engine = self.hold();
         let value = run(&mut engine);
         self.leave(engine);
         value
@@ -212,7 +250,7 @@ impl Seat {
 
     /// Packets that ingest threads queued before this call are applied when it returns.
     pub(crate) fn drain_packets(&self) {
-        let mut engine = self.engine.lock();
+        let mut engine = self.hold();
         self.serve(&mut engine);
         self.leave(engine);
     }

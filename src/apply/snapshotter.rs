@@ -2,6 +2,7 @@
 
 use super::facts::Facts;
 use super::seat::Seat;
+use super::work::News;
 use crate::snapshot::{SnapshotError, SnapshotFacts, SnapshotInfo, SnapshotWriter, releasable_lsn, retain};
 use crate::state::State;
 use crate::storage::{Disk, Reserve};
@@ -86,7 +87,7 @@ impl Snapshotter {
             for frozen in receiver {
                 mine.take(frozen);
                 if let Some(seat) = seat.get().and_then(Weak::upgrade) {
-                    seat.post(Box::new(super::engine::Engine::snapshot_done));
+                    seat.post(News::SnapshotDone);
                 }
             }
         })?;

@@ -1,7 +1,7 @@
-//! What waits for the seat: packets of Kafka rows, requests of ports, and tasks.
+//! What waits for the seat: packets of Kafka rows, requests of ports, and news of other threads.
 
-use super::engine::Engine;
 use crate::state::RowsContent;
+use crate::wal::WalError;
 use std::sync::Arc;
 use streamgauge_api::port::{Request, Wait};
 use streamgauge_api::{Reply, Tag};
@@ -48,8 +48,16 @@ pub(crate) struct PortWork {
     pub(crate) requests: usize,
 }
 
-/// Something to run on the engine.
-pub type Task = Box<dyn FnOnce(&mut Engine) + Send>;
+/// What another thread has to tell the holder of the seat, without waiting for it.
+#[derive(Debug)]
+pub enum News {
+    /// Everything up to this LSN is durable.
+    Durable(u64),
+    /// A write or sync failed for good.
+    LogFailed(WalError),
+    /// The snapshot thread has finished with the state it was given, well or not.
+    SnapshotDone,
+}
 
 /// A reply that waits for a sync.
 pub(crate) struct Unsynced {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use streamgauge_api::Code;
 
-/// How the process ends. 134 is not here: a broken invariant aborts.
+/// How the process ends. 134 ([`PANIC_EXIT`](crate::apply::PANIC_EXIT)) is not here: a broken belief aborts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Everything was done.

@@ -5,6 +5,7 @@
 
 use crate::apply::Facts;
 use crate::apply::codec::{ContentError, decode};
+use crate::apply::panic::applying;
 use crate::snapshot::{Candidate, Choice, ChoiceError, SnapshotError, SnapshotReader};
 use crate::state::{ImageError, ImageReader, State};
 use crate::storage::{Disk, IoError, random_bytes};
@@ -203,7 +204,7 @@ fn replay(
         let content = decode(&frame)?;
         state.knows_partitions_of(&content).map_err(|reason| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason })?;
         let (first_lsn, now_us, rows) = (frame.first_lsn, frame.now_us, u64::from(frame.row_count));
-        state.apply(&content, first_lsn, now_us);
+        applying(first_lsn, frame.last_lsn(), || state.apply(&content, first_lsn, now_us));
         report.frames += 1;
         report.rows += rows;
         if report.frames.is_multiple_of(256) {

@@ -10,6 +10,7 @@ mod sweep;
 use super::logging;
 use super::plan::{client_rules, server_options};
 use super::server::{Bound, Server};
+use crate::apply::end_process_on_panic;
 use crate::cli::{Console, DemoArgs, Exit, Failure};
 use crate::config::{Config, Flags, Outside};
 use generator::Generator;
@@ -43,6 +44,7 @@ pub fn demo(args: &DemoArgs, console: &mut Console<'_>) -> Result<Exit, Failure>
     let kafka = MockKafka::start(&[(TOPIC, PARTITIONS)])?;
     let registry = DemoRegistry::start(generator::SCHEMA).map_err(Failure::Output)?;
     let generator = Generator::start(kafka.bootstrap(), TOPIC, registry.schema_id())?;
+    end_process_on_panic(None);
     let server = serve(&folder, kafka.bootstrap(), &registry.url())?;
     let row = first_value(&server, begun)?;
     let took = begun.elapsed();

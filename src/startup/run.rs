@@ -3,6 +3,7 @@
 use super::logging;
 use super::plan::{client_rules, outside_problems, server_options};
 use super::server::{Bound, Server};
+use crate::apply::end_process_on_panic;
 use crate::cli::{CheckArgs, Console, Exit, Failure, LogFormat, Rebuild, RunArgs};
 use crate::config::{self, Config, ConfigProblems, Flags, Outside, TablePrice};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
@@ -93,7 +94,9 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Output)?;
     // A file size limit of the process is then met as a full disk; without a handler it would end the process.
     signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default()).map_err(Failure::Output)?;
-    let bound = Bound::bind(server_options(&config, rebuild)?)?;
+    let options = server_options(&config, rebuild)?;
+    end_process_on_panic(options.data_dir.clone());
+    let bound = Bound::bind(options)?;
     let server = match start(bound, console)? {
         Ok(server) => server,
         Err(error) => return told(&error, console),

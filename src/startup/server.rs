@@ -4,7 +4,7 @@
 //! with a frame that says so.
 
 use crate::apply::{
-    Engine, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, Parts, Phase, Seat, SeatSlot, Settings, SnapshotOptions,
+    Engine, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, News, Parts, Phase, Seat, SeatSlot, Settings, SnapshotOptions,
     Snapshotter, SourceSetup,
 };
 use crate::recovery::{Recovered, Report, recover};
@@ -335,10 +335,10 @@ fn spawn_syncer(handle: &WalHandle<Disk>, seat: &Arc<Seat>, failed: &Arc<AtomicB
     WalSyncer::spawn(handle, move |event| {
         let Some(seat) = seat.upgrade() else { return };
         match event {
-            SyncEvent::Durable(lsn) => seat.post(Box::new(move |engine| engine.synced(lsn))),
+            SyncEvent::Durable(lsn) => seat.post(News::Durable(lsn)),
             SyncEvent::Failed(error) => {
                 failed.store(true, Ordering::Release);
-                seat.post(Box::new(move |engine| engine.failed(error)));
+                seat.post(News::LogFailed(error));
             }
         }
     })

@@ -93,12 +93,13 @@ impl State {
     /// Says what it names that is not there.
     pub fn knows_partitions_of(&self, content: &Content) -> Result<(), String> {
         let known = self.partitions.len();
-        let slots: &mut dyn Iterator<Item = u32> = match content {
-            Content::Rows(rows) => &mut rows.positions.iter().map(|(slot, _)| slot.0),
-            Content::Incident { slot, .. } => &mut std::iter::once(slot.0),
-            _ => &mut std::iter::empty(),
+        let beyond = |slot: &u32| *slot as usize >= known;
+        let stranger = match content {
+            Content::Rows(rows) => rows.positions.iter().map(|(slot, _)| slot.0).find(beyond),
+            Content::Incident { slot, .. } => Some(slot.0).filter(beyond),
+            _ => None,
         };
-        match slots.find(|slot| *slot as usize >= known) {
+        match stranger {
             Some(slot) => Err(format!("it names the partition of slot {slot}, {known} partitions are known")),
             None => Ok(()),
         }

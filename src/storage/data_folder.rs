@@ -5,6 +5,7 @@
 //! DATA/reserve        emergency reserve
 //! DATA/wal/           segments
 //! DATA/snapshots/     snapshots
+//! DATA/panic.json     what the last process that panicked left behind
 //! ```
 //! The lock is the kernel's: it goes away with the process however that ends, so there are no stale locks. Opened once by start-up, before anything
 //! else is read. Nothing of a foreign folder is changed, not even by a lock file.
