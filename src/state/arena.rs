@@ -1,12 +1,59 @@
 //! Variable-size state: one arena per slab, objects in size classes, reached by handle.
 //!
-//! A handle is one word; 0 is "none". Objects are zeroed when handed out, so equal histories give equal bytes. An arena knows nothing of what its objects
-//! mean: the plan marks which words are handles. Called by apply only; a frozen clone serves snapshots and fingerprints.
+//! ```text
+//! handle     class, 16 bits | chunk, 32 bits | slot + 1, 16 bits          0 is "none"
+//! chunk      occupancy | slots of the class's size
+//! occupancy  slots ever handed out, 16 bits | first freed slot + 1, 16 bits | class, 16 bits | 0
+//! slot       the object; a freed one is zeroes but for its first word: the next freed slot + 1
+//! ```
+//! Objects are zeroed when they are given back, so nothing of them stays behind in memory or in a snapshot, and equal
+//! histories give equal bytes. A chunk whose objects are all given back is dropped, but for one per class, so that a
+//! class with few objects does not take and give a chunk in turns. Objects come from the chunk that got room last. An
+//! arena knows nothing of what its objects mean: the plan marks which words are handles. Called by apply only; a frozen
+//! copy serves snapshots and fingerprints.
 
-use super::chunk::{CHUNK_WORDS, Chunk};
+use super::account::Account;
+use super::chunk::{CHUNK_WORDS, Chunk, words_for};
 
-/// Size classes are 2, 3, 4, 6, 8, 12, ... words; the largest object has 2^23 words (64 MiB, the largest section of a snapshot).
-const CLASSES: usize = 45;
+/// Words of a chunk before its slots.
+const OCCUPANCY_WORDS: usize = 1;
+
+/// Room of an ordinary chunk.
+const ROOM: usize = CHUNK_WORDS - OCCUPANCY_WORDS;
+
+/// Sizes that share an ordinary chunk; from 136 words on they are the largest with so many slots.
+const SMALL: [u32; 23] = [
+    2,
+    3,
+    4,
+    6,
+    8,
+    12,
+    16,
+    24,
+    32,
+    48,
+    64,
+    96,
+    share(15),
+    share(12),
+    share(10),
+    share(8),
+    share(7),
+    share(6),
+    share(5),
+    share(4),
+    share(3),
+    share(2),
+    share(1),
+];
+
+/// Sizes that have a chunk of their own: four per doubling, as the allocator has them, up to the largest section of a
+/// snapshot (64 MiB).
+const LARGE: usize = 48;
+
+/// Size classes.
+const CLASSES: usize = SMALL.len() + LARGE;
 
 /// A reference to an object; 0 is none.
 pub type Handle = u64;
@@ -16,91 +63,219 @@ pub type Handle = u64;
 pub struct Arena {
     classes: Vec<Class>,
     used_words: usize,
+    account: Account,
 }
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Class {
-    /// Blocks; each holds `slots_per_chunk` objects.
-    pub(crate) chunks: Vec<Chunk>,
-    /// Slots handed out so far, freed ones included.
-    pub(crate) slots: u32,
-    /// Freed slots, last freed first out.
-    pub(crate) free: Vec<u32>,
+struct Class {
+    /// Chunks by number; none where one was dropped.
+    chunks: Vec<Option<Chunk>>,
+    /// Live objects by chunk.
+    live: Vec<u16>,
+    /// Numbers of chunks with room, each once; objects come from the last. Numbers of dropped chunks are passed over.
+    open: Vec<u32>,
+    /// How many of `open` are there.
+    roomy: u32,
+    /// Numbers of dropped chunks.
+    vacant: Vec<u32>,
 }
 
-/// Words of an object of this class.
-pub(crate) const fn class_words(class: usize) -> usize {
-    if class.is_multiple_of(2) { 2 << (class / 2) } else { 3 << (class / 2) }
+/// The first word of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Occupancy {
+    /// Slots from here on were never handed out.
+    fresh: u16,
+    /// First freed slot + 1; 0 is none.
+    freed: u16,
+    class: u16,
 }
 
-/// Words of a block of this class.
-pub(crate) const fn chunk_words(class: usize) -> usize {
-    class_words(class) << slots_shift(class)
+impl Occupancy {
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "three fields of 16 bits")]
+    fn of(word: u64) -> Self {
+        Self { fresh: word as u16, freed: (word >> 16) as u16, class: (word >> 32) as u16 }
+    }
+
+    #[inline]
+    fn word(self) -> u64 {
+        u64::from(self.fresh) | u64::from(self.freed) << 16 | u64::from(self.class) << 32
+    }
 }
 
-/// A block has 2^this many slots, as many as fit [`CHUNK_WORDS`] and at least one: a slot is found with shifts, where a division would take longer than the rest.
-const fn slots_shift(class: usize) -> usize {
-    (CHUNK_WORDS.ilog2() as usize - 1).saturating_sub(class.div_ceil(2))
+#[expect(clippy::cast_possible_truncation, reason = "below the room of a chunk")]
+const fn share(slots: usize) -> u32 {
+    (ROOM / slots) as u32
 }
 
-/// The smallest class with room for this many words.
-#[inline]
-fn class_of(words: usize) -> usize {
-    let power = (words.max(2) - 1).ilog2() as usize;
-    if power > 0 && 3 << (power - 1) >= words { power * 2 - 1 } else { power * 2 }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a handle is class << 32 | slot + 1 by construction")]
-fn split(handle: Handle) -> (usize, usize) {
-    ((handle >> 32) as usize, (handle as u32) as usize - 1)
-}
-
-/// Words and shift of each class.
-const SHAPES: [(u32, u32); CLASSES] = {
-    let mut shapes = [(0, 0); CLASSES];
+/// Words and slots of each class.
+const SHAPES: [(u32, u16); CLASSES] = {
+    let mut shapes = [(0, 1); CLASSES];
     let mut class = 0;
     while class < CLASSES {
-        shapes[class] = (class_words(class) as u32, slots_shift(class) as u32);
+        shapes[class] = shape(class);
         class += 1;
     }
     shapes
 };
 
-/// The block of a slot, and where in it the slot's words are.
+#[expect(clippy::cast_possible_truncation, reason = "at most 2^23 words and 1,022 slots")]
+const fn shape(class: usize) -> (u32, u16) {
+    if class < SMALL.len() {
+        return (SMALL[class], (ROOM / SMALL[class] as usize) as u16);
+    }
+    let step = class - SMALL.len();
+    // The steps are 5/4, 6/4, 7/4 and 8/4 of each doubling from 16 KiB on; one word goes to the occupancy.
+    let quarters = 5 + step % 4;
+    let words = words_for((quarters << (step / 4 + 9)) - 8) - OCCUPANCY_WORDS;
+    (words as u32, 1)
+}
+
+/// Words of an object of this class.
 #[inline]
-fn place(class: usize, slot: usize) -> (usize, std::ops::Range<usize>) {
-    let (words, shift) = SHAPES[class];
-    let words = words as usize;
-    let at = (slot & ((1 << shift) - 1)) * words;
-    (slot >> shift, at..at + words)
+const fn class_words(class: usize) -> usize {
+    SHAPES[class].0 as usize
+}
+
+/// Words of a chunk of this class.
+const fn chunk_words(class: usize) -> usize {
+    if class < SMALL.len() { CHUNK_WORDS } else { class_words(class) + OCCUPANCY_WORDS }
+}
+
+/// The smallest class of each size that shares a chunk.
+static CLASS_OF: [u8; ROOM + 1] = {
+    let mut classes = [0; ROOM + 1];
+    let (mut class, mut words) = (0u8, 0);
+    while words <= ROOM {
+        if words > SMALL[class as usize] as usize {
+            class += 1;
+        }
+        classes[words] = class;
+        words += 1;
+    }
+    classes
+};
+
+/// The smallest class with room for this many words.
+#[inline]
+fn class_of(words: usize) -> usize {
+    match CLASS_OF.get(words) {
+        Some(&class) => usize::from(class),
+        None => SHAPES.partition_point(|&(room, _)| (room as usize) < words),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "three fields, as the head draws them")]
+#[inline]
+fn split(handle: Handle) -> (usize, usize, usize) {
+    debug_assert_ne!(handle & 0xFFFF, 0, "{handle:x} is no handle");
+    ((handle >> 48) as usize, (handle >> 16) as u32 as usize, (handle as u16) as usize - 1)
+}
+
+/// Where the words of a slot are in its chunk.
+#[inline]
+fn place(class: usize, slot: usize) -> std::ops::Range<usize> {
+    let words = class_words(class);
+    let at = OCCUPANCY_WORDS + slot * words;
+    at..at + words
+}
+
+impl Class {
+    /// The number of a chunk with room: the last that got some, or another one.
+    #[inline]
+    fn roomy(&mut self, class: usize, account: &Account) -> usize {
+        while let Some(&number) = self.open.last() {
+            if self.chunks[number as usize].is_some() {
+                return number as usize;
+            }
+            self.open.pop();
+        }
+        self.extend(class, account)
+    }
+
+    #[cold]
+    fn extend(&mut self, class: usize, account: &Account) -> usize {
+        let mut chunk = Chunk::zeroed(account, chunk_words(class));
+        let Ok(kept) = u16::try_from(class) else { unreachable!("there are {CLASSES} classes") };
+        chunk.words_mut()[0] = Occupancy { fresh: 0, freed: 0, class: kept }.word();
+        let number = self.vacant.pop().unwrap_or_else(|| {
+            let Ok(number) = u32::try_from(self.chunks.len()) else { unreachable!("2^32 chunks are 64 TiB") };
+            self.chunks.push(None);
+            self.live.push(0);
+            number
+        });
+        let place = &mut self.chunks[number as usize];
+        assert!(place.is_none() && self.roomy == 0, "a chunk is made in a free place when no other has room");
+        *place = Some(chunk);
+        self.open.push(number);
+        self.roomy = 1;
+        number as usize
+    }
+
+    #[inline]
+    fn chunk(&self, number: usize) -> &Chunk {
+        match &self.chunks[number] {
+            Some(chunk) => chunk,
+            None => unreachable!("a chunk with an object is there"),
+        }
+    }
+
+    #[inline]
+    fn chunk_mut(&mut self, number: usize) -> &mut Chunk {
+        match &mut self.chunks[number] {
+            Some(chunk) => chunk,
+            None => unreachable!("a chunk with an object is there"),
+        }
+    }
+
+    fn drop_chunk(&mut self, number: usize) {
+        let chunk = self.chunks[number].take();
+        assert!(chunk.is_some(), "a chunk is dropped once");
+        let Ok(number) = u32::try_from(number) else { unreachable!("chunk numbers have 32 bits") };
+        self.vacant.push(number);
+    }
 }
 
 impl Arena {
     /// The most words that one object can have.
     pub const OBJECT_WORDS_MAX: usize = class_words(CLASSES - 1);
 
+    /// An arena whose chunks are charged to an account.
+    pub(crate) fn new(account: &Account) -> Self {
+        Self { account: account.clone(), ..Self::default() }
+    }
+
     /// A zeroed object of at least `words` words. `words` beyond [`Arena::OBJECT_WORDS_MAX`] is a bug of the caller.
     pub fn alloc(&mut self, words: usize) -> Handle {
         assert!(words <= Self::OBJECT_WORDS_MAX, "an object of {words} words is beyond the largest size class");
-        let number = class_of(words);
-        if self.classes.len() <= number {
-            self.classes.resize_with(number + 1, Class::default);
+        let class = class_of(words);
+        if self.classes.len() <= class {
+            self.classes.resize_with(class + 1, Class::default);
         }
-        let class = &mut self.classes[number];
-        self.used_words += class_words(number);
-        let slot = if let Some(slot) = class.free.pop() {
-            let (chunk, words) = place(number, slot as usize);
-            class.chunks[chunk].words_mut()[words].fill(0);
-            slot
+        self.used_words += class_words(class);
+        let kept = &mut self.classes[class];
+        let number = kept.roomy(class, &self.account);
+        let words = kept.chunk_mut(number).words_mut();
+        let mut occupancy = Occupancy::of(words[0]);
+        let slot = if occupancy.freed == 0 {
+            occupancy.fresh += 1;
+            occupancy.fresh - 1
         } else {
-            let slot = class.slots;
-            class.slots += 1;
-            if place(number, slot as usize).0 == class.chunks.len() {
-                class.chunks.push(Chunk::zeroed(chunk_words(number)));
-            }
+            let slot = occupancy.freed - 1;
+            let first = &mut words[place(class, usize::from(slot)).start];
+            let Ok(next) = u16::try_from(std::mem::take(first)) else { unreachable!("a freed slot names a slot") };
+            occupancy.freed = next;
             slot
         };
-        (number as u64) << 32 | u64::from(slot + 1)
+        words[0] = occupancy.word();
+        debug_assert!(words[place(class, usize::from(slot))].iter().all(|&word| word == 0), "what is free is zeroes");
+        kept.live[number] += 1;
+        debug_assert!(kept.live[number] <= occupancy.fresh && occupancy.fresh <= SHAPES[class].1);
+        if kept.live[number] == SHAPES[class].1 {
+            kept.open.pop();
+            kept.roomy -= 1;
+        }
+        (class as u64) << 48 | (number as u64) << 16 | u64::from(slot + 1)
     }
 
     /// Gives an object back; none is nothing.
@@ -108,10 +283,29 @@ impl Arena {
         if handle == 0 {
             return;
         }
-        let (class, slot) = split(handle);
+        let (class, number, slot) = split(handle);
         self.used_words -= class_words(class);
-        if let Ok(slot) = u32::try_from(slot) {
-            self.classes[class].free.push(slot);
+        let kept = &mut self.classes[class];
+        let (live, slots) = (kept.live[number], SHAPES[class].1);
+        assert!(live > 0 && live <= slots, "an object is given back once");
+        let has_room = u32::from(live < slots);
+        kept.live[number] -= 1;
+        if live == 1 && kept.roomy > has_room {
+            kept.roomy -= has_room;
+            kept.drop_chunk(number);
+            return;
+        }
+        let words = kept.chunk_mut(number).words_mut();
+        let mut occupancy = Occupancy::of(words[0]);
+        let place = place(class, slot);
+        words[place.clone()].fill(0);
+        words[place.start] = u64::from(occupancy.freed);
+        occupancy.freed = (handle & 0xFFFF) as u16;
+        words[0] = occupancy.word();
+        if has_room == 0 {
+            #[expect(clippy::cast_possible_truncation, reason = "chunk numbers have 32 bits")]
+            kept.open.push(number as u32);
+            kept.roomy += 1;
         }
     }
 
@@ -127,9 +321,8 @@ impl Arena {
         if handle == 0 {
             return &[];
         }
-        let (class, slot) = split(handle);
-        let (chunk, words) = place(class, slot);
-        &self.classes[class].chunks[chunk].words()[words]
+        let (class, number, slot) = split(handle);
+        &self.classes[class].chunk(number).words()[place(class, slot)]
     }
 
     /// The object's words for writing; empty for none.
@@ -138,9 +331,8 @@ impl Arena {
         if handle == 0 {
             return &mut [];
         }
-        let (class, slot) = split(handle);
-        let (chunk, words) = place(class, slot);
-        &mut self.classes[class].chunks[chunk].words_mut()[words]
+        let (class, number, slot) = split(handle);
+        &mut self.classes[class].chunk_mut(number).words_mut()[place(class, slot)]
     }
 
     /// The same object with room for at least `words`, moved when it must grow; content is kept, new words are zero.
@@ -151,12 +343,11 @@ impl Arena {
         }
         let moved = self.alloc(words);
         if handle != 0 {
-            let ((from, from_slot), (to, to_slot)) = (split(handle), split(moved));
+            let ((from, from_chunk, from_slot), (to, to_chunk, to_slot)) = (split(handle), split(moved));
             // More words than the old object had room for are of a higher class.
             let (lower, higher) = self.classes.split_at_mut(to);
-            let ((from_chunk, old), (to_chunk, new)) = (place(from, from_slot), place(to, to_slot));
-            let old = &lower[from].chunks[from_chunk].words()[old];
-            higher[0].chunks[to_chunk].words_mut()[new][..old.len()].copy_from_slice(old);
+            let old = &lower[from].chunk(from_chunk).words()[place(from, from_slot)];
+            higher[0].chunk_mut(to_chunk).words_mut()[place(to, to_slot)][..old.len()].copy_from_slice(old);
             self.free(handle);
         }
         moved
@@ -167,49 +358,92 @@ impl Arena {
         self.used_words * 8
     }
 
-    /// Bytes of all blocks, freed slots included.
-    pub fn resident_bytes(&self) -> usize {
-        self.classes.iter().enumerate().map(|(number, class)| class.chunks.len() * chunk_words(number) * 8).sum()
-    }
-
-    /// Forgets every object and keeps nothing; for scratch arenas between reads.
+    /// Forgets every object; for scratch arenas between reads. One ordinary chunk of each class is kept.
     pub fn clear(&mut self) {
-        for class in &mut self.classes {
-            class.slots = 0;
-            class.free.clear();
-            for chunk in &mut class.chunks {
-                chunk.words_mut().fill(0);
-            }
+        for (number, class) in self.classes.iter_mut().enumerate() {
+            let kept = class.chunks.drain(..).flatten().next().filter(|_| number < SMALL.len());
+            *class = Class::default();
+            let Some(mut chunk) = kept else { continue };
+            let words = chunk.words_mut();
+            let occupancy = Occupancy::of(words[0]);
+            words[OCCUPANCY_WORDS..place(number, usize::from(occupancy.fresh)).start].fill(0);
+            words[0] = Occupancy { fresh: 0, freed: 0, ..occupancy }.word();
+            *class = Class { chunks: vec![Some(chunk)], live: vec![0], open: vec![0], roomy: 1, vacant: Vec::new() };
         }
         self.used_words = 0;
     }
 
-    /// The size classes, for snapshots.
-    pub(crate) fn classes(&self) -> &[Class] {
-        &self.classes
+    /// The same objects for reading: what snapshots and fingerprints look at.
+    pub(crate) fn freeze(&self) -> Self {
+        let frozen = |class: &Class| Class { chunks: class.chunks.clone(), ..Class::default() };
+        Self { classes: self.classes.iter().map(frozen).collect(), used_words: self.used_words, account: Account::default() }
     }
 
-    /// Whether a class read from a snapshot is sound.
-    pub(crate) fn check_class(number: usize, class: &Class) -> Result<(), String> {
-        if number >= CLASSES {
-            return Err(format!("arena class {number} does not exist"));
-        }
-        let room = class.chunks.len() << slots_shift(number);
-        if class.slots as usize > room || class.chunks.iter().any(|chunk| chunk.words().len() != chunk_words(number)) {
-            return Err(format!("arena class {number} has chunks of another size"));
-        }
-        if class.free.iter().any(|slot| *slot >= class.slots) {
-            return Err(format!("arena class {number} frees a slot that it never gave out"));
-        }
-        Ok(())
+    /// The chunks of each class, for snapshots.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = &[Option<Chunk>]> {
+        self.classes.iter().map(|class| &class.chunks[..])
     }
 
-    /// An arena as a snapshot described it.
-    pub(crate) fn from_classes(classes: Vec<Class>) -> Self {
-        let used_words =
-            classes.iter().enumerate().map(|(number, class)| (class.slots as usize - class.free.len()) * class_words(number)).sum();
-        Self { classes, used_words }
+    /// Chunks of all classes.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.classes.iter().flat_map(|class| class.chunks.iter().flatten())
     }
+
+    /// An arena as a snapshot described it: chunks by class.
+    ///
+    /// # Errors
+    /// What contradicts itself.
+    pub(crate) fn from_classes(account: &Account, classes: Vec<Vec<Option<Chunk>>>) -> Result<Self, String> {
+        if classes.len() > CLASSES {
+            return Err(format!("arena class {} does not exist", classes.len() - 1));
+        }
+        let mut arena = Self::new(account);
+        for (number, chunks) in classes.into_iter().enumerate() {
+            let class = Class::restored(number, chunks)?;
+            arena.used_words += class.live.iter().map(|&live| usize::from(live)).sum::<usize>() * class_words(number);
+            arena.classes.push(class);
+        }
+        Ok(arena)
+    }
+}
+
+impl Class {
+    fn restored(class: usize, chunks: Vec<Option<Chunk>>) -> Result<Self, String> {
+        let mut restored = Self { chunks, ..Self::default() };
+        for (number, chunk) in (0u32..).zip(&restored.chunks) {
+            let live = chunk.as_ref().map_or(Ok(0), |chunk| live_slots(class, chunk.words()));
+            let live = live.map_err(|reason| format!("chunk {number} of arena class {class}: {reason}"))?;
+            restored.live.push(live);
+            if chunk.is_none() {
+                restored.vacant.push(number);
+            } else if live < SHAPES[class].1 {
+                restored.open.push(number);
+                restored.roomy += 1;
+            }
+        }
+        Ok(restored)
+    }
+}
+
+/// Counts the live slots of a chunk by following its freed ones.
+fn live_slots(class: usize, words: &[u64]) -> Result<u16, String> {
+    if words.len() != chunk_words(class) {
+        return Err(format!("it has {} words instead of {}", words.len(), chunk_words(class)));
+    }
+    let occupancy = Occupancy::of(words[0]);
+    if usize::from(occupancy.class) != class || occupancy.word() != words[0] || occupancy.fresh > SHAPES[class].1 {
+        return Err(format!("its first word says {occupancy:?}"));
+    }
+    let (mut live, mut freed) = (occupancy.fresh, occupancy.freed);
+    while freed != 0 {
+        if freed > occupancy.fresh || live == 0 {
+            return Err("its freed slots go round or beyond those handed out".into());
+        }
+        live -= 1;
+        let next = words[place(class, usize::from(freed) - 1).start];
+        freed = u16::try_from(next).map_err(|_| "a freed slot names none".to_owned())?;
+    }
+    Ok(live)
 }
 
 #[cfg(test)]
@@ -265,7 +499,7 @@ mod tests {
         let mut arena = Arena::default();
         let handle = arena.alloc(2);
         arena.get_mut(handle)[0] = 1;
-        let frozen = arena.clone();
+        let frozen = arena.freeze();
         arena.get_mut(handle)[0] = 2;
         assert_eq!((frozen.get(handle)[0], arena.get(handle)[0]), (1, 2));
     }

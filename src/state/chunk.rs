@@ -1,42 +1,126 @@
-//! Reference-counted blocks of words: the unit of snapshots.
+//! Reference-counted blocks of words: the unit of snapshots, and of what tables are charged for.
 //!
-//! A snapshot clones lists of chunks; apply copies a chunk on its first write after that. Nobody else ever writes a chunk, so a frozen list stays as it was.
+//! ```text
+//! count of references | charge: account, bytes | words          24 bytes before the words
+//! ```
+//! A snapshot clones lists of chunks; apply copies a chunk on its first write after that. Nobody else ever writes a
+//! chunk, so a frozen list stays as it was. An ordinary chunk fills 16 KiB of the allocator to the last byte, whatever
+//! it holds: what one table gives back fits every other. The charge is dropped with the last reference, on whichever
+//! thread that is.
 
-use triomphe::Arc;
+use super::account::{Account, Charge, allocated};
+use triomphe::{Arc, HeaderSlice};
 
-/// Words of an ordinary chunk (16 KiB).
-pub(crate) const CHUNK_WORDS: usize = 2048;
+/// Bytes of a block before its words.
+const HEADER_BYTES: usize = 8 + size_of::<Charge>();
+
+/// Words of an ordinary chunk.
+pub(crate) const CHUNK_WORDS: usize = words_within(16 << 10);
+
+/// Bytes that a list of chunks takes for each, at its largest: right after it has doubled.
+const PLACE_BYTES: usize = 2 * size_of::<Option<Chunk>>();
+
+static ZEROES: [u64; CHUNK_WORDS] = [0; CHUNK_WORDS];
+
+const _: () = assert!(HEADER_BYTES == 24 && allocated(CHUNK_WORDS * 8 + HEADER_BYTES) == 16 << 10);
+
+/// Words of a chunk that takes this many bytes of memory.
+pub(crate) const fn words_within(bytes: usize) -> usize {
+    (bytes - HEADER_BYTES) / 8
+}
+
+/// Words of the smallest chunk that has at least this many and leaves nothing of its memory unused.
+pub(crate) const fn words_for(words: usize) -> usize {
+    if words <= CHUNK_WORDS { CHUNK_WORDS } else { words_within(allocated(words * 8 + HEADER_BYTES)) }
+}
+
+/// Bytes that a chunk of this many words is charged for.
+pub(crate) const fn chunk_bytes(words: usize) -> usize {
+    allocated(words * 8 + HEADER_BYTES) + PLACE_BYTES
+}
 
 /// A block of words, shared with frozen clones or owned alone.
 #[derive(Debug, Clone)]
-pub(crate) struct Chunk(Arc<[u64]>);
+pub(crate) struct Chunk(Arc<HeaderSlice<Charge, [u64]>>);
 
 impl Chunk {
     /// A block of zeroes.
-    pub(crate) fn zeroed(words: usize) -> Self {
-        Self(Arc::from(vec![0u64; words]))
+    pub(crate) fn zeroed(account: &Account, words: usize) -> Self {
+        match ZEROES.get(..words) {
+            Some(zeroes) => Self::from_words(account, zeroes),
+            None => Self::from_words(account, &vec![0; words]),
+        }
     }
 
     /// A block with this content.
-    pub(crate) fn from_words(words: &[u64]) -> Self {
-        Self(Arc::from(words))
+    pub(crate) fn from_words(account: &Account, words: &[u64]) -> Self {
+        Self(Arc::from_header_and_slice(account.charge(chunk_bytes(words.len())), words))
     }
 
     /// The words.
     #[inline]
     pub(crate) fn words(&self) -> &[u64] {
-        &self.0
+        &self.0.slice
     }
 
     /// The words for writing; a frozen block is copied first.
     #[inline]
     pub(crate) fn words_mut(&mut self) -> &mut [u64] {
         if !Arc::is_unique(&self.0) {
-            self.0 = Arc::from(&self.0[..]);
+            self.copy();
         }
         match Arc::get_mut(&mut self.0) {
-            Some(words) => words,
+            Some(block) => &mut block.slice,
             None => unreachable!("only the apply thread clones chunks, so a unique one stays unique"),
+        }
+    }
+
+    #[cold]
+    fn copy(&mut self) {
+        self.0 = Arc::from_header_and_slice(self.0.header.again(), &self.0.slice);
+    }
+
+    /// Bytes that it is charged for.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.header.bytes()
+    }
+
+    /// What tells it from every other chunk as long as it lives.
+    #[cfg(test)]
+    pub(crate) fn identity(&self) -> usize {
+        self.0.slice.as_ptr().addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_on_write_is_charged_until_the_frozen_block_goes() {
+        let account = Account::open();
+        let mut chunk = Chunk::zeroed(&account, CHUNK_WORDS);
+        let alone = account.bytes();
+        assert_eq!(alone, chunk_bytes(CHUNK_WORDS));
+        let frozen = chunk.clone();
+        assert_eq!((account.bytes(), Arc::is_unique(&chunk.0)), (alone, false));
+        chunk.words_mut()[7] = 1;
+        assert_eq!((account.bytes(), Arc::is_unique(&chunk.0)), (2 * alone, true));
+        chunk.words_mut()[7] = 2;
+        assert_eq!((account.bytes(), frozen.words()[7]), (2 * alone, 0));
+        drop(frozen);
+        assert_eq!((account.bytes(), chunk.words()[7]), (alone, 2));
+        drop(chunk);
+        assert_eq!(account.bytes(), 0);
+    }
+
+    #[test]
+    fn no_chunk_leaves_memory_unused() {
+        for words in (1..CHUNK_WORDS * 9).step_by(7).chain([1 << 20, (1 << 23) - 3]) {
+            let room = words_for(words);
+            assert!(room >= words && words_for(room) == room, "{words} words: {room}");
+            assert!(allocated(room * 8 + HEADER_BYTES) - (room * 8 + HEADER_BYTES) < 8, "{words} words: {room}");
         }
     }
 }

@@ -3,12 +3,13 @@
 //! ```text
 //! 1 META      JSON: registry, partitions, schemas, incidents, rejects, and per table its rows and the features of each slab
 //! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
-//!             arena), slab, class, slots handed out; 0 for what does not apply
-//! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group
-//! 4 FREE      words: free row numbers (after key words) or free slots (after a class)
+//!             arena), slab, class; 0 for what does not apply
+//! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group, numbers ascend
+//! 4 FREE      words: free row numbers, after key words
 //! ```
 
-use super::arena::{Arena, Class};
+use super::account::Account;
+use super::arena::Arena;
 use super::chunk::Chunk;
 use super::keys::{KEY_WORDS, Keys};
 use super::plan::SlabPlan;
@@ -37,6 +38,11 @@ const KEYS: u64 = 1;
 const KEYS_CLASS: u64 = 2;
 const SLAB: u64 = 3;
 const SLAB_CLASS: u64 = 4;
+
+/// More chunks than a group has: 1 TiB of them.
+const CHUNKS_MAX: usize = 1 << 26;
+/// More classes than an arena has.
+const CLASSES_MAX: usize = 255;
 
 /// Layout of the sections and of the words in them.
 const IMAGE_FORMAT: u32 = 2;
@@ -113,31 +119,28 @@ fn described(def: &FeatureDef) -> (String, serde_json::Value) {
 
 fn write_table<S: Storage>(table: &Table, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
     let id = u64::from(table.def.id);
-    writer.section(GROUP, 0, &[id, KEYS, 0, 0, 0])?;
-    write_words(table.keys.words(), writer)?;
+    writer.section(GROUP, 0, &[id, KEYS, 0, 0])?;
+    write_chunks(table.keys.words().chunks(), writer)?;
     write_numbers(table.keys.free(), writer)?;
     write_arena([id, KEYS_CLASS, 0], table.keys.long(), writer)?;
     for (number, slab) in (0u64..).zip(&table.slabs) {
-        writer.section(GROUP, 0, &[id, SLAB, number, 0, 0])?;
-        write_words(&slab.words, writer)?;
+        writer.section(GROUP, 0, &[id, SLAB, number, 0])?;
+        write_chunks(slab.words.chunks(), writer)?;
         write_arena([id, SLAB_CLASS, number], &slab.arena, writer)?;
     }
     Ok(())
 }
 
 fn write_arena<S: Storage>([table, what, slab]: [u64; 3], arena: &Arena, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
-    for (number, class) in (0u64..).zip(arena.classes()).filter(|(_, class)| class.slots > 0) {
-        writer.section(GROUP, 0, &[table, what, slab, number, u64::from(class.slots)])?;
-        for (index, chunk) in (0..).zip(&class.chunks) {
-            writer.section(CHUNK, index, chunk.words())?;
-        }
-        write_numbers(&class.free, writer)?;
+    for (number, chunks) in (0u64..).zip(arena.classes()).filter(|(_, chunks)| chunks.iter().any(Option::is_some)) {
+        writer.section(GROUP, 0, &[table, what, slab, number])?;
+        write_chunks(chunks, writer)?;
     }
     Ok(())
 }
 
-fn write_words<S: Storage>(words: &Words, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
-    for (index, chunk) in (0..).zip(words.chunks()) {
+fn write_chunks<S: Storage>(chunks: &[Option<Chunk>], writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
+    for (index, chunk) in (0..).zip(chunks) {
         if let Some(chunk) = chunk {
             writer.section(CHUNK, index, chunk.words())?;
         }
@@ -155,15 +158,22 @@ fn write_numbers<S: Storage>(numbers: &[u32], writer: &mut SnapshotWriter<S>) ->
 }
 
 /// Collects the sections of a snapshot into a state.
-#[derive(Default)]
 pub struct ImageReader {
     meta: Option<Meta>,
     tables: BTreeMap<u64, TableParts>,
-    at: Group,
+    at: Option<Group>,
+    /// What the chunks are charged to, table by table.
+    account: Account,
+}
+
+impl Default for ImageReader {
+    fn default() -> Self {
+        Self { meta: None, tables: BTreeMap::new(), at: None, account: Account::open() }
+    }
 }
 
 /// What the next chunks and free numbers belong to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Group {
     table: u64,
     what: u64,
@@ -171,8 +181,8 @@ struct Group {
     class: u64,
 }
 
-#[derive(Default)]
 struct TableParts {
+    account: Account,
     keys: Vec<Option<Chunk>>,
     free: Vec<u32>,
     long: Classes,
@@ -185,23 +195,20 @@ struct SlabParts {
     classes: Classes,
 }
 
-type Classes = BTreeMap<u64, Class>;
+type Classes = BTreeMap<u64, Vec<Option<Chunk>>>;
 
 impl TableParts {
-    /// The chunks of fixed-stride words that a group names.
-    fn words(&mut self, at: Group) -> Option<&mut Vec<Option<Chunk>>> {
-        match at.what {
-            KEYS => Some(&mut self.keys),
-            SLAB => Some(&mut self.slabs.entry(at.slab).or_default().words),
-            _ => None,
-        }
+    fn new(above: &Account) -> Self {
+        Self { account: above.below(), keys: Vec::new(), free: Vec::new(), long: Classes::new(), slabs: BTreeMap::new() }
     }
 
-    /// The classes that a group of an arena belongs to.
-    fn classes(&mut self, at: Group) -> Option<&mut Classes> {
+    /// The chunks that a group names.
+    fn chunks(&mut self, at: Group) -> Option<&mut Vec<Option<Chunk>>> {
         match at.what {
-            KEYS_CLASS => Some(&mut self.long),
-            SLAB_CLASS => Some(&mut self.slabs.entry(at.slab).or_default().classes),
+            KEYS => Some(&mut self.keys),
+            KEYS_CLASS => Some(self.long.entry(at.class).or_default()),
+            SLAB => Some(&mut self.slabs.entry(at.slab).or_default().words),
+            SLAB_CLASS => Some(self.slabs.entry(at.slab).or_default().classes.entry(at.class).or_default()),
             _ => None,
         }
     }
@@ -224,51 +231,43 @@ impl ImageReader {
     }
 
     fn group(&mut self, words: &[u64]) -> Result<(), ImageError> {
-        let &[table, what, slab, class, slots] = words else { return Err(ImageError("a group of another size".into())) };
-        self.at = Group { table, what, slab, class };
-        let slots = u32::try_from(slots).map_err(|_| ImageError("more slots than an arena has".into()))?;
-        let parts = self.tables.entry(table).or_default();
-        if let Some(classes) = parts.classes(self.at) {
-            if classes.insert(class, Class { slots, ..Class::default() }).is_some() {
-                return Err(ImageError(format!("arena class {class} is there twice")));
-            }
-        } else if parts.words(self.at).is_none() {
-            return Err(ImageError(format!("group {what} is unknown")));
+        let &[table, what, slab, class] = words else { return Err(ImageError("a group of another size".into())) };
+        let at = Group { table, what, slab, class };
+        let parts = self.tables.entry(table).or_insert_with(|| TableParts::new(&self.account));
+        match parts.chunks(at) {
+            Some(chunks) if chunks.is_empty() => self.at = Some(at),
+            Some(_) => return Err(ImageError(format!("{at:?} is there twice"))),
+            None => return Err(ImageError(format!("{at:?} is of a kind that is unknown"))),
         }
         Ok(())
     }
 
+    /// What the current section belongs to.
+    fn parts(&mut self) -> Result<(Group, &mut TableParts), ImageError> {
+        let at = self.at.ok_or_else(|| ImageError("content before its group".into()))?;
+        let Some(parts) = self.tables.get_mut(&at.table) else { unreachable!("a group makes its table's parts") };
+        Ok((at, parts))
+    }
+
     fn chunk(&mut self, index: usize, words: &[u64]) -> Result<(), ImageError> {
-        let at = self.at;
-        let parts = self.tables.entry(at.table).or_default();
-        if let Some(class) = parts.classes(at).and_then(|classes| classes.get_mut(&at.class)) {
-            if class.chunks.len() != index {
-                return Err(ImageError(format!("chunk {index} of arena class {} is out of order", at.class)));
-            }
-            class.chunks.push(Chunk::from_words(words));
-            return Ok(());
-        }
-        let Some(chunks) = parts.words(at) else { return Err(ImageError("a chunk before its group".into())) };
-        if index < chunks.len() || index > 1 << 26 {
-            return Err(ImageError(format!("chunk {index} is out of order")));
+        let (at, parts) = self.parts()?;
+        let chunk = Chunk::from_words(&parts.account, words);
+        let Some(chunks) = parts.chunks(at) else { unreachable!("a group of this kind was taken") };
+        if index < chunks.len() || index > CHUNKS_MAX {
+            return Err(ImageError(format!("chunk {index} of {at:?} is out of order")));
         }
         chunks.resize_with(index, || None);
-        chunks.push(Some(Chunk::from_words(words)));
+        chunks.push(Some(chunk));
         Ok(())
     }
 
     fn free(&mut self, words: &[u64]) -> Result<(), ImageError> {
-        let at = self.at;
-        let parts = self.tables.entry(at.table).or_default();
-        let list = match at.what {
-            KEYS => &mut parts.free,
-            _ => match parts.classes(at).and_then(|classes| classes.get_mut(&at.class)) {
-                Some(class) => &mut class.free,
-                None => return Err(ImageError("free numbers that belong to nothing".into())),
-            },
-        };
+        let (at, parts) = self.parts()?;
+        if at.what != KEYS {
+            return Err(ImageError(format!("free row numbers in {at:?}")));
+        }
         for word in words {
-            list.push(u32::try_from(*word).map_err(|_| ImageError("a free number beyond 32 bits".into()))?);
+            parts.free.push(u32::try_from(*word).map_err(|_| ImageError("a free number beyond 32 bits".into()))?);
         }
         Ok(())
     }
@@ -284,6 +283,7 @@ impl ImageReader {
         }
         let registry = Registry::from_json(&meta.registry, OPERATORS).map_err(|error| ImageError(error.to_string()))?;
         let mut state = State::new(hash_seed);
+        state.account = self.account.clone();
         state.lsn = lsn;
         state.frame_us = meta.frame_us;
         state.partitions = meta.partitions;
@@ -291,8 +291,8 @@ impl ImageReader {
         state.incidents = meta.incidents;
         state.restore_rejects(meta.rejects);
         for table in meta.tables {
-            let parts = self.tables.remove(&u64::from(table.id)).unwrap_or_default();
             let id = table.id;
+            let parts = self.tables.remove(&u64::from(id)).unwrap_or_else(|| TableParts::new(&self.account));
             let restored = restore_table(&registry, table, parts, hash_seed)?;
             state.tables.insert(id, restored);
         }
@@ -304,14 +304,13 @@ impl ImageReader {
 
 fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_seed: u64) -> Result<Table, ImageError> {
     let def = registry.table_by_id(meta.id).cloned().ok_or_else(|| ImageError(format!("table {} is not defined", meta.id)))?;
-    let mut table = Table::new(Arc::clone(&def), hash_seed, meta.since);
+    let wrong = |reason: String| ImageError(format!("keys of table {}: {reason}", def.name));
+    let keys = Keys::new(hash_seed, &parts.account);
+    let words = Words::from_chunks(KEY_WORDS, &parts.account, parts.keys).map_err(wrong)?;
+    let long = restore_arena(&parts.account, parts.long).map_err(wrong)?;
+    let keys = keys.restored(words, long, meta.rows, parts.free).map_err(wrong)?;
+    let mut table = Table::new(Arc::clone(&def), keys, meta.since, parts.account);
     table.newest_us = meta.newest_us;
-    let (words, long) = (Words::from_chunks(KEY_WORDS, parts.keys), restore_arena(parts.long)?);
-    if !words.is_sound() {
-        return Err(ImageError(format!("keys of table {} have another size", def.name)));
-    }
-    table.keys = Keys::restored(hash_seed, words, long, meta.rows, parts.free)
-        .map_err(|reason| ImageError(format!("keys of table {}: {reason}", def.name)))?;
     table.slabs.clear();
     let mut slabs = parts.slabs;
     for (number, described) in (0u64..).zip(meta.slabs) {
@@ -324,23 +323,24 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
                 })?);
         }
         let plan = SlabPlan::compile(&features);
+        let wrong = |reason: String| ImageError(format!("slab {number} of table {}: {reason}", def.name));
         let parts = slabs.remove(&number).unwrap_or_default();
-        let words = Words::from_chunks(plan.stride, parts.words);
-        if !words.is_sound() {
-            return Err(ImageError(format!("slab {number} of table {} has rows of another size", def.name)));
-        }
-        table.slabs.push(Slab { plan: Arc::new(plan), words, arena: restore_arena(parts.classes)? });
+        let words = Words::from_chunks(plan.stride, &table.account, parts.words).map_err(wrong)?;
+        let arena = restore_arena(&table.account, parts.classes).map_err(wrong)?;
+        table.slabs.push(Slab { plan: Arc::new(plan), words, arena });
+    }
+    if let Some(number) = slabs.keys().next() {
+        return Err(ImageError(format!("table {} has no slab {number}", def.name)));
     }
     Ok(table)
 }
 
-fn restore_arena(parts: Classes) -> Result<Arena, ImageError> {
-    let mut classes: Vec<Class> = Vec::new();
-    for (number, class) in parts {
-        let number = usize::try_from(number).map_err(|_| ImageError("an arena class beyond all".into()))?;
-        Arena::check_class(number, &class).map_err(ImageError)?;
-        classes.resize_with(number, Class::default);
-        classes.push(class);
+fn restore_arena(account: &Account, parts: Classes) -> Result<Arena, String> {
+    let mut classes = Vec::new();
+    for (number, chunks) in parts {
+        let number = usize::try_from(number).ok().filter(|&number| number <= CLASSES_MAX);
+        classes.resize_with(number.ok_or("an arena class beyond all")?, Vec::new);
+        classes.push(chunks);
     }
-    Ok(Arena::from_classes(classes))
+    Arena::from_classes(account, classes)
 }

@@ -3,18 +3,23 @@
 //! Entries hold 32 bits of the hash and the row number; the key itself stands in the table's key words and is compared in full. Nothing iterates here:
 //! no order escapes.
 
+use super::account::{Account, Charge, allocated};
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const PARTS: usize = 256;
+/// A part with more room than this gives some back when most of its keys have left.
+const SHRINK_ABOVE: usize = 1024;
+
+const PARTS_BYTES: usize = allocated(PARTS * size_of::<HashTable<Entry>>());
 
 /// Row numbers by key hash.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Index {
     seed: u64,
     parts: Vec<HashTable<Entry>>,
     len: usize,
-    bytes: usize,
+    charge: Charge,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +53,8 @@ fn spread(kept: u32) -> u64 {
 
 impl Index {
     /// An empty index. `seed` is the instance's and the same for ever.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, parts: vec![HashTable::new(); PARTS], len: 0, bytes: 0 }
+    pub(crate) fn new(seed: u64, account: &Account) -> Self {
+        Self { seed, parts: vec![HashTable::new(); PARTS], len: 0, charge: account.charge(PARTS_BYTES) }
     }
 
     /// Hash of canonical key bytes.
@@ -76,30 +81,49 @@ impl Index {
         let part = &mut self.parts[hash.part()];
         let before = part.allocation_size();
         part.insert_unique(spread(kept), Entry { hash: kept, row }, |entry| spread(entry.hash));
-        self.bytes += part.allocation_size() - before;
+        let after = part.allocation_size();
+        if after != before {
+            self.charge.set(self.charge.bytes() + allocated(after) - allocated(before));
+        }
         self.len += 1;
     }
 
     /// Removes a row's key; false when it was not there.
     pub(crate) fn remove(&mut self, hash: KeyHash, row: u32) -> bool {
         let kept = hash.kept();
-        let Ok(found) = self.parts[hash.part()].find_entry(spread(kept), |entry| entry.row == row) else { return false };
+        let part = &mut self.parts[hash.part()];
+        let Ok(found) = part.find_entry(spread(kept), |entry| entry.row == row) else { return false };
         found.remove();
         self.len -= 1;
+        if part.capacity() > SHRINK_ABOVE && part.len() < part.capacity() / 8 {
+            let before = part.allocation_size();
+            part.shrink_to(part.len() * 2, |entry| spread(entry.hash));
+            let after = part.allocation_size();
+            self.charge.set(self.charge.bytes() + allocated(after) - allocated(before));
+        }
         true
     }
 
     /// Makes room for this many keys in all, before a recovery fills the empty index.
     pub(crate) fn reserve(&mut self, keys: usize) {
+        assert_eq!(self.len, 0, "room is made once");
         let per_part = keys / PARTS + keys / PARTS / 8;
+        let mut bytes = PARTS_BYTES;
         for part in &mut self.parts {
             part.reserve(per_part, |entry| spread(entry.hash));
-            self.bytes += part.allocation_size();
+            bytes += allocated(part.allocation_size());
         }
+        self.charge.set(bytes);
     }
 
     /// Bytes of all parts.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.charge.bytes()
+    }
+
+    /// An index that finds nothing: that of a frozen copy.
+    pub(crate) fn absent() -> Self {
+        Self { seed: 0, parts: Vec::new(), len: 0, charge: Charge::default() }
     }
 }

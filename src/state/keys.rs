@@ -9,8 +9,10 @@
 //! long keys. Slabs hold features under the same row numbers and know no keys. A number that was freed is handed out
 //! again before a new one is made, the last freed first. Called by apply only; a frozen copy has no index.
 
+use super::account::{Account, Charge, allocated};
 use super::accumulator::{load_bytes, store_bytes};
 use super::arena::Arena;
+use super::chunk::Chunk;
 use super::index::{Index, KeyHash};
 use super::words::Words;
 use crate::row::Key;
@@ -22,7 +24,7 @@ const LONG: u64 = 0xFF << 56;
 const VACANT: [u64; KEY_WORDS] = [0; KEY_WORDS];
 
 /// See the module's head.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Keys {
     index: Index,
     words: Words,
@@ -31,6 +33,8 @@ pub(crate) struct Keys {
     /// Row numbers handed out, freed ones included.
     rows: u32,
     free: Vec<u32>,
+    /// What `free` takes.
+    charge: Charge,
 }
 
 /// A key made ready for look-ups.
@@ -70,30 +74,39 @@ impl Probe {
 
 impl Keys {
     /// No keys. The seed of hashes belongs to the log and never changes.
-    pub(crate) fn new(hash_seed: u64) -> Self {
-        Self { index: Index::new(hash_seed), words: Words::new(KEY_WORDS), long: Arena::default(), rows: 0, free: Vec::new() }
+    pub(crate) fn new(hash_seed: u64, account: &Account) -> Self {
+        Self {
+            index: Index::new(hash_seed, account),
+            words: Words::new(KEY_WORDS, account),
+            long: Arena::new(account),
+            rows: 0,
+            free: Vec::new(),
+            charge: account.charge(0),
+        }
     }
 
-    /// Keys as a snapshot described them; the index is built from the key words.
+    /// The keys that a snapshot described; the index is built from the key words.
     ///
     /// # Errors
     /// What contradicts itself.
-    pub(crate) fn restored(hash_seed: u64, words: Words, long: Arena, rows: u32, free: Vec<u32>) -> Result<Self, String> {
+    pub(crate) fn restored(mut self, words: Words, long: Arena, rows: u32, free: Vec<u32>) -> Result<Self, String> {
+        assert_eq!(self.rows, 0, "keys are restored into none");
         if free.len() > rows as usize || free.iter().any(|&number| number >= rows) {
             return Err(format!("{} of {rows} row numbers are free, or one beyond them", free.len()));
         }
-        let mut keys = Self { words, long, rows, free, ..Self::new(hash_seed) };
-        let expected = rows as usize - keys.free.len();
-        keys.index.reserve(expected);
+        self.charge.set(allocated(free.capacity() * 4));
+        (self.words, self.long, self.rows, self.free) = (words, long, rows, free);
+        let expected = self.held();
+        self.index.reserve(expected);
         for number in 0..rows {
-            if let Some(key) = keys.get(number) {
-                keys.index.insert(keys.index.hash(&key), number);
+            if let Some(key) = self.get(number) {
+                self.index.insert(self.index.hash(&key), number);
             }
         }
-        if keys.len() != expected {
-            return Err(format!("{} row numbers have keys, {expected} are not free", keys.len()));
+        if self.len() != expected {
+            return Err(format!("{} row numbers have keys, {expected} are not free", self.len()));
         }
-        Ok(keys)
+        Ok(self)
     }
 
     /// Number of keys.
@@ -177,7 +190,11 @@ impl Keys {
             self.long.free(words[0]);
         }
         words.copy_from_slice(&VACANT);
+        let room = self.free.capacity();
         self.free.push(number);
+        if self.free.capacity() != room {
+            self.charge.set(allocated(self.free.capacity() * 4));
+        }
     }
 
     /// Canonical bytes of a row's key; none for a free row number.
@@ -195,12 +212,20 @@ impl Keys {
 
     /// The same keys without their index: what snapshots and fingerprints read.
     pub(crate) fn freeze(&self) -> Self {
-        Self { index: Index::new(0), words: self.words.clone(), long: self.long.clone(), rows: self.rows, free: self.free.clone() }
+        let charge = self.charge.again();
+        let (words, long) = (self.words.clone(), self.long.freeze());
+        Self { index: Index::absent(), words, long, rows: self.rows, free: self.free.clone(), charge }
     }
 
-    /// Bytes that keys hold.
-    pub(crate) fn bytes(&self) -> usize {
-        self.index.bytes() + self.words.bytes() + self.long.resident_bytes() + self.free.len() * 4
+    /// Every chunk of key words and long keys.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.words.chunks().iter().flatten().chain(self.long.chunks())
+    }
+
+    /// Bytes charged besides chunks: the index and the free row numbers.
+    #[cfg(test)]
+    pub(crate) fn bytes_besides_chunks(&self) -> usize {
+        self.index.bytes() + self.charge.bytes()
     }
 
     /// Bytes in live objects of long keys.

@@ -1,5 +1,6 @@
 //! State: tables of plain words. Pure: no file, no clock, no lock, no randomness; only the apply thread changes it.
 
+mod account;
 mod accumulator;
 mod arena;
 mod chunk;

@@ -3,6 +3,7 @@
 //! One pass over the table, when a registration drops or restarts features; nothing of a dropped feature is left behind in words, plans or snapshots. What the
 //! others count does not change. Called by apply through [`Table::retire`](super::table::Table::retire).
 
+use super::account::Account;
 use super::arena::{Arena, Handle};
 use super::list;
 use super::plan::{AccumulatorPlan, GROWN, SlabPlan, SlotRef, WindowPlan};
@@ -11,9 +12,9 @@ use super::slab::Slab;
 use std::sync::Arc;
 
 /// Moves the rows of a slab, with its arena, into a slab of the plan, whose features it all has.
-pub(crate) fn shed(slab: Slab, plan: Arc<SlabPlan>, rows: u32) -> Slab {
+pub(crate) fn shed(slab: Slab, plan: Arc<SlabPlan>, rows: u32, account: &Account) -> Slab {
     let moved = Moved::between(&slab.plan, &plan);
-    let mut smaller = Slab { arena: slab.arena, ..Slab::new(Arc::clone(&plan)) };
+    let mut smaller = Slab { arena: slab.arena, ..Slab::new(Arc::clone(&plan), account) };
     for row in 0..rows {
         if let Some(words) = slab.words.row(row).filter(|words| words.iter().any(|&word| word != 0)) {
             moved.row(words, smaller.words.row_mut(row), &mut smaller.arena);

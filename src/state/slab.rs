@@ -2,7 +2,9 @@
 //! arena for what does not fit. Nothing outside of a slab holds a handle into its arena, so a slab goes or moves as a
 //! whole.
 
+use super::account::Account;
 use super::arena::Arena;
+use super::chunk::Chunk;
 use super::list::{self, Inserted};
 use super::plan::{GROWN, SlabPlan, SlabRow, SlotRef};
 use super::ring;
@@ -13,7 +15,7 @@ use crate::pipeline::{FeatureDef, TableDef};
 use std::sync::Arc;
 
 /// Features, their words and their objects.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Slab {
     pub(crate) plan: Arc<SlabPlan>,
     pub(crate) words: Words,
@@ -22,15 +24,20 @@ pub(crate) struct Slab {
 
 impl Slab {
     /// A slab without rows.
-    pub(crate) fn new(plan: Arc<SlabPlan>) -> Self {
+    pub(crate) fn new(plan: Arc<SlabPlan>, account: &Account) -> Self {
         assert_eq!(plan.oversized_ring(), None, "registration refuses a ring beyond the largest object");
-        let words = Words::new(plan.stride);
-        Self { plan, words, arena: Arena::default() }
+        let words = Words::new(plan.stride, account);
+        Self { plan, words, arena: Arena::new(account) }
     }
 
-    /// Bytes of words and arena.
-    pub(crate) fn bytes(&self) -> usize {
-        self.words.bytes() + self.arena.resident_bytes()
+    /// The same words and objects for reading: what snapshots and fingerprints look at.
+    pub(crate) fn freeze(&self) -> Self {
+        Self { plan: Arc::clone(&self.plan), words: self.words.clone(), arena: self.arena.freeze() }
+    }
+
+    /// Every chunk of words and objects.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.words.chunks().iter().flatten().chain(self.arena.chunks())
     }
 
     /// Reads through the features of another declaration, which compute the same though the chain may number its columns otherwise.

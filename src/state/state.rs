@@ -2,6 +2,7 @@
 //!
 //! [`State::apply`] is the only way to change it. Live apply, recovery and simulation call it with the same content and the same time and reach the same bytes.
 
+use super::account::Account;
 use super::arena::Arena;
 use super::content::Content;
 use super::frame::OpenFrame;
@@ -44,6 +45,8 @@ pub struct State {
     /// The frame that is applied in part.
     pub(super) open: Option<OpenFrame>,
     scratch: Scratch,
+    /// What all tables hold, and what frozen copies of them still hold.
+    pub(crate) account: Account,
 }
 
 /// The reject log keeps this many records,
@@ -68,6 +71,7 @@ impl State {
             reject_bytes: 0,
             open: None,
             scratch: Scratch::default(),
+            account: Account::open(),
         }
     }
 
@@ -121,7 +125,7 @@ impl State {
             match effect {
                 TableEffect::Create { table } => {
                     if let Some(def) = definition(*table) {
-                        self.tables.insert(*table, Table::new(def, self.hash_seed, (lsn, now_us)));
+                        self.tables.insert(*table, Table::empty(def, self.hash_seed, (lsn, now_us), &self.account));
                     }
                 }
                 TableEffect::Drop { table } => {
@@ -217,9 +221,9 @@ impl State {
         self.tables.values()
     }
 
-    /// Bytes of all tables.
+    /// Bytes that all tables hold: keys, slabs, copies on write, and what frozen copies still hold.
     pub fn bytes(&self) -> usize {
-        self.tables.values().map(Table::bytes).sum()
+        self.account.bytes()
     }
 
     /// More bytes than applying these rows can add to [`State::bytes`], but for sketches of keys that are there.
@@ -264,6 +268,7 @@ impl State {
             reject_bytes: self.reject_bytes,
             open: None,
             scratch: Scratch::default(),
+            account: self.account.clone(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! One table: its keys, and slabs of features under their row numbers.
 
+use super::account::{Account, Charge};
 use super::accumulator::{Input, hash_cell};
 use super::arena::Arena;
-use super::chunk::CHUNK_WORDS;
+use super::chunk::{CHUNK_WORDS, Chunk};
 use super::keys::{KEY_WORDS, Keys, Probe};
 use super::plan::{SlabPlan, SlabRow};
 use super::retire;
@@ -37,7 +38,7 @@ pub struct Funnel {
 }
 
 /// A table's state.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Table {
     pub(crate) def: Arc<TableDef>,
     pub(crate) keys: Keys,
@@ -48,6 +49,10 @@ pub struct Table {
     pub(crate) since: (u64, i64),
     /// Counts of this process; not part of the state.
     pub funnel: Funnel,
+    /// What its keys and slabs hold, and what frozen copies of it still hold.
+    pub(crate) account: Account,
+    /// What the lists of chunks of a frozen copy take.
+    _lists: Charge,
 }
 
 /// Reused buffers of apply.
@@ -64,10 +69,17 @@ pub(crate) struct Scratch {
 type Inputs<'r> = smallvec::SmallVec<[Input<'r>; 6]>;
 
 impl Table {
-    /// An empty table.
-    pub(crate) fn new(def: Arc<TableDef>, hash_seed: u64, since: (u64, i64)) -> Self {
+    /// A table with these keys and no features' words yet.
+    pub(crate) fn new(def: Arc<TableDef>, keys: Keys, since: (u64, i64), account: Account) -> Self {
         let plan = Arc::new(SlabPlan::compile(&def.features));
-        Self { keys: Keys::new(hash_seed), slabs: vec![Slab::new(plan)], newest_us: i64::MIN, since, funnel: Funnel::default(), def }
+        let slabs = vec![Slab::new(plan, &account)];
+        Self { keys, slabs, newest_us: i64::MIN, since, funnel: Funnel::default(), account, _lists: Charge::default(), def }
+    }
+
+    /// An empty table.
+    pub(crate) fn empty(def: Arc<TableDef>, hash_seed: u64, since: (u64, i64), above: &Account) -> Self {
+        let account = above.below();
+        Self::new(def, Keys::new(hash_seed, &account), since, account)
     }
 
     /// The declaration.
@@ -95,9 +107,20 @@ impl Table {
         self.since
     }
 
-    /// Bytes that the table holds.
+    /// Bytes that the table holds: keys, slabs, copies on write, and what frozen copies still hold.
     pub fn bytes(&self) -> usize {
-        self.keys.bytes() + self.slabs.iter().map(Slab::bytes).sum::<usize>()
+        self.account.bytes()
+    }
+
+    /// Every chunk of keys, words and objects.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.keys.chunks().chain(self.slabs.iter().flat_map(Slab::chunks))
+    }
+
+    /// Bytes charged besides chunks.
+    #[cfg(test)]
+    pub(crate) fn bytes_besides_chunks(&self) -> usize {
+        self.keys.bytes_besides_chunks() + self._lists.bytes()
     }
 
     /// Bytes in live objects.
@@ -248,10 +271,12 @@ impl Table {
         Self {
             def: Arc::clone(&self.def),
             keys: self.keys.freeze(),
-            slabs: self.slabs.clone(),
+            slabs: self.slabs.iter().map(Slab::freeze).collect(),
             newest_us: self.newest_us,
             since: self.since,
             funnel: self.funnel,
+            account: self.account.clone(),
+            _lists: self.account.charge(self.chunks().count() * size_of::<Chunk>()),
         }
     }
 
@@ -328,7 +353,7 @@ impl Table {
     pub(crate) fn extend(&mut self, def: Arc<TableDef>, names: &[String]) {
         let features: Vec<_> = def.features.iter().filter(|feature| names.iter().any(|name| **name == *feature.name)).cloned().collect();
         self.adopt(def);
-        self.slabs.push(Slab::new(Arc::new(SlabPlan::compile(&features))));
+        self.slabs.push(Slab::new(Arc::new(SlabPlan::compile(&features)), &self.account));
     }
 
     /// Takes the new declaration without the named features: their words and objects go back.
@@ -346,7 +371,7 @@ impl Table {
             if features.len() == slab.plan.features.len() {
                 self.slabs.push(slab);
             } else if !features.is_empty() {
-                self.slabs.push(retire::shed(slab, Arc::new(SlabPlan::compile(&features)), self.keys.rows()));
+                self.slabs.push(retire::shed(slab, Arc::new(SlabPlan::compile(&features)), self.keys.rows(), &self.account));
             }
         }
         self.adopt(def);

@@ -1,44 +1,54 @@
-//! Fixed-stride rows of words in reference-counted chunks, allocated lazily: a row that was never written reads as zeroes.
+//! Fixed-stride rows of words in reference-counted chunks, allocated lazily: a row that was never written reads as
+//! zeroes. As many rows to a chunk as fit; a row is found with a multiplication, never with a division.
 
-use super::chunk::{CHUNK_WORDS, Chunk};
+use super::account::Account;
+use super::chunk::{Chunk, words_for};
 
 /// Rows of one stride.
 #[derive(Debug, Clone)]
 pub(crate) struct Words {
     stride: usize,
-    /// A chunk has 2^this many rows, so that a row is found with shifts.
-    rows_shift: u32,
+    chunk_words: usize,
+    /// Rows of a chunk.
+    rows: u32,
+    /// 2^64 / `rows`, rounded up; 0 when a chunk holds one row.
+    reciprocal: u64,
     chunks: Vec<Option<Chunk>>,
-    allocated: usize,
+    account: Account,
 }
 
 impl Words {
     /// No rows yet.
-    pub(crate) fn new(stride: usize) -> Self {
-        Self { stride, rows_shift: (CHUNK_WORDS / stride.max(1)).max(1).ilog2(), chunks: Vec::new(), allocated: 0 }
+    pub(crate) fn new(stride: usize, account: &Account) -> Self {
+        let chunk_words = words_for(stride);
+        let Ok(rows) = u32::try_from(chunk_words / stride.max(1)) else { unreachable!("a chunk has few rows") };
+        assert!(rows > 0, "a chunk has room for a row of {stride} words");
+        let reciprocal = (u64::MAX / u64::from(rows)).wrapping_add(1);
+        Self { stride, chunk_words, rows, reciprocal, chunks: Vec::new(), account: account.clone() }
     }
 
     /// Rows as a snapshot described them.
-    pub(crate) fn from_chunks(stride: usize, chunks: Vec<Option<Chunk>>) -> Self {
-        let allocated = chunks.iter().flatten().count();
-        Self { chunks, allocated, ..Self::new(stride) }
-    }
-
-    /// Words of one chunk.
-    pub(crate) fn chunk_words(&self) -> usize {
-        self.stride << self.rows_shift
-    }
-
-    /// Whether every chunk has the size that the stride asks for.
-    pub(crate) fn is_sound(&self) -> bool {
-        self.chunks.iter().flatten().all(|chunk| chunk.words().len() == self.chunk_words())
+    ///
+    /// # Errors
+    /// When a chunk has another size than the stride asks for.
+    pub(crate) fn from_chunks(stride: usize, account: &Account, chunks: Vec<Option<Chunk>>) -> Result<Self, String> {
+        let words = Self { chunks, ..Self::new(stride, account) };
+        match words.chunks.iter().flatten().find(|chunk| chunk.words().len() != words.chunk_words) {
+            Some(chunk) => Err(format!("a chunk of {} words where rows have {stride}", chunk.words().len())),
+            None => Ok(words),
+        }
     }
 
     /// The row's chunk, and where in it the row begins.
     #[inline]
     fn place(&self, row: u32) -> (usize, usize) {
-        let row = row as usize;
-        (row >> self.rows_shift, (row & ((1 << self.rows_shift) - 1)) * self.stride)
+        let number = match self.reciprocal {
+            0 => row,
+            // Exact: the reciprocal is less than 1 too large, so a row of 32 bits is less than 2^-32 off, and no two
+            // quotients with a divisor of 32 bits are nearer to each other.
+            reciprocal => ((u128::from(row) * u128::from(reciprocal)) >> 64) as u32,
+        };
+        (number as usize, (row - number * self.rows) as usize * self.stride)
     }
 
     /// The row's words; none when nothing was ever written near it.
@@ -55,21 +65,40 @@ impl Words {
         if self.chunks.len() <= number {
             self.chunks.resize_with(number + 1, || None);
         }
-        let words = self.chunk_words();
-        let chunk = self.chunks[number].get_or_insert_with(|| {
-            self.allocated += 1;
-            Chunk::zeroed(words)
-        });
+        let chunk = self.chunks[number].get_or_insert_with(|| Chunk::zeroed(&self.account, self.chunk_words));
         &mut chunk.words_mut()[at..at + self.stride]
-    }
-
-    /// Bytes of all chunks.
-    pub(crate) fn bytes(&self) -> usize {
-        self.allocated * self.chunk_words() * 8
     }
 
     /// The chunks, for snapshots.
     pub(crate) fn chunks(&self) -> &[Option<Chunk>] {
         &self.chunks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_its_place() {
+        for stride in (1..200).chain([1022, 1023, 2044, 2045, 2046, 5000]) {
+            let words = Words::new(stride, &Account::default());
+            let rows = words.rows;
+            let near = [0, 1, 2, rows - 1, rows, rows + 1, 7 * rows - 1, 7 * rows, u32::MAX / 2, u32::MAX - 1, u32::MAX];
+            for row in near.into_iter().chain((0..500_000_000).step_by(999_983)) {
+                let expected = ((row / rows) as usize, (row % rows) as usize * stride);
+                assert_eq!(words.place(row), expected, "row {row} of {stride} words");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_were_never_written_read_as_nothing_and_take_nothing() {
+        let account = Account::open();
+        let mut words = Words::new(5, &account);
+        words.row_mut(10_000)[2] = 9;
+        assert_eq!(words.row(10_000), Some(&[0, 0, 9, 0, 0][..]));
+        assert_eq!((words.row(0), words.row(10_001)), (None, Some(&[0; 5][..])));
+        assert_eq!(account.bytes(), super::super::chunk::chunk_bytes(2045));
     }
 }

@@ -1,14 +1,23 @@
 //! What is forgotten gives its memory back: deleted keys, expired rows, dropped features.
 
-use super::Driven;
 use super::pipeline::{payload, tables};
-use super::rows::{Datum, Row, START_US, newest_us, rows};
+use super::rows::{Datum, Row, START_US, newest_us, rows, split};
+use super::{Driven, State};
+use crate::state::Table;
 use proptest::prelude::*;
 use serde_json::json;
+use std::collections::HashMap;
 
 /// One delete row for every key of every table that `rows` made.
 fn deletes(rows: &[Row]) -> Vec<Row> {
     rows.iter().map(|row| Row { delete: true, ..row.clone() }).collect()
+}
+
+/// What every chunk that anybody holds takes, counted one by one, with the index and the lists of frozen copies.
+fn walked(states: &[&State]) -> usize {
+    let tables = || states.iter().flat_map(|state| state.tables());
+    let chunks: HashMap<usize, usize> = tables().flat_map(Table::chunks).map(|chunk| (chunk.identity(), chunk.bytes())).collect();
+    chunks.values().sum::<usize>() + tables().map(Table::bytes_besides_chunks).sum::<usize>()
 }
 
 proptest! {
@@ -30,6 +39,36 @@ proptest! {
         fresh.feed(&kept, &[]);
         for ((table, fresh), before) in driven.state.tables().zip(fresh.state.tables()).zip(numbers) {
             prop_assert!(table.keys.rows() <= before.max(fresh.keys.rows()), "{} hands out row numbers while it has free ones", table.def().name);
+        }
+    }
+
+    #[test]
+    fn accounted_bytes_are_those_of_every_chunk_that_somebody_holds(
+        rows in rows(300), ends in proptest::collection::vec(0usize..300, 0..8), forget in any::<bool>(),
+    ) {
+        let mut driven = Driven::with(&payload(&tables()));
+        let mut frozen = Vec::new();
+        for (step, batch) in split(&rows, &ends).into_iter().enumerate() {
+            driven.feed(batch, &[]);
+            if step % 2 == 0 {
+                frozen.push(driven.state.freeze());
+            }
+            if step % 3 == 2 {
+                driven.feed(&deletes(batch), &[]);
+                frozen.remove(0);
+            }
+            let states: Vec<&State> = frozen.iter().chain([&driven.state]).collect();
+            prop_assert_eq!(driven.state.bytes(), walked(&states));
+            let by_table: usize = driven.state.tables().map(Table::bytes).sum();
+            prop_assert_eq!(driven.state.bytes(), by_table);
+        }
+        // Dropped elsewhere, as by the snapshot thread.
+        std::thread::spawn(move || drop(frozen)).join().unwrap();
+        prop_assert_eq!(driven.state.bytes(), walked(&[&driven.state]));
+        if forget {
+            let account = driven.state.account.clone();
+            drop(driven);
+            prop_assert_eq!(account.bytes(), 0);
         }
     }
 
