@@ -13,6 +13,7 @@ mod inlet;
 mod limit;
 mod operator;
 pub(crate) mod panic;
+mod partition_clock;
 mod port;
 mod rates;
 mod requests;

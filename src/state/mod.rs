@@ -6,6 +6,7 @@ mod arena;
 mod chunk;
 mod content;
 mod frame;
+mod head;
 mod image;
 mod index;
 mod keys;
@@ -27,6 +28,7 @@ pub use arena::{Arena, Handle};
 pub use content::{Content, RowsContent};
 pub use image::{ImageError, ImageReader};
 pub use state::{NewKeys, ReadScratch, State};
+pub use slab::Missed;
 pub use table::{Funnel, Table};
 
 pub(crate) use plan::{OversizedRing, oversized_ring};
