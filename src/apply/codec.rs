@@ -155,13 +155,8 @@ fn decode_rows(frame: &Frame<'_>) -> Result<RowsContent, String> {
     for bytes in eights.by_ref() {
         let word = |at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, i64::from_le_bytes);
         let half = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes);
-        let position = Position {
-            epoch: half(4).cast_signed(),
-            offset: word(8),
-            after: word(16),
-            record_time_ms: word(24),
-            clock_ms: word(32),
-        };
+        let position =
+            Position { epoch: half(4).cast_signed(), offset: word(8), after: word(16), record_time_ms: word(24), clock_ms: word(32) };
         content.positions.push((Slot(half(0)), position));
     }
     if !eights.remainder().is_empty() {

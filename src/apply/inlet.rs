@@ -242,8 +242,7 @@ impl EngineInlet {
             }
         }
         let next = record.offset + 1;
-        attached.position =
-            Position { offset: next, after: next, epoch: record.epoch, record_time_ms: record.timestamp_ms, clock_ms };
+        attached.position = Position { offset: next, after: next, epoch: record.epoch, record_time_ms: record.timestamp_ms, clock_ms };
         attached.records += 1;
         Ok(())
     }

@@ -372,12 +372,7 @@ impl RowsBuilder {
     /// # Errors
     /// Names the first required field without a value, or the key's field; the row is rolled back.
     #[inline]
-    pub fn commit(
-        &mut self,
-        time: impl Into<RowTime>,
-        source: Option<(u32, i64)>,
-        delete_key: bool,
-    ) -> Result<(), CellError> {
+    pub fn commit(&mut self, time: impl Into<RowTime>, source: Option<(u32, i64)>, delete_key: bool) -> Result<(), CellError> {
         if !delete_key {
             for &index in &self.required {
                 let state = u64::from(self.row_states[usize::from(index)]);

@@ -37,7 +37,6 @@ impl Head {
 
     /// Entries or buckets.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "twelve bits")]
     pub(crate) fn count(self) -> usize {
         (self.0 & (DROPPED - 1)) as usize
     }

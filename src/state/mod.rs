@@ -27,8 +27,8 @@ pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, s
 pub use arena::{Arena, Handle};
 pub use content::{Content, RowsContent};
 pub use image::{ImageError, ImageReader};
-pub use state::{NewKeys, ReadScratch, State};
 pub use slab::Missed;
+pub use state::{NewKeys, ReadScratch, State};
 pub use table::{Funnel, Table};
 
 pub(crate) use plan::{OversizedRing, oversized_ring};

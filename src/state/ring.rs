@@ -149,8 +149,7 @@ fn drop_expired(plan: &WindowPlan, arena: &mut Arena, handle: Handle, head: &mut
     let object = arena.get(handle);
     let count = head.count();
     let from_us = head.edge_us().saturating_sub(plan.keep_us);
-    let expired =
-        (0..count).take_while(|&index| epoch_at(plan, object, index).saturating_add(plan.bucket_us) <= from_us).count();
+    let expired = (0..count).take_while(|&index| epoch_at(plan, object, index).saturating_add(plan.bucket_us) <= from_us).count();
     if expired == 0 {
         return count;
     }

@@ -148,8 +148,7 @@ impl Slab {
                 SlotRef::Lifetime(index) => (!plan.lifetime[index].idle).then_some(lifetime_us),
                 SlotRef::Windowed { window, .. } => {
                     let window = &plan.windows[window];
-                    let (handle, keep_us) =
-                        if words[0] == GROWN { (words[window.at], window.keep_us) } else { (words[0], plan.keep_us) };
+                    let (handle, keep_us) = if words[0] == GROWN { (words[window.at], window.keep_us) } else { (words[0], plan.keep_us) };
                     let head = Head::of(arena.get(handle));
                     head.dropped().then(|| head.edge_us().saturating_sub(keep_us).saturating_add(window.window_us))
                 }
@@ -209,13 +208,7 @@ impl Slab {
     }
 }
 
-fn update_windows(
-    plan: &SlabPlan,
-    arena: &mut Arena,
-    words: &mut [u64],
-    row: SlabRow<'_, '_>,
-    missed: &mut [Missed],
-) -> bool {
+fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], row: SlabRow<'_, '_>, missed: &mut [Missed]) -> bool {
     if words[0] != GROWN {
         match list::insert(plan, arena, &mut words[0], row) {
             Inserted::Taken | Inserted::Late => {
