@@ -124,7 +124,10 @@ fn words(bytes: &[u8], into: &mut Vec<u64>) {
 pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
     let wrong = |reason: String| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason };
     match frame.kind {
-        FrameKind::ROWS => decode_rows(frame).map(Content::Rows).map_err(wrong),
+        FrameKind::ROWS => match decode_rows(frame).map_err(wrong)? {
+            content if content.rows() == frame.row_count as usize => Ok(Content::Rows(content)),
+            content => Err(wrong(format!("{} rows in a frame of {}", content.rows(), frame.row_count))),
+        },
         FrameKind::DEFINITION => {
             let definition: DefinitionText = parse(frame.body).map_err(wrong)?;
             let registry =

@@ -29,6 +29,8 @@ pub struct Faults {
     pub fail_sync_at: Option<u64>,
     /// The write with this number (counted from 0) fails with EIO.
     pub fail_write_at: Option<u64>,
+    /// The read with this number (counted from 0) and every later one fails with EIO.
+    pub fail_read_at: Option<u64>,
     /// Syncs answer "done" and do nothing.
     pub lying_sync: bool,
     /// The longest write that succeeds whole; longer ones are short.
@@ -60,6 +62,7 @@ struct World {
     operations: u64,
     syncs: u64,
     writes: u64,
+    reads: u64,
     faults: Faults,
 }
 
@@ -182,11 +185,11 @@ impl SimulatedDisk {
         Self::default()
     }
 
-    /// Replaces the faults; the counts of operations, syncs and writes begin again at 0.
+    /// Replaces the faults; the counts of operations, syncs, writes and reads begin again at 0.
     pub fn set_faults(&self, faults: Faults) {
         let mut world = self.0.lock();
         world.faults = faults;
-        (world.operations, world.syncs, world.writes) = (0, 0, 0);
+        (world.operations, world.syncs, world.writes, world.reads) = (0, 0, 0, 0);
     }
 
     /// Operations since the last [`SimulatedDisk::set_faults`].
@@ -337,6 +340,11 @@ impl StorageFile for SimulatedFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, IoError> {
         let mut world = self.disk.0.lock();
         world.step(Operation::Read, &self.path)?;
+        let number = world.reads;
+        world.reads += 1;
+        if world.faults.fail_read_at.is_some_and(|first| number >= first) {
+            return Err(IoError::new(Operation::Read, &self.path, io::Error::from_raw_os_error(5)));
+        }
         let inode = world.inode(self.inode, Operation::Read, &self.path)?;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(inode.seen.len());
         let available = inode.seen.get(from..).unwrap_or_default();

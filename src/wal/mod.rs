@@ -31,7 +31,7 @@ pub use frame::{FRAME_BODY_BYTES_MAX, Frame, FrameKind, FrameParts};
 pub use reader::{TailEnd, WalReader, WalTail};
 pub use segment::{FORMAT, LogIdentity};
 pub use shared::{Released, WalHandle, WalStatus};
-pub use start::{Start, WalOptions, discard};
+pub use start::{Start, WalOptions};
 pub use survey::WalSurvey;
 pub use syncer::{SyncEvent, WalSyncer};
 pub use writer::WalWriter;

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::FIRST_LSN;
 use super::reader::{TailEnd, WalTail};
-use super::segment::{Footer, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, segment_number, segment_path};
+use super::segment::{Footer, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
 use super::shared::{SealedSegment, Shared, SharedFiles, WalHandle, prepared_path};
 use super::writer::WalWriter;
 use crate::storage::{IoError, Storage, StorageFile};
@@ -46,8 +47,6 @@ pub enum Start {
     Fresh {
         /// What it will be; random.
         log: LogIdentity,
-        /// [`super::FIRST_LSN`], or the LSN after a snapshot that was taken without a log.
-        first_lsn: u64,
     },
     /// Where a reader found the end.
     After(WalTail),
@@ -76,7 +75,7 @@ impl<S: Storage> WalWriter<S> {
             }
         }
         let settled = match start {
-            Start::Fresh { log, first_lsn } => Settled { log, writer_epoch: 1, number: 1, first_lsn, prev_crc: 0, sealed: Vec::new() },
+            Start::Fresh { log } => Settled { log, writer_epoch: 1, number: 1, first_lsn: FIRST_LSN, prev_crc: 0, sealed: Vec::new() },
             Start::After(tail) => settle(&storage, folder, tail)?,
         };
         let options = WalOptions { segment_bytes: options.segment_bytes.max(SEGMENT_BYTES_MIN).next_multiple_of(8), ..options };
@@ -178,17 +177,4 @@ fn copy_prefix<S: Storage>(storage: &S, folder: &Path, tail: &WalTail, path: &Pa
     copy.sync()?;
     storage.rename(&copy_path, path)?;
     Ok(at + end.len() as u64)
-}
-
-/// Removes every segment, oldest first. For a folder that was run without a log since: its segments say nothing about the snapshot's state.
-///
-/// # Errors
-/// What the file layer says; segments removed until then are gone.
-pub fn discard<S: Storage>(storage: &S, folder: &Path) -> Result<(), IoError> {
-    for entry in storage.list(folder)? {
-        if segment_number(&entry.name).is_some() || SharedFiles::<S>::is_leftover(&entry.name) {
-            storage.remove(&folder.join(&entry.name))?;
-        }
-    }
-    Ok(())
 }

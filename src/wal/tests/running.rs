@@ -226,7 +226,7 @@ fn many_restarts_without_a_row_leave_one_segment() {
 fn push_sync_waits_for_fsync() {
     let folder = tempfile::tempdir().unwrap();
     let options = WalOptions { segment_bytes: 1 << 16, sync_interval: Duration::from_secs(3600), ..WalOptions::default() };
-    let start = Start::Fresh { log: LOG, first_lsn: FIRST_LSN };
+    let start = Start::Fresh { log: LOG };
     let (mut writer, handle) = WalWriter::start(Disk, folder.path(), start, options, 1).unwrap();
     let (tell, news) = mpsc::channel();
     let syncer = WalSyncer::spawn(&handle, move |event| drop(tell.send(event))).unwrap();
@@ -271,7 +271,7 @@ fn push_sync_waits_for_fsync() {
 fn unwaited_frames_are_synced_after_the_interval() {
     let disk = SimulatedDisk::new();
     let options = WalOptions { sync_interval: Duration::from_millis(5), ..small() };
-    let start = Start::Fresh { log: LOG, first_lsn: FIRST_LSN };
+    let start = Start::Fresh { log: LOG };
     let (mut writer, handle) = WalWriter::start(disk, folder(), start, options, 1).unwrap();
     let (tell, news) = mpsc::channel();
     let _syncer = WalSyncer::spawn(&handle, move |event| drop(tell.send(event))).unwrap();
