@@ -29,6 +29,9 @@ pub struct Faults {
     pub fail_sync_at: Option<u64>,
     /// The write with this number (counted from 0) fails with EIO.
     pub fail_write_at: Option<u64>,
+    /// Every write and every reservation answers that there is no room, also inside of a file: a file size limit, or a file system that
+    /// copies on write.
+    pub refuse_writes: bool,
     /// The read with this number (counted from 0) and every later one fails with EIO.
     pub fail_read_at: Option<u64>,
     /// Syncs answer "done" and do nothing.
@@ -192,6 +195,11 @@ impl SimulatedDisk {
         (world.operations, world.syncs, world.writes, world.reads) = (0, 0, 0, 0);
     }
 
+    /// Bytes taken on the disk, reserved ones included.
+    pub fn used_bytes(&self) -> u64 {
+        self.0.lock().used_bytes()
+    }
+
     /// Operations since the last [`SimulatedDisk::set_faults`].
     pub fn operations(&self) -> u64 {
         self.0.lock().operations
@@ -319,6 +327,9 @@ impl StorageFile for SimulatedFile {
         world.step(Operation::Write, &self.path)?;
         let number = world.writes;
         world.writes += 1;
+        if world.faults.refuse_writes {
+            return Err(no_room(Operation::Write, &self.path));
+        }
         if world.faults.fail_write_at == Some(number) {
             return Err(IoError::new(Operation::Write, &self.path, io::Error::from_raw_os_error(5)));
         }
@@ -386,6 +397,9 @@ impl StorageFile for SimulatedFile {
     fn preallocate(&self, len: u64) -> Result<(), IoError> {
         let mut world = self.disk.0.lock();
         world.step(Operation::Resize, &self.path)?;
+        if world.faults.refuse_writes {
+            return Err(no_room(Operation::Resize, &self.path));
+        }
         let free = world.free_bytes();
         let size = usize::try_from(len).map_err(|_| no_room(Operation::Resize, &self.path))?;
         let inode = world.inode(self.inode, Operation::Resize, &self.path)?;

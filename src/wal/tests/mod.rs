@@ -57,6 +57,12 @@ fn fresh(disk: &SimulatedDisk) -> (WalWriter<SimulatedDisk>, WalHandle<Simulated
     WalWriter::start(disk.clone(), folder(), Start::Fresh { log: LOG }, small(), 1).unwrap()
 }
 
+/// What the syncer does when it comes round: a sync, and the next segment.
+fn attend(handle: &WalHandle<SimulatedDisk>) {
+    handle.sync_now().unwrap();
+    handle.prepare().unwrap();
+}
+
 /// Appends one frame whose content follows from its LSN.
 fn append_rows(writer: &mut WalWriter<SimulatedDisk>, rows: u32, words: usize) -> Result<Owned, WalError> {
     let first_lsn = writer.next_lsn();
