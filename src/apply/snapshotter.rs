@@ -91,6 +91,8 @@ impl Snapshotter {
         let worker = Arc::new(Worker { options, handle, clock, facts, metrics });
         let mine = Arc::clone(&worker);
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+            // What a process that died had no time to let go.
+            mine.release();
             mine.restore_reserve();
             for frozen in receiver {
                 mine.take(frozen);
@@ -125,8 +127,13 @@ impl Worker {
     fn take(&self, frozen: State) {
         let begun = Instant::now();
         let lsn = frozen.lsn();
+        let mut held = None;
         let written = match self.write(&frozen) {
-            Err(error) if error.full() && self.release_reserve() => self.write(&frozen),
+            Err(error) if error.full() => {
+                // Lent to free space: until that is done, the log must not take it for frames.
+                held = Some(self.handle.hold());
+                if self.release_reserve() { self.write(&frozen) } else { Err(error) }
+            }
             other => other,
         };
         match written {
@@ -158,6 +165,7 @@ impl Worker {
                 });
             }
         }
+        drop(held);
     }
 
     fn write(&self, frozen: &State) -> Result<SnapshotInfo, SnapshotFailed> {

@@ -21,4 +21,4 @@ pub use choice::{Candidate, Choice, releasable_lsn};
 pub use error::{ChoiceError, SnapshotError};
 pub use format::{SECTION_BYTES_MAX, SNAPSHOT_FORMAT, SnapshotFacts, SnapshotInfo};
 pub use reader::{Section, SnapshotReader};
-pub use writer::{SnapshotWriter, quarantine, retain};
+pub use writer::{SnapshotWriter, quarantine, remove_unfinished, retain};

@@ -49,11 +49,7 @@ impl<S: Storage> SnapshotWriter<S> {
     /// What the file layer says; [`IoError::full`] is worth another try after the emergency reserve is released.
     pub fn begin(storage: S, folder: &Path, facts: SnapshotFacts) -> Result<Self, SnapshotError> {
         storage.create_folder(folder)?;
-        for entry in storage.list(folder)? {
-            if is_unfinished(&entry.name) {
-                storage.remove(&folder.join(&entry.name))?;
-            }
-        }
+        remove_unfinished(&storage, folder)?;
         let target = snapshot_path(folder, facts.lsn);
         let file = storage.create(&target.with_extension(UNFINISHED))?;
         let buffer = Vec::with_capacity(BUFFER_BYTES);
@@ -148,6 +144,21 @@ impl<S: Storage> Drop for SnapshotWriter<S> {
             tracing::warn!(kind = "snapshot.leftover", %error, "an unfinished snapshot could not be removed");
         }
     }
+}
+
+/// Removes what a process that died left of a snapshot it was writing, and returns how many files that were. They may be what fills the disk.
+///
+/// # Errors
+/// What the file layer says; what was removed until then is gone.
+pub fn remove_unfinished<S: Storage>(storage: &S, folder: &Path) -> Result<usize, IoError> {
+    let mut removed = 0;
+    for entry in storage.list(folder)? {
+        if is_unfinished(&entry.name) {
+            storage.remove(&folder.join(&entry.name))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 /// Removes all but the newest `keep` snapshots of this log (at least two are kept), oldest first, and returns the LSNs of those that

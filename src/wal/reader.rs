@@ -110,7 +110,7 @@ pub struct WalReader<S: Storage> {
     end: Option<TailEnd>,
     /// The end of the segment being read, once it is known.
     segment_end: Option<SegmentEnd>,
-    /// That of the segment before, and whether it has its footer.
+    /// That of the segment before, and whether it has its footer; none when it is on the disk for sure.
     before: Option<(SegmentEnd, bool)>,
     read_bytes: u64,
     total_bytes: u64,
@@ -135,7 +135,10 @@ impl<S: Storage> WalReader<S> {
         let Some(log) = survey.log() else {
             return Err(WalOpenError::SegmentMissing { folder: survey.folder, wanted: from_lsn, found: None });
         };
-        let index = survey.segments.iter().rposition(|segment| segment.header.first_lsn <= from_lsn);
+        let last = survey.segments.len() - 1;
+        let holding = survey.segments.iter().rposition(|segment| segment.header.first_lsn <= from_lsn);
+        // Of the last two segments the older is read although nobody wants its frames: its footer may not be on the disk.
+        let index = holding.map(|index| if index == last && survey.headless.is_none() { last.saturating_sub(1) } else { index });
         let Some((index, first)) = index.and_then(|index| Some((index, survey.segments.get(index)?.header))) else {
             let found = survey.first_lsn();
             return Err(WalOpenError::SegmentMissing { folder: survey.folder, wanted: from_lsn, found });
@@ -195,7 +198,8 @@ impl<S: Storage> WalReader<S> {
         let mut behind: Vec<PathBuf> = survey.segments.drain(self.index + 1..).map(|segment| segment.path).collect();
         behind.extend(survey.headless.take().map(|last| last.path));
         assert!(self.next_lsn > self.durable_lsn, "an end before what was synced is refused as damage");
-        let unproven = self.before.filter(|(before, footer)| !footer || before.last_lsn > self.durable_lsn).map(|(before, _)| before);
+        // A sync takes the older segment first, with its footer; that all frames of it are durable may be older than the footer.
+        let unproven = self.before.filter(|(before, footer)| !footer || before.last_lsn >= self.durable_lsn).map(|(before, _)| before);
         Some(WalTail { end, last_lsn: self.next_lsn - 1, durable_lsn: self.durable_lsn, log, segment_end, unproven, behind, survey })
     }
 
@@ -355,11 +359,13 @@ impl<S: Storage> WalReader<S> {
 
     /// On to the next segment.
     fn leave(&mut self, offset: u64, footer: bool) {
-        if !self.may_be_unsynced() {
+        if self.may_be_unsynced() {
+            self.before = Some((self.segment_end(offset), footer));
+        } else {
             // Its sync had returned before the file behind the next one was created.
             self.durable_lsn = self.durable_lsn.max(self.next_lsn - 1);
+            self.before = None;
         }
-        self.before = Some((self.segment_end(offset), footer));
         self.read_bytes += self.segment().map_or(0, |segment| segment.bytes);
         self.spare = self.stream.take().map(WordStream::into_buffer).unwrap_or_default();
         self.given_words = 0;

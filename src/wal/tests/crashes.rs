@@ -294,3 +294,27 @@ fn a_crash_at_any_step_of_a_roll_keeps_what_was_acknowledged() {
         }
     }
 }
+
+#[test]
+fn a_footer_that_a_kill_left_in_the_page_cache_survives_the_power_cut_after_the_next_start() {
+    // Frames of segment 1 synced, a roll that is not, a kill, a start, and then the power goes. Read from the start, and from a snapshot that
+    // covers segment 1 whole.
+    for snapshot_lsn in [0, 1] {
+        for seed in 0..40 {
+            let disk = SimulatedDisk::new();
+            let (mut writer, handle) = fresh(&disk);
+            append_rows(&mut writer, 1, 610).unwrap();
+            attend(&handle);
+            append_rows(&mut writer, 1, 4).unwrap();
+            assert_eq!(handle.status().segments, 2);
+            drop(writer);
+            disk.kill();
+            let (_, tail) = read_from(&disk, snapshot_lsn + 1, snapshot_lsn).unwrap();
+            let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+            append_rows(&mut writer, 1, 4).unwrap();
+            attend(&handle);
+            disk.crash(seed);
+            assert_eq!(read_all(&disk).unwrap().0.len(), 3, "snapshot {snapshot_lsn} seed {seed}");
+        }
+    }
+}

@@ -66,9 +66,10 @@ fn every_length_gives_a_prefix_or_a_refusal() {
             // The last four bytes of a sealed file are zeroes, as is what a reader sees behind its end; and without its footer nothing is missing.
             if number == 1 && (len >= bytes.len() - 4 || len == bytes.len() - 56) {
                 assert_eq!(result, Ok(written.len()), "length {len} of the sealed segment");
-            } else if number == 1 || len < 124 {
+            } else if number == 1 {
                 assert!(result.is_err(), "length {len} of segment {number}");
             }
+            // Of the last one every length is an exact prefix or refused: that is checked on the way.
         }
     }
 }
