@@ -219,5 +219,5 @@ fn replay<S: Storage>(
     let Some(tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
     assert_eq!(state.lsn(), tail.last_lsn, "the state stands at the last good row of the log");
     assert!(tail.durable_lsn <= tail.last_lsn, "what was synced is there: anything else was refused as damage");
-    Ok(Recovered { state, log: tail.log, start: Start::After(tail), report, damaged_snapshots })
+    Ok(Recovered { state, log: tail.log, start: Start::After(Box::new(tail)), report, damaged_snapshots })
 }

@@ -55,7 +55,7 @@ pub enum Start {
         log: LogIdentity,
     },
     /// Where a reader found the end.
-    After(WalTail),
+    After(Box<WalTail>),
 }
 
 impl<S: Storage> WalWriter<S> {
@@ -78,7 +78,7 @@ impl<S: Storage> WalWriter<S> {
             Start::Fresh { .. } => (written, None),
             Start::After(tail) => {
                 assert!(tail.durable_lsn <= tail.last_lsn, "an end before what was synced is refused as damage");
-                (tail.durable_lsn, Some(tail))
+                (tail.durable_lsn, Some(*tail))
             }
         };
         let fresh = tail.is_none();

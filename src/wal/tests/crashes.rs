@@ -88,7 +88,7 @@ impl World {
         assert!(self.model.frames.starts_with(&rows), "read back what was not written");
         assert!(rows.len() >= sure, "{} frames of at least {sure}", rows.len());
         self.model = Model { written: rows.len(), durable: rows.len(), frames: rows };
-        let (writer, handle) = WalWriter::start(self.disk.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+        let (writer, handle) = WalWriter::start(self.disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
         (self.writer, self.handle) = (Some(writer), Some(handle));
     }
 
@@ -203,11 +203,11 @@ proptest! {
         let (first, tail) = read_all(&disk).unwrap();
         prop_assert!(written.starts_with(&first) && first.len() > frames / 2);
         disk.set_faults(Faults { stop_at: Some(stop), ..Faults::default() });
-        drop(WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1));
+        drop(WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1));
         if power { disk.crash(seed ^ 1) } else { disk.kill() }
         let (second, tail) = read_all(&disk).unwrap();
         prop_assert_eq!(&first, &second);
-        let (mut writer, _) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+        let (mut writer, _) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
         let more = append_rows(&mut writer, 1, 4).unwrap();
         prop_assert_eq!(read_all(&disk).unwrap().0, [first, vec![more]].concat());
     }
@@ -278,7 +278,7 @@ fn a_crash_at_any_step_of_a_roll_keeps_what_was_acknowledged() {
             assert!(frames.len() >= sure && frames.len() <= done.frames.len() + 1, "stop {stop} seed {seed}: {} of {sure}", frames.len());
             // A second death, while the start settles what is left.
             disk.set_faults(Faults { stop_at: Some(seed), ..Faults::default() });
-            drop(WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1));
+            drop(WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1));
             if seed % 2 == 0 {
                 disk.kill()
             } else {
@@ -286,7 +286,7 @@ fn a_crash_at_any_step_of_a_roll_keeps_what_was_acknowledged() {
             }
             let (again, tail) = read_all(&disk).unwrap();
             assert_eq!(again, frames, "stop {stop} seed {seed}: the end moved while it was settled");
-            let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+            let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
             let more = append_rows(&mut writer, 1, 4).unwrap();
             handle.sync_now().unwrap();
             disk.crash(seed);
@@ -310,7 +310,7 @@ fn a_footer_that_a_kill_left_in_the_page_cache_survives_the_power_cut_after_the_
             drop(writer);
             disk.kill();
             let (_, tail) = read_from(&disk, snapshot_lsn + 1, snapshot_lsn).unwrap();
-            let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+            let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
             append_rows(&mut writer, 1, 4).unwrap();
             attend(&handle);
             disk.crash(seed);

@@ -29,7 +29,7 @@ fn check(number: u64, bytes: Vec<u8>, others: &SimulatedDisk, written: &[Owned],
     let (frames, tail) = read_all(&disk)?;
     let frames = rows_only(&frames);
     assert!(written.starts_with(&frames), "{what}: not a prefix");
-    let (writer, _) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 3).unwrap();
+    let (writer, _) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 3).unwrap();
     drop(writer);
     assert_eq!(rows_only(&read_all(&disk).unwrap().0), frames, "{what}: the settled log reads differently");
     Ok(frames.len())

@@ -155,7 +155,7 @@ fn a_log_opens_on_a_disk_without_a_free_byte_and_takes_frames_when_there_is_room
             // Not one byte may be written that does not stand in a file already.
             let used = disk.used_bytes();
             disk.set_faults(Faults { capacity_bytes: Some(used), ..Faults::default() });
-            let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+            let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
             assert_eq!(handle.durable_lsn(), rows as u64, "what is there is on the disk for sure, written over itself");
             assert!(handle.status().full);
             assert!(matches!(append_rows(&mut writer, 1, 40), Err(WalError::StorageFull { .. })));
@@ -181,7 +181,7 @@ fn a_disk_that_refuses_every_write_lets_the_log_open_and_nothing_is_claimed_dura
     disk.kill();
     let (_, tail) = read_all(&disk).unwrap();
     disk.set_faults(Faults { refuse_writes: true, ..Faults::default() });
-    let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+    let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
     assert!(handle.status().full);
     for _ in 0..2 {
         assert!(handle.durable_lsn() < unsynced.last_lsn(), "the page cache is not the disk");
@@ -207,7 +207,7 @@ fn a_log_that_had_no_room_all_its_life_closes_and_opens_as_it_was() {
         let (frames, tail) = read_all(&disk).unwrap();
         assert_eq!(frames, std::slice::from_ref(&written));
         disk.set_faults(Faults { refuse_writes: true, ..Faults::default() });
-        let (writer, _) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+        let (writer, _) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
         assert_eq!(writer.close(2).unwrap(), 1);
         disk.set_faults(Faults::default());
     }
@@ -275,7 +275,7 @@ fn a_log_that_died_of_a_failed_sync_is_copied_before_it_is_trusted() {
     // The page cache still shows both frames; on the disk there is neither.
     let (frames, tail) = read_all(&disk).unwrap();
     assert_eq!(frames, written);
-    drop(WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap());
+    drop(WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap());
     disk.crash(7);
     assert_eq!(read_all(&disk).unwrap().0, written);
 }
@@ -329,7 +329,7 @@ fn only_whole_sealed_segments_are_released_and_the_rest_can_be_read() {
     assert_eq!(frames, written[50..]);
     // After a restart the older segments are still known as sealed.
     drop(writer);
-    let (_writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+    let (_writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
     assert_eq!(handle.status().segments, segments - released.segments + 1);
     handle.release(200).unwrap();
     assert_eq!(handle.status().segments, 1);
@@ -343,7 +343,7 @@ fn many_restarts_without_a_row_leave_one_segment() {
     for _ in 0..5 {
         let (frames, tail) = read_all(&disk).unwrap();
         assert_eq!(frames, []);
-        drop(WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap());
+        drop(WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap());
     }
     assert_eq!(crate::storage::Storage::list(&disk, folder()).unwrap().len(), 1);
 }

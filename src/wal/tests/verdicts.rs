@@ -83,7 +83,7 @@ fn after_a_torn_tail_the_prefix_is_copied_and_the_log_goes_on() {
     assert!(matches!(tail.end, TailEnd::Torn { .. }));
     let before = disk.bytes(&segment_path(folder(), 1)).unwrap();
 
-    let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 2).unwrap();
+    let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 2).unwrap();
     assert_eq!(handle.durable_lsn(), 1);
     let second = append_rows(&mut writer, 2, 5).unwrap();
     assert_eq!(second.first_lsn, 2);
@@ -194,7 +194,7 @@ fn a_roll_that_was_not_synced_may_be_torn_in_either_segment() {
         let (frames, tail) = read_all(&torn).unwrap();
         assert!(written.starts_with(&frames) && (frames.len() == written.len()) == whole, "{what}: {} frames", frames.len());
         // Settled, the log ends there and goes on there, in a file whose number is free.
-        let (mut writer, handle) = WalWriter::start(torn.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+        let (mut writer, handle) = WalWriter::start(torn.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
         assert_eq!(handle.durable_lsn(), frames.last().unwrap().last_lsn(), "{what}");
         let more = append_rows(&mut writer, 1, 4).unwrap();
         handle.sync_now().unwrap();
