@@ -12,8 +12,6 @@ use streamgauge_api::source::{PartitionGauge, SourceBoard};
 
 /// A lag is computed again after this long.
 const KEEP_US: i64 = 5_000;
-/// A known end older than this says nothing about now.
-const END_KNOWN_US: i64 = 2_000_000;
 
 /// What is known of an event for a few milliseconds.
 #[derive(Clone)]
@@ -21,6 +19,8 @@ struct Known {
     /// When it was computed.
     at_us: i64,
     lag_ms: Option<i64>,
+    /// Whether a source feeds it of which nobody can say how far behind it is.
+    lag_unknown: bool,
     /// Kind of the first open incident of a partition.
     incident: Option<Arc<str>>,
     /// Sources that feed it.
@@ -61,15 +61,17 @@ impl Freshnesses {
         as_of_us: i64,
     ) -> Freshness {
         let mut worst = None;
+        let mut lag_unknown = false;
         let mut incident = None;
         for name in tables {
             let Some(table) = state.table(name) else { continue };
             let known = self.event(&table.def().event_name, table.def().event, board, now_us);
             worst = worst.max(known.lag_ms);
+            lag_unknown |= known.lag_unknown;
             incident = incident.or_else(|| known.incident.clone());
             incident = incident.or_else(|| incidents.of_table(name, &known.sources).map(|kind| Arc::from(kind.as_str())));
         }
-        Freshness { as_of_ms: as_of_us.div_euclid(1000), lag_ms: worst, lsn: state.lsn(), incident }
+        Freshness { as_of_ms: as_of_us.div_euclid(1000), lag_ms: worst, lag_unknown, lsn: state.lsn(), incident }
     }
 
     fn event(&mut self, name: &str, id: EventId, board: &SourceBoard, now_us: i64) -> Known {
@@ -83,16 +85,19 @@ impl Freshnesses {
         let mut worst = None;
         let mut incident = None;
         let mut sources: Vec<String> = Vec::new();
+        let mut lag_unknown = board.is_awaited(name);
         for gauge in mine {
             if !sources.contains(&gauge.source) {
                 sources.push(gauge.source.clone());
             }
-            worst = worst.max(lag_ms(gauge, now_us));
+            let lag_ms = gauge.lag_ms(now_us);
+            worst = worst.max(lag_ms);
+            lag_unknown |= lag_ms.is_none();
             if incident.is_none() {
                 incident = gauge.incident().map(|open| Arc::from(open.kind.as_str()));
             }
         }
-        let known = Known { at_us: now_us, lag_ms: worst, incident, sources: sources.into() };
+        let known = Known { at_us: now_us, lag_ms: worst, lag_unknown, incident, sources: sources.into() };
         self.lags.insert(id, known.clone());
         known
     }
@@ -105,15 +110,4 @@ impl Freshnesses {
         let age_us = (now_us - oldest_ms.saturating_mul(1000)).max(0);
         series.visible.record(Duration::from_micros(age_us.unsigned_abs()));
     }
-}
-
-/// 0 at a known end that is fresh, else the age of the last applied record.
-pub(crate) fn lag_ms(gauge: &PartitionGauge, now_us: i64) -> Option<i64> {
-    use std::sync::atomic::Ordering::Relaxed;
-    let known_us = gauge.end_known_us.load(Relaxed);
-    if known_us > 0 && now_us - known_us <= END_KNOWN_US {
-        return gauge.lag_ms(now_us);
-    }
-    let time_ms = gauge.applied_time_ms.load(Relaxed);
-    (time_ms >= 0).then(|| (now_us / 1000 - time_ms).max(0))
 }

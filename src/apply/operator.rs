@@ -4,7 +4,6 @@
 
 use super::engine::Engine;
 use super::facts::{Facts, Phase};
-use super::freshness::lag_ms;
 use super::port::SeatSlot;
 use super::rates::Rates;
 use super::seat::Seat;
@@ -21,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use streamgauge_api::control::{Action, Control, KeysPage, PartitionStatus, Readiness, Reject};
-use streamgauge_api::metrics::{Metrics, TableLevel};
+use streamgauge_api::metrics::{IntCounter, Metrics, TableLevel};
 use streamgauge_api::port::{Freshness, Read, Row};
 use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard, SourceNote};
 use streamgauge_api::{ApiError, Clock, Code};
@@ -62,6 +61,7 @@ pub struct EngineControl {
     started: Instant,
     rates: Mutex<Rates>,
     counted: Mutex<HashMap<String, Counted>>,
+    counted_sources: Mutex<HashMap<String, u64>>,
 }
 
 impl EngineControl {
@@ -86,6 +86,7 @@ impl EngineControl {
             started: Instant::now(),
             rates: Mutex::default(),
             counted: Mutex::default(),
+            counted_sources: Mutex::default(),
         }
     }
 
@@ -103,12 +104,16 @@ impl EngineControl {
         if total == 0 { 0.0 } else { self.facts.replay_done.load(Ordering::Relaxed) as f64 / total as f64 }
     }
 
-    /// Worst lag of all partitions and records still to read.
-    fn behind(&self) -> (Option<i64>, i64) {
+    /// Records still to read, as far as the ends are known.
+    fn behind(&self) -> i64 {
+        self.board.partitions().iter().filter_map(|gauge| gauge.lag_records()).sum()
+    }
+
+    /// Whether every source is known to be at most this far behind.
+    fn is_fresh(&self, most_ms: i64) -> bool {
         let now_us = self.clock.now_us();
-        let partitions = self.board.partitions();
-        let lag = partitions.iter().filter_map(|gauge| lag_ms(gauge, now_us)).max();
-        (lag, partitions.iter().filter_map(|gauge| gauge.lag_records()).sum())
+        let within = |gauge: &Arc<PartitionGauge>| gauge.lag_ms(now_us).is_some_and(|lag| lag <= most_ms);
+        !self.board.awaits_any() && self.board.partitions().iter().all(within)
     }
 
     /// Open incidents of partitions, then those of tables, sources and the server, each with its subject.
@@ -131,10 +136,33 @@ impl EngineControl {
         incidents
     }
 
+    /// Adds what sources counted since the last scrape.
+    fn count_sources(&self, metrics: &Metrics) {
+        let mut last = self.counted_sources.lock();
+        let mut add = |what: String, counter: &IntCounter, now: u64| {
+            let known = last.entry(what).or_default();
+            counter.inc_by(now.saturating_sub(*known));
+            *known = now;
+        };
+        for gauge in self.board.partitions() {
+            let (topic, number) = (&gauge.key.topic, gauge.key.partition);
+            let counter = metrics.kafka_records(&gauge.source, topic, number);
+            add(format!("{} {topic}/{number}", gauge.source), &counter, gauge.read_records.load(Ordering::Relaxed));
+        }
+        let mut client_bytes = 0;
+        for (source, counters) in self.board.counters() {
+            let series = metrics.source_series(&source);
+            add(format!("{source} connects"), &series.connects, counters.connects.load(Ordering::Relaxed));
+            add(format!("{source} errors"), &series.errors, counters.client_errors.load(Ordering::Relaxed));
+            client_bytes += counters.client_queue_bytes.load(Ordering::Relaxed);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "Prometheus gauges are doubles")]
+        metrics.memory_bytes("kafka").set(client_bytes as f64);
+    }
+
     fn bottleneck(&self) -> &'static str {
         let queued = self.facts.queued_rows.load(Ordering::Relaxed);
-        let (_, behind) = self.behind();
-        match (behind, queued) {
+        match (self.behind(), queued) {
             (1001.., 1..) if self.facts.memory_full.load(Ordering::Relaxed) => "memory",
             (..=1000, _) => "none",
             (_, 16_384..) => "apply",
@@ -160,9 +188,6 @@ fn table_json(table: &Table, bad: u64) -> Json {
         "since_lsn": since_lsn,
         "since_ms": since_us / 1000,
         "newest_ms": table.newest_us().map(|us| us / 1000),
-        "windows": table.missed().iter().map(|(window_us, missed)| json!({
-            "window_ms": window_us / 1000, "late": missed.late, "ahead_refused": missed.ahead,
-        })).collect::<Vec<_>>(),
         "funnel": {
             "received": funnel.received + bad,
             "decoded": funnel.received,
@@ -184,7 +209,6 @@ impl Control for EngineControl {
 
     fn readiness(&self) -> Readiness {
         let phase = self.facts.phase();
-        let (lag, behind) = self.behind();
         let mut reasons = Vec::new();
         match phase {
             Phase::Starting | Phase::Recovering => reasons.push("recovering".to_owned()),
@@ -196,9 +220,7 @@ impl Control for EngineControl {
         if self.facts.disk_full.load(Ordering::Relaxed) {
             reasons.push("disk_full".to_owned());
         }
-        if let (Some(most), Some(lag)) = (self.settings.max_staleness_ms, lag)
-            && lag > most
-        {
+        if self.settings.max_staleness_ms.is_some_and(|most| !self.is_fresh(most)) {
             reasons.push("stale".to_owned());
         }
         let incidents = self.facts.incidents.list();
@@ -211,7 +233,7 @@ impl Control for EngineControl {
         let elapsed_s = self.started.elapsed().as_secs_f64();
         let progress = match phase {
             Phase::Starting | Phase::Recovering => self.replay_progress(),
-            Phase::CatchingUp => self.rates.lock().catch_up_progress(behind),
+            Phase::CatchingUp => self.rates.lock().catch_up_progress(self.behind()),
             _ => 1.0,
         };
         let eta_s = (progress > 0.01 && progress < 1.0).then(|| elapsed_s * (1.0 - progress) / progress);
@@ -348,6 +370,7 @@ impl Control for EngineControl {
         }
         drop(counted);
         metrics.set_tables(&tables.into_iter().map(|(level, ..)| level).collect::<Vec<_>>());
+        self.count_sources(metrics);
         for (kind, opened) in self.facts.incidents.take_opened() {
             metrics.incidents(kind).inc_by(opened);
         }

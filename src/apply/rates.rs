@@ -1,6 +1,5 @@
 //! Arrival and apply rates of partitions, from two looks at their gauges at least a second apart.
 
-use super::freshness::lag_ms;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -67,7 +66,7 @@ impl Rates {
             stable_end: known(gauge.stable_offset.load(Ordering::Relaxed)),
             log_start: known(gauge.start_offset.load(Ordering::Relaxed)),
             lag_records,
-            lag_seconds: lag_ms(gauge, now_us).map(|ms| ms as f64 / 1000.0),
+            lag_seconds: gauge.lag_ms(now_us).map(|ms| ms as f64 / 1000.0),
             in_per_second: look.in_per_second,
             applied_per_second: look.applied_per_second,
             eta_s,

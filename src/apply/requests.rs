@@ -8,6 +8,16 @@ use streamgauge_api::{ApiError, Code, Reply, Value};
 /// Cells of one `mget` or `get_multi`.
 const CELLS_MAX: usize = 10_000;
 
+/// A promise of freshness is kept, or it is refused: also where nobody knows.
+fn fresh_enough(table: &str, freshness: &Freshness, most_ms: i64) -> Result<(), ApiError> {
+    let reason = match freshness.lag_ms {
+        _ if freshness.lag_unknown => format!("how far table \"{table}\" is behind is not known yet, at most {most_ms} ms were asked for"),
+        Some(lag) if lag > most_ms => format!("table \"{table}\" is {lag} ms behind, at most {most_ms} ms were asked for"),
+        _ => return Ok(()),
+    };
+    Err(ApiError::new(Code::Stale, reason).with("lag_ms", freshness.lag_ms.into()))
+}
+
 impl Engine {
     /// One keyed read with its options.
     ///
@@ -28,11 +38,8 @@ impl Engine {
         };
         let mut freshness = self.freshness_of(&[&read.table]);
         freshness.as_of_ms = as_of_us.div_euclid(1000);
-        if let (Some(most), Some(lag)) = (read.options.max_staleness_ms, freshness.lag_ms)
-            && lag > most
-        {
-            let reason = format!("table \"{}\" is {lag} ms behind, at most {most} ms were asked for", read.table);
-            return Err(ApiError::new(Code::Stale, reason).with("lag_ms", lag.into()));
+        if let Some(most) = read.options.max_staleness_ms {
+            fresh_enough(&read.table, &freshness, most)?;
         }
         let (reader, state) = self.reader();
         let row = reader.row(state, &read.table, &read.key, &read.options, as_of_us, unknown)?;

@@ -111,7 +111,7 @@ pub(super) const KEYS: &[Key] = &[
         "ready.max_staleness",
         Form::Duration { min_us: 1_000, max_us: DAY_US },
         None,
-        "Not ready while a table is further behind than this. Absent: lag alone never makes the process unready.",
+        "Not ready while a table is further behind than this, or nobody knows how far. The end of a quiet topic is heard of twice a second: below 2s this flutters. Absent: lag alone never makes the process unready.",
     ),
     key(
         "ready.wait_for_catch_up",

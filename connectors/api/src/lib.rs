@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod control;
+pub mod counters;
 pub mod error;
 pub mod inlet;
 pub mod metrics;

@@ -250,8 +250,10 @@ impl Metrics {
         for code in BAD_CODES {
             self.families.counter("streamgauge_bad_records_total", &[source, code.as_str()]);
         }
+        let counts =
+            ["streamgauge_kafka_connects_total", "streamgauge_kafka_errors_total"].map(|name| self.families.counter(name, &[source]));
         let visible = self.families.duration("streamgauge_event_to_visible_seconds", &[source]);
-        SourceSeries::new(source, self.families.counter_family("streamgauge_bad_records_total"), visible)
+        SourceSeries::new(source, self.families.counter_family("streamgauge_bad_records_total"), visible, counts)
     }
 
     /// `streamgauge_kafka_records_total` of one partition.

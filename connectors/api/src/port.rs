@@ -57,8 +57,6 @@ pub struct ReadOptions {
     pub as_of_ms: Option<i64>,
     /// `as_of=latest`: the clock is the table's newest row.
     pub as_of_latest: bool,
-    /// Answer an `as_of` also where rows that it would have seen are gone or later ones are in.
-    pub approximate: bool,
     /// Answer only when this LSN is applied.
     pub min_lsn: Option<u64>,
     /// How long to wait for `min_lsn`, ms (at most 30,000).
@@ -129,6 +127,8 @@ pub struct Freshness {
     pub as_of_ms: i64,
     /// How far the table's sources are behind, ms; `None` when it has none or nothing is known.
     pub lag_ms: Option<i64>,
+    /// Whether a source feeds it of which nobody can say how far behind it is.
+    pub lag_unknown: bool,
     /// Last applied LSN.
     pub lsn: u64,
     /// Kind of the first open incident of a source that feeds the table.

@@ -1,5 +1,6 @@
 //! What is known about running sources: shared between the connector that reads, the apply thread that applies, and the doors that show.
 
+use crate::counters::SourceCounters;
 use crate::position::PartitionKey;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -78,6 +79,9 @@ impl IncidentKind {
     }
 }
 
+/// News about an end that is older than the last one by this much is no late answer: the wall clock was set back.
+const CLOCK_BACK_US: i64 = 60_000_000;
+
 /// Live numbers of one attached partition. The connector writes what Kafka says, the apply thread what it applied; everybody reads.
 #[derive(Debug)]
 pub struct PartitionGauge {
@@ -97,8 +101,10 @@ pub struct PartitionGauge {
     pub stable_offset: AtomicI64,
     /// Log start; -1 unknown (connector).
     pub start_offset: AtomicI64,
-    /// When `end_offset` was learnt, microseconds since the Unix epoch; 0 never (connector).
+    /// The moment at which the log ended at `end_offset` at the latest, microseconds since the Unix epoch; 0 never (connector).
     pub end_known_us: AtomicI64,
+    /// The last moment of which it is known that everything in the log was applied, microseconds since the Unix epoch; 0 never.
+    at_end_us: AtomicI64,
     /// Records taken from Kafka since start (connector).
     pub read_records: AtomicU64,
     /// Whether it is being read: false while unassigned for back-pressure or an incident (connector).
@@ -120,6 +126,7 @@ impl PartitionGauge {
             stable_offset: AtomicI64::new(-1),
             start_offset: AtomicI64::new(-1),
             end_known_us: AtomicI64::new(0),
+            at_end_us: AtomicI64::new(0),
             read_records: AtomicU64::new(0),
             reading: AtomicBool::new(false),
             incident: RwLock::new(None),
@@ -132,15 +139,49 @@ impl PartitionGauge {
         (end >= 0).then(|| (end - self.applied_offset.load(Ordering::Relaxed)).max(0))
     }
 
-    /// How far behind in time, ms: 0 at the known end, else `now` minus the last applied record's time; `None` while nothing is known.
-    pub fn lag_ms(&self, now_us: i64) -> Option<i64> {
-        match self.lag_records() {
-            Some(0) => Some(0),
-            _ => {
-                let time = self.applied_time_ms.load(Ordering::Relaxed);
-                (time >= 0).then(|| (now_us / 1000 - time).max(0))
+    /// The log was seen to end at `end` at this moment, by a question or an answer that left the broker no earlier (connector).
+    pub fn saw_end(&self, end: i64, at_us: i64) {
+        let known_us = self.end_known_us.load(Ordering::Relaxed);
+        if at_us < known_us {
+            if known_us - at_us < CLOCK_BACK_US {
+                return;
             }
+            // The wall clock was set back: moments that lie ahead of it would promise freshness for ever.
+            self.at_end_us.store(0, Ordering::Release);
         }
+        // In this order: who reads the new moment reads an end at least as late.
+        self.end_offset.store(end, Ordering::Release);
+        self.end_known_us.store(at_us, Ordering::Release);
+        self.remember_end();
+    }
+
+    /// Everything before `offset` is applied, the last record of it with this time in ms, -1 when none (apply thread).
+    pub fn applied_to(&self, offset: i64, time_ms: i64) {
+        self.applied_time_ms.store(time_ms, Ordering::Relaxed);
+        self.applied_offset.store(offset, Ordering::Release);
+        self.remember_end();
+    }
+
+    /// If what is applied reaches the end of a moment, it held everything of that moment. Not while the partition is not read: an end that was asked for
+    /// meanwhile may be that of another log.
+    fn remember_end(&self) {
+        let at_us = self.end_known_us.load(Ordering::Acquire);
+        let end = self.end_offset.load(Ordering::Acquire);
+        let reached = at_us > 0 && end >= 0 && self.applied_offset.load(Ordering::Acquire) >= end;
+        if reached && self.reading.load(Ordering::Relaxed) {
+            self.at_end_us.fetch_max(at_us, Ordering::AcqRel);
+        }
+    }
+
+    /// How stale what is applied is at most, ms; `None` while that cannot be told.
+    ///
+    /// Since the end was last known to be reached, or since the time of the last applied record, whichever is later: a topic where nothing happens is as
+    /// fresh as its broker's last word, one that is being caught up with is as old as its records say. A record with a time of the future says nothing.
+    pub fn lag_ms(&self, now_us: i64) -> Option<i64> {
+        let record_us = self.applied_time_ms.load(Ordering::Relaxed).saturating_mul(1000);
+        let past = |moment_us: i64| if moment_us <= now_us { moment_us } else { 0 };
+        let fresh_us = past(self.at_end_us.load(Ordering::Acquire)).max(past(record_us));
+        (fresh_us > 0).then(|| (now_us - fresh_us) / 1000)
     }
 
     /// A copy of the open incident.
@@ -154,6 +195,9 @@ impl PartitionGauge {
 pub struct SourceBoard {
     partitions: RwLock<Vec<Option<Arc<PartitionGauge>>>>,
     notes: RwLock<Vec<SourceNote>>,
+    counters: RwLock<Vec<(String, Arc<SourceCounters>)>>,
+    /// Sources with their events that have not seen their topics yet.
+    unseen: RwLock<Vec<(String, String)>>,
 }
 
 /// A statement about a whole source: a broker that does not answer, a regex that matches nothing.
@@ -168,6 +212,42 @@ pub struct SourceNote {
 }
 
 impl SourceBoard {
+    /// A source will feed this event; until [`SourceBoard::sees`], nobody knows how much there is to read.
+    pub fn awaits(&self, source: &str, event: &str) {
+        if let Ok(mut unseen) = self.unseen.write() {
+            unseen.push((source.to_owned(), event.to_owned()));
+        }
+    }
+
+    /// Shows the counters of a source.
+    pub fn put_counters(&self, source: &str, counters: &Arc<SourceCounters>) {
+        if let Ok(mut all) = self.counters.write() {
+            all.push((source.to_owned(), Arc::clone(counters)));
+        }
+    }
+
+    /// Counters by source.
+    pub fn counters(&self) -> Vec<(String, Arc<SourceCounters>)> {
+        self.counters.read().map(|all| all.clone()).unwrap_or_default()
+    }
+
+    /// The source has seen its topics: its partitions say from here on how far behind they are.
+    pub fn sees(&self, source: &str) {
+        if let Ok(mut unseen) = self.unseen.write() {
+            unseen.retain(|(known, _)| known != source);
+        }
+    }
+
+    /// Whether a source of this event has not seen its topics yet.
+    pub fn is_awaited(&self, event: &str) -> bool {
+        self.unseen.read().is_ok_and(|unseen| unseen.iter().any(|(_, fed)| fed == event))
+    }
+
+    /// Whether any source has not seen its topics yet.
+    pub fn awaits_any(&self) -> bool {
+        self.unseen.read().is_ok_and(|unseen| !unseen.is_empty())
+    }
+
     /// Puts a partition at its slot.
     pub fn put(&self, slot: u32, gauge: Arc<PartitionGauge>) {
         let Ok(mut partitions) = self.partitions.write() else { return };
@@ -200,5 +280,100 @@ impl SourceBoard {
     /// The notes of all sources.
     pub fn notes(&self) -> Vec<SourceNote> {
         self.notes.read().map(|all| all.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::TopicId;
+
+    const SECOND_US: i64 = 1_000_000;
+
+    /// A partition that is read from `offset` on.
+    fn gauge(offset: i64) -> PartitionGauge {
+        let key = PartitionKey { event: "E".into(), cluster: "c".into(), topic: "t".into(), topic_id: TopicId::NONE, partition: 0 };
+        let gauge = PartitionGauge::new("s", key, offset);
+        gauge.reading.store(true, Ordering::Relaxed);
+        gauge
+    }
+
+    #[test]
+    fn a_quiet_topic_is_as_fresh_as_the_last_word_about_its_end() {
+        let gauge = gauge(0);
+        assert_eq!(gauge.lag_ms(100 * SECOND_US), None, "nothing is known");
+        gauge.applied_to(7, 3_000);
+        gauge.saw_end(7, 100 * SECOND_US);
+        assert_eq!(gauge.lag_ms(100 * SECOND_US), Some(0));
+        // The broker is gone: it counts from there, not from the record's time.
+        assert_eq!(gauge.lag_ms(160 * SECOND_US), Some(60_000));
+    }
+
+    #[test]
+    fn an_end_that_is_reached_later_counts_from_when_it_was_the_end() {
+        let gauge = gauge(0);
+        gauge.applied_to(5, 40_000);
+        gauge.saw_end(7, 100 * SECOND_US);
+        assert_eq!(gauge.lag_ms(101 * SECOND_US), Some(61_000), "as old as its last record");
+        gauge.applied_to(7, 50_000);
+        assert_eq!(gauge.lag_ms(101 * SECOND_US), Some(1_000));
+    }
+
+    #[test]
+    fn falling_behind_keeps_the_last_moment_at_the_end() {
+        let gauge = gauge(0);
+        gauge.applied_to(7, 10_000);
+        gauge.saw_end(7, 100 * SECOND_US);
+        gauge.saw_end(9_000, 101 * SECOND_US);
+        assert_eq!(gauge.lag_ms(103 * SECOND_US), Some(3_000));
+        // A record of 102 s is applied: everything before it is, too.
+        gauge.applied_to(8, 102_000);
+        assert_eq!(gauge.lag_ms(103 * SECOND_US), Some(1_000));
+    }
+
+    #[test]
+    fn a_record_of_the_future_promises_nothing() {
+        let gauge = gauge(0);
+        gauge.applied_to(7, 900_000);
+        assert_eq!(gauge.lag_ms(100 * SECOND_US), None);
+        gauge.saw_end(7, 90 * SECOND_US);
+        assert_eq!(gauge.lag_ms(100 * SECOND_US), Some(10_000));
+    }
+
+    #[test]
+    fn an_end_seen_while_the_partition_stands_is_no_end_reached() {
+        let gauge = gauge(0);
+        gauge.applied_to(150, 10_000);
+        gauge.reading.store(false, Ordering::Relaxed);
+        // Another topic of the same name, or a log that was cut.
+        gauge.saw_end(100, 100 * SECOND_US);
+        gauge.applied_to(150, 10_000);
+        assert_eq!(gauge.lag_ms(100 * SECOND_US), Some(90_000));
+    }
+
+    #[test]
+    fn late_news_changes_nothing_and_a_clock_set_back_starts_anew() {
+        let gauge = gauge(0);
+        gauge.applied_to(7, -1);
+        gauge.saw_end(7, 1_000 * SECOND_US);
+        gauge.saw_end(6, 999 * SECOND_US);
+        assert_eq!(gauge.end_offset.load(Ordering::Relaxed), 7);
+        assert_eq!(gauge.lag_ms(500 * SECOND_US), None, "a moment that lies ahead promises nothing");
+        gauge.saw_end(9, 500 * SECOND_US);
+        assert_eq!(gauge.lag_ms(1_001 * SECOND_US), None);
+        gauge.applied_to(9, -1);
+        assert_eq!(gauge.lag_ms(501 * SECOND_US), Some(1_000));
+    }
+
+    #[test]
+    fn an_event_is_awaited_until_each_of_its_sources_has_seen_its_topics() {
+        let board = SourceBoard::default();
+        for source in ["a", "b"] {
+            board.awaits(source, "E");
+        }
+        board.sees("a");
+        assert!(board.is_awaited("E") && board.awaits_any() && !board.is_awaited("F"));
+        board.sees("b");
+        assert!(!board.is_awaited("E") && !board.awaits_any());
     }
 }

@@ -9,16 +9,18 @@
 //! panic: they only store into an [`Inbox`].
 //!
 //! Threads: a [`Client`] belongs to one thread at a time. The stats and error callbacks run inside [`Client::drain`]; the log callback runs on
-//! librdkafka's own threads, before the first fetch that follows the event it tells of.
+//! librdkafka's own threads, before the first fetch that follows the event it tells of; the connect callback on the thread of the broker it is for.
 //!
 //! Deliberately absent: `subscribe`, pause, seek, `rd_kafka_position`. Positions are computed from records by our caller.
 
+use crate::gate::Gate;
 use rdkafka_sys as sys;
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -32,6 +34,12 @@ pub const BATCH_RECORDS_MAX: usize = 4096;
 const INBOX_ENTRIES_MAX: usize = 1024;
 
 const ERROR_TEXT_BYTES: usize = 512;
+
+/// How the text of `ECANCELED` reads: what an attempt fails with that the gate did not let through.
+const HELD_BACK: &str = "Operation canceled";
+
+/// The level of syslog.
+const LOG_DEBUG: u8 = 7;
 
 /// librdkafka's `RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE`: the consumer is closed by [`Client::drop`] itself, with a time limit.
 const DESTROY_WITHOUT_CLOSE: c_int = 0x8;
@@ -279,9 +287,15 @@ pub struct Inbox {
     changes: Mutex<Vec<IdChange>>,
     errors: Mutex<Vec<ClientError>>,
     statistics: Mutex<Option<String>>,
+    connects: AtomicU64,
 }
 
 impl Inbox {
+    /// Connections that were opened or tried.
+    pub fn connects(&self) -> u64 {
+        self.connects.load(Ordering::Relaxed)
+    }
+
     /// Topic id changes that the client noticed; one atomic load when there are none. To be asked after every drain, before its records are used.
     pub fn take_changes(&self) -> Vec<IdChange> {
         if !self.fenced.swap(false, Ordering::AcqRel) {
@@ -301,6 +315,8 @@ impl Inbox {
     }
 
     fn log(&self, level: c_int, facility: &str, line: &str) {
+        // What the gate held back is no news: the attempt before it was told.
+        let level = if held_back(line) { c_int::from(LOG_DEBUG) } else { level };
         if let Some(change) = id_change(line) {
             let mut changes = self.changes.lock();
             if changes.len() < INBOX_ENTRIES_MAX {
@@ -343,11 +359,57 @@ unsafe extern "C" fn on_log(rk: *const sys::rd_kafka_t, level: c_int, facility: 
 unsafe extern "C" fn on_error(_rk: *mut sys::rd_kafka_t, code: c_int, reason: *const c_char, opaque: *mut c_void) {
     // SAFETY: as in `on_log`.
     if let Some(inbox) = unsafe { opaque.cast::<Inbox>().as_ref() } {
+        let text = text_of(reason);
         let mut errors = inbox.errors.lock();
-        if errors.len() < INBOX_ENTRIES_MAX {
-            errors.push(ClientError { code, text: text_of(reason) });
+        if errors.len() < INBOX_ENTRIES_MAX && !held_back(&text) {
+            errors.push(ClientError { code, text });
         }
     }
+}
+
+/// Whether a text of the client is about an attempt that the gate did not let through.
+fn held_back(text: &str) -> bool {
+    text.contains(HELD_BACK)
+}
+
+thread_local! {
+    /// Of the broker thread: each has its own addresses.
+    static GATE: RefCell<Gate> = RefCell::default();
+}
+
+unsafe extern "C" fn on_connect(
+    socket: c_int,
+    address: *const libc::sockaddr,
+    len: c_int,
+    _broker: *const c_char,
+    opaque: *mut c_void,
+) -> c_int {
+    // SAFETY: the client gives an address of this length, which lives for the call.
+    let bytes = unsafe { slice_of(address.cast::<u8>(), len) };
+    if !GATE.with_borrow_mut(|gate| gate.admits(bytes, Instant::now())) {
+        return libc::ECANCELED;
+    }
+    // SAFETY: as in `on_log`.
+    if let Some(inbox) = unsafe { opaque.cast::<Inbox>().as_ref() } {
+        inbox.connects.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the socket is the client's own and open, the address as above; what librdkafka does itself without this callback.
+    if unsafe { libc::connect(socket, address, libc::socklen_t::try_from(len).unwrap_or(0)) } == 0 {
+        return 0;
+    }
+    match std::io::Error::last_os_error().raw_os_error() {
+        Some(libc::EINPROGRESS) => 0,
+        other => other.unwrap_or(libc::EIO),
+    }
+}
+
+/// Now by the clock of librdkafka's statistics, microseconds.
+pub fn monotonic_us() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec that is ours.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    assert!(failed == 0, "every system has a monotonic clock");
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
 }
 
 unsafe extern "C" fn on_statistics(_rk: *mut sys::rd_kafka_t, json: *mut c_char, _len: usize, opaque: *mut c_void) -> c_int {
@@ -742,6 +804,7 @@ impl Client {
             sys::rd_kafka_conf_set_log_cb(conf.0.as_ptr(), Some(on_log));
             sys::rd_kafka_conf_set_error_cb(conf.0.as_ptr(), Some(on_error));
             sys::rd_kafka_conf_set_stats_cb(conf.0.as_ptr(), Some(on_statistics));
+            sys::rd_kafka_conf_set_connect_cb(conf.0.as_ptr(), Some(on_connect));
             sys::rd_kafka_new(sys::rd_kafka_type_t::RD_KAFKA_CONSUMER, conf.0.as_ptr(), text.as_mut_ptr(), text.len())
         };
         let Some(rk) = NonNull::new(rk) else { return Err(ClientError::local(text_of(text.as_ptr()))) };

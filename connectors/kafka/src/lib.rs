@@ -13,10 +13,10 @@ pub mod admin;
 mod cluster;
 pub mod config;
 mod control;
-pub mod counters;
 mod examine;
 #[allow(unsafe_code, reason = "the doorway to librdkafka: one file, every block with its reason")]
 pub mod ext;
+mod gate;
 mod incidents;
 mod ingest;
 pub mod mock;
@@ -34,7 +34,6 @@ mod tests;
 
 pub use admin::Admin;
 pub use config::{KafkaSource, RegistryAuth, RegistryConfig, Sasl, Secret, Security, Start, Tls, TopicPattern, Topics};
-pub use counters::SourceCounters;
 pub use mock::MockKafka;
 pub use producer::Producer;
 pub use reach::check_reachable;

@@ -31,7 +31,7 @@ const FIXED: &[(&str, Option<&str>, &str)] = &[
     ("fetch.queue.backoff.ms", Some("5"), "the client's default of one second halves the throughput"),
     ("queued.max.messages.kbytes", None, "it follows from the Kafka memory budget"),
     ("queued.min.messages", None, "it follows from the Kafka memory budget"),
-    ("statistics.interval.ms", Some("1000"), "log ends and liveness are read from the statistics"),
+    ("statistics.interval.ms", Some("500"), "log ends, freshness and liveness are read from the statistics"),
     ("topic.metadata.refresh.interval.ms", Some("30000"), "leader changes must be noticed; growth and recreation are asked for separately"),
     ("partition.assignment.strategy", None, "partitions are assigned by hand; there is no group to balance"),
     ("metadata.recovery.strategy", Some("rebootstrap"), "it survives the replacement of all known brokers"),

@@ -5,7 +5,6 @@
 use crate::cluster::{Brokers, Cluster};
 use crate::config::{KafkaSource, RegistryConfig};
 use crate::control;
-use crate::counters::SourceCounters;
 use crate::ext::{self, Client, ClientError, Inbox};
 use crate::ingest::{Ingest, Parts};
 use crate::registry::Registry;
@@ -16,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use streamgauge_api::counters::SourceCounters;
 use streamgauge_api::source::SourceBoard;
 use streamgauge_api::{ApiError, Clock, Code, Inlet, StoredPosition};
 
@@ -111,6 +111,8 @@ pub(crate) fn start_with(
             .spawn(move || control::run(cluster, &topics, &jobs, &answer_sender))
             .map_err(no_thread)?;
         let counters = Arc::new(SourceCounters::default());
+        board.awaits(&source.name, &source.event);
+        board.put_counters(&source.name, &counters);
         let parts = Parts {
             source: source.clone(),
             stored: stored.iter().filter(|stored| stored.key.event == source.event).cloned().collect(),

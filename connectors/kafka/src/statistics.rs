@@ -31,12 +31,16 @@ pub struct Ends {
     pub stable: i64,
     /// Log end, read uncommitted.
     pub end: i64,
-    /// How long ago the broker last answered; `None`: it is not connected, the numbers may be old.
+    /// How long ago the broker last answered; `None`: it is not connected, the numbers may be old. A broker answers the requests of a connection in their
+    /// order, and a fetch is always under way: its last answer is at most one fetch older than the numbers.
     pub age: Option<Duration>,
 }
 
 #[derive(Deserialize)]
 struct Document {
+    /// When it was written, microseconds of the monotonic clock.
+    #[serde(default)]
+    ts: i64,
     #[serde(default)]
     brokers: HashMap<String, Broker>,
     #[serde(default)]
@@ -72,14 +76,15 @@ struct Partition {
     ls_offset: i64,
 }
 
-/// Reads a document; one that does not parse says nothing.
-pub fn parse(json: &str) -> Statistics {
+/// Reads a document at this moment of the monotonic clock; one that does not parse says nothing. It may have waited behind many records.
+pub fn parse(json: &str, monotonic_us: i64) -> Statistics {
     let Ok(document) = serde_json::from_str::<Document>(json) else { return Statistics::default() };
+    let waited_us = (monotonic_us - document.ts).max(0);
     let up: HashMap<i64, Duration> = document
         .brokers
         .values()
         .filter(|broker| broker.nodeid >= 0 && broker.state == "UP")
-        .map(|broker| (broker.nodeid, Duration::from_micros(u64::try_from(broker.rxidle).unwrap_or(0))))
+        .map(|broker| (broker.nodeid, Duration::from_micros((broker.rxidle.max(0) + waited_us).unsigned_abs())))
         .collect();
     let mut statistics = Statistics { brokers_up: up.len(), ..Statistics::default() };
     for (name, topic) in document.topics {
@@ -106,14 +111,14 @@ mod tests {
 
     #[test]
     fn an_end_is_known_only_while_its_broker_answers() {
-        let json = r#"{"brokers":{"a":{"nodeid":1,"state":"UP","rxidle":2000},"b":{"nodeid":2,"state":"CONNECT","rxidle":9}},
+        let json = r#"{"ts":70000,"brokers":{"a":{"nodeid":1,"state":"UP","rxidle":2000},"b":{"nodeid":2,"state":"CONNECT","rxidle":9}},
             "topics":{"t":{"partitions":{
               "0":{"partition":0,"broker":1,"fetch_state":"active","fetchq_size":70,"lo_offset":0,"hi_offset":49,"ls_offset":36},
               "1":{"partition":1,"broker":2,"fetch_state":"active","fetchq_size":70,"lo_offset":-1001,"hi_offset":9,"ls_offset":9},
               "-1":{"partition":-1,"broker":-1,"lo_offset":-1001,"hi_offset":-1001,"ls_offset":-1001}}}}}"#;
-        let mut statistics = parse(json);
+        let mut statistics = parse(json, 73_000);
         statistics.partitions.sort_by_key(|ends| ends.partition);
-        let age = Some(Duration::from_millis(2));
+        let age = Some(Duration::from_millis(2 + 3));
         let ends = |partition, start, stable, end, age| Ends { topic: "t".into(), partition, start, stable, end, age };
         assert_eq!(statistics.partitions, [ends(0, 0, 36, 49, age), ends(1, -1, 9, 9, None)]);
         assert_eq!((statistics.queue_bytes, statistics.brokers_up), (70, 1));
@@ -121,6 +126,6 @@ mod tests {
 
     #[test]
     fn nonsense_says_nothing() {
-        assert_eq!(parse("{"), Statistics::default());
+        assert_eq!(parse("{", 0), Statistics::default());
     }
 }

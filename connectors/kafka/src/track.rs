@@ -103,6 +103,10 @@ pub struct Track {
     pub seen: i64,
     /// Since when the last stable offset stands before the log end, and where.
     pub lso_since: Option<(Instant, i64)>,
+    /// Whether this assignment has brought a record or an end: before that, what the client says about the log is of an earlier one.
+    pub heard: bool,
+    /// When the questions before the assign were sent, microseconds since the Unix epoch.
+    pub asked_us: i64,
     /// When the log's end was last learnt.
     pub end_known: Option<Instant>,
     /// The client's last word about it.
@@ -133,6 +137,8 @@ impl Track {
             moved: now,
             seen: position.offset,
             lso_since: None,
+            heard: false,
+            asked_us: 0,
             end_known: None,
             last_error: None,
             read: 0,
@@ -141,12 +147,14 @@ impl Track {
 
     /// A record was taken.
     pub fn took(&mut self, offset: i64, epoch: i32, timestamp_ms: i64) {
-        self.position = Position { offset: offset + 1, after: offset + 1, epoch, record_time_ms: timestamp_ms, ..self.position };
+        self.position = Position { offset: offset + 1, after: offset + 1, epoch, record_time_ms: timestamp_ms };
         self.read += 1;
+        self.heard = true;
     }
 
     /// The end of the partition was seen here. True when the position moved past markers; it never moves back.
     pub fn reached(&mut self, offset: i64) -> bool {
+        self.heard = true;
         let moved = offset > self.position.offset;
         if moved {
             self.position.offset = offset;
@@ -209,7 +217,7 @@ mod tests {
 
     fn track(offset: i64) -> Track {
         let key = PartitionKey { event: "E".into(), cluster: "c".into(), topic: "t".into(), topic_id: TopicId::NONE, partition: 0 };
-        let position = Position { after: offset, epoch: 3, ..Position::start(offset) };
+        let position = Position { offset, after: offset, epoch: 3, record_time_ms: -1 };
         let mut track = Track::new(key, Slot(0), None, position, Instant::now());
         track.phase = Phase::Reading;
         track

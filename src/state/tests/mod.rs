@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod definitions;
-mod edges;
 mod extremes;
 mod memory;
 mod pipeline;

@@ -54,13 +54,7 @@ fn small() -> WalOptions {
 }
 
 fn fresh(disk: &SimulatedDisk) -> (WalWriter<SimulatedDisk>, WalHandle<SimulatedDisk>) {
-    WalWriter::start(disk.clone(), folder(), Start::Fresh { log: LOG }, small(), 1).unwrap()
-}
-
-/// What the syncer does when it comes round: a sync, and the next segment.
-fn attend(handle: &WalHandle<SimulatedDisk>) {
-    handle.sync_now().unwrap();
-    handle.prepare().unwrap();
+    WalWriter::start(disk.clone(), folder(), Start::Fresh { log: LOG, first_lsn: FIRST_LSN }, small(), 1).unwrap()
 }
 
 /// Appends one frame whose content follows from its LSN.

@@ -18,7 +18,6 @@ pub mod process;
 pub mod producer;
 pub mod registry;
 pub mod sidecar;
-pub mod small_disk;
 pub mod wire;
 
 #[cfg(feature = "docker-tests")]
@@ -32,7 +31,6 @@ pub use oracle::Oracle;
 pub use producer::{Producer, Production};
 pub use registry::{LocalRegistry, Registry, registry};
 pub use sidecar::{Setup, Sidecar};
-pub use small_disk::SmallDisk;
 pub use wire::{Frame, Raw};
 
 use std::time::{Duration, Instant};

@@ -51,11 +51,15 @@ pub struct SourceSeries {
     bad: IntCounterVec,
     /// `streamgauge_event_to_visible_seconds`.
     pub visible: Arc<Durations>,
+    /// `streamgauge_kafka_connects_total`.
+    pub connects: IntCounter,
+    /// `streamgauge_kafka_errors_total`.
+    pub errors: IntCounter,
 }
 
 impl SourceSeries {
-    pub(super) fn new(label: &str, bad: IntCounterVec, visible: Arc<Durations>) -> Self {
-        Self { label: label.to_owned(), bad, visible }
+    pub(super) fn new(label: &str, bad: IntCounterVec, visible: Arc<Durations>, [connects, errors]: [IntCounter; 2]) -> Self {
+        Self { label: label.to_owned(), bad, visible, connects, errors }
     }
 
     /// The counter of records refused with this code.

@@ -92,6 +92,12 @@ pub const TABLE: &[MetricSpec] = &[
         &["source", "topic", "partition"],
         "Records taken from Kafka, rejects and filtered ones included.",
     ),
+    counter("streamgauge_kafka_connects_total", &["source"], "Connections to brokers that were opened or tried."),
+    counter(
+        "streamgauge_kafka_errors_total",
+        &["source"],
+        "Errors that the Kafka client told: broken connections, refused logins, failed fetches.",
+    ),
     counter("streamgauge_applied_rows_total", &["event"], "Rows that went through apply, replayed ones excluded."),
     counter("streamgauge_bad_records_total", &["source", "code"], "Records that could not become a row, by the code of the reason."),
     counter(
@@ -128,7 +134,7 @@ pub const TABLE: &[MetricSpec] = &[
     gauge(
         "streamgauge_kafka_lag_seconds",
         &["source", "topic", "partition"],
-        "Age of the last applied record; 0 at the known end of the partition.",
+        "How stale the partition is at most: since its end was last known to be reached, or since the time of the last applied record.",
     ),
     gauge(
         "streamgauge_kafka_paused",

@@ -13,7 +13,6 @@ mod watch;
 
 use crate::config::KafkaSource;
 use crate::control::{Answer, Discovered, Job, StartAt};
-use crate::counters::SourceCounters;
 use crate::examine::Question;
 use crate::ext::{Batch, Client, ClientError};
 use crate::incidents::Cause;
@@ -25,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use streamgauge_api::counters::SourceCounters;
 use streamgauge_api::source::{Incident, IncidentKind, SourceBoard, SourceNote};
 use streamgauge_api::{ApiError, Clock, Inlet, PartitionKey, Position, Slot, StoredPosition};
 
@@ -269,6 +269,7 @@ impl Ingest {
         };
         let placements = place(&known, &found);
         self.looked_before = true;
+        self.board.sees(&self.source.name);
         let mut ask = Vec::new();
         for placement in placements {
             match placement {
@@ -376,7 +377,7 @@ impl Ingest {
         } else {
             tracing::info!(source = %self.source.name, topic, partition, offset, start = ?begin.at, "new partition");
         }
-        let index = self.attach(&begin.key, Position::start(offset))?;
+        let index = self.attach(&begin.key, Position { offset, after: -1, epoch: -1, record_time_ms: -1 })?;
         if begin.grew_from > 0 {
             let count = self.places.get(topic).map_or(0, HashMap::len).max(begin.grew_from + 1);
             let incident = crate::incidents::partitions_grew(&self.tracks[index], begin.grew_from, count, self.now_us());
@@ -393,12 +394,13 @@ impl Ingest {
         }
         self.unassign(&asked);
         self.round += 1;
-        let round = self.round;
+        let (round, asked_us) = (self.round, self.now_us());
         let questions = asked
             .into_iter()
             .map(|index| {
                 let track = &mut self.tracks[index];
                 track.phase = Phase::Asking { round };
+                track.asked_us = asked_us;
                 Question {
                     track: index,
                     topic: track.key.topic.clone(),

@@ -5,12 +5,12 @@
 //! unassigned and the rest is dropped, because it will be read again from our positions.
 
 use super::{Ingest, STEP};
-use crate::counters::add;
 use crate::ext::{Batch, Message, code};
 use crate::incidents::Cause;
 use crate::track::{Phase, Suspicion, Wanted};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use streamgauge_api::counters::add;
 use streamgauge_api::inlet::Headers;
 use streamgauge_api::source::IncidentKind;
 use streamgauge_api::{RawRecord, Slot, Stop};

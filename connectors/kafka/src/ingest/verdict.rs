@@ -25,7 +25,7 @@ impl Ingest {
             let verdict = self.weigh(index, verdict);
             match verdict {
                 Verdict::Assign { offset, epoch, low, end } => {
-                    self.show_ends(index, low, end);
+                    self.show_ends(index, low, end, self.tracks[index].asked_us);
                     assign.push((index, offset, epoch));
                 }
                 other => self.decided(index, other),
@@ -76,7 +76,7 @@ impl Ingest {
             Verdict::Recreated { now } => self.recreated(index, now, &word),
             Verdict::SourceGap { low, end } => {
                 let incident = incidents::source_gap(track, low, end, now_us);
-                self.show_ends(index, low, end);
+                self.show_ends(index, low, end, self.tracks[index].asked_us);
                 self.stop_with(index, incident);
             }
             Verdict::Regressed { end, epoch } => {
@@ -125,6 +125,7 @@ impl Ingest {
             let track = &mut self.tracks[index];
             track.phase = Phase::Reading;
             track.assigned = true;
+            track.heard = false;
             track.next = track.position.offset;
             track.valid_from = self.drain + 1;
             track.moved = now;
@@ -228,17 +229,16 @@ impl Ingest {
             if let Some(index) = self.index_of(topic, *partition)
                 && self.tracks[index].phase != Phase::Reading
             {
-                self.show_ends(index, *low, *end);
+                self.show_ends(index, *low, *end, self.timers.ends_asked_us);
             }
         }
     }
 
-    fn show_ends(&mut self, index: usize, low: i64, end: i64) {
-        let now_us = self.now_us();
+    /// What a question that was sent at this moment found.
+    fn show_ends(&mut self, index: usize, low: i64, end: i64, asked_us: i64) {
         if let Some(gauge) = &self.tracks[index].gauge {
             gauge.start_offset.store(low, Ordering::Relaxed);
-            gauge.end_offset.store(end, Ordering::Relaxed);
-            gauge.end_known_us.store(now_us, Ordering::Relaxed);
+            gauge.saw_end(end, asked_us);
         }
     }
 

@@ -5,7 +5,6 @@
 
 use super::Ingest;
 use crate::control::{COMMIT_LIMIT, Job};
-use crate::counters::add;
 use crate::ext::{ClientError, GroupCommit, code};
 use crate::incidents::Cause;
 use crate::statistics;
@@ -13,6 +12,7 @@ use crate::track::Phase;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use streamgauge_api::counters::add;
 use streamgauge_api::source::IncidentKind;
 use streamgauge_api::{Position, Slot};
 
@@ -41,6 +41,8 @@ pub(super) struct Timers {
     pub(super) ids_round: u64,
     ends: Instant,
     pub(super) asking_ends: bool,
+    /// When the ends that are being asked for were asked for, microseconds since the Unix epoch.
+    pub(super) ends_asked_us: i64,
     commit: Instant,
     committing: bool,
     committed: HashMap<Slot, Position>,
@@ -59,6 +61,7 @@ impl Timers {
             ids_round: 0,
             ends: now + ENDS_EVERY,
             asking_ends: false,
+            ends_asked_us: 0,
             commit: now + COMMIT_EVERY,
             committing: false,
             committed: HashMap::new(),
@@ -80,6 +83,7 @@ impl Ingest {
         }
         if now >= self.timers.second {
             self.timers.second = now + SECOND;
+            self.counters.connects.store(self.client.inbox().connects(), Ordering::Relaxed);
             self.check_ids();
             self.check_life(now);
             self.retry(now);
@@ -130,6 +134,7 @@ impl Ingest {
             .collect();
         if !places.is_empty() {
             self.timers.asking_ends = true;
+            self.timers.ends_asked_us = self.now_us();
             self.send(Job::Ends(places));
         }
     }
@@ -244,19 +249,18 @@ impl Ingest {
 
     /// Log ends of partitions that are being read.
     pub(super) fn statistics(&mut self, json: &str) {
-        let statistics = statistics::parse(json);
+        let statistics = statistics::parse(json, crate::ext::monotonic_us());
         self.counters.client_queue_bytes.store(statistics.queue_bytes, Ordering::Relaxed);
         let (now, now_us) = (Instant::now(), self.now_us());
         for ends in statistics.partitions {
             let Some(index) = self.index_of(&ends.topic, ends.partition) else { continue };
             let track = &mut self.tracks[index];
             let Some(age) = ends.age else { continue };
-            if track.phase != Phase::Reading || ends.end < 0 || age > STALLED_AFTER {
+            if track.phase != Phase::Reading || !track.heard || ends.end < 0 || age > STALLED_AFTER {
                 continue;
             }
             track.end_known = now.checked_sub(age).max(track.end_known);
             let Some(gauge) = &track.gauge else { continue };
-            gauge.end_offset.store(ends.end.max(track.position.offset), Ordering::Relaxed);
             if ends.stable >= 0 {
                 gauge.stable_offset.store(ends.stable, Ordering::Relaxed);
             }
@@ -264,7 +268,7 @@ impl Ingest {
                 gauge.start_offset.store(ends.start, Ordering::Relaxed);
             }
             let age_us = i64::try_from(age.as_micros()).unwrap_or(0);
-            gauge.end_known_us.store(now_us - age_us, Ordering::Relaxed);
+            gauge.saw_end(ends.end.max(track.position.offset), now_us - age_us);
         }
     }
 

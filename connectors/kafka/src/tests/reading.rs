@@ -138,6 +138,29 @@ fn a_broker_that_goes_and_comes_back_needs_no_intervention() {
     assert_eq!(house.offsets("t", 0), (0..9).collect::<Vec<_>>());
 }
 
+/// librdkafka asks for the group's coordinator at each change of that broker's state, and each wish for a broker made it forget its back-off: 8,000 attempts
+/// a second and most of a core while the only broker was away.
+#[test]
+fn a_broker_that_is_away_is_not_tried_in_a_loop() {
+    let mut house = House::new(&[("t", 1)]);
+    house.produce("t", 0, 0..5);
+    house.start();
+    house.until("before", |engine| engine.seen.len() == 5);
+    let counters = house.running.as_ref().unwrap().counters()[0].1.clone();
+    let connects = || counters.connects.load(Ordering::Relaxed);
+    house.until("the first count", |_engine| connects() > 0);
+    house.mock.set_up(false);
+    let (begun, before) = (Instant::now(), connects());
+    house.until("three more attempts", |_engine| connects() >= before + 3);
+    let halves = begun.elapsed().as_millis() as u64 / 500 + 1;
+    // Three broker threads: the bootstrap address, the broker, the group's coordinator.
+    assert!(connects() - before <= 3 * (halves + 1), "{} attempts in {halves} half seconds", connects() - before);
+    house.mock.set_up(true);
+    house.produce("t", 0, 5..9);
+    house.until("after", |engine| engine.seen.len() == 9);
+    house.stop();
+}
+
 #[test]
 fn gauges_show_the_log_end_and_the_group_is_committed() {
     let mut house = House::new(&[("t", 1)]);

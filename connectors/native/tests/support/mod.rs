@@ -77,7 +77,7 @@ impl FakePort {
 }
 
 fn freshness() -> Freshness {
-    Freshness { as_of_ms: 1_500, lag_ms: Some(20), lsn: 7, incident: Some("position_lost".into()) }
+    Freshness { as_of_ms: 1_500, lag_ms: Some(20), lag_unknown: false, lsn: 7, incident: Some("position_lost".into()) }
 }
 
 impl Port for FakePort {

@@ -1,4 +1,4 @@
-//! Counts of one source that belong to no partition, for metrics. Written by its ingest thread, read by anybody.
+//! Counts of one source that belong to no partition. Written by its ingest thread, found on the board by whoever shows them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +15,8 @@ pub struct SourceCounters {
     pub commits: AtomicU64,
     /// Group commits that failed; nothing but lag tools depends on them.
     pub commit_failures: AtomicU64,
+    /// Connections that the reader opened or tried.
+    pub connects: AtomicU64,
     /// Errors of connections.
     pub client_errors: AtomicU64,
     /// Bytes queued in the client, last known.
@@ -24,6 +26,6 @@ pub struct SourceCounters {
 }
 
 /// Adds to a counter.
-pub(crate) fn add(counter: &AtomicU64, count: u64) {
+pub fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
