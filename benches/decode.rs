@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
 use streamgauge::decode::{Decoder, FieldSource, Format, Framing, KeyFormat, PushDecoder, SourceFormat, Tombstone};
-use streamgauge::row::{EventId, EventSchema, Field, FieldIndex, FieldType, RowsBuilder, Strictness, TimeSource};
+use streamgauge::row::{EventId, EventSchema, Field, FieldIndex, FieldType, RowClock, RowsBuilder, Strictness, TimeSource};
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::{RawRecord, Slot};
 
@@ -123,7 +123,7 @@ fn run(criterion: &mut Criterion, name: &str, format: Format, names: &[&str], re
                 headers: None,
             };
             at += 1;
-            decoder.decode(&record, "payments", 3, 1_800_000_000_000_000, &mut rows, 0).unwrap();
+            decoder.decode(&record, "payments", 3, RowClock::at(1_800_000_000_000_000), &mut rows, 0).unwrap();
             if rows.len() == 4096 {
                 black_box(rows.finish());
             }

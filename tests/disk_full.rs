@@ -1,12 +1,14 @@
 //! A full disk: nothing is acknowledged that is not in the log, reads go on, Kafka waits, and everything goes on by itself when there is room again.
 //!
-//! The disk is filled by lowering the running process's file size limit below every file: each write then fails as on a full disk, and space comes back in an instant.
+//! The disk is filled by lowering the running process's file size limit below every file: each write then fails as on a full disk, and space
+//! comes back in an instant. A start on a full disk is tried with that limit from the first instruction on, and, where the test may mount, on
+//! a small disk that is really full.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use serde_json::json;
 use std::time::Duration;
 use streamgauge_testing::payments::{CARDS, SUMS, Topics, config};
-use streamgauge_testing::{Admin, Production, Setup, Sidecar, broker, unique, wait_for};
+use streamgauge_testing::{Admin, Production, Setup, Sidecar, SmallDisk, broker, unique, wait_for};
 
 const WITHIN: Duration = Duration::from_secs(60);
 const STEPS: &str = "[events.Step]\nfields = { walker = \"str\" }\n[tables.walkers]\nfrom = \"Step\"\nkey = [\"walker\"]\n\
@@ -65,4 +67,64 @@ fn a_full_disk_stops_writes_with_a_typed_error_and_everything_goes_on_when_there
     let mut oracle = before.oracle;
     oracle.add_counts(&meanwhile.oracle, SUMS);
     oracle.compare(&sidecar, CARDS, SUMS).unwrap();
+}
+
+const SMALL_SEGMENTS: &str = "[durability.wal]\nsegment = \"1MiB\"\n";
+
+/// Waits until the state is there and the disk is said to be full.
+fn served_without_room(sidecar: &Sidecar) {
+    wait_for("a start on a full disk", WITHIN, || match ready(sidecar) {
+        (503, text) if text.contains("disk_full") && !text.contains("recovering") => Ok(()),
+        (status, text) => Err(format!("{status} {text}")),
+    })
+    .unwrap();
+}
+
+fn refused(sidecar: &Sidecar) {
+    let answer = sidecar.data_post("/push/Step", &json!({ "walker": "w" })).unwrap();
+    assert_eq!((answer.status, answer.code()), (507, "storage_full"));
+}
+
+/// Pushes after a kill -9 and a start without room: reads answer, pushes are refused; then there is room, and all that was acknowledged is counted.
+fn goes_on_when_there_is_room(setup: &Setup, full: &Setup, make_room: impl FnOnce(&Sidecar)) {
+    let sidecar = full.start_bound().unwrap();
+    served_without_room(&sidecar);
+    assert_eq!(walked(&sidecar), 500);
+    refused(&sidecar);
+    assert_eq!(walked(&sidecar), 500);
+    make_room(&sidecar);
+    sidecar.wait_ready(WITHIN).unwrap();
+    assert_eq!(push(&sidecar), 200);
+    sidecar.kill9();
+    assert_eq!(walked(&setup.start().unwrap()), 501);
+}
+
+fn pushed_and_killed(setup: &Setup) {
+    let sidecar = setup.start().unwrap();
+    for _ in 0..500 {
+        assert_eq!(push(&sidecar), 200);
+    }
+    sidecar.kill9();
+}
+
+#[test]
+fn a_start_after_kill_nine_that_may_not_write_a_byte_serves_reads_and_goes_on_when_it_may() {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &(STEPS.to_owned() + SMALL_SEGMENTS)).unwrap();
+    pushed_and_killed(&setup);
+    // The same process with a file size limit of zero from its first instruction on: no byte of any file, not even its log.
+    let limited = setup.through("limited", "#!/bin/sh\nulimit -S -f 0\nexec \"$BINARY\" \"$@\"\n").unwrap();
+    goes_on_when_there_is_room(&setup, &limited, |sidecar| sidecar.limit_files(None).unwrap());
+}
+
+#[test]
+fn a_start_after_kill_nine_on_a_disk_without_a_free_byte_serves_reads_and_goes_on_when_there_is_room() {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &(STEPS.to_owned() + SMALL_SEGMENTS)).unwrap();
+    let disk = match SmallDisk::at(setup.data(), 8 << 20) {
+        Ok(disk) => disk,
+        // Who may not mount has the file size limit above, which is stricter still.
+        Err(reason) => return eprintln!("no small disk: {reason}"),
+    };
+    pushed_and_killed(&setup);
+    let filler = disk.fill().unwrap();
+    goes_on_when_there_is_room(&setup, &setup, |_| std::fs::remove_file(&filler).unwrap());
 }

@@ -1,7 +1,7 @@
 //! Content to frame and back: the layout of what the WAL carries.
 //!
 //! ```text
-//! ROWS        positions   32 bytes each: slot u32, epoch i32, offset i64, after i64, record time ms i64
+//! ROWS        positions   40 bytes each: slot u32, epoch i32, offset i64, after i64, record time ms i64, clock ms i64
 //!             body        word: batches u32, bytes of rejects u32 | batches (row layout) | rejects as JSON array, zero-padded
 //! DEFINITION  body        word: bytes | JSON {"registry", "effects"}
 //! PARTITION, SCHEMA, INCIDENT     the same with their own JSON
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use streamgauge_api::source::Incident;
 use streamgauge_api::{Position, Slot};
 
-const POSITION_BYTES: usize = 32;
+const POSITION_BYTES: usize = 40;
 
 /// Why a sound frame has no meaning to this program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +91,7 @@ fn encode_rows(rows: &RowsContent, into: &mut Encoded) {
         into.positions.extend_from_slice(&position.offset.to_le_bytes());
         into.positions.extend_from_slice(&position.after.to_le_bytes());
         into.positions.extend_from_slice(&position.record_time_ms.to_le_bytes());
+        into.positions.extend_from_slice(&position.clock_ms.to_le_bytes());
     }
     let mut rejects = 0;
     if !rows.rejects.is_empty() {
@@ -123,7 +124,10 @@ fn words(bytes: &[u8], into: &mut Vec<u64>) {
 pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
     let wrong = |reason: String| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason };
     match frame.kind {
-        FrameKind::ROWS => decode_rows(frame).map(Content::Rows).map_err(wrong),
+        FrameKind::ROWS => match decode_rows(frame).map_err(wrong)? {
+            content if content.rows() == frame.row_count as usize => Ok(Content::Rows(content)),
+            content => Err(wrong(format!("{} rows in a frame of {}", content.rows(), frame.row_count))),
+        },
         FrameKind::DEFINITION => {
             let definition: DefinitionText = parse(frame.body).map_err(wrong)?;
             let registry =
@@ -154,7 +158,8 @@ fn decode_rows(frame: &Frame<'_>) -> Result<RowsContent, String> {
     for bytes in eights.by_ref() {
         let word = |at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, i64::from_le_bytes);
         let half = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes);
-        let position = Position { epoch: half(4).cast_signed(), offset: word(8), after: word(16), record_time_ms: word(24) };
+        let position =
+            Position { epoch: half(4).cast_signed(), offset: word(8), after: word(16), record_time_ms: word(24), clock_ms: word(32) };
         content.positions.push((Slot(half(0)), position));
     }
     if !eights.remainder().is_empty() {

@@ -3,6 +3,7 @@
 //! A change is encoded, staged, written with one `pwrite` per turn, and only then applied; so a write that the log refuses has changed nothing. Reads are answered between
 //! frames. Replies that wait for a sync are parked here and sent by the syncer's news.
 
+use super::ahead::RowsAhead;
 use super::codec::{Encoded, encode, kind_of};
 use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
@@ -94,6 +95,7 @@ pub struct Engine {
     snapshot_running: bool,
     snapshots: Option<crossbeam_channel::Sender<State>>,
     failure: Option<WalError>,
+    rows_ahead: RowsAhead,
 }
 
 /// A read that waits for an LSN.
@@ -158,6 +160,7 @@ impl Engine {
             snapshot_running: false,
             snapshots: parts.snapshots,
             failure: None,
+            rows_ahead: RowsAhead::default(),
         }
     }
 
@@ -256,6 +259,7 @@ impl Engine {
         self.remember_positions(now_us);
         self.try_full_disk(now_us);
         self.mark(now_us);
+        self.rows_ahead.look(&self.state, &self.facts.incidents, now_us);
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
         self.off_limit(now_us);

@@ -1,5 +1,6 @@
 //! The engine's side of a Kafka ingest thread: decodes records on that thread into packets, and hands packets to the seat.
 
+use super::partition_clock;
 use super::seat::Seat;
 use super::work::Packet;
 use crate::decode::{BadRow, DecodeError, Decoded, Decoder, SourceFormat};
@@ -203,7 +204,7 @@ impl EngineInlet {
 
     /// Takes one record.
     #[expect(clippy::result_large_err, reason = "a stop is rare and goes straight into the answer")]
-    fn take(&mut self, record: &RawRecord<'_>, now_us: i64) -> Result<(), Stop> {
+    fn take(&mut self, record: &RawRecord<'_>, behind: &[RawRecord<'_>], now_us: i64) -> Result<(), Stop> {
         let slot = record.slot;
         let Some(Some(attached)) = self.slots.get_mut(slot.0 as usize) else {
             let error = ApiError::new(Code::InternalError, format!("slot {} is not attached", slot.0));
@@ -214,7 +215,8 @@ impl EngineInlet {
             return Err(Stop::Stalled { slot, cause: "unknown", error });
         };
         let index = Self::packet_index(&mut self.in_packet, attached, slot);
-        let decoded = feed.decoder.decode(record, &attached.topic, attached.partition, now_us, &mut feed.builder, index);
+        let (clock_ms, clock) = partition_clock::advance(attached.position, record, behind, now_us);
+        let decoded = feed.decoder.decode(record, &attached.topic, attached.partition, clock, &mut feed.builder, index);
         match decoded {
             Ok(Decoded::Row | Decoded::Delete) => {
                 self.rows += 1;
@@ -240,7 +242,7 @@ impl EngineInlet {
             }
         }
         let next = record.offset + 1;
-        attached.position = Position { offset: next, after: next, epoch: record.epoch, record_time_ms: record.timestamp_ms };
+        attached.position = Position { offset: next, after: next, epoch: record.epoch, record_time_ms: record.timestamp_ms, clock_ms };
         attached.records += 1;
         Ok(())
     }
@@ -343,7 +345,7 @@ impl Inlet for EngineInlet {
             if (self.blocked.is_some() || self.is_packet_full()) && !self.send() {
                 return Offered { taken, stop: Some(Stop::Full) };
             }
-            if let Err(stop) = self.take(record, now_us) {
+            if let Err(stop) = self.take(record, &records[taken + 1..], now_us) {
                 return Offered { taken, stop: Some(stop) };
             }
         }

@@ -4,6 +4,7 @@
 //! thread into a packet, the packet waits in the bounded inbox, the engine writes its frame and applies it. The way of a read: a port parses it into a request, the request runs on the
 //! seat between two frames, the reply goes to the port's outbox.
 
+mod ahead;
 pub mod codec;
 mod engine;
 mod facts;
@@ -13,6 +14,7 @@ mod inlet;
 mod limit;
 mod operator;
 pub(crate) mod panic;
+mod partition_clock;
 mod port;
 mod rates;
 mod requests;

@@ -188,6 +188,9 @@ fn table_json(table: &Table, bad: u64) -> Json {
         "since_lsn": since_lsn,
         "since_ms": since_us / 1000,
         "newest_ms": table.newest_us().map(|us| us / 1000),
+        "windows": table.missed().iter().map(|(window_us, missed)| json!({
+            "window_ms": window_us / 1000, "late": missed.late, "ahead_refused": missed.ahead,
+        })).collect::<Vec<_>>(),
         "funnel": {
             "received": funnel.received + bad,
             "decoded": funnel.received,

@@ -5,15 +5,15 @@ use super::seat::Seat;
 use super::work::News;
 use crate::snapshot::{SnapshotError, SnapshotFacts, SnapshotInfo, SnapshotWriter, releasable_lsn, retain};
 use crate::state::State;
-use crate::storage::{Disk, Reserve};
+use crate::storage::{Disk, Reserve, Storage};
 use crate::wal::{LogIdentity, WalError, WalHandle};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use streamgauge_api::Clock;
 use streamgauge_api::metrics::Metrics;
+use streamgauge_api::{ApiError, Clock, Code};
 
 /// The log is synced up to a snapshot within this time, or the snapshot waits for the next turn.
 const SYNC_WAIT: Duration = Duration::from_secs(60);
@@ -29,8 +29,6 @@ pub struct SnapshotOptions {
     pub log: LogIdentity,
     /// Space that a snapshot may use when the disk is full, since a finished one lets older files go.
     pub reserve: Reserve<Disk>,
-    /// The level is `memory`: there is no log between two snapshots.
-    pub without_wal: bool,
 }
 
 /// Why a snapshot was not taken. The state and the WAL are as before.
@@ -42,6 +40,16 @@ pub enum SnapshotFailed {
     /// The log could not be made durable up to it.
     #[error(transparent)]
     Log(#[from] WalError),
+    /// The log was not durable up to it in time: a sync hangs, or waits for room.
+    #[error("the WAL was not synced up to LSN {lsn} within {} s (durable: {durable_lsn})", .patience.as_secs())]
+    NotDurable {
+        /// LSN of the snapshot.
+        lsn: u64,
+        /// What was durable then.
+        durable_lsn: u64,
+        /// How long it waited.
+        patience: Duration,
+    },
 }
 
 impl SnapshotFailed {
@@ -83,6 +91,8 @@ impl Snapshotter {
         let worker = Arc::new(Worker { options, handle, clock, facts, metrics });
         let mine = Arc::clone(&worker);
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+            // What a process that died had no time to let go.
+            mine.release();
             mine.restore_reserve();
             for frozen in receiver {
                 mine.take(frozen);
@@ -117,8 +127,13 @@ impl Worker {
     fn take(&self, frozen: State) {
         let begun = Instant::now();
         let lsn = frozen.lsn();
+        let mut held = None;
         let written = match self.write(&frozen) {
-            Err(error) if error.full() && self.release_reserve() => self.write(&frozen),
+            Err(error) if error.full() => {
+                // Lent to free space: until that is done, the log must not take it for frames.
+                held = Some(self.handle.hold());
+                if self.release_reserve() { self.write(&frozen) } else { Err(error) }
+            }
             other => other,
         };
         match written {
@@ -146,19 +161,17 @@ impl Worker {
                 self.facts.snapshot_failed(match error {
                     SnapshotFailed::File(error) => error.into(),
                     SnapshotFailed::Log(error) => error.into(),
+                    SnapshotFailed::NotDurable { .. } => ApiError::new(Code::WalUnavailable, error.to_string()),
                 });
             }
         }
+        drop(held);
     }
 
     fn write(&self, frozen: &State) -> Result<SnapshotInfo, SnapshotFailed> {
-        let facts =
-            SnapshotFacts { log: self.options.log, lsn: frozen.lsn(), wall_us: self.clock.now_us(), without_wal: self.options.without_wal };
-        let mut writer = SnapshotWriter::begin(Disk, &self.options.folder, facts)?;
-        frozen.write_image(&mut writer)?;
-        let fingerprint = frozen.fingerprint();
-        self.handle.wait_durable(frozen.lsn(), SYNC_WAIT)?;
-        Ok(writer.finish(frozen.key_count(), fingerprint)?)
+        let facts = SnapshotFacts { log: self.options.log, lsn: frozen.lsn(), wall_us: self.clock.now_us() };
+        let writer = SnapshotWriter::begin(Disk, &self.options.folder, facts)?;
+        write(writer, frozen, &self.handle, SYNC_WAIT)
     }
 
     /// Gives the reserve to the disk; true when there was one.
@@ -179,8 +192,8 @@ impl Worker {
     }
 
     fn release(&self) {
-        let released =
-            retain(&Disk, &self.options.folder, self.options.keep).and_then(|kept| self.handle.release(releasable_lsn(&kept, None)));
+        let released = retain(&Disk, &self.options.folder, self.options.keep, &self.options.log)
+            .and_then(|kept| self.handle.release(releasable_lsn(&kept, None)));
         match released {
             Ok(released) if released.segments > 0 => {
                 tracing::info!(kind = "wal.released", segments = released.segments, bytes = released.bytes, "WAL segments released");
@@ -188,5 +201,55 @@ impl Worker {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old snapshots or WAL segments could not be removed"),
         }
+    }
+}
+
+/// Writes a frozen state and names it once the log is durable up to it; a log that is not within `patience` leaves no file behind.
+fn write<S: Storage>(
+    mut writer: SnapshotWriter<S>,
+    frozen: &State,
+    handle: &WalHandle<S>,
+    patience: Duration,
+) -> Result<SnapshotInfo, SnapshotFailed> {
+    let lsn = frozen.lsn();
+    frozen.write_image(&mut writer)?;
+    let fingerprint = frozen.fingerprint();
+    let durable = handle.wait_durable(lsn, patience)?;
+    let durable_lsn = handle.durable_lsn();
+    if !durable {
+        return Err(SnapshotFailed::NotDurable { lsn, durable_lsn, patience });
+    }
+    Ok(writer.finish(frozen.key_count(), fingerprint, durable_lsn)?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::state::Content;
+    use crate::storage::SimulatedDisk;
+    use crate::wal::{Start, WalOptions, WalWriter};
+    use std::path::Path;
+
+    #[test]
+    fn a_sync_that_hangs_leaves_no_snapshot_behind() {
+        let (disk, folder) = (SimulatedDisk::new(), Path::new("data/snapshots"));
+        let log = LogIdentity { log_id: 7, hash_seed: 9 };
+        let start = Start::Fresh { log };
+        // No syncer runs: what is written stays unsynced for as long as anybody waits.
+        let (mut wal, handle) = WalWriter::start(disk.clone(), Path::new("data/wal"), start, WalOptions::default(), 1).unwrap();
+        let lsn = wal.append_mark(1).unwrap();
+        let mut state = State::new(log.hash_seed);
+        state.apply(&Content::Nothing, lsn, 1);
+        let take = || {
+            let writer = SnapshotWriter::begin(disk.clone(), folder, SnapshotFacts { log, lsn, wall_us: 1 }).unwrap();
+            write(writer, &state, &handle, Duration::from_millis(1))
+        };
+        let refused = take().unwrap_err();
+        assert!(matches!(refused, SnapshotFailed::NotDurable { lsn: 1, durable_lsn: 0, .. }), "{refused}");
+        assert_eq!(disk.list(folder).unwrap(), [], "neither a name nor a leftover");
+        handle.sync_now().unwrap();
+        assert_eq!(take().unwrap().facts.lsn, lsn);
+        assert_eq!(disk.list(folder).unwrap().len(), 1);
     }
 }

@@ -6,7 +6,7 @@ use super::error::BadRow;
 use super::json::{JsonDecoder, JsonRules};
 use super::msgpack::MsgpackDecoder;
 use super::projection::Projection;
-use crate::row::{EventSchema, RowsBuilder};
+use crate::row::{EventSchema, RowClock, RowsBuilder};
 use std::sync::Arc;
 
 /// Decodes pushes of one event.
@@ -47,8 +47,8 @@ impl PushDecoder {
 
 fn finish(fields: Result<(), Box<BadRow>>, into: &mut RowsBuilder, now_us: i64) -> Result<(), Box<BadRow>> {
     let committed = fields.and_then(|()| {
-        let time_us = into.row_time_us(now_us, -1).map_err(|error| BadRow::cell(error, into.schema()))?;
-        into.commit(time_us, None, false).map_err(|error| BadRow::cell(error, into.schema()))
+        let time = into.row_time(RowClock::at(now_us), -1).map_err(|error| BadRow::cell(error, into.schema()))?;
+        into.commit(time, None, false).map_err(|error| BadRow::cell(error, into.schema()))
     });
     if committed.is_err() {
         into.rollback();

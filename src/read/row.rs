@@ -49,7 +49,8 @@ impl Reader {
     /// Reads one row at a time. An absent key is a row that is not present.
     ///
     /// # Errors
-    /// `unknown_table`, `event_not_readable` as a detail of it, `key_parse_failure`, an unknown feature.
+    /// `unknown_table`, `event_not_readable` as a detail of it, `key_parse_failure`, an unknown feature,
+    /// `as_of_out_of_reach`.
     pub fn row(
         &mut self,
         state: &State,
@@ -66,13 +67,21 @@ impl Reader {
         let Some(number) = table.find(&key) else {
             return Ok(Row { present: false, names: Arc::clone(&plan.names), selected, values: Vec::new() });
         };
-        let readings = match &selected {
-            None => table.read(number, &plan.places, now_us, &mut self.scratch),
+        let picked: Vec<(usize, usize)>;
+        let places = match &selected {
+            None => &plan.places,
             Some(selected) => {
-                let places: Vec<(usize, usize)> = selected.iter().filter_map(|&at| plan.places.get(usize::from(at)).copied()).collect();
-                table.read(number, &places, now_us, &mut self.scratch)
+                picked = selected.iter().filter_map(|&at| plan.places.get(usize::from(at)).copied()).collect();
+                &picked
             }
         };
+        if options.as_of_ms.is_some()
+            && !options.approximate
+            && let Some(earliest_us) = table.earliest_us(number, places).filter(|&earliest_us| now_us < earliest_us)
+        {
+            return Err(out_of_reach(table, now_us, earliest_us));
+        }
+        let readings = table.read(number, places, now_us, &mut self.scratch);
         let values = readings
             .into_iter()
             .map(|reading| {
@@ -90,6 +99,19 @@ impl Reader {
             .collect();
         Ok(Row { present: true, names: Arc::clone(&plan.names), selected, values })
     }
+}
+
+/// The refusal of an `as_of` whose rows are gone.
+#[cold]
+fn out_of_reach(table: &Table, as_of_us: i64, earliest_us: i64) -> ApiError {
+    let earliest_ms = earliest_us.saturating_add(999).div_euclid(1000);
+    let as_of_ms = as_of_us.div_euclid(1000);
+    let reason = format!(
+        "table \"{}\" cannot say what this key was at {as_of_ms}: the earliest time that all asked features can answer \
+         truly is {earliest_ms}",
+        table.def().name
+    );
+    ApiError::new(Code::AsOfOutOfReach, reason).with("earliest_ms", earliest_ms.into())
 }
 
 /// The table of this name.

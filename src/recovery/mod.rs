@@ -6,10 +6,10 @@
 use crate::apply::Facts;
 use crate::apply::codec::{ContentError, decode};
 use crate::apply::panic::applying;
-use crate::snapshot::{Candidate, Choice, ChoiceError, SnapshotError, SnapshotReader};
+use crate::snapshot::{Candidate, Choice, ChoiceError, SnapshotError, SnapshotFacts, SnapshotReader};
 use crate::state::{ImageError, ImageReader, State};
-use crate::storage::{Disk, IoError, random_bytes};
-use crate::wal::{FIRST_LSN, LogIdentity, Start, WalOpenError, WalReader, WalSurvey};
+use crate::storage::{IoError, Storage, random_bytes};
+use crate::wal::{LogIdentity, Start, WalOpenError, WalReader, WalSurvey};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -82,7 +82,8 @@ impl RecoveryError {
         match self {
             Self::Io(_) => false,
             Self::Wal(error) => error.data_is_wrong(),
-            Self::Snapshots(_) | Self::Content(_) | Self::Image(_) | Self::Skipped(_) => true,
+            Self::Snapshots(error) => error.data_is_wrong(),
+            Self::Content(_) | Self::Image(_) | Self::Skipped(_) => true,
         }
     }
 
@@ -97,13 +98,14 @@ impl RecoveryError {
 
 impl From<RecoveryError> for ApiError {
     fn from(error: RecoveryError) -> Self {
-        let code = match &error {
-            RecoveryError::Io(_) => Code::IoFailed,
-            RecoveryError::Wal(WalOpenError::FormatTooNew { .. }) => Code::FormatTooNew,
-            RecoveryError::Wal(_) | RecoveryError::Content(_) | RecoveryError::Skipped(_) => Code::WalDamaged,
-            RecoveryError::Snapshots(_) | RecoveryError::Image(_) => Code::SnapshotDamaged,
-        };
-        Self::new(code, error.report())
+        match &error {
+            RecoveryError::Io(cause) => cause.into(),
+            // The log's report is the reason itself: it has lines of its own.
+            RecoveryError::Wal(cause) => Self { reason: error.report(), hint: None, ..Self::from(cause) },
+            RecoveryError::Snapshots(cause) => cause.clone().into(),
+            RecoveryError::Content(_) | RecoveryError::Skipped(_) => Self::new(Code::WalDamaged, error.report()),
+            RecoveryError::Image(_) => Self::new(Code::SnapshotDamaged, error.report()),
+        }
     }
 }
 
@@ -111,12 +113,12 @@ impl From<RecoveryError> for ApiError {
 ///
 /// # Errors
 /// [`RecoveryError`]; nothing was changed on disk.
-pub fn recover(wal: &Path, snapshots: &Path, facts: &Facts) -> Result<Recovered, RecoveryError> {
-    let mut candidates = Candidate::list(&Disk, snapshots)?;
+pub fn recover<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, facts: &Facts) -> Result<Recovered, RecoveryError> {
+    let mut candidates = Candidate::list(storage, snapshots)?;
     let mut report = Report::default();
     loop {
         let log_id = candidates.iter().find_map(|candidate| candidate.info.as_ref().ok()).map(|info| info.facts.log.log_id);
-        let survey = WalSurvey::look(&Disk, wal, log_id)?;
+        let survey = WalSurvey::look(storage, wal, log_id)?;
         let choice = Choice::of(&candidates, survey.first_lsn())?;
         let Some(index) = choice.snapshot else {
             let log = match survey.log() {
@@ -124,34 +126,32 @@ pub fn recover(wal: &Path, snapshots: &Path, facts: &Facts) -> Result<Recovered,
                 None => {
                     let log = LogIdentity { log_id: u128::from_le_bytes(random_bytes()?), hash_seed: u64::from_le_bytes(random_bytes()?) };
                     let state = State::new(log.hash_seed);
-                    let start = Start::Fresh { log, first_lsn: FIRST_LSN };
+                    let start = Start::Fresh { log };
                     return Ok(Recovered { state, start, log, report, damaged_snapshots: Vec::new() });
                 }
             };
-            return replay(State::new(log.hash_seed), log, survey, &choice, report, Vec::new(), facts);
+            return replay(storage, State::new(log.hash_seed), survey, &choice, report, Vec::new(), facts);
         };
         let damaged: Vec<u64> = candidates.iter().take(index).map(|candidate| candidate.lsn).collect();
         report.damaged_snapshots = damaged.len();
-        let Some(candidate) = candidates.get_mut(index) else { return Err(RecoveryError::Image(ImageError("no such snapshot".into()))) };
+        let Some(candidate) = candidates.get_mut(index) else { unreachable!("the choice is one of the candidates") };
         let begun = Instant::now();
-        match read_snapshot(&candidate.path, facts) {
+        match read_snapshot(storage, &candidate.path, facts) {
             Ok((state, facts_of, bytes)) => {
                 report.snapshot_lsn = facts_of.lsn;
                 report.snapshot_us = facts_of.wall_us;
                 report.snapshot_bytes = bytes;
                 report.keys = state.key_count();
                 report.snapshot_took = begun.elapsed();
-                if choice.discard_wal || survey.log().is_none() {
-                    let start = Start::Fresh { log: facts_of.log, first_lsn: facts_of.lsn + 1 };
-                    if choice.discard_wal {
-                        crate::wal::discard(&Disk, wal)?;
-                    }
-                    return Ok(Recovered { state, start, log: facts_of.log, report, damaged_snapshots: damaged });
+                assert_eq!(state.lsn(), facts_of.lsn, "the state of a snapshot stands at the snapshot's LSN");
+                if survey.log() != Some(facts_of.log) || candidate.lsn != facts_of.lsn {
+                    return Err(RecoveryError::Image(ImageError("its header names another log, or another LSN than its name".into())));
                 }
-                return replay(state, facts_of.log, survey, &choice, report, damaged, facts);
+                return replay(storage, state, survey, &choice, report, damaged, facts);
             }
+            // The choice is made again: it passes a damaged one over and refuses one that cannot be read for another reason.
             Err(SnapshotRefused::File(error)) => {
-                tracing::warn!(kind = "recovery.snapshot_damaged", file = %candidate.path.display(), %error, "a snapshot is damaged; trying the one before");
+                tracing::warn!(kind = "recovery.snapshot_unreadable", file = %candidate.path.display(), %error, "a snapshot cannot be read");
                 candidate.info = Err(error);
             }
             Err(SnapshotRefused::Image(error)) => return Err(RecoveryError::Image(error)),
@@ -164,8 +164,8 @@ enum SnapshotRefused {
     Image(ImageError),
 }
 
-fn read_snapshot(path: &Path, facts: &Facts) -> Result<(State, crate::snapshot::SnapshotFacts, u64), SnapshotRefused> {
-    let mut reader = SnapshotReader::open(&Disk, path).map_err(SnapshotRefused::File)?;
+fn read_snapshot<S: Storage>(storage: &S, path: &Path, facts: &Facts) -> Result<(State, SnapshotFacts, u64), SnapshotRefused> {
+    let mut reader = SnapshotReader::open(storage, path).map_err(SnapshotRefused::File)?;
     let described = *reader.facts();
     let mut image = ImageReader::default();
     let (_, total) = reader.progress();
@@ -178,14 +178,15 @@ fn read_snapshot(path: &Path, facts: &Facts) -> Result<(State, crate::snapshot::
             facts.replay_done.store(reader.progress().0, Ordering::Relaxed);
         }
     }
-    let bytes = reader.info().map_or(0, |info| info.bytes);
+    let Some(info) = reader.info() else { unreachable!("a reader that says there are no more sections has read the footer") };
+    let bytes = info.bytes;
     let state = image.finish(described.log.hash_seed, described.lsn).map_err(SnapshotRefused::Image)?;
     Ok((state, described, bytes))
 }
 
-fn replay(
+fn replay<S: Storage>(
+    storage: &S,
     mut state: State,
-    log: LogIdentity,
     survey: WalSurvey,
     choice: &Choice,
     mut report: Report,
@@ -196,7 +197,7 @@ fn replay(
         return Err(RecoveryError::Skipped(survey.skipped().len()));
     }
     let begun = Instant::now();
-    let mut reader = WalReader::open(Disk, survey, choice.from_lsn, choice.durable_lsn)?;
+    let mut reader = WalReader::open(storage.clone(), survey, choice.from_lsn, choice.durable_lsn)?;
     let (_, total) = reader.progress();
     facts.replay_done.store(0, Ordering::Relaxed);
     facts.replay_total.store(total, Ordering::Relaxed);
@@ -215,9 +216,8 @@ fn replay(
     facts.replay_done.store(total, Ordering::Relaxed);
     facts.replayed_rows.store(report.rows, Ordering::Relaxed);
     report.replay_took = begun.elapsed();
-    let start = match reader.tail() {
-        Some(tail) => Start::After(tail),
-        None => Start::Fresh { log, first_lsn: state.lsn() + 1 },
-    };
-    Ok(Recovered { state, start, log, report, damaged_snapshots })
+    let Some(tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
+    assert_eq!(state.lsn(), tail.last_lsn, "the state stands at the last good row of the log");
+    assert!(tail.durable_lsn <= tail.last_lsn, "what was synced is there: anything else was refused as damage");
+    Ok(Recovered { state, log: tail.log, start: Start::After(Box::new(tail)), report, damaged_snapshots })
 }

@@ -6,9 +6,10 @@
 use super::cell::tag;
 use super::key::KEY_BYTES_MAX;
 use super::rows::{
-    FLAG_DELETES, FLAG_TIMES, HEADER_WORDS, ROWS_PER_BATCH_MAX, Rows, Run, STATE_ABSENT, STATE_ESCAPED, STATE_NULL, STATE_VALUE,
+    FLAG_AHEAD, FLAG_DELETES, FLAG_TIMES, HEADER_WORDS, ROWS_PER_BATCH_MAX, Rows, Run, STATE_ABSENT, STATE_ESCAPED, STATE_NULL, STATE_VALUE,
 };
 use super::schema::{EventSchema, FieldIndex, FieldType, TimeSource};
+use super::time::{RowClock, RowTime};
 use std::sync::Arc;
 use streamgauge_api::Code;
 
@@ -49,6 +50,8 @@ pub struct RowsBuilder {
     /// State words, all fields of rows 0..32, then all fields of rows 32..64, ...
     states: Vec<u64>,
     times: Vec<i64>,
+    /// Row number and microseconds ahead, of the rows that are ahead of their clock.
+    ahead: Vec<(u32, i64)>,
     deletes: Vec<u64>,
     any_delete: bool,
     runs: Vec<Run>,
@@ -78,6 +81,7 @@ impl RowsBuilder {
             cells: Vec::new(),
             states: Vec::new(),
             times: Vec::new(),
+            ahead: Vec::new(),
             deletes: Vec::new(),
             any_delete: false,
             runs: Vec::new(),
@@ -333,15 +337,16 @@ impl RowsBuilder {
         }
     }
 
-    /// The row's time by the event's declared time source. `record_time_ms` is -1 when the record has none.
+    /// The row's time by the event's declared time source, and how far it is ahead of its clock.
+    /// `record_time_ms` is -1 when the record has none.
     ///
     /// # Errors
-    /// When the time field is missing, no integer, or too far ahead of `now_us`.
+    /// When the time field is missing, no integer, or more than `max_future` ahead of the clock.
     #[inline]
-    pub fn row_time_us(&self, now_us: i64, record_time_ms: i64) -> Result<i64, CellError> {
+    pub fn row_time(&self, clock: RowClock, record_time_ms: i64) -> Result<RowTime, CellError> {
         let time_us = match self.schema.time {
-            TimeSource::Arrival => return Ok(now_us),
-            TimeSource::Record if record_time_ms < 0 => return Ok(now_us),
+            TimeSource::Arrival => return Ok(clock.now_us.into()),
+            TimeSource::Record if record_time_ms < 0 => return Ok(clock.now_us.into()),
             TimeSource::Record => record_time_ms.saturating_mul(1000),
             TimeSource::Field(field) => {
                 let index = usize::from(field.0);
@@ -353,13 +358,13 @@ impl RowsBuilder {
                 self.row[index].cast_signed().saturating_mul(1000)
             }
         };
-        if time_us > now_us.saturating_add(self.schema.max_future_us) {
+        if time_us > clock.clock_us.saturating_add(self.schema.max_future_us) {
             let field = if let TimeSource::Field(field) = self.schema.time { field } else { FieldIndex(0) };
-            let ahead_s = (time_us - now_us) / 1_000_000;
+            let ahead_s = time_us.saturating_sub(clock.clock_us) / 1_000_000;
             let reason = format!("row time of {} is {ahead_s} s ahead of the clock (max_future)", self.schema.name);
             return Err(CellError { field, code: Code::TimeOutOfRange, reason });
         }
-        Ok(time_us)
+        Ok(clock.of(time_us))
     }
 
     /// Ends the row. A required field that is null or absent drops the row, unless it is a delete; so does a key that is too long.
@@ -367,7 +372,7 @@ impl RowsBuilder {
     /// # Errors
     /// Names the first required field without a value, or the key's field; the row is rolled back.
     #[inline]
-    pub fn commit(&mut self, time_us: i64, source: Option<(u32, i64)>, delete_key: bool) -> Result<(), CellError> {
+    pub fn commit(&mut self, time: impl Into<RowTime>, source: Option<(u32, i64)>, delete_key: bool) -> Result<(), CellError> {
         if !delete_key {
             for &index in &self.required {
                 let state = u64::from(self.row_states[usize::from(index)]);
@@ -412,6 +417,12 @@ impl RowsBuilder {
             self.any_delete = true;
             self.deletes[row / 64] |= 1 << (row % 64);
         }
+        let RowTime { time_us, ahead_us } = time.into();
+        debug_assert!(ahead_us >= 0, "a row is ahead of its clock or not, never behind it");
+        if ahead_us > 0 {
+            #[expect(clippy::cast_possible_truncation, reason = "rows of a batch are bounded by ROWS_PER_BATCH_MAX")]
+            self.ahead.push((row as u32, ahead_us));
+        }
         self.times.push(time_us);
         Ok(())
     }
@@ -444,12 +455,17 @@ impl RowsBuilder {
         if self.any_delete {
             flags |= FLAG_DELETES;
         }
+        if !self.ahead.is_empty() {
+            flags |= FLAG_AHEAD;
+        }
         let fields = self.row.len();
         let size = HEADER_WORDS
             + self.runs.len() * 2
             + fields * (rows + rows.div_ceil(32))
             + rows
             + rows.div_ceil(64)
+            + 1
+            + self.ahead.len() * 2
             + self.heap.len().div_ceil(8);
         let mut words = Vec::with_capacity(size);
         words.push(u64::from(self.schema.id.0) | u64::from(self.schema.version) << 32);
@@ -467,6 +483,10 @@ impl RowsBuilder {
         push_columns(&mut words, &self.cells, fields);
         if self.any_delete {
             words.extend_from_slice(&self.deletes);
+        }
+        if flags & FLAG_AHEAD != 0 {
+            words.push(self.ahead.len() as u64);
+            words.extend(self.ahead.drain(..).flat_map(|(row, ahead_us)| [u64::from(row), ahead_us.cast_unsigned()]));
         }
         let mut eights = self.heap.chunks_exact(8);
         words.extend(eights.by_ref().map(|eight| u64::from_le_bytes(eight.try_into().unwrap_or_default())));

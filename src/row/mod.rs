@@ -9,9 +9,11 @@ mod cell;
 pub mod key;
 mod rows;
 mod schema;
+mod time;
 
 pub use builder::{CellError, RowsBuilder, Strictness};
 pub use cell::Cell;
 pub use key::{KEY_BYTES_MAX, Key};
 pub use rows::{Rows, RowsError, Run};
 pub use schema::{EventId, EventSchema, Field, FieldIndex, FieldType, TimeSource};
+pub use time::{RowClock, RowTime};

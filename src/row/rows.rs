@@ -10,6 +10,7 @@
 //!          times     rows words, us i64                       (flag TIMES; otherwise every row has the time base)
 //!          columns   fields x rows words
 //!          deletes   ceil(rows / 64) words, 1 bit a row       (flag DELETES)
+//!          ahead     count, then 2 words each: row, us > 0    (flag AHEAD) by row; other rows are not ahead
 //!          heap      bytes, padded with zeroes to a whole word
 //! ```
 //! A value cell holds the value itself (i64, f64 bits, 0 or 1, ms) or, for text, bytes and json, `offset << 32 | length` into the heap. An escaped cell
@@ -21,6 +22,7 @@ use super::schema::{EventId, FieldType};
 pub(super) const HEADER_WORDS: usize = 4;
 pub(super) const FLAG_TIMES: u16 = 1;
 pub(super) const FLAG_DELETES: u16 = 2;
+pub(super) const FLAG_AHEAD: u16 = 4;
 pub(super) const STATE_VALUE: u64 = 0;
 pub(super) const STATE_NULL: u64 = 1;
 pub(super) const STATE_ABSENT: u64 = 2;
@@ -74,6 +76,8 @@ struct Layout {
     times: usize,
     columns: usize,
     deletes: usize,
+    ahead: usize,
+    ahead_rows: usize,
     heap: usize,
     end: usize,
 }
@@ -127,12 +131,24 @@ impl Rows {
         let times = states + fields * states_per_field;
         let columns = times + if flags & FLAG_TIMES != 0 { rows } else { 0 };
         let deletes = columns + fields * rows;
-        let heap = deletes + if flags & FLAG_DELETES != 0 { rows.div_ceil(64) } else { 0 };
+        let ahead = deletes + if flags & FLAG_DELETES != 0 { rows.div_ceil(64) } else { 0 };
+        let mut ahead_rows = 0;
+        let mut heap = ahead;
+        if flags & FLAG_AHEAD != 0 {
+            let Some(&count) = words.get(ahead) else {
+                return Err(RowsError::Short { words: words.len(), wanted: ahead + 1 });
+            };
+            ahead_rows = usize::try_from(count).unwrap_or(usize::MAX);
+            if ahead_rows > rows {
+                return Err(RowsError::Bounds { rows: ahead_rows, fields });
+            }
+            heap += 1 + ahead_rows * 2;
+        }
         let end = heap + heap_len.div_ceil(8);
         if words.len() < end {
             return Err(RowsError::Short { words: words.len(), wanted: end });
         }
-        Ok(Layout { rows, fields, flags, runs, heap_len, states, states_per_field, times, columns, deletes, heap, end })
+        Ok(Layout { rows, fields, flags, runs, heap_len, states, states_per_field, times, columns, deletes, ahead, ahead_rows, heap, end })
     }
 
     /// The buffer, as it stands in a WAL frame.
@@ -169,6 +185,27 @@ impl Rows {
     #[inline]
     pub fn time_us(&self, row: usize) -> i64 {
         if self.layout.flags & FLAG_TIMES != 0 { self.words[self.layout.times + row].cast_signed() } else { self.words[3].cast_signed() }
+    }
+
+    /// How far the row's time is ahead of the clock it was taken by, microseconds; 0 for most rows.
+    #[inline]
+    pub fn ahead_us(&self, row: usize) -> i64 {
+        if self.layout.ahead_rows == 0 { 0 } else { self.find_ahead(row) }
+    }
+
+    #[cold]
+    fn find_ahead(&self, row: usize) -> i64 {
+        let entries = self.ahead();
+        match entries.binary_search_by_key(&(row as u64), |entry| entry[0]) {
+            Ok(at) => entries[at][1].cast_signed().max(0),
+            Err(_) => 0,
+        }
+    }
+
+    /// Row and microseconds of each row that is ahead of its clock, by row.
+    fn ahead(&self) -> &[[u64; 2]] {
+        let Layout { ahead, ahead_rows, .. } = self.layout;
+        if ahead_rows == 0 { &[] } else { bytemuck::cast_slice(&self.words[ahead + 1..ahead + 1 + ahead_rows * 2]) }
     }
 
     /// Whether the row asks to forget its key instead of updating it.
@@ -221,6 +258,17 @@ impl Rows {
             words.extend(
                 kept.chunks(64).map(|rows| (0..).zip(rows).fold(0u64, |word, (at, &row)| word | u64::from(self.is_delete(row)) << at)),
             );
+        }
+        if flags & FLAG_AHEAD != 0 {
+            let mut ahead = Vec::new();
+            for (at, &row) in (0u64..).zip(&kept) {
+                match self.ahead_us(row) {
+                    0 => {}
+                    ahead_us => ahead.push([at, ahead_us.cast_unsigned()]),
+                }
+            }
+            words.push(ahead.len() as u64);
+            words.extend(ahead.iter().flatten());
         }
         words.extend_from_slice(&self.words[self.layout.heap..self.layout.end]);
         match Self::from_words(words) {

@@ -5,6 +5,8 @@
 //! | newest snapshot sound, WAL reaches back to it | start from it |
 //! | newest damaged, an older one sound, WAL reaches back to that | start from the older one, warn; the result is the same |
 //! | newest damaged, WAL does not reach back to a sound one | refuse |
+//! | newest not readable (I/O, a newer format), whatever else there is | refuse, and leave it as it is |
+//! | newest sound, no WAL | refuse |
 //! | all damaged or missing, WAL begins at the first LSN | replay all of it |
 //! | all damaged or missing, WAL does not begin at the first LSN | refuse |
 //! | no snapshot and no WAL | a new, empty log |
@@ -32,7 +34,7 @@ impl Candidate {
     /// All snapshots of a folder, newest first, each read and verified whole.
     ///
     /// # Errors
-    /// When the folder cannot be listed; a file that cannot be read is a damaged candidate.
+    /// When the folder cannot be listed. A file that cannot be read is a candidate that says why.
     pub fn newest_first<S: Storage>(storage: &S, folder: &Path) -> Result<Vec<Self>, IoError> {
         let mut candidates = Self::list(storage, folder)?;
         for candidate in &mut candidates {
@@ -79,8 +81,6 @@ pub struct Choice {
     pub from_lsn: u64,
     /// Highest LSN that snapshots prove to have been synced, for [`crate::wal::WalReader::open`].
     pub durable_lsn: u64,
-    /// The snapshot was taken at level `memory`: what log there is says nothing about it and is to be discarded.
-    pub discard_wal: bool,
     /// How many newer snapshots were passed over because they are damaged; each is worth a warning and a count.
     pub damaged: usize,
 }
@@ -91,24 +91,28 @@ impl Choice {
     /// # Errors
     /// [`ChoiceError`]; never an older state in silence, never an empty one.
     pub fn of(candidates: &[Candidate], wal_first_lsn: Option<u64>) -> Result<Self, ChoiceError> {
-        let damaged = |until: usize| candidates.iter().take(until).map(|candidate| candidate.lsn).collect::<Vec<_>>();
-        let durable_lsn = candidates.iter().map(|candidate| candidate.lsn).max().unwrap_or(0);
-        let sound = candidates.iter().enumerate().find_map(|(index, candidate)| Some((index, candidate.info.as_ref().ok()?)));
-        let Some((index, info)) = sound else {
-            let all = candidates.len();
-            let whole_log = wal_first_lsn == Some(FIRST_LSN) || (wal_first_lsn.is_none() && all == 0);
-            if !whole_log {
-                return Err(ChoiceError::NoneSound { wal_first_lsn, damaged: damaged(all) });
+        assert!(candidates.is_sorted_by(|one, other| one.lsn > other.lsn), "candidates come newest first, each LSN once");
+        let lsns = |until: usize| candidates.iter().take(until).map(|candidate| candidate.lsn).collect::<Vec<_>>();
+        let durable_lsn = candidates.first().map_or(0, |newest| newest.lsn);
+        for (index, candidate) in candidates.iter().enumerate() {
+            let info = match &candidate.info {
+                Ok(info) => info,
+                Err(error) if error.damaged() => continue,
+                Err(error) => return Err(ChoiceError::Unreadable { error: error.clone() }),
+            };
+            let lsn = info.facts.lsn;
+            assert_eq!(lsn, candidate.lsn, "a candidate's name and LSN are compared when it is listed");
+            if wal_first_lsn.is_none_or(|first| first > lsn.saturating_add(1)) {
+                return Err(ChoiceError::NotReached { lsn, wal_first_lsn, damaged: lsns(index) });
             }
-            return Ok(Self { snapshot: None, from_lsn: FIRST_LSN, durable_lsn, discard_wal: false, damaged: all });
-        };
-        let lsn = info.facts.lsn;
-        let discard_wal = index == 0 && info.facts.without_wal;
-        let reached = wal_first_lsn.is_some_and(|first| first <= lsn.saturating_add(1));
-        if !discard_wal && !reached {
-            return Err(ChoiceError::NotReached { lsn, wal_first_lsn, damaged: damaged(index) });
+            return Ok(Self { snapshot: Some(index), from_lsn: lsn.saturating_add(1), durable_lsn, damaged: index });
         }
-        Ok(Self { snapshot: Some(index), from_lsn: lsn.saturating_add(1), durable_lsn, discard_wal, damaged: index })
+        let all = candidates.len();
+        let whole_log = wal_first_lsn == Some(FIRST_LSN) || (wal_first_lsn.is_none() && all == 0);
+        if !whole_log {
+            return Err(ChoiceError::NoneSound { wal_first_lsn, damaged: lsns(all) });
+        }
+        Ok(Self { snapshot: None, from_lsn: FIRST_LSN, durable_lsn, damaged: all })
     }
 }
 

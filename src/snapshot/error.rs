@@ -37,7 +37,7 @@ pub enum SnapshotError {
     UnknownCoding {
         /// The file.
         file: PathBuf,
-        /// `checksum kind` or `key id`.
+        /// `checksum kind`, `key id` or `flags`.
         what: &'static str,
         /// Its number.
         number: u32,
@@ -50,6 +50,14 @@ pub enum SnapshotError {
         /// The bound.
         limit: usize,
     },
+}
+
+impl SnapshotError {
+    /// Whether the bytes are wrong. Everything else (no answer from the disk, a newer format) says nothing about them: such a file may
+    /// be sound, so it is neither passed over nor put aside.
+    pub fn damaged(&self) -> bool {
+        matches!(self, SnapshotError::Damaged { .. })
+    }
 }
 
 impl From<SnapshotError> for ApiError {
@@ -67,6 +75,13 @@ impl From<SnapshotError> for ApiError {
 /// Why no snapshot can be started from. Nothing has been changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChoiceError {
+    /// A snapshot newer than every sound one cannot be read, and not because its bytes are wrong: starting from an older one would
+    /// put it aside, and it may hold what nothing else holds.
+    #[error("{error}; it is newer than every snapshot that can be read, so nothing older is started from. It was left as it is")]
+    Unreadable {
+        /// Why it cannot be read.
+        error: SnapshotError,
+    },
     /// The newest sound snapshot is older than the log: rows between are nowhere.
     #[error("snapshot {lsn} is the newest sound one, but the WAL begins at LSN {}", .wal_first_lsn.map_or("none (there is no WAL)".to_owned(), |lsn| lsn.to_string()))]
     NotReached {
@@ -87,10 +102,46 @@ pub enum ChoiceError {
     },
 }
 
+impl ChoiceError {
+    /// Whether data is wrong or missing, as opposed to a file that could not be read.
+    pub fn data_is_wrong(&self) -> bool {
+        !matches!(self, ChoiceError::Unreadable { error: SnapshotError::Io(_) })
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            ChoiceError::Unreadable { error: SnapshotError::Io(error) } => ApiError::from(error).code,
+            ChoiceError::Unreadable { .. } => Code::FormatTooNew,
+            // Nothing is wrong with the snapshot: the log behind it is not there.
+            ChoiceError::NotReached { damaged, .. } if damaged.is_empty() => Code::WalDamaged,
+            ChoiceError::NotReached { .. } | ChoiceError::NoneSound { .. } => Code::SnapshotDamaged,
+        }
+    }
+
+    fn ways_out(&self) -> &'static str {
+        match self {
+            ChoiceError::Unreadable { error: SnapshotError::Io(_) } => {
+                "options: 1) look at the disk and its kernel messages, and start again; 2) if the file is lost, move it out of the folder \
+                 by hand: the start then uses the snapshot before it, if the WAL reaches back to that"
+            }
+            ChoiceError::Unreadable { .. } => {
+                "options: 1) run the program that wrote it, or a newer one; 2) move it out of the folder by hand: the start then uses the \
+                 snapshot before it, if the WAL reaches back to that"
+            }
+            ChoiceError::NotReached { damaged, .. } if damaged.is_empty() => {
+                "options: 1) put the `wal` folder that belongs to the snapshots back; 2) move the data folder away and start with an \
+                 empty one: every source is read again from its `start`, pushed events are not"
+            }
+            ChoiceError::NotReached { .. } | ChoiceError::NoneSound { .. } => {
+                "options: 1) put a copy of a sound snapshot back; 2) move the data folder away and start with an empty one: every source \
+                 is read again from its `start`, pushed events are not"
+            }
+        }
+    }
+}
+
 impl From<ChoiceError> for ApiError {
     fn from(error: ChoiceError) -> Self {
-        let advice = "options: 1) put a copy of a sound snapshot back; 2) move the data folder away and start with an empty one: every source is read \
-                      again from its `start`, pushed events are not";
-        ApiError::new(Code::SnapshotDamaged, error.to_string()).hint(advice)
+        ApiError::new(error.code(), error.to_string()).hint(error.ways_out())
     }
 }

@@ -5,7 +5,7 @@
 //!   0  "SGSNAPSH"         8  u32 format               0  u32 magic "SGSE"     4  u32 section id
 //!  12  u32 checksum kind 16  16 bytes log id          8  u32 index           12  u32 kind: 1 words, 2 bytes
 //!  32  u64 lsn           40  u64 hash seed           16  u64 bytes           24  u32 crc of the padded data
-//!  48  i64 wall_us       56  u32 flags: 1 = no WAL   28  u32 crc of bytes 0 to 28
+//!  48  i64 wall_us       56  u32 flags = 0           28  u32 crc of bytes 0 to 28
 //!  60  u32 key id        64  zeroes                 footer, 64 bytes
 //! 124  u32 crc of bytes 0 to 124                      0  u32 magic "SGSF"     4  u32 zero
 //!                                                     8  u64 sections        16  u64 key count
@@ -32,8 +32,9 @@ pub(super) const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"SGSF");
 pub(super) const KIND_WORDS: u32 = 1;
 pub(super) const KIND_BYTES: u32 = 2;
 const HEADER_MAGIC: u64 = u64::from_le_bytes(*b"SGSNAPSH");
-const FLAG_WITHOUT_WAL: u32 = 1;
 const SUFFIX: &str = ".snap";
+/// Extension of a snapshot that is being written.
+pub(super) const UNFINISHED: &str = "tmp";
 
 /// What a snapshot is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +45,6 @@ pub struct SnapshotFacts {
     pub lsn: u64,
     /// When it was taken, microseconds since the Unix epoch.
     pub wall_us: i64,
-    /// Taken at level `memory`: there is no log between this snapshot and the one before.
-    pub without_wal: bool,
 }
 
 /// A whole snapshot, verified.
@@ -69,6 +68,7 @@ pub(super) enum HeaderFault {
     Format(u32),
     Checksum(u32),
     Key(u32),
+    Flags(u32),
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a word is two 32-bit halves by definition")]
@@ -104,7 +104,6 @@ fn sealed(words: &[u64]) -> bool {
 
 pub(super) fn encode_header(facts: &SnapshotFacts) -> [u64; HEADER_WORDS] {
     let (low, high) = words_of(facts.log.log_id);
-    let flags = if facts.without_wal { FLAG_WITHOUT_WAL } else { 0 };
     let mut words = [0; HEADER_WORDS];
     let fields = [
         HEADER_MAGIC,
@@ -114,7 +113,6 @@ pub(super) fn encode_header(facts: &SnapshotFacts) -> [u64; HEADER_WORDS] {
         facts.lsn,
         facts.log.hash_seed,
         facts.wall_us.cast_unsigned(),
-        u64::from(flags),
     ];
     for (word, field) in words.iter_mut().zip(fields) {
         *word = field;
@@ -140,8 +138,11 @@ pub(super) fn parse_header(words: &[u64]) -> Result<SnapshotFacts, HeaderFault> 
     if key != 0 {
         return Err(HeaderFault::Key(key));
     }
+    if flags != 0 {
+        return Err(HeaderFault::Flags(flags));
+    }
     let log = LogIdentity { log_id: number_of(low, high), hash_seed };
-    Ok(SnapshotFacts { log, lsn, wall_us: wall.cast_signed(), without_wal: flags & FLAG_WITHOUT_WAL != 0 })
+    Ok(SnapshotFacts { log, lsn, wall_us: wall.cast_signed() })
 }
 
 /// The head of a section.
@@ -220,4 +221,11 @@ pub(super) fn snapshot_path(folder: &Path, lsn: u64) -> PathBuf {
 pub(super) fn snapshot_lsn(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}
+
+/// Whether a file name is that of a snapshot that was never finished: ours to remove.
+pub(super) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(UNFINISHED)
+        .and_then(|name| name.strip_suffix('.'))
+        .is_some_and(|digits| digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -59,6 +59,7 @@ impl<S: Storage> SnapshotReader<S> {
                 return Err(SnapshotError::UnknownCoding { file: file(), what: "checksum kind", number });
             }
             Err(HeaderFault::Key(number)) => return Err(SnapshotError::UnknownCoding { file: file(), what: "key id", number }),
+            Err(HeaderFault::Flags(number)) => return Err(SnapshotError::UnknownCoding { file: file(), what: "flags", number }),
         };
         let hash = Xxh3Default::new();
         Ok(Self { path: file(), stream, facts, hash, sections: 0, given_words: HEADER_WORDS, info: None })

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 use super::format::snapshot_path;
 use super::*;
-use crate::storage::{Disk, Faults, SimulatedDisk, Storage};
+use streamgauge_api::{ApiError, Code};
+
+use crate::storage::{Disk, Faults, IoError, Operation, SimulatedDisk, Storage};
 use crate::wal::LogIdentity;
 
 const LOG: LogIdentity = LogIdentity { log_id: 0x5354_5245_414D_4741_5547_4500_0000_0001, hash_seed: 0xFEED };
@@ -18,7 +20,7 @@ fn folder() -> &'static Path {
 }
 
 fn facts(lsn: u64) -> SnapshotFacts {
-    SnapshotFacts { log: LOG, lsn, wall_us: 1_795_146_062_000_000, without_wal: false }
+    SnapshotFacts { log: LOG, lsn, wall_us: 1_795_146_062_000_000 }
 }
 
 fn write<S: Storage>(storage: &S, folder: &Path, lsn: u64) -> Result<SnapshotInfo, SnapshotError> {
@@ -29,7 +31,7 @@ fn write<S: Storage>(storage: &S, folder: &Path, lsn: u64) -> Result<SnapshotInf
     for index in 0..3 {
         writer.section(3, index, &vec![u64::from(index); 64])?;
     }
-    writer.finish(17, 0x0102_0304_0506_0708_090A_0B0C_0D0E_0F10)
+    writer.finish(17, 0x0102_0304_0506_0708_090A_0B0C_0D0E_0F10, lsn)
 }
 
 type Sections = Vec<(u32, u32, Vec<u8>, bool)>;
@@ -71,7 +73,7 @@ fn large_sections_pass_and_too_large_ones_are_refused() {
     }
     let too_large = vec![0_u8; SECTION_BYTES_MAX + 1];
     assert!(matches!(writer.bytes(9, 9, &too_large), Err(SnapshotError::SectionTooLarge { .. })));
-    writer.finish(0, 0).unwrap();
+    writer.finish(0, 0, 5).unwrap();
     let (sections, _) = read(&Disk, &snapshot_path(folder.path(), 5)).unwrap();
     assert_eq!(sections.len(), 6);
     assert!(sections[4].2 == bytemuck::cast_slice::<u64, u8>(&large));
@@ -103,11 +105,7 @@ fn a_newer_snapshot_format_is_named() {
     let disk = SimulatedDisk::new();
     write(&disk, folder(), 41).unwrap();
     let path = snapshot_path(folder(), 41);
-    let mut bytes = disk.bytes(&path).unwrap();
-    bytes[8] = 9;
-    let crc = crate::storage::Checksum::of(&bytes[..124]);
-    bytes[124..128].copy_from_slice(&crc.to_le_bytes());
-    disk.place(&path, bytes);
+    header_altered(&disk, 41, |bytes| bytes[8] = 9);
     assert!(matches!(read(&disk, &path), Err(SnapshotError::FormatTooNew { found: 9, .. })));
 }
 
@@ -143,37 +141,64 @@ proptest! {
     }
 }
 
-fn candidate(lsn: u64, sound: bool, without_wal: bool) -> Candidate {
-    let info = SnapshotInfo { facts: SnapshotFacts { without_wal, ..facts(lsn) }, sections: 0, key_count: 0, fingerprint: 0, bytes: 0 };
-    let damaged = SnapshotError::Damaged { file: "x".into(), offset_bytes: 0, what: "section" };
-    Candidate { path: "x".into(), lsn, info: if sound { Ok(info) } else { Err(damaged) } }
+/// What reading a snapshot gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Sound,
+    Damaged,
+    /// The disk did not answer.
+    Silent,
+    Newer,
+}
+
+fn candidate(lsn: u64, read: Read) -> Candidate {
+    let file = || snapshot_path(folder(), lsn);
+    let info = match read {
+        Read::Sound => Ok(SnapshotInfo { facts: facts(lsn), sections: 0, key_count: 0, fingerprint: 0, bytes: 0 }),
+        Read::Damaged => Err(SnapshotError::Damaged { file: file(), offset_bytes: 0, what: "section" }),
+        Read::Silent => Err(SnapshotError::Io(IoError::new(Operation::Read, &file(), std::io::Error::from_raw_os_error(5)))),
+        Read::Newer => Err(SnapshotError::FormatTooNew { file: file(), found: 9, known: SNAPSHOT_FORMAT }),
+    };
+    Candidate { path: file(), lsn, info }
 }
 
 #[test]
-fn damaged_snapshot_changes_no_answer() {
-    const SOUND: bool = true;
-    const DAMAGED: bool = false;
-    // Candidates newest first, first LSN of the log -> index and first LSN to replay, or a refusal.
-    type Line<'a> = (&'a [(u64, bool)], Option<u64>, Option<(Option<usize>, u64)>);
-    let table: [Line<'_>; 13] = [
-        (&[], None, Some((None, 1))),
-        (&[], Some(1), Some((None, 1))),
-        (&[], Some(2), None),
-        (&[(40, SOUND), (20, SOUND)], Some(21), Some((Some(0), 41))),
-        (&[(40, SOUND), (20, SOUND)], Some(41), Some((Some(0), 41))),
-        (&[(40, SOUND), (20, SOUND)], Some(42), None),
-        (&[(40, SOUND)], None, None),
-        (&[(40, DAMAGED), (20, SOUND)], Some(21), Some((Some(1), 21))),
-        (&[(40, DAMAGED), (20, SOUND)], Some(22), None),
-        (&[(40, DAMAGED), (20, DAMAGED)], Some(1), Some((None, 1))),
-        (&[(40, DAMAGED), (20, DAMAGED)], Some(21), None),
-        (&[(40, DAMAGED)], None, None),
-        (&[(60, DAMAGED), (40, DAMAGED), (20, SOUND)], Some(5), Some((Some(2), 21))),
+fn only_a_damaged_snapshot_is_passed_over_and_only_if_the_answer_stays_the_same() {
+    use Read::{Damaged, Newer, Silent, Sound};
+    // Candidates newest first, first LSN of the log -> index and first LSN to replay, or the code of a refusal.
+    type Line<'a> = (&'a [(u64, Read)], Option<u64>, Result<(Option<usize>, u64), Code>);
+    let table: [Line<'_>; 22] = [
+        (&[], None, Ok((None, 1))),
+        (&[], Some(1), Ok((None, 1))),
+        (&[], Some(2), Err(Code::SnapshotDamaged)),
+        (&[(40, Sound), (20, Sound)], Some(21), Ok((Some(0), 41))),
+        (&[(40, Sound), (20, Sound)], Some(41), Ok((Some(0), 41))),
+        (&[(40, Sound), (20, Sound)], Some(42), Err(Code::WalDamaged)),
+        // Snapshots without their log: what was pushed since is in the log alone.
+        (&[(40, Sound)], None, Err(Code::WalDamaged)),
+        (&[(40, Damaged), (20, Sound)], Some(21), Ok((Some(1), 21))),
+        (&[(40, Damaged), (20, Sound)], Some(22), Err(Code::SnapshotDamaged)),
+        (&[(40, Damaged), (20, Sound)], None, Err(Code::SnapshotDamaged)),
+        (&[(40, Damaged), (20, Damaged)], Some(1), Ok((None, 1))),
+        (&[(40, Damaged), (20, Damaged)], Some(21), Err(Code::SnapshotDamaged)),
+        (&[(40, Damaged)], None, Err(Code::SnapshotDamaged)),
+        (&[(60, Damaged), (40, Damaged), (20, Sound)], Some(5), Ok((Some(2), 21))),
+        // Not damaged, only not read: nothing older is started from, however far the log reaches back.
+        (&[(40, Silent), (20, Sound)], Some(1), Err(Code::IoFailed)),
+        (&[(40, Newer), (20, Sound)], Some(1), Err(Code::FormatTooNew)),
+        (&[(40, Silent)], Some(1), Err(Code::IoFailed)),
+        (&[(40, Newer)], Some(1), Err(Code::FormatTooNew)),
+        (&[(60, Damaged), (40, Silent), (20, Sound)], Some(1), Err(Code::IoFailed)),
+        (&[(60, Damaged), (40, Newer)], Some(1), Err(Code::FormatTooNew)),
+        // An older one is not asked for anything.
+        (&[(40, Sound), (20, Silent)], Some(21), Ok((Some(0), 41))),
+        (&[(40, Sound), (20, Newer)], Some(21), Ok((Some(0), 41))),
     ];
     for (files, wal_first_lsn, expected) in table {
-        let candidates: Vec<Candidate> = files.iter().map(|(lsn, sound)| candidate(*lsn, *sound, false)).collect();
+        let candidates: Vec<Candidate> = files.iter().map(|(lsn, read)| candidate(*lsn, *read)).collect();
         let choice = Choice::of(&candidates, wal_first_lsn);
-        assert_eq!(choice.as_ref().ok().map(|choice| (choice.snapshot, choice.from_lsn)), expected, "{files:?} {wal_first_lsn:?}");
+        let told = choice.clone().map(|choice| (choice.snapshot, choice.from_lsn)).map_err(|error| ApiError::from(error).code);
+        assert_eq!(told, expected, "{files:?} {wal_first_lsn:?}");
         if let Ok(choice) = choice {
             assert_eq!(choice.durable_lsn, files.first().map_or(0, |file| file.0), "a damaged snapshot still proves what was synced");
             assert_eq!(choice.damaged, choice.snapshot.unwrap_or(files.len()));
@@ -182,13 +207,13 @@ fn damaged_snapshot_changes_no_answer() {
 }
 
 #[test]
-fn a_snapshot_of_level_memory_needs_no_log_and_discards_what_is_there() {
-    let choice = Choice::of(&[candidate(40, true, true), candidate(20, true, false)], Some(21)).unwrap();
-    assert!(choice.discard_wal && choice.from_lsn == 41);
-    assert!(Choice::of(&[candidate(40, true, true)], None).unwrap().discard_wal);
-    // A later snapshot with a log makes the log count again.
-    let choice = Choice::of(&[candidate(60, true, false), candidate(40, true, true)], Some(41)).unwrap();
-    assert!(!choice.discard_wal && choice.from_lsn == 61);
+fn a_file_that_the_disk_does_not_give_is_no_damaged_one() {
+    let disk = SimulatedDisk::new();
+    write(&disk, folder(), 40).unwrap();
+    disk.set_faults(Faults { fail_read_at: Some(0), ..Faults::default() });
+    let found = Candidate::list(&disk, folder()).unwrap();
+    assert!(matches!(&found[0].info, Err(SnapshotError::Io(_))), "{found:?}");
+    assert_eq!(disk.list(folder()).unwrap().len(), 1, "it stands as it was");
 }
 
 #[test]
@@ -206,11 +231,40 @@ fn the_newest_are_retained_and_never_fewer_than_two() {
     for lsn in [10, 20, 30, 40] {
         write(&disk, folder(), lsn).unwrap();
     }
-    assert_eq!(retain(&disk, folder(), 3).unwrap(), [40, 30, 20]);
-    assert_eq!(retain(&disk, folder(), 0).unwrap(), [40, 30]);
+    assert_eq!(retain(&disk, folder(), 3, &LOG).unwrap(), [40, 30, 20]);
+    assert_eq!(retain(&disk, folder(), 0, &LOG).unwrap(), [40, 30]);
     quarantine(&disk, folder(), 40).unwrap();
-    assert_eq!(retain(&disk, folder(), 2).unwrap(), [30]);
+    assert_eq!(retain(&disk, folder(), 2, &LOG).unwrap(), [30]);
     assert_eq!(disk.list(folder()).unwrap().len(), 2);
+}
+
+#[test]
+fn files_that_are_not_known_to_be_ours_are_neither_counted_nor_removed() {
+    let disk = SimulatedDisk::new();
+    for lsn in [10, 20, 30, 40] {
+        write(&disk, folder(), lsn).unwrap();
+    }
+    let newer = header_altered(&disk, 20, |bytes| bytes[8] = 9);
+    let other_log = header_altered(&disk, 10, |bytes| bytes[16] ^= 1);
+    write(&disk, folder(), 50).unwrap();
+    disk.place(&folder().join("notes.tmp"), b"not ours".to_vec());
+    assert_eq!(retain(&disk, folder(), 2, &LOG).unwrap(), [50, 40]);
+    write(&disk, folder(), 60).unwrap();
+    assert_eq!(disk.bytes(&snapshot_path(folder(), 20)).unwrap(), newer);
+    assert_eq!(disk.bytes(&snapshot_path(folder(), 10)).unwrap(), other_log);
+    assert!(disk.bytes(&snapshot_path(folder(), 30)).is_none());
+    assert!(disk.bytes(&folder().join("notes.tmp")).is_some());
+}
+
+/// Changes the header of a snapshot and puts its checksum right, as another program would have written it.
+fn header_altered(disk: &SimulatedDisk, lsn: u64, alter: impl Fn(&mut [u8])) -> Vec<u8> {
+    let path = snapshot_path(folder(), lsn);
+    let mut bytes = disk.bytes(&path).unwrap();
+    alter(&mut bytes);
+    let crc = crate::storage::Checksum::of(&bytes[..124]);
+    bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+    disk.place(&path, bytes.clone());
+    bytes
 }
 
 #[test]

@@ -7,13 +7,15 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::choice::Candidate;
 use super::error::SnapshotError;
 use super::format::{
-    Footer, KIND_BYTES, KIND_WORDS, SECTION_BYTES_MAX, SectionHeader, SnapshotFacts, SnapshotInfo, encode_header, snapshot_lsn,
-    snapshot_path,
+    Footer, KIND_BYTES, KIND_WORDS, SECTION_BYTES_MAX, SectionHeader, SnapshotFacts, SnapshotInfo, UNFINISHED, encode_header,
+    is_unfinished, snapshot_path,
 };
 use super::reader::SnapshotReader;
 use crate::storage::{Checksum, IoError, Storage, StorageFile};
+use crate::wal::LogIdentity;
 
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -47,13 +49,9 @@ impl<S: Storage> SnapshotWriter<S> {
     /// What the file layer says; [`IoError::full`] is worth another try after the emergency reserve is released.
     pub fn begin(storage: S, folder: &Path, facts: SnapshotFacts) -> Result<Self, SnapshotError> {
         storage.create_folder(folder)?;
-        for entry in storage.list(folder)? {
-            if entry.name.ends_with(".tmp") {
-                storage.remove(&folder.join(&entry.name))?;
-            }
-        }
+        remove_unfinished(&storage, folder)?;
         let target = snapshot_path(folder, facts.lsn);
-        let file = storage.create(&target.with_extension("tmp"))?;
+        let file = storage.create(&target.with_extension(UNFINISHED))?;
         let buffer = Vec::with_capacity(BUFFER_BYTES);
         let mut writer =
             Self { storage, file, target, facts, buffer, offset: 0, sections: 0, hash: Hash(Xxh3Default::new()), finished: false };
@@ -114,14 +112,17 @@ impl<S: Storage> SnapshotWriter<S> {
     }
 
     /// Footer, sync, read back and verify every checksum and the hash, then the name. Only after this may WAL be released.
-    /// The caller has made the WAL durable up to the snapshot's LSN.
+    /// `durable_lsn` is the highest LSN of the WAL that is known to be synced: it covers the snapshot, or there must be no snapshot,
+    /// since an opening log takes a snapshot's LSN as proof of what was synced.
     ///
     /// # Errors
     /// [`SnapshotError::Damaged`] when what is read back is not what was written; and what the file layer says. There is no snapshot then.
-    pub fn finish(mut self, key_count: u64, fingerprint: u128) -> Result<SnapshotInfo, SnapshotError> {
+    pub fn finish(mut self, key_count: u64, fingerprint: u128, durable_lsn: u64) -> Result<SnapshotInfo, SnapshotError> {
+        assert!(self.facts.lsn <= durable_lsn, "a snapshot at {} would be named while the WAL is durable to {durable_lsn}", self.facts.lsn);
         let footer = Footer { sections: self.sections, key_count, fingerprint, hash: self.hash.0.digest128() };
         self.put(bytemuck::cast_slice(&footer.encode()))?;
         self.flush()?;
+        assert_eq!(self.file.size_bytes()?, self.offset, "what was put into the file is all that is in it");
         self.file.sync()?;
         let info = SnapshotReader::verify(&self.storage, self.file.path())?;
         let expected = SnapshotInfo { facts: self.facts, sections: self.sections, key_count, fingerprint, bytes: self.offset };
@@ -145,13 +146,36 @@ impl<S: Storage> Drop for SnapshotWriter<S> {
     }
 }
 
-/// Removes all but the newest `keep` snapshots (at least two are kept), oldest first, and gives the LSNs of those that stay, newest first.
+/// Removes what a process that died left of a snapshot it was writing, and returns how many files that were. They may be what fills the disk.
 ///
 /// # Errors
 /// What the file layer says; what was removed until then is gone.
-pub fn retain<S: Storage>(storage: &S, folder: &Path, keep: usize) -> Result<Vec<u64>, IoError> {
-    let mut lsns: Vec<u64> = storage.list(folder)?.iter().filter_map(|entry| snapshot_lsn(&entry.name)).collect();
-    lsns.sort_unstable_by_key(|lsn| std::cmp::Reverse(*lsn));
+pub fn remove_unfinished<S: Storage>(storage: &S, folder: &Path) -> Result<usize, IoError> {
+    let mut removed = 0;
+    for entry in storage.list(folder)? {
+        if is_unfinished(&entry.name) {
+            storage.remove(&folder.join(&entry.name))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes all but the newest `keep` snapshots of this log (at least two are kept), oldest first, and returns the LSNs of those that
+/// stay, newest first. A file whose header cannot be read, or is of a newer format or of another log, is neither counted nor removed.
+///
+/// # Errors
+/// What the file layer says; what was removed until then is gone.
+pub fn retain<S: Storage>(storage: &S, folder: &Path, keep: usize, log: &LogIdentity) -> Result<Vec<u64>, IoError> {
+    let mut lsns = Vec::new();
+    for candidate in Candidate::list(storage, folder)? {
+        match &candidate.info {
+            Ok(info) if info.facts.log == *log => lsns.push(candidate.lsn),
+            Ok(_) => tracing::debug!(file = %candidate.path.display(), "a snapshot of another log is left as it is"),
+            Err(error) => tracing::debug!(%error, "a snapshot that cannot be read is left as it is"),
+        }
+    }
+    assert!(lsns.is_sorted_by(|one, other| one > other), "candidates come newest first");
     let kept = keep.max(2);
     for lsn in lsns.iter().skip(kept).rev() {
         storage.remove(&snapshot_path(folder, *lsn))?;

@@ -75,6 +75,8 @@ fn refuse(problems: &ConfigProblems, console: &mut Console<'_>) -> Result<Exit, 
 /// # Errors
 /// What start-up refuses.
 pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    // A file size limit of the process is then met as a full disk; without a handler the first line of the log could end the process.
+    signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default()).map_err(Failure::Output)?;
     let outside = Outside { env: &environment, client: client_rules() };
     let config = match Config::load(args.config.as_deref(), &flags(args), &outside) {
         Ok(config) => config,
@@ -92,8 +94,6 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     }
     let rebuild = args.rebuild.iter().map(rebuild_name).collect();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Output)?;
-    // A file size limit of the process is then met as a full disk; without a handler it would end the process.
-    signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default()).map_err(Failure::Output)?;
     let options = server_options(&config, rebuild)?;
     end_process_on_panic(options.data_dir.clone());
     let bound = Bound::bind(options)?;

@@ -281,16 +281,30 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
         let log = LogIdentity { log_id: 0, hash_seed: u64::from_le_bytes(crate::storage::random_bytes().map_err(ApiError::from)?) };
         let (writer, handle) = WalWriter::memory(FIRST_LSN, options.wal);
         let state = State::new(log.hash_seed);
-        let start = crate::wal::Start::Fresh { log, first_lsn: FIRST_LSN };
+        let start = crate::wal::Start::Fresh { log };
         let recovered = Recovered { state, start, log, report: Report::default(), damaged_snapshots: Vec::new() };
         return Ok((None, recovered, writer, handle));
     };
     let folder = DataFolder::open(path)?;
-    let mut recovered = recover(&folder.wal(), &folder.snapshots(), &shared.facts)?;
+    let mut recovered = recover(&Disk, &folder.wal(), &folder.snapshots(), &shared.facts)?;
+    let unfinished = crate::snapshot::remove_unfinished(&Disk, &folder.snapshots()).map_err(ApiError::from)?;
+    if unfinished > 0 {
+        tracing::info!(kind = "recovery.unfinished_snapshot", files = unfinished, "a snapshot that was not finished is removed");
+    }
     let start = recovered.start.clone();
     let (writer, handle) = WalWriter::start(Disk, &folder.wal(), start, options.wal, now_us).map_err(ApiError::from)?;
+    if handle.status().full {
+        start_without_room(&handle, &Reserve::new(Disk, path, RESERVE_BYTES))?;
+        shared.facts.disk_full.store(true, Ordering::Relaxed);
+    }
     for lsn in recovered.damaged_snapshots.drain(..) {
-        crate::snapshot::quarantine(&Disk, &folder.snapshots(), lsn).map_err(ApiError::from)?;
+        match crate::snapshot::quarantine(&Disk, &folder.snapshots(), lsn) {
+            // It stays under its name and is told again at the next start.
+            Err(error) if error.full() => {
+                tracing::warn!(kind = "recovery.not_put_aside", lsn, %error, "a damaged snapshot could not be put aside")
+            }
+            other => other.map_err(ApiError::from)?,
+        }
     }
     let report = &recovered.report;
     tracing::info!(
@@ -308,6 +322,25 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
     Ok((Some(folder), recovered, writer, handle))
 }
 
+/// The disk has no room for a segment of ours, perhaps not even to make the end of the old one durable. The reserve helps with the latter,
+/// since a snapshot, which lets space go, waits for that; frames never live on it. What is left to do is tried again while the server runs.
+fn start_without_room(handle: &WalHandle<Disk>, reserve: &Reserve<Disk>) -> Result<(), ApiError> {
+    let _held = handle.hold();
+    let mut settled = handle.settle()?;
+    if !settled && reserve.release()? {
+        settled = handle.settle()?;
+    }
+    let status = handle.status();
+    tracing::warn!(
+        kind = "disk.full",
+        settled,
+        written_lsn = status.written_lsn,
+        durable_lsn = status.durable_lsn,
+        "the disk has no room for the log: reads are served, writes are refused until there is room"
+    );
+    Ok(())
+}
+
 fn spawn_snapshotter(
     options: &ServerOptions,
     shared: &Shared,
@@ -317,7 +350,7 @@ fn spawn_snapshotter(
 ) -> Result<Snapshotter, ApiError> {
     let data = options.data_dir.clone().unwrap_or_default();
     let reserve = Reserve::new(Disk, &data, RESERVE_BYTES);
-    let snapshots = SnapshotOptions { folder: data.join("snapshots"), keep: options.snapshots_kept, log, reserve, without_wal: false };
+    let snapshots = SnapshotOptions { folder: data.join("snapshots"), keep: options.snapshots_kept, log, reserve };
     Snapshotter::spawn(
         snapshots,
         handle.clone(),

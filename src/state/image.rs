@@ -13,7 +13,7 @@ use super::arena::Arena;
 use super::chunk::Chunk;
 use super::keys::{KEY_WORDS, Keys};
 use super::plan::SlabPlan;
-use super::slab::Slab;
+use super::slab::{Missed, Slab};
 use super::state::State;
 use super::table::Table;
 use super::words::Words;
@@ -327,7 +327,8 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
         let parts = slabs.remove(&number).unwrap_or_default();
         let words = Words::from_chunks(plan.stride, &table.account, parts.words).map_err(wrong)?;
         let arena = restore_arena(&table.account, parts.classes).map_err(wrong)?;
-        table.slabs.push(Slab { plan: Arc::new(plan), words, arena });
+        let missed = vec![Missed::default(); plan.windows.len()];
+        table.slabs.push(Slab { plan: Arc::new(plan), words, arena, missed });
     }
     if let Some(number) = slabs.keys().next() {
         return Err(ImageError(format!("table {} has no slab {number}", def.name)));

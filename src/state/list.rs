@@ -1,19 +1,17 @@
 //! Small first: an entity's rows as one time-sorted list, exact for every window.
 //!
 //! ```text
-//! word 0     number of entries
+//! word 0     head: number of entries, edge (`head.rs`)
 //! entry      time us | tags: 4 bits a listed column, then 1 bit a filter | one word a listed column
 //! ```
-//! A cell word is the scalar itself, a hash, or the handle of a text object that the entry owns. Rows that are too old for the longest window leave when
-//! room is needed; a list that is full of live rows grows into rings.
+//! A cell word is the scalar itself, a hash, or the handle of a text object that the entry owns. Rows that are too old for every window by the key's edge
+//! leave when room is needed; a list that is full of live rows grows into rings. Rows ahead of the edge stand in it like others: reads pass them over until their time has come.
 
 use super::accumulator::{Input, Need, hash_cell, load_bytes, store_bytes};
 use super::arena::{Arena, Handle};
+use super::head::Head;
 use super::plan::{SlabPlan, SlabRow};
 use crate::row::Cell;
-
-/// A list longer than this grows into rings.
-pub(crate) const ENTRIES_MAX: usize = 64;
 
 /// No accumulator keeps a longer text, so a list keeps at most its hash.
 const TEXT_BYTES_MAX: usize = (1 << 20) - 8;
@@ -60,7 +58,7 @@ pub(crate) fn set_bits(entry: &mut [u64], bit: usize, value: u64) {
 }
 
 pub(crate) fn len(object: &[u64]) -> usize {
-    object.first().map_or(0, |&count| usize::try_from(count).unwrap_or(0))
+    Head::of(object).count()
 }
 
 pub(crate) fn entry(plan: &SlabPlan, object: &[u64], index: usize) -> std::ops::Range<usize> {
@@ -72,19 +70,23 @@ pub(crate) fn entry(plan: &SlabPlan, object: &[u64], index: usize) -> std::ops::
 /// Adds a row, keeping time order; equal times keep arrival order.
 pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, handle: &mut Handle, row: SlabRow<'_, '_>) -> Inserted {
     let time_us = row.bare.time_us;
-    let mut count = len(arena.get(*handle));
-    let newest = if count == 0 { i64::MIN } else { arena.get(*handle)[entry(plan, arena.get(*handle), count - 1).start].cast_signed() };
-    if count > 0 && newest.saturating_sub(time_us) >= plan.longest_us {
+    let head = Head::of(arena.get(*handle)).with_edge(row.edge_us);
+    let mut count = head.count();
+    if head.edge_us().saturating_sub(time_us) >= plan.keep_us {
+        // A row is never older than its own edge: an older row has set this one.
+        if let [first, ..] = arena.get_mut(*handle) {
+            *first = head.with_dropped(true).word();
+        }
         return Inserted::Late;
     }
     let room = Arena::capacity(*handle).saturating_sub(1) / plan.entry_words;
-    if count >= room.min(ENTRIES_MAX) {
-        count = drop_expired(plan, arena, *handle, newest.max(time_us));
-        if count >= ENTRIES_MAX {
+    if count >= room.min(plan.entries_max) {
+        count = drop_expired(plan, arena, *handle, head.edge_us());
+        if count >= plan.entries_max {
             return Inserted::Full;
         }
         if count >= room {
-            let entries = if count < 4 { count + 1 } else { (count * 3 / 2).min(ENTRIES_MAX) };
+            let entries = if count < 4 { count + 1 } else { (count * 3 / 2).min(plan.entries_max) };
             *handle = arena.grow(*handle, 1 + entries * plan.entry_words);
         }
     }
@@ -111,7 +113,7 @@ pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, handle: &mut Handle, ro
     for (filter, &matched) in row.matches.iter().enumerate() {
         set_bits(slot, plan.listed.len() * 4 + filter, u64::from(matched));
     }
-    object[0] = count as u64 + 1;
+    object[0] = Head::of(object).with_edge(row.edge_us).with_count(count + 1).word();
     Inserted::Taken
 }
 
@@ -132,12 +134,12 @@ fn encode(plan: &SlabPlan, arena: &mut Arena, column: usize, input: &Input<'_>) 
     }
 }
 
-/// Removes rows that no window can reach from `newest`; returns how many are left.
-fn drop_expired(plan: &SlabPlan, arena: &mut Arena, handle: Handle, newest: i64) -> usize {
+/// Removes rows that no window can reach from this edge; returns how many are left.
+fn drop_expired(plan: &SlabPlan, arena: &mut Arena, handle: Handle, edge_us: i64) -> usize {
     let object = arena.get(handle);
     let count = len(object);
     let expired = (0..count)
-        .take_while(|&index| newest.saturating_sub(object[entry(plan, object, index).start].cast_signed()) >= plan.longest_us)
+        .take_while(|&index| edge_us.saturating_sub(object[entry(plan, object, index).start].cast_signed()) >= plan.keep_us)
         .count();
     if expired == 0 {
         return count;
@@ -149,7 +151,7 @@ fn drop_expired(plan: &SlabPlan, arena: &mut Arena, handle: Handle, newest: i64)
     let (from, to) = (1 + expired * plan.entry_words, 1 + count * plan.entry_words);
     object.copy_within(from..to, 1);
     object[1 + (count - expired) * plan.entry_words..to].fill(0);
-    object[0] = (count - expired) as u64;
+    object[0] = Head::of(object).with_count(count - expired).with_dropped(true).word();
     count - expired
 }
 
@@ -175,6 +177,7 @@ pub(crate) fn release(plan: &SlabPlan, arena: &mut Arena, handle: Handle) {
 /// Visits the rows in time order; of their columns only the listed ones have cells.
 pub(crate) fn visit<'a>(plan: &SlabPlan, arena: &'a Arena, handle: Handle, mut each: impl FnMut(SlabRow<'_, 'a>)) {
     let object = arena.get(handle);
+    let edge_us = Head::of(object).edge_us();
     let empty = Input { cell: Cell::Null, hash: 0, time_us: 0, lsn: 0 };
     let mut inputs: smallvec::SmallVec<[Input<'a>; 8]> = smallvec::smallvec![empty; plan.columns.len()];
     let mut matches: smallvec::SmallVec<[bool; 8]> = smallvec::smallvec![false; plan.filters.len()];
@@ -200,13 +203,14 @@ pub(crate) fn visit<'a>(plan: &SlabPlan, arena: &'a Arena, handle: Handle, mut e
         for (filter, matched) in matches.iter_mut().enumerate() {
             *matched = self::matched(plan, words, filter);
         }
-        each(SlabRow { inputs: &inputs, matches: &matches, bare: &Input { time_us, ..empty } });
+        each(SlabRow { inputs: &inputs, matches: &matches, bare: &Input { time_us, ..empty }, edge_us });
     }
 }
 
 /// Feeds every byte that matters into a hash: entries with their texts.
 pub(crate) fn digest(plan: &SlabPlan, arena: &Arena, handle: Handle, feed: &mut dyn FnMut(&[u64])) {
     let object = arena.get(handle);
+    feed(&[Head::of(object).word()]);
     for index in 0..len(object) {
         let words = &object[entry(plan, object, index)];
         feed(&words[..=plan.tag_words]);

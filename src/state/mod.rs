@@ -6,6 +6,7 @@ mod arena;
 mod chunk;
 mod content;
 mod frame;
+mod head;
 mod image;
 mod index;
 mod keys;
@@ -26,6 +27,7 @@ pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, s
 pub use arena::{Arena, Handle};
 pub use content::{Content, RowsContent};
 pub use image::{ImageError, ImageReader};
+pub use slab::Missed;
 pub use state::{NewKeys, ReadScratch, State};
 pub use table::{Funnel, Table};
 

@@ -11,6 +11,8 @@
 
 use super::accumulator::{Accumulator, Input, Need};
 use super::arena::Arena;
+use super::head::COUNT_MAX;
+use super::ring;
 use crate::operators::{BUCKET_US_MIN, Compiled, FeatureParams, Reading, Slot};
 use crate::pipeline::{Column, FeatureDef, Program};
 use std::collections::BTreeMap;
@@ -19,24 +21,25 @@ use std::sync::Arc;
 /// List handle of an entity that has grown into rings.
 pub(crate) const GROWN: u64 = u64::MAX;
 
-/// Most buckets of a ring that cuts its window into `resolution` of them.
-const fn buckets_max(resolution: usize) -> usize {
-    resolution
-}
-
 /// No window is cut into more.
 const RESOLUTION_ROOM: usize = 1024;
 
 /// Words of a ring with that many buckets of `stride` words.
 const fn ring_words(buckets: usize, stride: usize) -> usize {
-    1 + buckets * stride
+    ring::HEAD_WORDS + buckets * stride
 }
 
 /// The most buckets that a window can be cut into while its ring still is one object.
 fn resolution_fitting(stride: usize) -> usize {
-    let room = (Arena::OBJECT_WORDS_MAX - 1) / stride;
-    (1..=room.min(RESOLUTION_ROOM)).take_while(|&resolution| buckets_max(resolution) <= room).last().unwrap_or(0)
+    let room = (Arena::OBJECT_WORDS_MAX - ring::HEAD_WORDS) / stride;
+    (1..=room.min(RESOLUTION_ROOM)).take_while(|&resolution| ring::buckets_max(resolution) <= room).last().unwrap_or(0)
 }
+
+/// A list may take as many bytes as its key's rings would, but has room for this many rows,
+const ENTRIES_MIN: usize = 64;
+/// and for no more than these, since a read looks at all of them.
+const ENTRIES_MAX: usize = 512;
+const _: () = assert!(ENTRIES_MAX <= COUNT_MAX && ring::buckets_max(RESOLUTION_ROOM) <= COUNT_MAX);
 
 /// An accumulator with its inputs.
 #[derive(Debug, Clone)]
@@ -62,6 +65,8 @@ pub(crate) struct SlabRow<'r, 'a> {
     pub(crate) matches: &'r [bool],
     /// What an accumulator sees that reads no column: time and LSN.
     pub(crate) bare: &'r Input<'a>,
+    /// How far the row brings its key's edge: its time, less what it is ahead of its clock.
+    pub(crate) edge_us: i64,
 }
 
 impl AccumulatorPlan {
@@ -84,6 +89,8 @@ pub(crate) struct WindowPlan {
     pub(crate) resolution: usize,
     /// Most buckets that the ring holds.
     pub(crate) buckets: usize,
+    /// How long behind the edge rows are kept: the window and one bucket.
+    pub(crate) keep_us: i64,
     /// Word of the row that holds the ring's handle.
     pub(crate) at: usize,
     pub(crate) accumulators: Vec<AccumulatorPlan>,
@@ -114,7 +121,7 @@ pub(crate) fn oversized_ring(features: &[Arc<FeatureDef>]) -> Option<OversizedRi
         *words.entry((window_us, def.resolution)).or_insert(1) += needs.iter().map(|need| need.accumulator.words()).sum::<usize>();
     }
     let fits = |(&(_, resolution), &stride): (&(i64, u32), &usize)| {
-        ring_words(buckets_max(resolution as usize), stride) <= Arena::OBJECT_WORDS_MAX
+        ring_words(ring::buckets_max(resolution as usize), stride) <= Arena::OBJECT_WORDS_MAX
     };
     if words.iter().all(fits) {
         return None;
@@ -157,8 +164,10 @@ pub(crate) struct SlabPlan {
     pub(crate) windows: Vec<WindowPlan>,
     /// Words of a row.
     pub(crate) stride: usize,
-    /// Longest window, microseconds; 0 without windows.
-    pub(crate) longest_us: i64,
+    /// How long behind the edge a list keeps rows; 0 without windows.
+    pub(crate) keep_us: i64,
+    /// A list with more live rows than this grows into rings.
+    pub(crate) entries_max: usize,
     /// Words of a list entry: time, tags, cells.
     pub(crate) entry_words: usize,
     /// Words of a list entry that hold tags and filter bits.
@@ -184,7 +193,8 @@ impl SlabPlan {
             lifetime: Vec::new(),
             windows: Vec::new(),
             stride: 0,
-            longest_us: 0,
+            keep_us: 0,
+            entries_max: 0,
             entry_words: 0,
             tag_words: 0,
             listed: Vec::new(),
@@ -262,7 +272,8 @@ impl SlabPlan {
                 window_us,
                 bucket_us: (window_us.saturating_add(cut - 1) / cut).max(BUCKET_US_MIN),
                 resolution,
-                buckets: buckets_max(resolution),
+                buckets: ring::buckets_max(resolution),
+                keep_us: 0,
                 at: 0,
                 accumulators: Vec::new(),
                 stride: 1,
@@ -287,11 +298,13 @@ impl SlabPlan {
             for window in &mut self.windows {
                 window.at = at;
                 at += 1;
+                window.keep_us = window.window_us.saturating_add(window.bucket_us);
             }
-            self.longest_us = self.windows.iter().map(|window| window.window_us).max().unwrap_or(0);
+            self.keep_us = self.windows.iter().map(|window| window.keep_us).max().unwrap_or(0);
             self.listed = (0..self.columns.len()).filter(|&index| self.columns[index].listed != Need::Nothing).collect();
             self.tag_words = (self.listed.len() * 4 + self.filters.len()).div_ceil(64);
             self.entry_words = 1 + self.tag_words + self.listed.len();
+            self.entries_max = (self.ring_words() / self.entry_words).clamp(ENTRIES_MIN, ENTRIES_MAX);
         }
         for plan in &mut self.lifetime {
             plan.at = at;
@@ -331,7 +344,11 @@ impl SlabPlan {
     pub(crate) fn bytes_per_key(&self) -> (usize, usize) {
         let row = self.stride * 8;
         let list = if self.is_windowed() { (1 + self.entry_words) * 8 } else { 0 };
-        let rings: usize = self.windows.iter().map(|window| ring_words(window.buckets, window.stride) * 8).sum();
-        (row + list, row + rings)
+        (row + list, row + self.ring_words() * 8)
+    }
+
+    /// Words of all rings of an entity when every bucket of their windows is there; sketches come on top.
+    fn ring_words(&self) -> usize {
+        self.windows.iter().map(|window| ring_words(window.resolution, window.stride)).sum()
     }
 }

@@ -118,7 +118,7 @@ impl<'p> Moved<'p> {
         let before = arena.get(handle).to_vec();
         let count = list::len(&before);
         let mut words = vec![0u64; 1 + count * self.to.entry_words];
-        words[0] = count as u64;
+        words[0] = before[0];
         for index in 0..count {
             let entry = &before[list::entry(self.from, &before, index)];
             let smaller = &mut words[1 + index * self.to.entry_words..][..self.to.entry_words];
@@ -150,11 +150,11 @@ impl<'p> Moved<'p> {
         let (plan, kept) = (&self.to.windows[after], &self.windows[after].1);
         let buckets = arena.get(handle).to_vec();
         let count = ring::len(&buckets);
-        let mut words = vec![0u64; 1 + count * plan.stride];
-        words[0] = count as u64;
+        let mut words = vec![0u64; ring::HEAD_WORDS + count * plan.stride];
+        words[..ring::HEAD_WORDS].copy_from_slice(&buckets[..ring::HEAD_WORDS]);
         for index in 0..count {
-            let bucket = &buckets[1 + index * before.stride..][..before.stride];
-            let smaller = &mut words[1 + index * plan.stride..][..plan.stride];
+            let bucket = &buckets[ring::bucket_words(before, index)];
+            let smaller = &mut words[ring::bucket_words(plan, index)];
             smaller[0] = bucket[0];
             for (after, &number) in plan.accumulators.iter().zip(kept) {
                 let before = &before.accumulators[number];

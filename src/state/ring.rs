@@ -1,17 +1,59 @@
 //! A ring of time buckets: one per (entity, window), shared by all features of that window.
 //!
 //! ```text
-//! word 0     number of buckets
+//! word 0     head: number of buckets, edge (`head.rs`)
+//! word 1     newest time of the rows that were refused for being too far ahead, us; 0 = none
 //! bucket     epoch us | slot words of each accumulator        sorted by epoch, sparse
 //! ```
-//! The bucket of a row is `floor(time / bucket) * bucket`, aligned to the Unix epoch. At most 64 buckets are live; expired ones
-//! leave when room is needed, and a row older than the live ones is too old for the window. A read merges buckets with `0 <= now - epoch < window`.
+//! The bucket of a row is `floor(time / bucket) * bucket`, aligned to the Unix epoch. A ring reaches back one window
+//! and one bucket from its edge and [`BUCKETS_AHEAD`] buckets beyond it: an older row is late, a row further ahead is
+//! refused and counted. Buckets that the edge has left behind leave when room is needed. A read merges buckets with
+//! `0 <= now - epoch < window`.
 
 use super::arena::{Arena, Handle};
+use super::head::Head;
 use super::plan::{SlabRow, WindowPlan};
 
+/// Words in front of the first bucket.
+pub(crate) const HEAD_WORDS: usize = 2;
+
+/// Buckets beyond the edge that rows ahead of it may stand in.
+pub(crate) const BUCKETS_AHEAD: usize = 64;
+
+/// Most buckets of a ring whose window is cut into this many: those of the window and one more, one that the
+/// window's old edge cuts, one for the edge itself, and those ahead.
+pub(crate) const fn buckets_max(resolution: usize) -> usize {
+    resolution + 2 + BUCKETS_AHEAD
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It is in its bucket.
+    Taken,
+    /// Its bucket has left the ring.
+    Late,
+    /// It is too far ahead of the key's edge.
+    Ahead,
+}
+
 pub(crate) fn len(object: &[u64]) -> usize {
-    object.first().map_or(0, |&count| usize::try_from(count).unwrap_or(0))
+    Head::of(object).count()
+}
+
+/// Newest time of rows that were refused for being too far ahead; none when there were none.
+pub(crate) fn refused_until_us(object: &[u64]) -> Option<i64> {
+    object.get(1).filter(|&&word| word != 0).map(|word| word.cast_signed())
+}
+
+/// The words of a bucket.
+pub(crate) fn bucket_words(plan: &WindowPlan, index: usize) -> std::ops::Range<usize> {
+    let start = HEAD_WORDS + index * plan.stride;
+    start..start + plan.stride
+}
+
+fn epoch_at(plan: &WindowPlan, object: &[u64], index: usize) -> i64 {
+    object[HEAD_WORDS + index * plan.stride].cast_signed()
 }
 
 /// First microsecond of the bucket that holds `time_us`.
@@ -19,10 +61,35 @@ pub(crate) fn epoch_of(plan: &WindowPlan, time_us: i64) -> i64 {
     time_us.div_euclid(plan.bucket_us).saturating_mul(plan.bucket_us)
 }
 
-/// Feeds one row; false when its bucket has left the ring.
-pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, row: SlabRow<'_, '_>) -> bool {
-    let epoch = epoch_of(plan, row.bare.time_us);
-    let Some(at) = bucket(plan, arena, handle, epoch) else { return false };
+/// An empty ring of a key that has come this far. It knows from the first whether the key lost rows before.
+pub(crate) fn open(arena: &mut Arena, head: Head) -> Handle {
+    let handle = arena.alloc(HEAD_WORDS);
+    arena.get_mut(handle)[0] = head.with_count(0).word();
+    handle
+}
+
+/// Feeds one row.
+pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, row: SlabRow<'_, '_>) -> Kept {
+    let time_us = row.bare.time_us;
+    let mut head = Head::of(arena.get(*handle)).with_edge(row.edge_us);
+    let epoch = epoch_of(plan, time_us);
+    let late = head.edge_us().saturating_sub(time_us) >= plan.keep_us;
+    let ahead_us = plan.bucket_us.saturating_mul(BUCKETS_AHEAD as i64);
+    let ahead = epoch.saturating_sub(epoch_of(plan, head.edge_us())) > ahead_us;
+    debug_assert!(!(late && ahead), "a row is behind the edge or beyond it");
+    if late || ahead {
+        if *handle == 0 {
+            *handle = open(arena, head);
+        }
+        let object = arena.get_mut(*handle);
+        if ahead && refused_until_us(object).is_none_or(|known| known < time_us) {
+            object[1] = time_us.cast_unsigned();
+        }
+        object[0] = head.with_dropped(late || head.dropped()).word();
+        return if late { Kept::Late } else { Kept::Ahead };
+    }
+    let at = bucket(plan, arena, handle, epoch, &mut head);
+    arena.get_mut(*handle)[0] = head.word();
     if !plan.has_leaves {
         let mut nowhere = Arena::default();
         let bucket = &mut arena.get_mut(*handle)[at..at + plan.stride];
@@ -30,7 +97,7 @@ pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, 
             accumulator.update(&mut bucket[accumulator.at..accumulator.at + accumulator.words], &mut nowhere, row);
         }
         debug_assert_eq!(nowhere.used_bytes(), 0, "an accumulator without handles has no objects");
-        return true;
+        return Kept::Taken;
     }
     // The bucket is worked on outside of the arena, since its accumulators may grow objects there.
     let mut bucket: smallvec::SmallVec<[u64; 24]> = smallvec::SmallVec::from_slice(&arena.get(*handle)[at..at + plan.stride]);
@@ -38,57 +105,51 @@ pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, 
         accumulator.update(&mut bucket[accumulator.at..accumulator.at + accumulator.words], arena, row);
     }
     arena.get_mut(*handle)[at..at + plan.stride].copy_from_slice(&bucket);
-    true
+    Kept::Taken
 }
 
-/// First word of the bucket of this epoch, made when it is new; none when it is too old.
-fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, epoch: i64) -> Option<usize> {
+/// First word of the bucket of this epoch, made when it is new.
+fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, epoch: i64, head: &mut Head) -> usize {
     let object = arena.get(*handle);
-    let count = len(object);
-    let epoch_at = |object: &[u64], index: usize| object[1 + index * plan.stride].cast_signed();
+    let mut count = head.count();
     let mut at = count;
     while at > 0 {
-        let known = epoch_at(object, at - 1);
+        let known = epoch_at(plan, object, at - 1);
         if known == epoch {
-            return Some(1 + (at - 1) * plan.stride);
+            return HEAD_WORDS + (at - 1) * plan.stride;
         }
         if known < epoch {
             break;
         }
         at -= 1;
     }
-    let span = plan.bucket_us.saturating_mul(plan.buckets as i64);
-    let newest = if count == 0 { epoch } else { epoch_at(object, count - 1).max(epoch) };
-    if newest.saturating_sub(epoch) >= span {
-        return None;
-    }
-    let room = Arena::capacity(*handle).saturating_sub(1) / plan.stride;
-    let mut count = count;
+    let room = Arena::capacity(*handle).saturating_sub(HEAD_WORDS) / plan.stride;
     // Expired buckets stay until the object is full, so that a busy ring does not move for each new one.
     if count >= room {
-        let left = drop_expired(plan, arena, *handle, newest);
+        let left = drop_expired(plan, arena, *handle, head);
         at -= (count - left).min(at);
         count = left;
         if count >= room {
+            assert!(count < plan.buckets, "{count} live buckets in a ring for {}", plan.buckets);
             let buckets = if count < 4 { count + 1 } else { (count * 3 / 2).min(plan.buckets) };
-            *handle = arena.grow(*handle, 1 + buckets * plan.stride);
+            *handle = arena.grow(*handle, HEAD_WORDS + buckets * plan.stride);
         }
     }
     let object = arena.get_mut(*handle);
-    let (start, end) = (1 + at * plan.stride, 1 + count * plan.stride);
+    let (start, end) = (HEAD_WORDS + at * plan.stride, HEAD_WORDS + count * plan.stride);
     object.copy_within(start..end, start + plan.stride);
     object[start..start + plan.stride].fill(0);
     object[start] = epoch.cast_unsigned();
-    object[0] = count as u64 + 1;
-    Some(start)
+    *head = head.with_count(count + 1);
+    start
 }
 
-/// Removes buckets that no read at or after `newest` can reach; returns how many are left. Distinct epochs are `bucket_us` apart, so a full ring always frees one.
-fn drop_expired(plan: &WindowPlan, arena: &mut Arena, handle: Handle, newest: i64) -> usize {
+/// Removes buckets that no read can reach from the edge; returns how many are left.
+fn drop_expired(plan: &WindowPlan, arena: &mut Arena, handle: Handle, head: &mut Head) -> usize {
     let object = arena.get(handle);
-    let count = len(object);
-    let span = plan.bucket_us.saturating_mul(plan.buckets as i64);
-    let expired = (0..count).take_while(|&index| newest.saturating_sub(object[1 + index * plan.stride].cast_signed()) >= span).count();
+    let count = head.count();
+    let from_us = head.edge_us().saturating_sub(plan.keep_us);
+    let expired = (0..count).take_while(|&index| epoch_at(plan, object, index).saturating_add(plan.bucket_us) <= from_us).count();
     if expired == 0 {
         return count;
     }
@@ -96,17 +157,17 @@ fn drop_expired(plan: &WindowPlan, arena: &mut Arena, handle: Handle, newest: i6
         release_bucket(plan, arena, handle, index);
     }
     let object = arena.get_mut(handle);
-    let (from, to) = (1 + expired * plan.stride, 1 + count * plan.stride);
-    object.copy_within(from..to, 1);
-    object[1 + (count - expired) * plan.stride..to].fill(0);
-    object[0] = (count - expired) as u64;
+    let (from, to) = (HEAD_WORDS + expired * plan.stride, HEAD_WORDS + count * plan.stride);
+    object.copy_within(from..to, HEAD_WORDS);
+    object[HEAD_WORDS + (count - expired) * plan.stride..to].fill(0);
+    *head = head.with_count(count - expired).with_dropped(true);
     count - expired
 }
 
 fn release_bucket(plan: &WindowPlan, arena: &mut Arena, handle: Handle, index: usize) {
     for accumulator in &plan.accumulators {
         for &word in accumulator.accumulator.handles() {
-            let leaf = arena.get(handle)[1 + index * plan.stride + accumulator.at + word];
+            let leaf = arena.get(handle)[HEAD_WORDS + index * plan.stride + accumulator.at + word];
             arena.free(leaf);
         }
     }
@@ -133,7 +194,7 @@ pub(crate) fn merge(
     let object = arena.get(handle);
     let wanted = &plan.accumulators[accumulator];
     for index in 0..len(object) {
-        let bucket = &object[1 + index * plan.stride..1 + (index + 1) * plan.stride];
+        let bucket = &object[bucket_words(plan, index)];
         let age = now_us.saturating_sub(bucket[0].cast_signed());
         if age >= 0 && age < plan.window_us {
             wanted.accumulator.merge(slot, scratch, &bucket[wanted.at..wanted.at + wanted.words], arena);
@@ -144,8 +205,9 @@ pub(crate) fn merge(
 /// Feeds every byte that matters into a hash.
 pub(crate) fn digest(plan: &WindowPlan, arena: &Arena, handle: Handle, feed: &mut dyn FnMut(&[u64])) {
     let object = arena.get(handle);
+    feed(&object[..HEAD_WORDS.min(object.len())]);
     for index in 0..len(object) {
-        let bucket = &object[1 + index * plan.stride..1 + (index + 1) * plan.stride];
+        let bucket = &object[bucket_words(plan, index)];
         feed(&bucket[..1]);
         for accumulator in &plan.accumulators {
             digest_slot(accumulator, &bucket[accumulator.at..accumulator.at + accumulator.words], arena, feed);

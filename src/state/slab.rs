@@ -5,9 +5,10 @@
 use super::account::Account;
 use super::arena::Arena;
 use super::chunk::Chunk;
+use super::head::Head;
 use super::list::{self, Inserted};
 use super::plan::{GROWN, SlabPlan, SlabRow, SlotRef};
-use super::ring;
+use super::ring::{self, Kept};
 use super::table::GROUP;
 use super::words::Words;
 use crate::operators::{Reading, Slot};
@@ -20,6 +21,17 @@ pub(crate) struct Slab {
     pub(crate) plan: Arc<SlabPlan>,
     pub(crate) words: Words,
     pub(crate) arena: Arena,
+    /// By window of the plan; of this process, not part of the state.
+    pub(crate) missed: Vec<Missed>,
+}
+
+/// Rows that one window did not take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// Too old by their key's edge.
+    pub late: u64,
+    /// Too far ahead of their key's edge.
+    pub ahead: u64,
 }
 
 impl Slab {
@@ -27,12 +39,14 @@ impl Slab {
     pub(crate) fn new(plan: Arc<SlabPlan>, account: &Account) -> Self {
         assert_eq!(plan.oversized_ring(), None, "registration refuses a ring beyond the largest object");
         let words = Words::new(plan.stride, account);
-        Self { plan, words, arena: Arena::new(account) }
+        let missed = vec![Missed::default(); plan.windows.len()];
+        Self { plan, words, arena: Arena::new(account), missed }
     }
 
     /// The same words and objects for reading: what snapshots and fingerprints look at.
     pub(crate) fn freeze(&self) -> Self {
-        Self { plan: Arc::clone(&self.plan), words: self.words.clone(), arena: self.arena.freeze() }
+        let (plan, missed) = (Arc::clone(&self.plan), self.missed.clone());
+        Self { plan, words: self.words.clone(), arena: self.arena.freeze(), missed }
     }
 
     /// Every chunk of words and objects.
@@ -51,10 +65,10 @@ impl Slab {
         }
     }
 
-    /// Feeds one row; false when it came too late for every window.
+    /// Feeds one row; false when one of its windows did not take it.
     #[inline]
     pub(crate) fn update(&mut self, number: u32, row: SlabRow<'_, '_>) -> bool {
-        let Self { plan, words, arena } = self;
+        let Self { plan, words, arena, missed } = self;
         let plan = &**plan;
         if plan.stride == 0 {
             return true;
@@ -63,7 +77,7 @@ impl Slab {
         for accumulator in &plan.lifetime {
             accumulator.update(&mut words[accumulator.at..accumulator.at + accumulator.words], arena, row);
         }
-        !plan.is_windowed() || update_windows(plan, arena, words, row)
+        !plan.is_windowed() || update_windows(plan, arena, words, row, missed)
     }
 
     /// Reads what the updates of a group's rows will touch, level by level: the rows, then the heads of the lists and rings that they lead to, then the newest
@@ -103,7 +117,7 @@ impl Slab {
 
     /// Forgets a row.
     pub(crate) fn clear(&mut self, row: u32) {
-        let Self { plan, words, arena } = self;
+        let Self { plan, words, arena, .. } = self;
         let plan = &**plan;
         if words.row(row).is_none() || plan.stride == 0 {
             return;
@@ -121,6 +135,25 @@ impl Slab {
             accumulator.accumulator.release(&mut words[accumulator.at..accumulator.at + accumulator.words], arena);
         }
         words.fill(0);
+    }
+
+    /// The earliest time at which all rows that these features would have seen are still here, and none that came
+    /// after it is counted; none when any time will do. Lifetime features answer for now only: `lifetime_us`.
+    pub(crate) fn earliest_us(&self, row: u32, features: &[usize], lifetime_us: i64) -> Option<i64> {
+        let (plan, arena) = (&*self.plan, &self.arena);
+        let words = self.words.row(row)?;
+        let slots = features.iter().flat_map(|&feature| &plan.features[feature].slots);
+        slots
+            .filter_map(|slot| match *slot {
+                SlotRef::Lifetime(index) => (!plan.lifetime[index].idle).then_some(lifetime_us),
+                SlotRef::Windowed { window, .. } => {
+                    let window = &plan.windows[window];
+                    let (handle, keep_us) = if words[0] == GROWN { (words[window.at], window.keep_us) } else { (words[0], plan.keep_us) };
+                    let head = Head::of(arena.get(handle));
+                    head.dropped().then(|| head.edge_us().saturating_sub(keep_us).saturating_add(window.window_us))
+                }
+            })
+            .max()
     }
 
     /// Reads features (indices into the plan) of one row at a time.
@@ -175,32 +208,59 @@ impl Slab {
     }
 }
 
-fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], row: SlabRow<'_, '_>) -> bool {
+fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], row: SlabRow<'_, '_>, missed: &mut [Missed]) -> bool {
     if words[0] != GROWN {
         match list::insert(plan, arena, &mut words[0], row) {
-            Inserted::Taken => return true,
-            Inserted::Late => return false,
-            Inserted::Full => grow(plan, arena, words),
+            Inserted::Taken | Inserted::Late => {
+                let edge_us = Head::of(arena.get(words[0])).edge_us();
+                return count_late(plan, edge_us.saturating_sub(row.bare.time_us), missed);
+            }
+            Inserted::Full => grow(plan, arena, words, missed),
         }
     }
-    let mut taken = false;
-    for window in &plan.windows {
-        let in_time = ring::update(window, arena, &mut words[window.at], row);
-        taken |= in_time && window.window_us == plan.longest_us;
+    let mut taken = true;
+    for (window, missed) in plan.windows.iter().zip(missed) {
+        let kept = ring::update(window, arena, &mut words[window.at], row);
+        let edge_us = Head::of(arena.get(words[window.at])).edge_us();
+        // A ring keeps a row a bucket longer than its window reaches: late it is all the same.
+        if kept == Kept::Ahead {
+            missed.ahead += 1;
+            taken = false;
+        } else if edge_us.saturating_sub(row.bare.time_us) >= window.window_us {
+            missed.late += 1;
+            taken = false;
+        }
     }
     taken
 }
 
-/// Turns the list into rings by feeding its rows in time order. The list's inputs borrow the arena that rings grow in, so it is lifted out first.
-fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64]) {
+/// Counts a row of this age for the windows that it is too old for; false when there are any.
+#[inline]
+fn count_late(plan: &SlabPlan, age_us: i64, missed: &mut [Missed]) -> bool {
+    let mut in_time = true;
+    for (window, missed) in plan.windows.iter().zip(missed) {
+        if age_us >= window.window_us {
+            missed.late += 1;
+            in_time = false;
+        }
+    }
+    in_time
+}
+
+/// Turns the list into rings by feeding its rows in time order, all under the edge that the key has reached. The list's inputs borrow the arena that rings grow in,
+/// so it is lifted out first.
+fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], missed: &mut [Missed]) {
     let list = words[0];
+    let head = Head::of(arena.get(list));
     let mut lifted = Arena::default();
     let moved = list::lift(plan, arena, list, &mut lifted);
-    let mut handles: smallvec::SmallVec<[u64; 4]> = smallvec::smallvec![0; plan.windows.len()];
+    let mut handles: smallvec::SmallVec<[u64; 4]> = plan.windows.iter().map(|_| ring::open(arena, head)).collect();
     list::visit(plan, &lifted, moved, |row| {
-        for (window, handle) in plan.windows.iter().zip(&mut handles) {
-            // A row that is too old for a short window is no loss there.
-            let _in_time = ring::update(window, arena, handle, row);
+        for ((window, handle), missed) in plan.windows.iter().zip(&mut handles).zip(&mut *missed) {
+            // A row that is too old for a short window was counted as late when it came or has had its time.
+            if ring::update(window, arena, handle, row) == Kept::Ahead {
+                missed.ahead += 1;
+            }
         }
     });
     for (window, handle) in plan.windows.iter().zip(handles) {

@@ -7,10 +7,11 @@ use super::chunk::{CHUNK_WORDS, Chunk};
 use super::keys::{KEY_WORDS, Keys, Probe};
 use super::plan::{SlabPlan, SlabRow};
 use super::retire;
-use super::slab::Slab;
+use super::slab::{Missed, Slab};
 use crate::operators::Reading;
 use crate::pipeline::{Derived, KeyColumn, KeyKind, RowEnv, TableDef};
 use crate::row::{Cell, EventSchema, KEY_BYTES_MAX, Key, Rows, key};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub struct Funnel {
     pub filtered: u64,
     /// A key part was missing, null or too long.
     pub null_key: u64,
-    /// Too old for every window.
+    /// Too old, or too far ahead, for a window of the table.
     pub late: u64,
     /// Applied to an entity.
     pub applied: u64,
@@ -43,7 +44,7 @@ pub struct Table {
     pub(crate) def: Arc<TableDef>,
     pub(crate) keys: Keys,
     pub(crate) slabs: Vec<Slab>,
-    /// Newest row time applied, microseconds; `i64::MIN` when none.
+    /// How far its rows have come in time, microseconds: the newest row time, less what the row was ahead of its clock; `i64::MIN` when there were none.
     pub(crate) newest_us: i64,
     /// LSN and time from which the table counts.
     pub(crate) since: (u64, i64),
@@ -97,9 +98,22 @@ impl Table {
         self.len() == 0
     }
 
-    /// Newest row time applied, microseconds.
+    /// How far its rows have come in time, microseconds: the newest row time, less what the row was ahead of its clock.
     pub fn newest_us(&self) -> Option<i64> {
         (self.newest_us != i64::MIN).then_some(self.newest_us)
+    }
+
+    /// Rows that each window did not take since this process started, by window length in microseconds.
+    pub fn missed(&self) -> BTreeMap<i64, Missed> {
+        let mut by_window: BTreeMap<i64, Missed> = BTreeMap::new();
+        for slab in &self.slabs {
+            for (window, missed) in slab.plan.windows.iter().zip(&slab.missed) {
+                let known = by_window.entry(window.window_us).or_default();
+                known.late += missed.late;
+                known.ahead += missed.ahead;
+            }
+        }
+        by_window
     }
 
     /// LSN and time from which the table counts.
@@ -221,7 +235,8 @@ impl Table {
     #[inline]
     fn update<'r>(&mut self, number: u32, env: &RowEnv<'r>, lsn: u64, matches: &mut Vec<bool>, inputs: &mut Inputs<'r>) {
         let time_us = env.rows.time_us(env.row);
-        self.newest_us = self.newest_us.max(time_us);
+        let edge_us = time_us.saturating_sub(env.rows.ahead_us(env.row));
+        self.newest_us = self.newest_us.max(edge_us);
         let bare = Input { cell: Cell::Null, hash: 0, time_us, lsn };
         let mut in_time = true;
         for slab in &mut self.slabs {
@@ -235,7 +250,7 @@ impl Table {
                 let hash = if column.need_hash { hash_cell(cell) } else { 0 };
                 inputs.push(Input { cell, hash, ..bare });
             }
-            in_time &= slab.update(number, SlabRow { inputs, matches, bare: &bare });
+            in_time &= slab.update(number, SlabRow { inputs, matches, bare: &bare, edge_us });
         }
         self.funnel.applied += 1;
         if !in_time {
@@ -341,6 +356,17 @@ impl Table {
             }
         }
         values.into_iter().map(|value| value.unwrap_or_else(|| streamgauge_api::Value::Null.into())).collect()
+    }
+
+    /// The earliest time that a read of these features can be asked for and be told truly; none when any will do.
+    /// A lifetime feature has no past: it answers from the table's newest row on.
+    pub(crate) fn earliest_us(&self, number: u32, places: &[(usize, usize)]) -> Option<i64> {
+        let of_slab = |(at, slab): (usize, &Slab)| {
+            let mine = places.iter().filter(|place| place.0 == at).map(|place| place.1);
+            let features: smallvec::SmallVec<[usize; 16]> = mine.collect();
+            slab.earliest_us(number, &features, self.newest_us)
+        };
+        self.slabs.iter().enumerate().filter_map(of_slab).max()
     }
 
     /// Takes another declaration of the same features.

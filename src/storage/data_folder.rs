@@ -11,7 +11,7 @@
 //! else is read. Nothing of a foreign folder is changed, not even by a lock file.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use streamgauge_api::{ApiError, Code};
@@ -112,8 +112,13 @@ fn lock(folder: &Path) -> Result<File, DataFolderError> {
         }
         Err(TryLockError::Error(error)) => return Err(failed(error).into()),
     }
-    file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(failed)?;
-    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    let pid = format!("{}\n", std::process::id());
+    let told = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(pid.as_bytes())).and_then(|()| file.set_len(pid.len() as u64));
+    match told.map_err(failed) {
+        // The lock is the kernel's; a disk without room for a few digits does not prevent a start.
+        Err(error) if error.full() => tracing::debug!(%error, "the lock file does not tell our pid"),
+        other => other?,
+    }
     Ok(file)
 }
 

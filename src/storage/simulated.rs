@@ -29,6 +29,11 @@ pub struct Faults {
     pub fail_sync_at: Option<u64>,
     /// The write with this number (counted from 0) fails with EIO.
     pub fail_write_at: Option<u64>,
+    /// Every write and every reservation answers that there is no room, also inside of a file: a file size limit, or a file system that
+    /// copies on write.
+    pub refuse_writes: bool,
+    /// The read with this number (counted from 0) and every later one fails with EIO.
+    pub fail_read_at: Option<u64>,
     /// Syncs answer "done" and do nothing.
     pub lying_sync: bool,
     /// The longest write that succeeds whole; longer ones are short.
@@ -60,6 +65,7 @@ struct World {
     operations: u64,
     syncs: u64,
     writes: u64,
+    reads: u64,
     faults: Faults,
 }
 
@@ -182,11 +188,16 @@ impl SimulatedDisk {
         Self::default()
     }
 
-    /// Replaces the faults; the counts of operations, syncs and writes begin again at 0.
+    /// Replaces the faults; the counts of operations, syncs, writes and reads begin again at 0.
     pub fn set_faults(&self, faults: Faults) {
         let mut world = self.0.lock();
         world.faults = faults;
-        (world.operations, world.syncs, world.writes) = (0, 0, 0);
+        (world.operations, world.syncs, world.writes, world.reads) = (0, 0, 0, 0);
+    }
+
+    /// Bytes taken on the disk, reserved ones included.
+    pub fn used_bytes(&self) -> u64 {
+        self.0.lock().used_bytes()
     }
 
     /// Operations since the last [`SimulatedDisk::set_faults`].
@@ -316,6 +327,9 @@ impl StorageFile for SimulatedFile {
         world.step(Operation::Write, &self.path)?;
         let number = world.writes;
         world.writes += 1;
+        if world.faults.refuse_writes {
+            return Err(no_room(Operation::Write, &self.path));
+        }
         if world.faults.fail_write_at == Some(number) {
             return Err(IoError::new(Operation::Write, &self.path, io::Error::from_raw_os_error(5)));
         }
@@ -337,6 +351,11 @@ impl StorageFile for SimulatedFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, IoError> {
         let mut world = self.disk.0.lock();
         world.step(Operation::Read, &self.path)?;
+        let number = world.reads;
+        world.reads += 1;
+        if world.faults.fail_read_at.is_some_and(|first| number >= first) {
+            return Err(IoError::new(Operation::Read, &self.path, io::Error::from_raw_os_error(5)));
+        }
         let inode = world.inode(self.inode, Operation::Read, &self.path)?;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(inode.seen.len());
         let available = inode.seen.get(from..).unwrap_or_default();
@@ -378,6 +397,9 @@ impl StorageFile for SimulatedFile {
     fn preallocate(&self, len: u64) -> Result<(), IoError> {
         let mut world = self.disk.0.lock();
         world.step(Operation::Resize, &self.path)?;
+        if world.faults.refuse_writes {
+            return Err(no_room(Operation::Resize, &self.path));
+        }
         let free = world.free_bytes();
         let size = usize::try_from(len).map_err(|_| no_room(Operation::Resize, &self.path))?;
         let inode = world.inode(self.inode, Operation::Resize, &self.path)?;

@@ -24,6 +24,13 @@ pub enum WalError {
         /// The first failure.
         cause: IoError,
     },
+    /// The disk does not keep up with syncs: the next segment is not there yet, and this one cannot be made longer. Nothing of the turn is
+    /// in the log; the same frames may be appended again once the sync that hangs has returned.
+    #[error("the disk does not keep up: the next WAL segment waits for a sync that has not returned ({unsynced_bytes} bytes unsynced)")]
+    SyncBehind {
+        /// Bytes written since the last sync.
+        unsynced_bytes: u64,
+    },
     /// A frame beyond its bound. Nothing of the turn is in the log.
     #[error("a frame of {bytes} bytes is larger than {limit}")]
     FrameTooLarge {
@@ -38,6 +45,7 @@ impl From<&WalError> for ApiError {
     fn from(error: &WalError) -> Self {
         let code = match error {
             WalError::StorageFull { .. } => Code::StorageFull,
+            WalError::SyncBehind { .. } => Code::Overloaded,
             WalError::Poisoned { .. } => Code::WalUnavailable,
             WalError::FrameTooLarge { .. } => Code::FrameTooLarge,
         };

@@ -6,9 +6,10 @@
 //! start-up       WalSurvey -> WalReader (frames in LSN order) -> WalTail -> WalWriter
 //! any thread     WalHandle   ask for a sync, wait for one, release segments, look
 //! ```
-//! Invariants: a frame is acknowledged by [`WalWriter::append`] only when all of its bytes are written; LSNs have no gaps; a segment is sealed and
-//! synced before the next one exists; every frame carries the durable LSN known when it was built, so damage is told from a torn tail; after an unclean
-//! stop the old tail is copied, never appended to; a failed sync is final.
+//! Invariants: a frame is acknowledged by [`WalWriter::append`] only when all of its bytes are written; LSNs have no gaps; the writer never
+//! waits for a sync, and a segment is on the disk before the one after the next is prepared; what is durable is at most what is written;
+//! every frame carries the durable LSN known when it was built, so damage is told from a torn tail; after an unclean stop the old tail is
+//! written again, never appended to; a failed sync is final.
 //!
 //! The body of a frame is opaque here. What frames mean, and reading them while they are written, are elsewhere.
 
@@ -30,8 +31,8 @@ pub use error::{WalError, WalOpenError};
 pub use frame::{FRAME_BODY_BYTES_MAX, Frame, FrameKind, FrameParts};
 pub use reader::{TailEnd, WalReader, WalTail};
 pub use segment::{FORMAT, LogIdentity};
-pub use shared::{Released, WalHandle, WalStatus};
-pub use start::{Start, WalOptions, discard};
+pub use shared::{Hold, PrepareError, Released, WalHandle, WalStatus};
+pub use start::{Start, WalOptions};
 pub use survey::WalSurvey;
 pub use syncer::{SyncEvent, WalSyncer};
 pub use writer::WalWriter;

@@ -1,16 +1,19 @@
 //! Reading a log from an LSN to its end, one frame at a time, and the verdict on where it ends.
 //!
-//! The decision table, in the order it is applied at each place where a frame must begin:
+//! Segments are synced in their order, and the next one is prepared only when all but the current are on the disk. So of the files in the
+//! folder the last two may hold bytes that were never synced, three when the last of them is headless (prepared, or its header torn). A
+//! bad place before those is damage whatever it is. The decision table, in the order it is applied where a frame must begin:
 //!
 //! | found | verdict |
 //! |---|---|
 //! | sound frame, right LSN, right chain, known kind and format | the frame |
 //! | sound frame with any of these wrong | refuse, one error each |
 //! | footer that fits, then nothing | end of the segment |
-//! | zeroes to the end of the last segment, all durable LSNs reached | end of the log |
-//! | anything else, with a later segment behind | damage: refuse |
-//! | anything else, at or below the highest durable LSN seen before or behind it | damage: refuse |
-//! | anything else, above it | torn tail: end of the log, reported |
+//! | zeroes to the end of the last segment but one, and the last goes on exactly there | end of the segment; its footer was not synced |
+//! | footer or zeroes to the end of the last segment, all durable LSNs reached | end of the log |
+//! | anything else, before the last two | damage: refuse |
+//! | anything else, at or below the highest durable LSN seen before or behind it, in every file | damage: refuse |
+//! | anything else, above it | torn tail: end of the log, reported; later files go |
 //!
 //! Frames are read in place: a [`Frame`] borrows the read buffer until the next call. Memory is bounded by one read plus one frame. Called by the
 //! start-up thread. What frames mean is not known here, and nothing is changed on disk: that is [`super::WalWriter::start`], with the [`WalTail`].
@@ -21,6 +24,7 @@ use super::frame::{FRAME_FORMAT, FRAME_HEADER_WORDS, FRAME_MAGIC, Fault, Frame, 
 use super::segment::{FOOTER_MAGIC, FOOTER_WORDS, FORMAT, Footer, LogIdentity, SEGMENT_HEADER_WORDS};
 use super::survey::{SegmentFacts, WalSurvey};
 use crate::storage::{Storage, WordStream};
+use std::path::{Path, PathBuf};
 
 /// How the log's last segment ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +55,37 @@ pub struct WalTail {
     pub last_lsn: u64,
     /// Highest LSN known to have been synced by the writer before.
     pub durable_lsn: u64,
-    /// Offset behind the last good frame in the last segment, bytes.
-    pub valid_bytes: u64,
     /// What the log is.
     pub log: LogIdentity,
+    /// The last segment as far as it is good.
+    pub(super) segment_end: SegmentEnd,
+    /// The segment before it, when nothing proves that it was synced, or its footer was not.
+    pub(super) unproven: Option<SegmentEnd>,
+    /// Files behind the end: prepared, or torn away.
+    pub(super) behind: Vec<PathBuf>,
+    /// The segments up to the end.
+    pub(super) survey: WalSurvey,
+}
+
+impl WalTail {
+    /// Offset behind the last good frame in the last segment, bytes.
+    pub fn valid_bytes(&self) -> u64 {
+        self.segment_end.valid_bytes
+    }
+}
+
+/// A segment as far as its frames are good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SegmentEnd {
+    pub(super) path: PathBuf,
+    pub(super) first_lsn: u64,
+    pub(super) last_lsn: u64,
+    /// What of it is known to have been synced, at most its last LSN.
+    pub(super) durable_lsn: u64,
+    /// Offset behind the last good frame.
+    pub(super) valid_bytes: u64,
     pub(super) last_crc: u32,
     pub(super) frames: u32,
-    pub(super) survey: WalSurvey,
 }
 
 /// Frames of a log in LSN order.
@@ -79,7 +107,11 @@ pub struct WalReader<S: Storage> {
     frames: u32,
     last_kind: Option<FrameKind>,
     last_now_us: Option<i64>,
-    end: Option<(TailEnd, u64)>,
+    end: Option<TailEnd>,
+    /// The end of the segment being read, once it is known.
+    segment_end: Option<SegmentEnd>,
+    /// That of the segment before, and whether it has its footer; none when it is on the disk for sure.
+    before: Option<(SegmentEnd, bool)>,
     read_bytes: u64,
     total_bytes: u64,
 }
@@ -103,7 +135,10 @@ impl<S: Storage> WalReader<S> {
         let Some(log) = survey.log() else {
             return Err(WalOpenError::SegmentMissing { folder: survey.folder, wanted: from_lsn, found: None });
         };
-        let index = survey.segments.iter().rposition(|segment| segment.header.first_lsn <= from_lsn);
+        let last = survey.segments.len() - 1;
+        let holding = survey.segments.iter().rposition(|segment| segment.header.first_lsn <= from_lsn);
+        // Of the last two segments the older is read although nobody wants its frames: its footer may not be on the disk.
+        let index = holding.map(|index| if index == last && survey.headless.is_none() { last.saturating_sub(1) } else { index });
         let Some((index, first)) = index.and_then(|index| Some((index, survey.segments.get(index)?.header))) else {
             let found = survey.first_lsn();
             return Err(WalOpenError::SegmentMissing { folder: survey.folder, wanted: from_lsn, found });
@@ -124,6 +159,8 @@ impl<S: Storage> WalReader<S> {
             last_kind: None,
             last_now_us: None,
             end: None,
+            segment_end: None,
+            before: None,
             read_bytes: 0,
             total_bytes,
             survey,
@@ -155,18 +192,15 @@ impl<S: Storage> WalReader<S> {
 
     /// Where the log ends; none before [`WalReader::next`] has said so.
     pub fn tail(self) -> Option<WalTail> {
-        let (end, valid_bytes) = self.end?;
-        let log = self.survey.log()?;
-        Some(WalTail {
-            end,
-            last_lsn: self.next_lsn - 1,
-            durable_lsn: self.durable_lsn,
-            valid_bytes,
-            log,
-            last_crc: self.prev_crc,
-            frames: self.frames,
-            survey: self.survey,
-        })
+        let (end, segment_end) = (self.end?, self.segment_end?);
+        let mut survey = self.survey;
+        let log = survey.log()?;
+        let mut behind: Vec<PathBuf> = survey.segments.drain(self.index + 1..).map(|segment| segment.path).collect();
+        behind.extend(survey.headless.take().map(|last| last.path));
+        assert!(self.next_lsn > self.durable_lsn, "an end before what was synced is refused as damage");
+        // A sync takes the older segment first, with its footer; that all frames of it are durable may be older than the footer.
+        let unproven = self.before.filter(|(before, footer)| !footer || before.last_lsn >= self.durable_lsn).map(|(before, _)| before);
+        Some(WalTail { end, last_lsn: self.next_lsn - 1, durable_lsn: self.durable_lsn, log, segment_end, unproven, behind, survey })
     }
 
     /// Goes to the next frame, over segment ends. None at the end of the log.
@@ -183,10 +217,8 @@ impl<S: Storage> WalReader<S> {
                     return Ok(Some(header));
                 }
                 Found::Footer(footer) => self.leave_sealed(&footer, offset)?,
-                Found::Zeroes if self.in_last_segment() && self.next_lsn > self.durable_lsn => {
-                    self.end = Some((TailEnd::Clean { closed: self.last_kind == Some(FrameKind::CLOSE) }, offset));
-                }
-                Found::Zeroes => return Err(self.damage(DamageKind::EndMissing, offset, None)),
+                Found::Zeroes if self.goes_on_exactly() => self.leave(offset, false),
+                Found::Zeroes => self.zeroes(offset)?,
                 Found::Bad(kind) => self.judge(kind, offset)?,
             }
         }
@@ -198,6 +230,21 @@ impl<S: Storage> WalReader<S> {
 
     fn in_last_segment(&self) -> bool {
         self.index + 1 >= self.survey.segments.len()
+    }
+
+    /// Whether a bad place here can be a crash at all: only the last two segments may hold bytes that were never synced, and only the last
+    /// one when a headless file follows that was prepared behind it.
+    fn may_be_unsynced(&self) -> bool {
+        let files_behind = self.survey.segments.len() - self.index - 1 + usize::from(self.survey.headless.is_some());
+        files_behind <= 1
+    }
+
+    /// Whether the last segment goes on exactly where this one, the last but one, ends without a footer.
+    fn goes_on_exactly(&self) -> bool {
+        let next = self.survey.segments.get(self.index + 1).map(|segment| &segment.header);
+        self.may_be_unsynced()
+            && self.frames > 0
+            && next.is_some_and(|next| (next.first_lsn, next.prev_crc) == (self.next_lsn, self.prev_crc))
     }
 
     fn offset(&self) -> u64 {
@@ -304,38 +351,96 @@ impl<S: Storage> WalReader<S> {
         }
         self.durable_lsn = self.durable_lsn.max(footer.durable_lsn);
         if !self.in_last_segment() {
-            // A segment is synced before the next one is created.
-            self.durable_lsn = self.durable_lsn.max(footer.last_lsn);
-            self.read_bytes += self.segment().map_or(0, |segment| segment.bytes);
-            self.spare = self.stream.take().map(WordStream::into_buffer).unwrap_or_default();
-            self.given_words = 0;
-            self.index += 1;
+            self.leave(offset, true);
             return Ok(());
         }
-        if self.next_lsn <= self.durable_lsn {
-            return Err(self.damage(DamageKind::EndMissing, offset, None));
+        self.end_here(TailEnd::Sealed { synced: footer.proves_sync() }, offset, DamageKind::EndMissing)
+    }
+
+    /// On to the next segment.
+    fn leave(&mut self, offset: u64, footer: bool) {
+        if self.may_be_unsynced() {
+            self.before = Some((self.segment_end(offset), footer));
+        } else {
+            // Its sync had returned before the file behind the next one was created.
+            self.durable_lsn = self.durable_lsn.max(self.next_lsn - 1);
+            self.before = None;
         }
-        self.end = Some((TailEnd::Sealed { synced: footer.proves_sync() }, offset));
+        self.read_bytes += self.segment().map_or(0, |segment| segment.bytes);
+        self.spare = self.stream.take().map(WordStream::into_buffer).unwrap_or_default();
+        self.given_words = 0;
+        self.index += 1;
+    }
+
+    /// Zeroes to the end of the segment, and no later one goes on behind them.
+    fn zeroes(&mut self, offset: u64) -> Result<(), WalOpenError> {
+        if self.in_last_segment() {
+            let closed = self.last_kind == Some(FrameKind::CLOSE);
+            return self.end_here(TailEnd::Clean { closed }, offset, DamageKind::EndMissing);
+        }
+        self.judge(DamageKind::EndMissing, offset)
+    }
+
+    /// The log ends here, if everything that was synced has been reached.
+    fn end_here(&mut self, end: TailEnd, offset: u64, missing: DamageKind) -> Result<(), WalOpenError> {
+        assert!(self.in_last_segment(), "a log ends well in its last segment only");
+        let behind = self.scan_files_behind()?;
+        self.durable_lsn = self.durable_lsn.max(behind.durable_lsn);
+        if self.next_lsn <= self.durable_lsn {
+            return Err(match self.survey.headless.as_ref().filter(|_| behind.durable_lsn >= self.next_lsn) {
+                Some(last) => self.damage_at(DamageKind::Header, last.path.clone(), 0, behind.first),
+                None => self.damage(missing, offset, behind.first),
+            });
+        }
+        self.segment_end = Some(self.segment_end(offset));
+        self.end = Some(if behind.last_byte > 0 { TailEnd::Torn { lost_bytes: behind.last_byte } } else { end });
         Ok(())
     }
 
-    /// Torn tail or damage: what lies behind the bad place decides.
+    /// Torn tail or damage: what lies behind the bad place decides, in this file and in later ones.
     fn judge(&mut self, kind: DamageKind, offset: u64) -> Result<(), WalOpenError> {
-        let behind = self.scan_behind(offset)?;
-        self.durable_lsn = self.durable_lsn.max(behind.durable_lsn);
-        if !self.in_last_segment() || self.next_lsn <= self.durable_lsn {
-            return Err(self.damage(kind, offset, behind.first));
+        let here = self.scan_segment_behind(offset)?;
+        if !self.may_be_unsynced() {
+            return Err(self.damage(kind, offset, here.first));
         }
-        self.end = Some((TailEnd::Torn { lost_bytes: behind.last_byte.saturating_sub(offset) }, offset));
+        self.durable_lsn = self.durable_lsn.max(here.durable_lsn);
+        let later = self.scan_files_behind()?;
+        let lost_bytes = here.last_byte.saturating_sub(offset) + later.last_byte;
+        self.durable_lsn = self.durable_lsn.max(later.durable_lsn);
+        if self.next_lsn <= self.durable_lsn {
+            return Err(self.damage(kind, offset, here.first.or(later.first)));
+        }
+        self.segment_end = Some(self.segment_end(offset));
+        self.end = Some(TailEnd::Torn { lost_bytes });
         Ok(())
+    }
+
+    /// The segment being read, good up to `offset`.
+    fn segment_end(&self, offset: u64) -> SegmentEnd {
+        let Some(facts) = self.segment() else { unreachable!("an offset is in a segment") };
+        let last_lsn = self.next_lsn - 1;
+        assert!(last_lsn + 1 >= facts.header.first_lsn, "a segment is read from its first LSN on");
+        SegmentEnd {
+            path: facts.path.clone(),
+            first_lsn: facts.header.first_lsn,
+            last_lsn,
+            durable_lsn: self.durable_lsn.min(last_lsn),
+            valid_bytes: offset,
+            last_crc: self.prev_crc,
+            frames: self.frames,
+        }
     }
 
     fn damage(&self, kind: DamageKind, offset_bytes: u64, behind: Option<(u64, i64)>) -> WalOpenError {
+        self.damage_at(kind, self.segment_path(), offset_bytes, behind)
+    }
+
+    fn damage_at(&self, kind: DamageKind, file: PathBuf, offset_bytes: u64, behind: Option<(u64, i64)>) -> WalOpenError {
         let later = self.survey.segments.get(self.index + 1).map(|segment| (segment.header.first_lsn, segment.header.created_us));
         let next_good = behind.or(later);
         WalOpenError::Damaged(Box::new(Damage {
             kind,
-            file: self.segment_path(),
+            file,
             offset_bytes,
             first_lsn: self.next_lsn,
             last_lsn: next_good.map(|(lsn, _)| lsn.saturating_sub(1).max(self.next_lsn)),
@@ -345,13 +450,31 @@ impl<S: Storage> WalReader<S> {
         }))
     }
 
-    /// Looks for sound frames behind a bad place, at every word. Only a refused or torn log pays for this.
-    fn scan_behind(&mut self, offset: u64) -> Result<Behind, WalOpenError> {
+    /// What stands behind a bad place of the segment being read.
+    fn scan_segment_behind(&self, offset: u64) -> Result<Behind, WalOpenError> {
+        let Some(segment) = self.segment() else { unreachable!("a place is in a segment") };
+        self.scan_behind(&segment.path, offset)
+    }
+
+    /// What stands in the files behind the segment being read. Their first bytes count as lost only if they are not zeroes.
+    fn scan_files_behind(&self) -> Result<Behind, WalOpenError> {
+        let mut all = Behind { first: None, durable_lsn: 0, last_byte: 0 };
+        let segments = self.survey.segments.iter().skip(self.index + 1).map(|segment| &segment.path);
+        for path in segments.chain(self.survey.headless.as_ref().map(|last| &last.path)) {
+            let found = self.scan_behind(path, 0)?;
+            all.first = all.first.or(found.first);
+            all.durable_lsn = all.durable_lsn.max(found.durable_lsn);
+            all.last_byte += found.last_byte;
+        }
+        Ok(all)
+    }
+
+    /// Looks for sound frames behind a place of a file, at every word. Only a refused or torn log pays for more than a look at zeroes.
+    fn scan_behind(&self, path: &Path, offset: u64) -> Result<Behind, WalOpenError> {
         let mut behind = Behind { first: None, durable_lsn: 0, last_byte: offset };
-        let Some(segment) = self.survey.segments.get(self.index) else { return Ok(behind) };
-        let file = self.storage.open_read(&segment.path)?;
+        let file = self.storage.open_read(path)?;
         let mut stream = WordStream::new(file, Vec::new())?;
-        let mut skip = usize::try_from(offset / 8 + 1).unwrap_or(usize::MAX);
+        let mut skip = usize::try_from(offset / 8 + u64::from(offset > 0)).unwrap_or(usize::MAX);
         loop {
             if !stream.fill(1)? {
                 return Ok(behind);

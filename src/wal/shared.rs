@@ -1,25 +1,30 @@
-//! What the writer, the syncer and everybody else share: the watermarks, the file to sync, the prepared segment, the sealed ones, and the poison.
+//! What the writer, the syncer and everybody else share: the watermarks, the segments that are not sealed on the disk yet, the
+//! prepared one, the sealed ones, and the poison.
 //!
-//! The order that makes the durable LSN true: the written LSN is read *before* the file to sync is picked, and a roll swaps that file only after the
-//! one before it was synced, under the same lock. Syncs never overlap, because the kernel reports a failed write-back once per open file, and a sync
-//! beside the failing one would hear "done".
+//! ```text
+//! sealed ... | ended, its sync pending | being written | prepared: zeroes under its name
+//!            |<------ unsealed, oldest first ------>|
+//! ```
+//! The order that makes the durable LSN true: the written LSN is read *before* the unsealed segments are, the writer adds a segment
+//! there before it writes a frame into it, and a sync takes them oldest first. So what a sync publishes is covered in every segment.
+//! At most one ended segment waits for its sync, because the next one is prepared only when there is none: of all segments only the
+//! last two that were begun can hold bytes that are not on the disk, and an opening log relies on that.
+//!
+//! Syncs never overlap, because the kernel reports a failed write-back once per open file, and a sync beside the failing one would hear
+//! "done". The writer (the apply thread) never syncs: it adds to the unsealed segments, and the syncer does the rest.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::error::WalError;
-use super::segment::segment_number;
-use super::start::WalOptions;
+use super::reader::WalTail;
+use super::segment::{SegmentHeader, segment_number, segment_path};
+use super::start::{WalOptions, begin_segment, settle_tail};
 use crate::storage::{IoError, Storage, StorageFile};
-
-/// A prepared file gets a name of its own: the writer renames the one before while the syncer creates the next.
-pub(super) fn prepared_path(folder: &Path, serial: u64) -> PathBuf {
-    folder.join(format!("next-{serial}.tmp"))
-}
 
 /// A sealed segment.
 #[derive(Debug, Clone)]
@@ -36,18 +41,49 @@ pub(super) struct Signals {
     pub(super) stop: bool,
 }
 
+/// A segment whose last bytes may not be on the disk.
+#[derive(Debug)]
+struct Unsealed<S: Storage> {
+    file: Arc<S::File>,
+    /// Its footer is written: what it is once it has been synced.
+    ended: Option<SealedSegment>,
+}
+
+/// The file of the segment to come.
+#[derive(Debug)]
+pub(super) struct Prepared<S: Storage> {
+    pub(super) file: S::File,
+    pub(super) number: u64,
+    /// Present when it has its header already, synced: the first segment of a process.
+    pub(super) header: Option<SegmentHeader>,
+}
+
+/// Where this process's own segments begin.
+#[derive(Debug)]
+enum Next {
+    /// With this header, in place of whatever stands under its name.
+    First(SegmentHeader),
+    /// With a file of this number.
+    Number(u64),
+}
+
 #[derive(Debug)]
 pub(super) struct SharedFiles<S: Storage> {
     pub(super) storage: S,
     pub(super) folder: PathBuf,
     pub(super) segment_bytes: u64,
-    current: Mutex<Arc<S::File>>,
+    /// The end of the old log, until it is on the disk for sure.
+    tail: Mutex<Option<WalTail>>,
+    unsealed: Mutex<Vec<Unsealed<S>>>,
     sync_lock: Mutex<()>,
-    prepared: Mutex<Option<S::File>>,
+    prepared: Mutex<Option<Prepared<S>>>,
+    next: Mutex<Next>,
     pub(super) sealed: Mutex<Vec<SealedSegment>>,
+    releasing: Mutex<()>,
     prepare_wanted: AtomicBool,
     full: AtomicBool,
-    prepared_serial: AtomicU64,
+    /// Space is being freed on borrowed space: nothing is prepared meanwhile.
+    held: AtomicBool,
 }
 
 /// See the module's head. Without files it is the level `memory`.
@@ -83,128 +119,218 @@ pub struct WalStatus {
     pub durable_lsn: u64,
     /// Bytes written since the last sync.
     pub unsynced_bytes: u64,
-    /// Segments, the one being written included; 0 at level `memory`.
+    /// Segments that hold frames or may, the prepared one left out; 0 at level `memory`.
     pub segments: usize,
     /// Bytes of the sealed segments.
     pub sealed_bytes: u64,
     /// Syncs since the start.
     pub syncs: u64,
-    /// Whether the disk had no room for the next segment when it was last tried.
+    /// Whether the disk had no room for the end of the old log or for the next segment when it was last tried.
     pub full: bool,
     /// Whether a write or sync has failed for good.
     pub poisoned: bool,
 }
 
 impl<S: Storage> SharedFiles<S> {
-    pub(super) fn new(storage: S, folder: PathBuf, segment_bytes: u64, current: Arc<S::File>, sealed: Vec<SealedSegment>) -> Self {
+    /// The files of a log that goes on behind `tail`, or begins anew, with `first` as its first segment.
+    pub(super) fn new(storage: S, folder: PathBuf, segment_bytes: u64, tail: Option<WalTail>, first: SegmentHeader) -> Self {
         Self {
             storage,
             folder,
             segment_bytes,
-            current: Mutex::new(current),
+            tail: Mutex::new(tail),
+            unsealed: Mutex::new(Vec::new()),
             sync_lock: Mutex::new(()),
             prepared: Mutex::new(None),
-            sealed: Mutex::new(sealed),
+            next: Mutex::new(Next::First(first)),
+            sealed: Mutex::new(Vec::new()),
+            releasing: Mutex::new(()),
             prepare_wanted: AtomicBool::new(false),
             full: AtomicBool::new(false),
-            prepared_serial: AtomicU64::new(1),
+            held: AtomicBool::new(false),
         }
     }
 
-    /// Prepares the next segment's file if there is none: created, space reserved, zeroes. False when the disk has no room.
-    pub(super) fn prepare(&self) -> Result<bool, IoError> {
-        let mut prepared = self.prepared.lock();
-        if prepared.is_none() {
-            *prepared = self.create_prepared(self.segment_bytes)?;
-        }
-        self.prepare_wanted.store(false, Ordering::Release);
-        Ok(prepared.is_some())
-    }
-
-    /// Takes a file of at least `bytes` for the next segment. While the disk is known to be full nothing is tried here: the syncer does that.
-    pub(super) fn take_prepared(&self, bytes: u64) -> Result<Option<S::File>, IoError> {
-        let mut prepared = self.prepared.lock();
-        if prepared.is_none() && !self.full.load(Ordering::Acquire) {
-            *prepared = self.create_prepared(bytes.max(self.segment_bytes))?;
-        }
-        let Some(file) = prepared.take() else { return Ok(None) };
-        if bytes > self.segment_bytes
-            && let Err(error) = file.preallocate(bytes)
-        {
-            *prepared = Some(file);
-            return if error.full() { Ok(None) } else { Err(error) };
-        }
-        Ok(Some(file))
-    }
-
-    /// A file that was taken and not used.
-    pub(super) fn put_back(&self, file: S::File) {
-        let mut prepared = self.prepared.lock();
-        if prepared.is_none() {
-            *prepared = Some(file);
-            return;
-        }
-        // The syncer prepared another one meanwhile; a file that cannot be removed now is removed at the next start.
-        if let Err(error) = self.storage.remove(file.path()) {
-            tracing::warn!(kind = "wal.leftover", %error, "a spare WAL segment could not be removed");
-        }
-    }
-
-    fn create_prepared(&self, bytes: u64) -> Result<Option<S::File>, IoError> {
-        let path = prepared_path(&self.folder, self.prepared_serial.fetch_add(1, Ordering::Relaxed));
-        let created = self.storage.create(&path).and_then(|file| file.preallocate(bytes).map(|()| file));
-        match created {
-            Ok(file) => {
-                self.full.store(false, Ordering::Release);
-                Ok(Some(file))
+    /// Brings the end of the old log onto the disk for sure, if that has not been done.
+    fn settle(&self) -> Result<Settling, IoError> {
+        let mut slot = self.tail.lock();
+        let Some(tail) = slot.as_ref() else { return Ok(Settling::Settled) };
+        match settle_tail(&self.storage, &self.folder, tail) {
+            Ok(sealed) => {
+                let last_lsn = tail.last_lsn;
+                *self.sealed.lock() = sealed;
+                *slot = None;
+                Ok(Settling::Now { last_lsn })
             }
-            Err(error) => {
-                // What was created before the failure would hold a name and perhaps space.
-                match self.storage.remove(&path) {
-                    Err(other) if !other.missing() => return Err(other),
-                    _ => {}
-                }
-                if error.full() {
+            Err(error) if error.full() => {
+                self.full.store(true, Ordering::Release);
+                Ok(Settling::NoRoom)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the end of the old log still waits for room.
+    pub(super) fn unsettled(&self) -> bool {
+        self.tail.lock().is_some()
+    }
+
+    /// Prepares the next segment's file if there is none: under its name, space reserved, zeroes. False when the disk has no room.
+    fn prepare(&self) -> Result<bool, IoError> {
+        // One at a time; the writer, which takes what is prepared, never waits for this lock.
+        let mut next = self.next.lock();
+        let there = self.prepared.lock().is_some();
+        if !there {
+            if self.held.load(Ordering::Acquire) {
+                return Ok(false);
+            }
+            assert!(!self.ended_one_waits(), "a segment is prepared only when the one before the current is on the disk");
+            match self.create_next(&mut next) {
+                Ok(file) => *self.prepared.lock() = Some(file),
+                Err(error) if error.full() => {
                     self.full.store(true, Ordering::Release);
-                    return Ok(None);
+                    self.prepare_wanted.store(false, Ordering::Release);
+                    return Ok(false);
                 }
+                Err(error) => return Err(error),
+            }
+        }
+        self.full.store(false, Ordering::Release);
+        self.prepare_wanted.store(false, Ordering::Release);
+        Ok(true)
+    }
+
+    fn create_next(&self, next: &mut Next) -> Result<Prepared<S>, IoError> {
+        let made = match next {
+            Next::First(header) => {
+                // Whole before it has its name: the file that may stand under it goes in the same moment.
+                let path = self.folder.join(FIRST_NAME);
+                self.create_reserved(&path, |file| file.write_all_at(&header.encode(), 0))
+                    .and_then(|file| begin_segment(&self.storage, &self.folder, file, header.number))
+                    .map(|file| Prepared { file, number: header.number, header: Some(*header) })?
+            }
+            Next::Number(number) => {
+                let file = self.create_reserved(&segment_path(&self.folder, *number), |_| Ok(()))?;
+                Prepared { file, number: *number, header: None }
+            }
+        };
+        *next = Next::Number(made.number + 1);
+        Ok(made)
+    }
+
+    /// A file with its space, or none at all: what was created before a failure would hold a name and perhaps space.
+    fn create_reserved(&self, path: &Path, then: impl FnOnce(&S::File) -> Result<(), IoError>) -> Result<S::File, IoError> {
+        remove_if_there(&self.storage, path)?;
+        let file = self.storage.create(path)?;
+        match file.preallocate(self.segment_bytes).and_then(|()| then(&file)) {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                drop(file);
+                remove_if_there(&self.storage, path)?;
                 Err(error)
             }
         }
     }
 
-    /// A prepared file goes on as the segment being written.
-    pub(super) fn swap_current(&self, file: Arc<S::File>) {
-        *self.current.lock() = file;
+    /// Takes the prepared file, made to hold at least `bytes`; none when there is none, or no room for that.
+    pub(super) fn take_prepared(&self, bytes: u64) -> Result<Option<Prepared<S>>, IoError> {
+        let mut prepared = self.prepared.lock();
+        let Some(taken) = prepared.take() else { return Ok(None) };
+        if bytes > self.segment_bytes
+            && let Err(error) = taken.file.preallocate(bytes)
+        {
+            *prepared = Some(taken);
+            if !error.full() {
+                return Err(error);
+            }
+            self.full.store(true, Ordering::Release);
+            return Ok(None);
+        }
+        Ok(Some(taken))
+    }
+
+    /// A file that was taken and not used. Nothing of ours stands in it.
+    pub(super) fn put_back(&self, file: Prepared<S>) {
+        let mut prepared = self.prepared.lock();
+        assert!(prepared.is_none(), "only the writer takes, and the next is not prepared before it is used");
+        *prepared = Some(file);
+    }
+
+    fn ended_one_waits(&self) -> bool {
+        self.unsealed.lock().iter().any(|segment| segment.ended.is_some())
+    }
+
+    /// A segment begins: frames are written into it from here on.
+    pub(super) fn begin(&self, file: Arc<S::File>) {
+        let mut unsealed = self.unsealed.lock();
+        assert!(unsealed.iter().all(|segment| segment.ended.is_some()), "the segment before has ended");
+        assert!(unsealed.len() <= 1, "at most one segment waits for its sync");
+        unsealed.push(Unsealed { file, ended: None });
+    }
+
+    /// The segment being written has its footer: nothing is written into it from here on.
+    pub(super) fn end(&self, sealed: SealedSegment) {
+        let mut unsealed = self.unsealed.lock();
+        let Some(current) = unsealed.last_mut() else { unreachable!("only a segment that was begun ends") };
+        assert!(current.ended.is_none(), "a segment ends once");
+        current.ended = Some(sealed);
     }
 
     pub(super) fn full(&self) -> bool {
         self.full.load(Ordering::Acquire)
     }
 
+    /// The disk refused room to the writer.
+    pub(super) fn note_full(&self) {
+        self.full.store(true, Ordering::Release);
+    }
+
     pub(super) fn prepare_wanted(&self) -> bool {
-        self.prepare_wanted.load(Ordering::Acquire) || self.full()
+        (self.prepare_wanted.load(Ordering::Acquire) || self.full()) && !self.held.load(Ordering::Acquire)
     }
 
     /// Unlinks the prepared file at a clean stop.
     pub(super) fn drop_prepared(&self) -> Result<(), IoError> {
-        if let Some(file) = self.prepared.lock().take() {
-            self.storage.remove(file.path())?;
+        if let Some(prepared) = self.prepared.lock().take() {
+            self.storage.remove(prepared.file.path())?;
         }
         Ok(())
     }
+}
 
-    /// Segment files left over in a name that only a crash leaves.
-    pub(super) fn is_leftover(name: &str) -> bool {
-        segment_number(name).is_none() && name.ends_with(".tmp")
+/// The first segment of a process is made under this name.
+pub(super) const FIRST_NAME: &str = "first.tmp";
+
+/// Whether the old log's end is on the disk for sure.
+enum Settling {
+    Settled,
+    /// Since this call: its frames up to here are durable.
+    Now {
+        last_lsn: u64,
+    },
+    NoRoom,
+}
+
+/// Unlinks a file that may not be there.
+pub(super) fn remove_if_there<S: Storage>(storage: &S, path: &Path) -> Result<(), IoError> {
+    match storage.remove(path) {
+        Err(error) if !error.missing() => Err(error),
+        _ => Ok(()),
     }
 }
 
+/// Files in a name that only a crash leaves: ours to remove.
+pub(super) fn is_leftover(name: &str) -> bool {
+    segment_number(name).is_none() && (name == FIRST_NAME || name == super::start::COPY_NAME)
+}
+
 impl<S: Storage> Shared<S> {
-    pub(super) fn new(last_lsn: u64, options: WalOptions, files: Option<SharedFiles<S>>) -> Self {
+    /// Watermarks of a log whose frames up to `written` are there and up to `durable` on the disk for sure.
+    pub(super) fn new(written: u64, durable: u64, options: WalOptions, files: Option<SharedFiles<S>>) -> Self {
+        assert!(durable <= written, "durable {durable} and written {written}");
         Self {
-            durable: Arc::new(AtomicU64::new(last_lsn)),
-            written: AtomicU64::new(last_lsn),
+            durable: Arc::new(AtomicU64::new(durable)),
+            written: AtomicU64::new(written),
             unsynced_bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             poison: OnceLock::new(),
@@ -255,7 +381,8 @@ impl<S: Storage> Shared<S> {
 
     /// A turn's frames are written. Wakes the syncer when its timer has to start or its byte limit is reached, not otherwise.
     pub(super) fn written(&self, last_lsn: u64, bytes: u64) {
-        self.written.store(last_lsn, Ordering::Release);
+        let before = self.written.swap(last_lsn, Ordering::AcqRel);
+        assert!(before < last_lsn, "a turn has frames, and each takes LSNs: {before} to {last_lsn}");
         let before = self.unsynced_bytes.fetch_add(bytes, Ordering::AcqRel);
         let limit = self.options.sync_bytes;
         if before == 0 || (before < limit && before + bytes >= limit) {
@@ -272,7 +399,8 @@ impl<S: Storage> Shared<S> {
         }
     }
 
-    /// Syncs everything written so far and publishes the durable LSN.
+    /// Syncs everything written so far and publishes the durable LSN. While the end of the old log waits for room nothing is synced, and
+    /// the durable LSN stays where it is.
     ///
     /// # Errors
     /// [`WalError::Poisoned`], for ever after the first failure.
@@ -281,38 +409,119 @@ impl<S: Storage> Shared<S> {
             self.unsynced_bytes.store(0, Ordering::Release);
             return Ok(self.publish(self.written_lsn()));
         };
-        let _one_at_a_time = files.sync_lock.lock();
+        let one_at_a_time = files.sync_lock.lock();
         self.check_poison()?;
+        if !self.settle_locked(files, &one_at_a_time)? {
+            return Ok(self.durable_lsn());
+        }
         // The bytes first: what is written from here on starts the timer again.
         self.unsynced_bytes.store(0, Ordering::Release);
         let lsn = self.written_lsn();
-        if lsn <= self.durable_lsn() {
+        if lsn <= self.durable_lsn() && !files.ended_one_waits() {
             return Ok(lsn);
         }
-        let file = files.current.lock().clone();
-        file.sync().map_err(|error| self.poisoned_by(error))?;
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.sync_unsealed(files, lsn, &one_at_a_time)
+    }
+
+    /// Syncs the segment being written although all of its frames may be durable, for bytes that are no frames: a cut.
+    pub(super) fn sync_all(&self) -> Result<u64, WalError> {
+        let Some(files) = &self.files else { return self.sync_now() };
+        let one_at_a_time = files.sync_lock.lock();
+        self.check_poison()?;
+        self.sync_unsealed(files, self.written_lsn(), &one_at_a_time)
+    }
+
+    /// Syncs the unsealed segments, oldest first, up to `lsn`, which was read as written before. One that has ended is cut to its footer
+    /// and sealed.
+    fn sync_unsealed(&self, files: &SharedFiles<S>, lsn: u64, _one_at_a_time: &MutexGuard<'_, ()>) -> Result<u64, WalError> {
+        let poisoned = |error| self.poisoned_by(error);
+        loop {
+            let (file, ended) = {
+                let unsealed = files.unsealed.lock();
+                assert!(unsealed.len() <= 2, "one that has ended and one being written");
+                let Some(oldest) = unsealed.first() else { break };
+                (Arc::clone(&oldest.file), oldest.ended.clone())
+            };
+            let Some(sealed) = ended else {
+                file.sync().map_err(poisoned)?;
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+                break;
+            };
+            file.set_len(sealed.bytes).map_err(poisoned)?;
+            file.sync().map_err(poisoned)?;
+            self.syncs.fetch_add(1, Ordering::Relaxed);
+            self.publish(sealed.last_lsn);
+            let mut all = files.sealed.lock();
+            assert!(all.last().is_none_or(|before| before.last_lsn < sealed.last_lsn), "segments are sealed in their order");
+            all.push(sealed);
+            drop(all);
+            files.unsealed.lock().remove(0);
+        }
         Ok(self.publish(lsn))
     }
 
-    /// Runs `change` (footer, cut) on the file being written and syncs it; publishes `lsn`. `then` runs before any other sync can begin.
-    pub(super) fn sync_after<T>(&self, lsn: u64, file: &S::File, then: impl FnOnce() -> Result<T, IoError>) -> Result<T, WalError> {
-        let lock = self.files.as_ref().map(|files| files.sync_lock.lock());
+    /// Settles the end of the old log. False while the disk has no room for that.
+    pub(super) fn settle(&self) -> Result<bool, WalError> {
+        let Some(files) = &self.files else { return Ok(true) };
+        let one_at_a_time = files.sync_lock.lock();
         self.check_poison()?;
-        file.sync().map_err(|error| self.poisoned_by(error))?;
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.publish(lsn);
-        let done = then().map_err(|error| self.poisoned_by(error))?;
-        drop(lock);
-        Ok(done)
+        self.settle_locked(files, &one_at_a_time)
+    }
+
+    fn settle_locked(&self, files: &SharedFiles<S>, _one_at_a_time: &MutexGuard<'_, ()>) -> Result<bool, WalError> {
+        match files.settle().map_err(|error| self.poisoned_by(error))? {
+            Settling::Settled => Ok(true),
+            Settling::NoRoom => Ok(false),
+            Settling::Now { last_lsn } => {
+                self.publish(last_lsn);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Prepares the next segment, after what must be on the disk before that. False when the disk has no room.
+    ///
+    /// # Errors
+    /// [`WalError::Poisoned`] when a sync on the way failed; [`PrepareError::Io`] otherwise, which the log lives with.
+    pub(super) fn prepare(&self) -> Result<bool, PrepareError> {
+        let Some(files) = &self.files else { return Ok(true) };
+        if !self.settle().map_err(PrepareError::Log)? {
+            return Ok(false);
+        }
+        if files.ended_one_waits() {
+            self.sync_now().map_err(PrepareError::Log)?;
+        }
+        files.prepare().map_err(PrepareError::Io)
     }
 
     fn publish(&self, lsn: u64) -> u64 {
+        assert!(lsn <= self.written_lsn(), "durable {lsn} and written {}", self.written_lsn());
         let before = self.durable.fetch_max(lsn, Ordering::AcqRel);
         if before < lsn {
             self.nudge();
         }
         before.max(lsn)
+    }
+}
+
+/// Why no segment was prepared, other than a full disk.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The log is closed for good.
+    #[error(transparent)]
+    Log(WalError),
+    /// The file could not be made; tried again later.
+    #[error(transparent)]
+    Io(IoError),
+}
+
+impl PrepareError {
+    /// What the file layer said.
+    pub(super) fn into_io(self) -> IoError {
+        match self {
+            Self::Io(cause) | Self::Log(WalError::Poisoned { cause } | WalError::StorageFull { cause, .. }) => cause,
+            Self::Log(error) => unreachable!("a sync says nothing else: {error}"),
+        }
     }
 }
 
@@ -376,9 +585,25 @@ impl<S: Storage> WalHandle<S> {
     /// Prepares the next segment on the caller's thread; the syncer does this otherwise. False when the disk is full.
     ///
     /// # Errors
-    /// What the file layer says; the log is not poisoned by it.
-    pub fn prepare(&self) -> Result<bool, IoError> {
-        self.0.files.as_ref().map_or(Ok(true), SharedFiles::prepare)
+    /// [`PrepareError`].
+    pub fn prepare(&self) -> Result<bool, PrepareError> {
+        self.0.prepare()
+    }
+
+    /// Brings the end of the old log onto the disk for sure, on the caller's thread. False while the disk has no room for that.
+    ///
+    /// # Errors
+    /// [`WalError::Poisoned`].
+    pub fn settle(&self) -> Result<bool, WalError> {
+        self.0.settle()
+    }
+
+    /// While the guard lives no segment is prepared: room that was lent for freeing space is not taken for new frames.
+    pub fn hold(&self) -> Hold<S> {
+        if let Some(files) = &self.0.files {
+            files.held.store(true, Ordering::Release);
+        }
+        Hold(Arc::clone(&self.0))
     }
 
     /// Removes sealed segments whose last LSN is at or below `up_to_lsn`, oldest first; the segment being written always stays.
@@ -389,16 +614,17 @@ impl<S: Storage> WalHandle<S> {
     pub fn release(&self, up_to_lsn: u64) -> Result<Released, IoError> {
         let mut released = Released::default();
         let Some(files) = &self.0.files else { return Ok(released) };
+        assert!(up_to_lsn <= self.durable_lsn(), "what is released is in a snapshot, and that is durable");
+        // One at a time, and without the lock while the disk is asked: the syncer adds to the same list.
+        let _one_at_a_time = files.releasing.lock();
         loop {
-            let mut sealed = files.sealed.lock();
-            let Some(oldest) = sealed.first().filter(|segment| segment.last_lsn <= up_to_lsn) else { break };
-            match files.storage.remove(&oldest.path) {
-                Err(error) if !error.missing() => return Err(error),
-                _ => {}
-            }
+            let oldest = files.sealed.lock().first().filter(|segment| segment.last_lsn <= up_to_lsn).cloned();
+            let Some(oldest) = oldest else { break };
+            remove_if_there(&files.storage, &oldest.path)?;
+            let gone = files.sealed.lock().remove(0);
+            assert_eq!(gone.path, oldest.path, "only releasing takes from the front");
             released.segments += 1;
-            released.bytes += oldest.bytes;
-            sealed.remove(0);
+            released.bytes += gone.bytes;
         }
         if released.segments > 0 {
             self.0.nudge();
@@ -416,7 +642,7 @@ impl<S: Storage> WalHandle<S> {
         let shared = &self.0;
         let (segments, sealed_bytes) = shared.files.as_ref().map_or((0, 0), |files| {
             let sealed = files.sealed.lock();
-            (sealed.len() + 1, sealed.iter().map(|segment| segment.bytes).sum())
+            (sealed.len() + files.unsealed.lock().len(), sealed.iter().map(|segment| segment.bytes).sum())
         });
         WalStatus {
             written_lsn: shared.written_lsn(),
@@ -428,5 +654,18 @@ impl<S: Storage> WalHandle<S> {
             full: shared.files.as_ref().is_some_and(SharedFiles::full),
             poisoned: shared.poison().is_some(),
         }
+    }
+}
+
+/// See [`WalHandle::hold`].
+#[derive(Debug)]
+pub struct Hold<S: Storage>(Arc<Shared<S>>);
+
+impl<S: Storage> Drop for Hold<S> {
+    fn drop(&mut self) {
+        if let Some(files) = &self.0.files {
+            files.held.store(false, Ordering::Release);
+        }
+        self.0.nudge();
     }
 }

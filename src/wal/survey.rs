@@ -1,7 +1,9 @@
-//! The first look at a log: which segments there are, in order, of one log, with sound headers and no number missing; and what is to be skipped.
+//! The first look at a log: which segments there are, in order, of one log, with sound headers and no number missing; and what is to be
+//! skipped.
 //!
-//! Reads the first page of every segment and nothing else. Start-up calls it before a snapshot is chosen, since the choice depends on how far the log
-//! reaches back.
+//! The last file may lack a sound header: it is prepared before its header is known, and a crash may tear a header that was not synced.
+//! Whether that is so or the disk lost something is for the reader to say, with what stands behind it. Reads the first page of every
+//! segment and nothing else. Start-up calls it before a snapshot is chosen, since the choice depends on how far the log reaches back.
 
 use std::path::{Path, PathBuf};
 
@@ -22,11 +24,20 @@ pub(super) struct SegmentFacts {
     pub(super) header: SegmentHeader,
 }
 
+/// A last file without a sound header.
+#[derive(Debug, Clone)]
+pub(super) struct Headless {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+}
+
 /// The segments of a log.
 #[derive(Debug, Clone)]
 pub struct WalSurvey {
     pub(super) folder: PathBuf,
     pub(super) segments: Vec<SegmentFacts>,
+    /// Behind the last segment.
+    pub(super) headless: Option<Headless>,
     pub(super) skipped: Vec<u64>,
 }
 
@@ -36,35 +47,42 @@ impl WalSurvey {
     /// # Errors
     /// [`WalOpenError`]: a damaged header, a missing number, another log, a newer format. A folder without segments is no error here.
     pub fn look<S: Storage>(storage: &S, folder: &Path, log_id: Option<u128>) -> Result<Self, WalOpenError> {
-        let mut survey = Self { folder: folder.to_owned(), segments: Vec::new(), skipped: Vec::new() };
+        let mut survey = Self { folder: folder.to_owned(), segments: Vec::new(), headless: None, skipped: Vec::new() };
         let mut wanted_log = log_id;
+        let mut files: Vec<(u64, u64)> = Vec::new();
         for entry in storage.list(folder)? {
-            let Some(number) = segment_number(&entry.name) else { continue };
+            files.extend(segment_number(&entry.name).map(|number| (number, entry.len)));
+        }
+        files.sort_unstable();
+        for (index, (number, bytes)) in files.iter().copied().enumerate() {
             let path = segment_path(folder, number);
+            if let Some(last) = survey.segments.last()
+                && last.header.number.checked_add(1) != Some(number)
+            {
+                let wanted = last.header.first_lsn.saturating_add(1);
+                return Err(WalOpenError::SegmentMissing { folder: folder.to_owned(), wanted, found: None });
+            }
             let head = read_head(storage, &path, HEAD_WORDS)?;
-            let header = survey.header(&path, number, &head)?;
+            let header = match SegmentHeader::parse(&head) {
+                Err(HeaderFault::Damaged) if index + 1 == files.len() && index > 0 => {
+                    survey.headless = Some(Headless { path, bytes });
+                    break;
+                }
+                parsed => survey.header(&path, number, parsed)?,
+            };
             let wanted = *wanted_log.get_or_insert(header.log.log_id);
             if header.log.log_id != wanted {
                 return Err(WalOpenError::OtherLog { file: path, wanted, found: header.log.log_id });
             }
-            if let Some(last) = survey.segments.last()
-                && last.header.number.checked_add(1) != Some(number)
-            {
-                return Err(WalOpenError::SegmentMissing {
-                    folder: folder.to_owned(),
-                    wanted: last.header.first_lsn.saturating_add(1),
-                    found: Some(header.first_lsn),
-                });
-            }
             survey.collect_skips(storage, &path, &header, &head)?;
-            survey.segments.push(SegmentFacts { path, bytes: entry.len, header });
+            survey.segments.push(SegmentFacts { path, bytes, header });
         }
         Ok(survey)
     }
 
-    fn header(&self, path: &Path, number: u64, head: &[u64]) -> Result<SegmentHeader, WalOpenError> {
+    fn header(&self, path: &Path, number: u64, parsed: Result<SegmentHeader, HeaderFault>) -> Result<SegmentHeader, WalOpenError> {
         let file = path.to_owned();
-        match SegmentHeader::parse(head) {
+        match parsed {
             Ok(header) if header.number == number => Ok(header),
             Ok(_) | Err(HeaderFault::Damaged) => {
                 let before = self.segments.last().map_or(0, |segment| segment.header.first_lsn);
@@ -99,6 +117,12 @@ impl WalSurvey {
         Ok(())
     }
 
+    /// The last segment. A log that is read has one.
+    pub(super) fn last(&self) -> &SegmentFacts {
+        let Some(last) = self.segments.last() else { unreachable!("a reader and its tail begin with a segment") };
+        last
+    }
+
     /// What the log is, when there is one.
     pub fn log(&self) -> Option<LogIdentity> {
         self.segments.first().map(|segment| segment.header.log)
@@ -114,8 +138,9 @@ impl WalSurvey {
         &self.skipped
     }
 
-    /// Number of segments and their bytes.
+    /// Number of files and their bytes.
     pub fn size(&self) -> (usize, u64) {
-        (self.segments.len(), self.segments.iter().map(|segment| segment.bytes).sum())
+        let bytes = self.segments.iter().map(|segment| segment.bytes).sum::<u64>();
+        (self.segments.len() + usize::from(self.headless.is_some()), bytes + self.headless.as_ref().map_or(0, |last| last.bytes))
     }
 }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::error::WalError;
-use super::shared::{Shared, SharedFiles, WalHandle};
+use super::shared::{PrepareError, Shared, SharedFiles, WalHandle};
 use crate::storage::Storage;
 
 /// How often a segment is tried again while the disk is full.
@@ -45,6 +45,8 @@ struct View {
     due: bool,
     /// A segment is to be prepared, and it is time to try.
     prepare: bool,
+    /// That has waited for a sync already: however many wait for the next sync, it comes first.
+    overdue: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,7 @@ fn decide(view: View) -> Move {
         View { poisoned: true, told: false, .. } => Move::TellFailure,
         View { poisoned: true, .. } => Move::Sleep,
         View { news: true, .. } => Move::Announce,
+        View { prepare: true, overdue: true, .. } => Move::Prepare,
         View { awaited: true, .. } => Move::Sync { delayed: true },
         View { due: true, .. } => Move::Sync { delayed: false },
         View { prepare: true, .. } => Move::Prepare,
@@ -77,8 +80,15 @@ impl<S: Storage> WalSyncer<S> {
     /// When the thread cannot be started.
     pub fn spawn(handle: &WalHandle<S>, tell: impl Fn(SyncEvent) + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::clone(&handle.0);
-        let worker =
-            Worker { shared: Arc::clone(&shared), tell, announced: shared.durable_lsn(), told: false, due_at: None, retry_at: None };
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            tell,
+            announced: shared.durable_lsn(),
+            told: false,
+            due_at: None,
+            retry_at: None,
+            synced_since_prepared: false,
+        };
         let thread = std::thread::Builder::new().name("wal-syncer".into()).spawn(move || worker.run())?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -114,6 +124,7 @@ struct Worker<S: Storage, T> {
     due_at: Option<Instant>,
     /// When a full disk is tried again.
     retry_at: Option<Instant>,
+    synced_since_prepared: bool,
 }
 
 impl<S: Storage, T: Fn(SyncEvent)> Worker<S, T> {
@@ -138,15 +149,18 @@ impl<S: Storage, T: Fn(SyncEvent)> Worker<S, T> {
         let unsynced = shared.unsynced_bytes();
         self.due_at = (unsynced > 0).then(|| self.due_at.unwrap_or(now + shared.options.sync_interval));
         let durable = shared.durable_lsn();
+        // Until the old log's end has its room a sync would change nothing; preparing is what tries that again.
+        let unsettled = shared.files.as_ref().is_some_and(SharedFiles::unsettled);
         let wants_segment = shared.files.as_ref().is_some_and(SharedFiles::prepare_wanted);
         let chosen = decide(View {
             stop: signals.stop,
             poisoned: shared.poison().is_some(),
             told: self.told,
             news: durable > self.announced,
-            awaited: signals.wanted_lsn > durable && shared.written_lsn() > durable,
+            awaited: signals.wanted_lsn > durable && shared.written_lsn() > durable && !unsettled,
             due: unsynced >= shared.options.sync_bytes || self.due_at.is_some_and(|due| due <= now),
             prepare: wants_segment && self.retry_at.is_none_or(|retry| retry <= now),
+            overdue: self.synced_since_prepared,
         });
         if chosen == Move::Sleep {
             let timer =
@@ -165,6 +179,7 @@ impl<S: Storage, T: Fn(SyncEvent)> Worker<S, T> {
             std::thread::sleep(delay);
         }
         self.due_at = None;
+        self.synced_since_prepared = true;
         if let Err(error) = self.shared.sync_now() {
             tracing::error!(kind = "wal.sync_failed", %error, "the WAL takes nothing any more");
         }
@@ -183,11 +198,13 @@ impl<S: Storage, T: Fn(SyncEvent)> Worker<S, T> {
     }
 
     fn prepare(&mut self) {
-        let Some(files) = &self.shared.files else { return };
-        self.retry_at = match files.prepare() {
+        self.synced_since_prepared = false;
+        self.retry_at = match self.shared.prepare() {
             Ok(true) => None,
             Ok(false) => Some(Instant::now() + FULL_RETRY),
-            Err(error) => {
+            // It is told by the move that looks for it.
+            Err(PrepareError::Log(_)) => None,
+            Err(PrepareError::Io(error)) => {
                 tracing::warn!(kind = "wal.prepare_failed", %error, "the next WAL segment could not be prepared");
                 Some(Instant::now() + FULL_RETRY)
             }

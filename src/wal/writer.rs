@@ -4,23 +4,28 @@
 //! segment   | header | frames ... written | zeroes ... | room for close frame and footer |
 //!                                         offset       capacity - TAIL_ROOM_BYTES      capacity
 //! ```
-//! Owned by the apply thread. Cost of a turn: one copy into the staging buffer, one checksum over it, one `pwrite`; nothing is allocated once the
-//! buffer has grown to its usual size. Once per segment a roll blocks for the syncs that seal it.
+//! Owned by the apply thread, and it never syncs there. Cost of a turn: one copy into the staging buffer, one checksum over it, one
+//! `pwrite`; nothing is allocated once the buffer has grown to its usual size. A roll is two small writes more: the footer of the segment
+//! that ends, and the header of the one that the syncer prepared. While the syncer has not come to that (a sync hangs), the segment is
+//! made longer, up to [`GROWTH_MAX`] times its size; then the log takes nothing until the sync has returned.
 //!
-//! A disk without room: what was written of the turn is cut off (and the cut synced, so that no crash brings it back), the caller gets
-//! [`WalError::StorageFull`] and may try again later. Any other failed write, and any failed sync, is final.
+//! A disk without room: what was written of the turn is cut off (and the cut synced, so that no crash brings it back: the one sync here,
+//! when nothing can be written anyway), the caller gets [`WalError::StorageFull`] and may try again later. Any other failed write, and
+//! any failed sync, is final.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::WalError;
-use super::frame::{FRAME_BODY_BYTES_MAX, FrameKind, FrameParts, Link, encode};
+use super::frame::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameKind, FrameParts, Link, encode};
 use super::segment::{FOOTER_BYTES, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
-use super::shared::{SealedSegment, Shared, SharedFiles};
-use super::start::begin_segment;
-use crate::storage::{IoError, Storage, StorageFile};
+use super::shared::{Prepared, SealedSegment, Shared, SharedFiles};
+use crate::storage::{IoError, Operation, Storage, StorageFile};
 
 /// Kept free at the end of a segment so that a close frame and the footer always fit, also on a full disk.
 pub(super) const TAIL_ROOM_BYTES: u64 = 512;
+/// A segment that cannot be ended is made longer up to this many times its size.
+pub(super) const GROWTH_MAX: u64 = 4;
 /// A staging buffer that grew beyond this for one large turn is given back.
 const STAGING_KEPT_BYTES: usize = 8 << 20;
 
@@ -34,11 +39,17 @@ struct Open<S: Storage> {
     frames: u32,
 }
 
+/// Fits behind the room that is kept, and before it.
+const _: () = assert!(TAIL_ROOM_BYTES >= (FRAME_HEADER_BYTES + FOOTER_BYTES) as u64);
+
 /// The writing end of a log.
 #[derive(Debug)]
 pub struct WalWriter<S: Storage> {
     shared: Arc<Shared<S>>,
+    /// The segment being written; none while the disk had no room for one since the start.
     open: Option<Open<S>>,
+    /// What the first segment of this process says of the log.
+    first: Option<SegmentHeader>,
     salt: u32,
     staging: Vec<u8>,
     staged_frames: u32,
@@ -56,20 +67,22 @@ pub struct WalWriter<S: Storage> {
 }
 
 impl<S: Storage> WalWriter<S> {
-    pub(super) fn on_files(shared: Arc<Shared<S>>, file: Arc<S::File>, header: SegmentHeader) -> Self {
-        let open = Open { file, header, offset: SEGMENT_HEADER_BYTES as u64, capacity: shared.options.segment_bytes, frames: 0 };
-        Self::at(shared, Some(open), header.log.salt(), header.first_lsn, header.prev_crc)
+    /// A writer that goes on where `first` begins; it has no segment yet.
+    pub(super) fn on_files(shared: Arc<Shared<S>>, first: SegmentHeader) -> Self {
+        assert_eq!(first.first_lsn, shared.written_lsn() + 1, "the first segment goes on behind what is written");
+        Self::at(shared, Some(first), first.log.salt(), first.first_lsn, first.prev_crc)
     }
 
     pub(super) fn in_memory(shared: Arc<Shared<S>>, first_lsn: u64) -> Self {
         Self::at(shared, None, 0, first_lsn, 0)
     }
 
-    fn at(shared: Arc<Shared<S>>, open: Option<Open<S>>, salt: u32, next_lsn: u64, last_crc: u32) -> Self {
+    fn at(shared: Arc<Shared<S>>, first: Option<SegmentHeader>, salt: u32, next_lsn: u64, last_crc: u32) -> Self {
         let last_lsn = next_lsn - 1;
         Self {
             shared,
-            open,
+            open: None,
+            first,
             salt,
             staging: Vec::new(),
             staged_frames: 0,
@@ -113,7 +126,8 @@ impl<S: Storage> WalWriter<S> {
         }
         let first_lsn = self.staged_lsn;
         let durable_lsn = self.shared.durable_lsn();
-        if self.open.is_some() {
+        assert!(durable_lsn < first_lsn, "durable {durable_lsn}, and {first_lsn} is not written yet");
+        if self.shared.files.is_some() {
             let link = Link { first_lsn, durable_lsn, prev_crc: self.staged_crc, salt: self.salt };
             self.staged_crc = encode(&mut self.staging, parts, link);
         }
@@ -136,6 +150,7 @@ impl<S: Storage> WalWriter<S> {
         let written = self.write_staged();
         match written {
             Ok(bytes) if self.staged_frames > 0 => {
+                assert!(self.staged_lsn > self.next_lsn, "every frame takes an LSN");
                 self.next_lsn = self.staged_lsn;
                 self.last_crc = self.staged_crc;
                 self.recorded_lsn = self.staged_recorded;
@@ -170,17 +185,26 @@ impl<S: Storage> WalWriter<S> {
         self.append([FrameParts { kind: FrameKind::MARK, flags: 0, row_count: 0, now_us, positions: &[], body: &[] }])
     }
 
-    /// Clean stop: a close frame, a sync, and a footer that proves it. Gives the last LSN.
+    /// Clean stop: a close frame, a sync, and a footer that proves it. Gives the last LSN. A log that had no room for a segment since the
+    /// start has nothing to close.
     ///
     /// # Errors
     /// As [`WalWriter::append`]. What was acknowledged before stays in the log.
     pub fn close(mut self, now_us: i64) -> Result<u64, WalError> {
+        if self.shared.files.is_some() && self.open.is_none() {
+            self.shared.check_poison()?;
+            return Ok(self.next_lsn - 1);
+        }
         let last = self.append([FrameParts { kind: FrameKind::CLOSE, flags: 0, row_count: 0, now_us, positions: &[], body: &[] }])?;
-        self.shared.sync_now()?;
+        let durable = self.shared.sync_now()?;
+        assert_eq!(durable, last, "a close is the last thing that is written");
         let shared = Arc::clone(&self.shared);
-        if let (Some(files), Some(open)) = (&shared.files, &mut self.open) {
+        if let (Some(files), Some(open)) = (&shared.files, &self.open) {
             match write_footer(&shared, open, last, self.last_crc, self.salt) {
-                Ok(()) => seal(&shared, open, last, || Ok(()))?,
+                Ok(()) => {
+                    files.end(ended(files, open, last));
+                    shared.sync_all()?;
+                }
                 // The close frame is synced; the next start copies the segment instead of trusting it.
                 Err(error) if error.full() => {}
                 Err(error) => return Err(shared.poisoned_by(error)),
@@ -193,7 +217,7 @@ impl<S: Storage> WalWriter<S> {
     /// Writes the staging buffer into the segment, or into the next one. Gives the bytes.
     fn write_staged(&mut self) -> Result<u64, WalError> {
         self.shared.check_poison()?;
-        if self.open.is_none() {
+        if self.shared.files.is_none() {
             // The level `memory`: frames count, so that the syncer announces them.
             return Ok(u64::from(self.staged_frames));
         }
@@ -204,12 +228,12 @@ impl<S: Storage> WalWriter<S> {
         // A close frame may use the room that is kept for it.
         let room = if self.staged_kind == Some(FrameKind::CLOSE) { FOOTER_BYTES as u64 } else { TAIL_ROOM_BYTES };
         let skip = self.staged_kind == Some(FrameKind::SKIP);
-        if let Some(open) = &self.open
-            && (open.offset + bytes + room > open.capacity || (skip && open.frames > 0))
-        {
-            self.make_room(bytes)?;
+        let fits = |open: &Open<S>| open.offset + bytes + room <= open.capacity && !(skip && open.frames > 0);
+        if !self.open.as_ref().is_some_and(fits) {
+            self.make_room(bytes, skip)?;
         }
-        let Some(open) = &mut self.open else { return Ok(bytes) };
+        let Some(open) = &mut self.open else { unreachable!("room was made in a segment") };
+        assert!(open.offset + bytes + room <= open.capacity, "{bytes} bytes at {} of {}", open.offset, open.capacity);
         if let Err(error) = open.file.write_all_at(&self.staging, open.offset) {
             return Err(if error.full() { cut_off(&self.shared, open, self.staging.len(), error) } else { self.shared.poisoned_by(error) });
         }
@@ -222,56 +246,131 @@ impl<S: Storage> WalWriter<S> {
         Ok(bytes)
     }
 
-    /// Goes to a next segment that holds `bytes`, or makes an empty one larger.
-    fn make_room(&mut self, bytes: u64) -> Result<(), WalError> {
+    /// Goes to the prepared segment, made to hold `bytes`; or makes the segment being written longer.
+    fn make_room(&mut self, bytes: u64, only_next: bool) -> Result<(), WalError> {
         let shared = Arc::clone(&self.shared);
-        let (Some(files), Some(open)) = (&shared.files, &mut self.open) else { return Ok(()) };
+        let Some(files) = &shared.files else { return Ok(()) };
         let wanted = SEGMENT_HEADER_BYTES as u64 + bytes + TAIL_ROOM_BYTES;
-        if open.frames == 0 {
-            return match open.file.preallocate(wanted) {
-                Ok(()) => {
-                    open.capacity = wanted;
-                    Ok(())
-                }
-                Err(cause) if cause.full() => Err(WalError::StorageFull { bytes: self.staging.len(), cause }),
-                Err(error) => Err(shared.poisoned_by(error)),
-            };
+        // A segment without frames is not ended: there would be nothing in it.
+        if let Some(open) = &mut self.open
+            && open.frames == 0
+        {
+            return grow(&shared, open, wanted, self.staging.len());
         }
-        let file = match files.take_prepared(wanted) {
-            Ok(Some(file)) => file,
-            Ok(None) => {
-                shared.nudge();
-                return Err(WalError::StorageFull { bytes: self.staging.len(), cause: no_segment(files) });
-            }
-            Err(error) => return Err(shared.poisoned_by(error)),
-        };
-        let header = SegmentHeader {
-            number: open.header.number + 1,
-            first_lsn: self.next_lsn,
-            prev_crc: self.last_crc,
-            created_us: self.staged_now_us,
-            ..open.header
-        };
-        let (path, last_lsn) = (segment_path(&files.folder, open.header.number), self.next_lsn - 1);
-        // Both writes can still meet a full disk, where the file system reserves nothing; the segment then stays the one being written.
-        let placed = file.write_all_at(&header.encode(), 0).and_then(|()| write_footer(&shared, open, last_lsn, self.last_crc, self.salt));
-        match placed {
-            Ok(()) => {}
-            Err(error) if error.full() => {
-                files.put_back(file);
-                return Err(cut_off(&shared, open, self.staging.len(), error));
-            }
+        match files.take_prepared(wanted) {
+            Ok(Some(prepared)) => return self.roll(&shared, files, prepared, wanted),
+            Ok(None) => {}
             Err(error) => return Err(shared.poisoned_by(error)),
         }
-        let footer_end = open.offset + FOOTER_BYTES as u64;
-        let file = seal(&shared, open, last_lsn, || {
-            let file = Arc::new(begin_segment(&files.storage, &files.folder, file, header.number)?);
-            files.swap_current(Arc::clone(&file));
-            Ok(file)
-        })?;
-        files.sealed.lock().push(SealedSegment { path, bytes: footer_end, last_lsn });
-        *open = Open { file, header, offset: SEGMENT_HEADER_BYTES as u64, capacity: wanted.max(files.segment_bytes), frames: 0 };
+        shared.want_prepared();
+        let refused = || WalError::StorageFull { bytes: self.staging.len(), cause: no_segment(&files.folder) };
+        if files.full() {
+            shared.nudge();
+            return Err(refused());
+        }
+        match &mut self.open {
+            Some(open) if !only_next && open.offset + bytes + TAIL_ROOM_BYTES <= files.segment_bytes.saturating_mul(GROWTH_MAX) => {
+                let longer = open.capacity.max(files.segment_bytes).saturating_add(files.segment_bytes);
+                let capacity = longer.max(open.offset + bytes + TAIL_ROOM_BYTES);
+                grow(&shared, open, capacity, self.staging.len())
+            }
+            Some(_) => Err(WalError::SyncBehind { unsynced_bytes: shared.unsynced_bytes() }),
+            None => Err(refused()),
+        }
+    }
+
+    /// Ends the segment being written, if there is one, and begins the prepared one. No sync: the syncer does that, and opening knows
+    /// that the last two segments may not be on the disk.
+    fn roll(&mut self, shared: &Shared<S>, files: &SharedFiles<S>, prepared: Prepared<S>, wanted: u64) -> Result<(), WalError> {
+        let last_lsn = self.next_lsn - 1;
+        if let Some(open) = &self.open {
+            assert_eq!(prepared.number, open.header.number + 1, "segments are numbered without gaps");
+            // Either write can still meet a full disk, where the file system reserves nothing; the segment then goes on.
+            if let Err(error) = write_footer(shared, open, last_lsn, self.last_crc, self.salt) {
+                files.put_back(prepared);
+                let bytes = self.staging.len();
+                return Err(if error.full() { cut_off(shared, open, bytes, error) } else { shared.poisoned_by(error) });
+            }
+        }
+        let Some(first) = self.first else { unreachable!("a writer with files knows the log") };
+        let header = match (prepared.header, &self.open) {
+            (Some(header), None) => header,
+            (None, open) => SegmentHeader {
+                log: first.log,
+                writer_epoch: first.writer_epoch,
+                number: prepared.number,
+                first_lsn: self.next_lsn,
+                prev_crc: self.last_crc,
+                created_us: if open.is_some() { self.staged_now_us } else { first.created_us },
+            },
+            (Some(_), Some(_)) => unreachable!("only the first segment of a process is prepared with its header"),
+        };
+        assert_eq!((header.first_lsn, header.prev_crc), (self.next_lsn, self.last_crc), "a segment goes on where the one before ended");
+        if prepared.header.is_none()
+            && let Err(error) = prepared.file.write_all_at(&header.encode(), 0)
+        {
+            return Err(self.roll_undone(shared, files, prepared, error));
+        }
+        if let Some(open) = &self.open {
+            files.end(ended(files, open, last_lsn));
+        }
+        let file = Arc::new(prepared.file);
+        files.begin(Arc::clone(&file));
+        let capacity = wanted.max(files.segment_bytes);
+        self.open = Some(Open { file, header, offset: SEGMENT_HEADER_BYTES as u64, capacity, frames: 0 });
         Ok(())
+    }
+
+    /// The header did not fit: nothing of it may stay in the file, nor the footer in the segment that goes on.
+    fn roll_undone(&self, shared: &Shared<S>, files: &SharedFiles<S>, prepared: Prepared<S>, error: IoError) -> WalError {
+        if !error.full() {
+            return shared.poisoned_by(error);
+        }
+        // A file that is as long as before may lack its space again; the next roll meets that as it met it now.
+        let emptied = prepared.file.set_len(0).and_then(|()| prepared.file.set_len(files.segment_bytes));
+        if let Err(other) = emptied {
+            return shared.poisoned_by(other);
+        }
+        files.put_back(prepared);
+        match &self.open {
+            Some(open) => cut_off(shared, open, self.staging.len(), error),
+            None => WalError::StorageFull { bytes: self.staging.len(), cause: error },
+        }
+    }
+
+    /// Takes the segment that was prepared at the start, so that the first frame finds it.
+    pub(super) fn begin_first(&mut self) -> Result<(), IoError> {
+        let shared = Arc::clone(&self.shared);
+        let Some(files) = &shared.files else { unreachable!("level memory has no segments") };
+        let Some(prepared) = files.take_prepared(0)? else { unreachable!("it was prepared just now") };
+        match self.roll(&shared, files, prepared, 0) {
+            Ok(()) => Ok(()),
+            Err(error) => unreachable!("a segment with its header begins without writing: {error}"),
+        }
+    }
+}
+
+/// What a segment is once its footer is written and synced.
+fn ended<S: Storage>(files: &SharedFiles<S>, open: &Open<S>, last_lsn: u64) -> SealedSegment {
+    assert!(open.frames > 0 && last_lsn >= open.header.first_lsn, "a segment ends with frames in it");
+    SealedSegment { path: segment_path(&files.folder, open.header.number), bytes: open.offset + FOOTER_BYTES as u64, last_lsn }
+}
+
+/// Makes the segment being written longer.
+fn grow<S: Storage>(shared: &Shared<S>, open: &mut Open<S>, capacity: u64, turn_bytes: usize) -> Result<(), WalError> {
+    assert!(capacity >= open.capacity, "{capacity} after {}", open.capacity);
+    match open.file.preallocate(capacity) {
+        Ok(()) => {
+            open.capacity = capacity;
+            Ok(())
+        }
+        Err(cause) if cause.full() => {
+            if let Some(files) = &shared.files {
+                files.note_full();
+            }
+            Err(WalError::StorageFull { bytes: turn_bytes, cause })
+        }
+        Err(error) => Err(shared.poisoned_by(error)),
     }
 }
 
@@ -287,17 +386,6 @@ fn write_footer<S: Storage>(shared: &Shared<S>, open: &Open<S>, last_lsn: u64, l
     open.file.write_all_at(&footer.encode(salt), open.offset)
 }
 
-/// Ends a file behind its footer and syncs it; `then` runs before anything else can be synced.
-fn seal<S: Storage, T>(
-    shared: &Shared<S>,
-    open: &Open<S>,
-    last_lsn: u64,
-    then: impl FnOnce() -> Result<T, IoError>,
-) -> Result<T, WalError> {
-    open.file.set_len(open.offset + FOOTER_BYTES as u64).map_err(|error| shared.poisoned_by(error))?;
-    shared.sync_after(last_lsn, &open.file, then)
-}
-
 /// Cuts what was written of a turn off, so that the next one begins where this one did.
 fn cut_off<S: Storage>(shared: &Shared<S>, open: &Open<S>, bytes: usize, cause: IoError) -> WalError {
     if let Err(error) = open.file.set_len(open.offset) {
@@ -310,12 +398,13 @@ fn cut_off<S: Storage>(shared: &Shared<S>, open: &Open<S>, bytes: usize, cause: 
         return shared.poisoned_by(error);
     }
     // Without this sync a crash could keep whole frames of the turn that was refused under frames of a later one.
-    match shared.sync_after(shared.written_lsn(), &open.file, || Ok(())) {
-        Ok(()) => WalError::StorageFull { bytes, cause },
+    match shared.sync_all() {
+        Ok(_) => WalError::StorageFull { bytes, cause },
         Err(error) => error,
     }
 }
 
-fn no_segment<S: Storage>(files: &SharedFiles<S>) -> IoError {
-    IoError::new(crate::storage::Operation::Resize, &files.folder, std::io::Error::from(std::io::ErrorKind::StorageFull))
+/// The disk had no room for a segment.
+pub(super) fn no_segment(folder: &Path) -> IoError {
+    IoError::new(Operation::Resize, folder, std::io::Error::from(std::io::ErrorKind::StorageFull))
 }

@@ -93,6 +93,7 @@ codes! {
     Draining "draining" 503 true "the server is stopping" "retry against the restarted server";
     Stale "stale" 503 true "the table is further behind than max_staleness" "retry later, or accept an older value";
     MinLsnNotReached "min_lsn_not_reached" 503 true "the asked LSN is not applied yet" "retry, or give a larger wait_ms";
+    AsOfOutOfReach "as_of_out_of_reach" 409 false "rows of that time are gone, or later ones are in" "ask for `earliest_ms` or later, or add approximate=1";
     StorageFull "storage_full" 507 true "the disk is full" "free space; pushes resume by themselves";
     TableMemoryExceeded "table_memory_exceeded" 507 false "the memory limit is reached: new keys are refused" "raise limits.memory, or expire keys";
     EventNotReadable "event_not_readable" 400 false "events cannot be read by key" "read a table that aggregates the event";

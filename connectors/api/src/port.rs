@@ -57,6 +57,8 @@ pub struct ReadOptions {
     pub as_of_ms: Option<i64>,
     /// `as_of=latest`: the clock is the table's newest row.
     pub as_of_latest: bool,
+    /// Answer an `as_of` also where rows that it would have seen are gone or later ones are in.
+    pub approximate: bool,
     /// Answer only when this LSN is applied.
     pub min_lsn: Option<u64>,
     /// How long to wait for `min_lsn`, ms (at most 30,000).

@@ -55,6 +55,16 @@ pub struct Position {
     pub epoch: i32,
     /// Kafka timestamp (ms) of the last applied record; -1 when none.
     pub record_time_ms: i64,
+    /// The partition's clock (ms): how far its records have come in time, never beyond the time they were
+    /// read at; -1 while unknown. Row times are judged by it, so it stands with the position.
+    pub clock_ms: i64,
+}
+
+impl Position {
+    /// The start of a partition of which no record was applied yet.
+    pub fn start(offset: i64) -> Self {
+        Self { offset, after: -1, epoch: -1, record_time_ms: -1, clock_ms: -1 }
+    }
 }
 
 /// A position with its partition, as recovery hands it to a connector.

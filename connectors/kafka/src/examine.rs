@@ -210,7 +210,7 @@ mod tests {
     const ID: TopicId = TopicId([1; 16]);
 
     fn question(offset: i64, after: i64, epoch: i32) -> Question {
-        let position = Position { offset, after, epoch, record_time_ms: -1 };
+        let position = Position { after, epoch, ..Position::start(offset) };
         Question { track: 0, topic: "t".into(), topic_id: ID, partition: 0, position }
     }
 

@@ -147,7 +147,7 @@ impl Track {
 
     /// A record was taken.
     pub fn took(&mut self, offset: i64, epoch: i32, timestamp_ms: i64) {
-        self.position = Position { offset: offset + 1, after: offset + 1, epoch, record_time_ms: timestamp_ms };
+        self.position = Position { offset: offset + 1, after: offset + 1, epoch, record_time_ms: timestamp_ms, ..self.position };
         self.read += 1;
         self.heard = true;
     }
@@ -217,7 +217,7 @@ mod tests {
 
     fn track(offset: i64) -> Track {
         let key = PartitionKey { event: "E".into(), cluster: "c".into(), topic: "t".into(), topic_id: TopicId::NONE, partition: 0 };
-        let position = Position { offset, after: offset, epoch: 3, record_time_ms: -1 };
+        let position = Position { after: offset, epoch: 3, ..Position::start(offset) };
         let mut track = Track::new(key, Slot(0), None, position, Instant::now());
         track.phase = Phase::Reading;
         track

@@ -11,7 +11,7 @@ use crate::decode::avro::{AvroPlan, AvroScratch};
 use crate::decode::error::{BadRow, DecodeError};
 use crate::decode::json::{JsonDecoder, JsonRules};
 use crate::decode::projection::{Projection, Taking};
-use crate::row::{CellError, EventSchema, FieldIndex, FieldType, RowsBuilder};
+use crate::row::{CellError, EventSchema, FieldIndex, FieldType, RowClock, RowsBuilder};
 use std::sync::Arc;
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::{ApiError, Code, RawRecord};
@@ -274,7 +274,7 @@ impl Decoder {
     }
 
     /// Decodes one record into at most one row of `into`, which must be a builder for records of the same event. `position_index` is the index of the record's
-    /// partition among the positions of the frame being built; `now_us` is the clock at arrival.
+    /// partition among the positions of the frame being built; `clock` is what its time is judged by.
     ///
     /// # Errors
     /// The record is bad, or its schema is unknown or unusable; the builder is as before.
@@ -284,7 +284,7 @@ impl Decoder {
         record: &RawRecord<'_>,
         topic: &str,
         partition: i32,
-        now_us: i64,
+        clock: RowClock,
         into: &mut RowsBuilder,
         position_index: u32,
     ) -> Result<Decoded, DecodeError> {
@@ -302,7 +302,7 @@ impl Decoder {
             }
         };
         into.begin();
-        let done = self.row(record, topic, partition, now_us, into, position_index, delete);
+        let done = self.row(record, topic, partition, clock, into, position_index, delete);
         if done.is_err() {
             into.rollback();
         }
@@ -316,7 +316,7 @@ impl Decoder {
         record: &RawRecord<'_>,
         topic: &str,
         partition: i32,
-        now_us: i64,
+        clock: RowClock,
         into: &mut RowsBuilder,
         position_index: u32,
         delete: bool,
@@ -331,16 +331,16 @@ impl Decoder {
         for outside in &self.outside {
             set_outside(outside, record, topic, partition, self.key_format, into).map_err(|error| BadRow::cell(error, &self.schema))?;
         }
-        let time_us = match into.row_time_us(now_us, record.timestamp_ms) {
-            Ok(time_us) => time_us,
+        let time = match into.row_time(clock, record.timestamp_ms) {
+            Ok(time) => time,
             // A delete has no body that its time could come from.
             Err(error) if delete && error.code == Code::DecodeMissingField => match record.timestamp_ms {
-                ..0 => now_us,
-                millis => millis.saturating_mul(1000).min(now_us),
+                ..0 => clock.now_us.into(),
+                millis => millis.saturating_mul(1000).min(clock.now_us).into(),
             },
             Err(error) => return Err(BadRow::cell(error, &self.schema).into()),
         };
-        into.commit(time_us, Some((position_index, record.offset)), delete).map_err(|error| BadRow::cell(error, &self.schema))?;
+        into.commit(time, Some((position_index, record.offset)), delete).map_err(|error| BadRow::cell(error, &self.schema))?;
         Ok(if delete { Decoded::Delete } else { Decoded::Row })
     }
 

@@ -39,7 +39,7 @@ fn run(schema: &Arc<EventSchema>, format: &SourceFormat, record: &RawRecord<'_>)
 fn decode_with(decoder: &mut Decoder, record: &RawRecord<'_>) -> Result<(Decoded, String, i64), DecodeError> {
     let schema = Arc::clone(decoder.schema());
     let mut into = builder(&schema, Strictness::Record);
-    let decoded = decoder.decode(record, "payments", 7, NOW_US, &mut into, 2);
+    let decoded = decoder.decode(record, "payments", 7, RowClock::at(NOW_US), &mut into, 2);
     assert_eq!(into.len(), usize::from(matches!(decoded, Ok(Decoded::Row | Decoded::Delete))));
     let decoded = decoded?;
     if decoded == Decoded::Ignored {
@@ -241,7 +241,7 @@ fn a_bad_record_leaves_the_rows_before_it_as_they_were() {
     for (offset, value) in
         [(0, &b"{\"a\":\"x\"}"[..]), (1, b"{\"a\":\"lost\",\"n\":\"no\"}"), (2, b"{\"n\":1}"), (3, b"{\"a\":\"y\",\"n\":2}")]
     {
-        let decoded = decoder.decode(&RawRecord { offset, value: Some(value), ..RECORD }, "t", 0, NOW_US, &mut into, 0);
+        let decoded = decoder.decode(&RawRecord { offset, value: Some(value), ..RECORD }, "t", 0, RowClock::at(NOW_US), &mut into, 0);
         assert_eq!(decoded.is_ok(), offset == 0 || offset == 3);
     }
     let rows = into.finish();

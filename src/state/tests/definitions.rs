@@ -100,6 +100,7 @@ proptest! {
 fn a_snapshot_is_readable_after_a_feature_and_its_field_are_gone() {
     let row = |n: i64| Row {
         time_us: START_US + n,
+        ahead_us: 0,
         delete: false,
         data: super::rows::FIELDS
             .iter()

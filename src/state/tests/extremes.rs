@@ -14,7 +14,7 @@ fn row(time_us: i64, label: Datum) -> Row {
         "n" => Datum::I64(1),
         _ => Datum::Absent,
     });
-    Row { time_us, delete: false, data: data.collect() }
+    Row { time_us, ahead_us: 0, delete: false, data: data.collect() }
 }
 
 fn table(agg: Json) -> Driven {

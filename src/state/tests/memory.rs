@@ -92,6 +92,7 @@ fn a_delete_forgets_its_key_wherever_the_key_is_read_from() {
     let mut driven = Driven::with(&payload(&tables()));
     let row = |n: i64, delete: bool| Row {
         time_us: START_US,
+        ahead_us: 0,
         delete,
         data: vec![
             Datum::Str("u".into()),
@@ -128,6 +129,7 @@ fn dropped_features_give_their_objects_back_and_leave_the_others_alone() {
         let rows: Vec<Row> = (0..count)
             .map(|index| Row {
                 time_us: START_US + index * 100_000,
+                ahead_us: 0,
                 delete: false,
                 data: vec![
                     Datum::Str("u".into()),

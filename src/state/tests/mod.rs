@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod definitions;
+mod edges;
 mod extremes;
 mod memory;
 mod pipeline;

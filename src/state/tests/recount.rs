@@ -9,18 +9,34 @@ use crate::row::Key;
 use crate::state::hash_cell;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use streamgauge_api::Value;
 
 /// A key with all its rows.
-#[derive(Default)]
+#[derive(Clone)]
 struct Entity {
     /// Row and LSN.
     rows: Vec<(Row, u64)>,
+    /// By row: the edge by which a ring took it, or did not.
+    judged: Vec<i64>,
+    edge_us: i64,
     grown: bool,
 }
 
-/// Rows that a list may hold.
-const LIST_MAX: usize = 64;
+impl Default for Entity {
+    fn default() -> Self {
+        Self { rows: Vec::new(), judged: Vec::new(), edge_us: i64::MIN, grown: false }
+    }
+}
+
+/// Buckets beyond the edge that a ring has room for.
+const AHEAD: i64 = 64;
+
+/// Rows that a list of the table may hold, and for how long.
+fn list_bounds(driven: &Driven, table: &Table) -> (usize, i64) {
+    let plan = &driven.state.table(table.name).unwrap().slabs[0].plan;
+    (plan.entries_max, plan.keep_us)
+}
 
 fn window_us(feature: &Feature) -> Option<i64> {
     feature.window.map(|window| parse_duration(window).unwrap())
@@ -30,9 +46,18 @@ fn bucket_us(window_us: i64, resolution: i64) -> i64 {
     ((window_us + resolution - 1) / resolution).max(1000)
 }
 
+/// Lets the lists of all tables grow into rings when they are full of this many rows.
+fn grow_beyond(driven: &mut Driven, entries_max: usize) {
+    for table in driven.state.tables.values_mut() {
+        for slab in &mut table.slabs {
+            Arc::get_mut(&mut slab.plan).unwrap().entries_max = entries_max;
+        }
+    }
+}
+
 /// Keeps what reached the table, key by key, and notes which keys outgrow their list.
-fn entities(table: &Table, rows: &[Row], first_lsn: u64) -> BTreeMap<Key, Entity> {
-    let longest_us = table.features.iter().filter_map(window_us).max();
+fn entities(driven: &Driven, table: &Table, rows: &[Row], first_lsn: u64) -> BTreeMap<Key, Entity> {
+    let (entries_max, keep_us) = list_bounds(driven, table);
     let mut entities: BTreeMap<Key, Entity> = BTreeMap::new();
     for (row, lsn) in rows.iter().zip(first_lsn..) {
         if !row.delete && !(table.passes)(row) {
@@ -44,12 +69,16 @@ fn entities(table: &Table, rows: &[Row], first_lsn: u64) -> BTreeMap<Key, Entity
             continue;
         }
         let entity = entities.entry(key).or_default();
-        if let Some(longest_us) = longest_us {
-            let newest_us = entity.rows.iter().map(|(row, _)| row.time_us).max().unwrap_or(i64::MIN).max(row.time_us);
-            let live = entity.rows.iter().filter(|(row, _)| newest_us - row.time_us < longest_us).count();
-            entity.grown |= newest_us - row.time_us < longest_us && live >= LIST_MAX;
+        // Edges are kept in whole milliseconds.
+        let edge_us = entity.edge_us.max((row.time_us - row.ahead_us).div_euclid(1000) * 1000);
+        let live = entity.rows.iter().filter(|(row, _)| edge_us - row.time_us < keep_us).count();
+        if !entity.grown && keep_us > 0 && edge_us - row.time_us < keep_us && live >= entries_max {
+            entity.grown = true;
+            entity.judged.fill(entity.edge_us);
         }
+        entity.edge_us = edge_us;
         entity.rows.push((row.clone(), lsn));
+        entity.judged.push(edge_us);
     }
     entities
 }
@@ -59,14 +88,18 @@ fn seen<'e>(entity: &'e Entity, feature: &Feature, now_us: i64) -> Vec<&'e (Row,
     let mut seen: Vec<&(Row, u64)> = entity
         .rows
         .iter()
-        .filter(|(row, _)| match window_us(feature) {
+        .zip(&entity.judged)
+        .filter(|((row, _), edge_us)| match window_us(feature) {
             None => true,
             Some(window_us) if entity.grown => {
                 let bucket_us = bucket_us(window_us, feature.resolution());
-                (0..window_us).contains(&(now_us - row.time_us.div_euclid(bucket_us) * bucket_us))
+                let epoch = |time_us: i64| time_us.div_euclid(bucket_us) * bucket_us;
+                let taken = epoch(row.time_us) - epoch(**edge_us) <= AHEAD * bucket_us;
+                taken && (0..window_us).contains(&(now_us - epoch(row.time_us)))
             }
             Some(window_us) => (0..window_us).contains(&(now_us - row.time_us)),
         })
+        .map(|(row, _)| row)
         .collect();
     seen.sort_by_key(|(row, lsn)| (row.time_us, *lsn));
     seen
@@ -187,13 +220,14 @@ fn check(driven: &Driven, table: &Table, key: &Key, entity: &Entity, now_us: i64
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
-    fn every_feature_equals_a_recount_of_all_rows(rows in rows(320), ends in ends(), wait_us in prop::sample::select(vec![0i64, 1, 900_000, 50_000_000, 3_000_000_000])) {
+    fn every_feature_equals_a_recount_of_all_rows(rows in rows(320), ends in ends(), wait_us in prop::sample::select(vec![0i64, 1, 900_000, 50_000_000, 3_000_000_000]), entries_max in 1usize..100) {
         let tables = tables();
         let mut driven = Driven::with(&payload(&tables));
+        grow_beyond(&mut driven, entries_max);
         let first_lsn = driven.next_lsn;
         driven.feed(&rows, &ends);
         for table in &tables {
-            let entities = entities(table, &rows, first_lsn);
+            let entities = entities(&driven, table, &rows, first_lsn);
             prop_assert_eq!(driven.state.table(table.name).unwrap().len(), entities.len());
             for (key, entity) in &entities {
                 // Reads at the newest row's time and later: rows that no such read can see may have left.
@@ -209,22 +243,23 @@ fn a_key_grows_when_its_list_is_full_of_live_rows_and_not_before() {
     let tables = tables();
     let row = |time_us| Row {
         time_us,
+        ahead_us: 0,
         delete: false,
         data: vec![Datum::Str("k".into()), Datum::Null, Datum::Null, Datum::Null, Datum::Null, Datum::I64(1), Datum::Null, Datum::Null],
     };
+    let entries_max = list_bounds(&Driven::with(&payload(&tables)), &tables[0]).0;
     for (count, step_us, grown) in [
-        (64usize, 1_000_000i64, false),
-        (65, 1_000_000, true),
-        (500, 120_000_000, false),
-        (500, 60_000_000, false),
-        (500, 50_000_000, true),
+        (entries_max, 1_000_000i64, false),
+        (entries_max + 1, 1_000_000, true),
+        (5 * entries_max, 7_200_000_000 / entries_max as i64, false),
+        (5 * entries_max, 3_000_000_000 / entries_max as i64, true),
     ] {
         let rows: Vec<Row> = (0..count as i64).map(|index| row(super::rows::START_US + index * step_us)).collect();
-        let entities = entities(&tables[0], &rows, 1);
-        let entity = entities.values().next().unwrap();
-        assert_eq!(entity.grown, grown, "{count} rows every {step_us} us");
         let mut driven = Driven::with(&payload(&tables));
         driven.feed(&rows, &[100]);
+        let entities = entities(&driven, &tables[0], &rows, 1);
+        let entity = entities.values().next().unwrap();
+        assert_eq!(entity.grown, grown, "{count} rows every {step_us} us");
         // A bucket leaves the window early as a whole, a list to the microsecond: a row that is almost a window old tells them apart.
         for (key, entity) in &entities {
             check(&driven, &tables[0], key, entity, newest_us(&rows) + 3_599_000_000).unwrap();

@@ -50,10 +50,10 @@ fn snapshot(state: &State) -> (SimulatedDisk, PathBuf) {
     let (disk, folder) = (SimulatedDisk::new(), Path::new(FOLDER));
     let log = LogIdentity { log_id: 1, hash_seed: HASH_SEED };
     let frozen = state.freeze();
-    let facts = SnapshotFacts { log, lsn: frozen.lsn(), wall_us: 0, without_wal: false };
+    let facts = SnapshotFacts { log, lsn: frozen.lsn(), wall_us: 0 };
     let mut writer = SnapshotWriter::begin(disk.clone(), folder, facts).unwrap();
     frozen.write_image(&mut writer).unwrap();
-    writer.finish(frozen.key_count(), frozen.fingerprint()).unwrap();
+    writer.finish(frozen.key_count(), frozen.fingerprint(), frozen.lsn()).unwrap();
     let written = Candidate::list(&disk, folder).unwrap();
     (disk, written[0].path.clone())
 }

@@ -1,6 +1,6 @@
 //! Random rows of one event: late ones, equal times, nulls, absent and escaped values, deletes, short and long keys.
 
-use crate::row::{Cell, RowsBuilder};
+use crate::row::{Cell, RowTime, RowsBuilder};
 use proptest::prelude::*;
 
 /// The first row's time.
@@ -62,6 +62,8 @@ pub(super) const FIELDS: [(&str, &str); 8] = [
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) time_us: i64,
+    /// How far it is ahead of the clock that it was taken by.
+    pub(super) ahead_us: i64,
     pub(super) delete: bool,
     pub(super) data: Vec<Datum>,
 }
@@ -86,7 +88,7 @@ impl Row {
                 Datum::Str(text) => builder.str(field, text).unwrap(),
             }
         }
-        builder.commit(self.time_us, None, self.delete).unwrap();
+        builder.commit(RowTime { time_us: self.time_us, ahead_us: self.ahead_us }, None, self.delete).unwrap();
     }
 }
 
@@ -122,14 +124,15 @@ fn extra() -> impl Strategy<Value = Datum> {
     prop_oneof![any::<bool>().prop_map(Datum::Bool), (0i64..6).prop_map(Datum::I64), label()]
 }
 
-/// How far the clock of the rows moves on before this one, and how late the row is.
-fn times() -> impl Strategy<Value = (i64, i64)> {
+/// How far the clock of the rows moves on before this one, and how late or how far ahead of it the row is.
+fn times() -> impl Strategy<Value = (i64, i64, i64)> {
     let step = prop_oneof![4 => Just(0), 8 => 0..2 * SECOND_US, 2 => 0..90 * SECOND_US, 1 => 0..5000 * SECOND_US];
     let late = prop_oneof![12 => Just(0), 3 => 0..5 * SECOND_US, 2 => 0..120 * SECOND_US, 1 => 0..9000 * SECOND_US];
-    (step, late)
+    let ahead = prop_oneof![40 => Just(0), 1 => 0..5 * SECOND_US, 1 => 0..4000 * SECOND_US];
+    (step, late, ahead)
 }
 
-fn row() -> impl Strategy<Value = (Vec<Datum>, (i64, i64), bool)> {
+fn row() -> impl Strategy<Value = (Vec<Datum>, (i64, i64, i64), bool)> {
     let data = (
         user(),
         maybe((0i64..3).prop_map(Datum::I64)),
@@ -149,9 +152,11 @@ pub(super) fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec(row(), 0..most).prop_map(|rows| {
         let mut clock_us = START_US;
         rows.into_iter()
-            .map(|(data, (step_us, late_us), delete)| {
+            .map(|(data, (step_us, late_us, ahead_us), delete)| {
                 clock_us += step_us;
-                Row { time_us: clock_us - late_us, delete, data }
+                // A row is behind the clock or ahead of it.
+                let late_us = if ahead_us > 0 { 0 } else { late_us };
+                Row { time_us: clock_us - late_us + ahead_us, ahead_us, delete, data }
             })
             .collect()
     })
@@ -171,7 +176,7 @@ pub(super) fn split<'r>(rows: &'r [Row], ends: &[usize]) -> Vec<&'r [Row]> {
     ends.into_iter().map(|to| &rows[std::mem::replace(&mut from, to)..to]).filter(|batch| !batch.is_empty()).collect()
 }
 
-/// The newest row's time.
+/// How far the rows have come in time.
 pub(super) fn newest_us(rows: &[Row]) -> i64 {
-    rows.iter().map(|row| row.time_us).max().unwrap_or(START_US)
+    rows.iter().map(|row| row.time_us - row.ahead_us).max().unwrap_or(START_US)
 }

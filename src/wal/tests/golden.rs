@@ -8,8 +8,7 @@ fn fixture() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/wal-{FORMAT}/000000000001.seg"));
     if !path.exists() {
         let folder = path.parent().unwrap();
-        let (mut writer, handle) =
-            WalWriter::start(Disk, folder, Start::Fresh { log: LOG, first_lsn: FIRST_LSN }, small(), 1_795_146_062_000_000).unwrap();
+        let (mut writer, handle) = WalWriter::start(Disk, folder, Start::Fresh { log: LOG }, small(), 1_795_146_062_000_000).unwrap();
         for kind in 1..=FrameKind::MARK.0 {
             let parts = FrameParts {
                 kind: FrameKind(kind),

@@ -54,7 +54,13 @@ fn small() -> WalOptions {
 }
 
 fn fresh(disk: &SimulatedDisk) -> (WalWriter<SimulatedDisk>, WalHandle<SimulatedDisk>) {
-    WalWriter::start(disk.clone(), folder(), Start::Fresh { log: LOG, first_lsn: FIRST_LSN }, small(), 1).unwrap()
+    WalWriter::start(disk.clone(), folder(), Start::Fresh { log: LOG }, small(), 1).unwrap()
+}
+
+/// What the syncer does when it comes round: a sync, and the next segment.
+fn attend(handle: &WalHandle<SimulatedDisk>) {
+    handle.sync_now().unwrap();
+    handle.prepare().unwrap();
 }
 
 /// Appends one frame whose content follows from its LSN.

@@ -80,8 +80,8 @@ fn a_disk_that_reserves_nothing_may_fill_up_at_any_byte_and_the_log_goes_on() {
         let mut written: Vec<Owned> = (0..10).map(|_| append_rows(&mut writer, 1, 30).unwrap()).collect();
         handle.prepare().unwrap();
         // What was reserved and not written is taken away, in both files.
-        let end = read_all(&disk).unwrap().1.valid_bytes;
-        for (path, len) in [(segment_path(folder(), 1), end), (folder().join("next-1.tmp"), 0)] {
+        let end = read_all(&disk).unwrap().1.valid_bytes();
+        for (path, len) in [(segment_path(folder(), 1), end), (segment_path(folder(), 2), 0)] {
             let file = crate::storage::Storage::open(&disk, &path).unwrap();
             crate::storage::StorageFile::set_len(&file, len).unwrap();
             crate::storage::StorageFile::set_len(&file, 4096).unwrap();
@@ -99,6 +99,128 @@ fn a_disk_that_reserves_nothing_may_fill_up_at_any_byte_and_the_log_goes_on() {
         written.extend((0..8).map(|_| append_rows(&mut writer, 1, 30).unwrap()));
         assert_eq!(read_all(&disk).unwrap().0, written, "room {room}");
     }
+}
+
+#[test]
+fn the_writer_never_syncs_however_often_it_rolls() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, handle) = fresh(&disk);
+    let mut written = Vec::new();
+    for _ in 0..60 {
+        handle.prepare().unwrap();
+        disk.set_faults(Faults { fail_sync_at: Some(0), ..Faults::default() });
+        // Any sync on this thread would fail and poison the log.
+        written.extend((0..3).map(|_| append_rows(&mut writer, 1, 40).unwrap()));
+        disk.set_faults(Faults::default());
+    }
+    assert!(handle.status().segments > 10);
+    assert_eq!(read_all(&disk).unwrap().0, written);
+}
+
+#[test]
+fn a_sync_that_does_not_return_makes_the_segment_longer_and_then_refuses() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, handle) = fresh(&disk);
+    let mut written = Vec::new();
+    let refused = loop {
+        match append_rows(&mut writer, 1, 40) {
+            Ok(frame) => written.push(frame),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, WalError::SyncBehind { .. }), "{refused}");
+    let bytes = disk.bytes(&segment_path(folder(), 1)).unwrap().len() as u64;
+    assert!(bytes > 2 * 4096 && bytes <= crate::wal::writer::GROWTH_MAX * 4096, "{bytes}");
+    assert!(!handle.status().full && handle.failure().is_none());
+    assert_eq!(append_rows(&mut writer, 1, 40).unwrap_err(), refused, "nothing of it is in the log");
+    attend(&handle);
+    written.push(append_rows(&mut writer, 1, 40).unwrap());
+    assert_eq!(read_all(&disk).unwrap().0, written);
+}
+
+#[test]
+fn a_log_opens_on_a_disk_without_a_free_byte_and_takes_frames_when_there_is_room() {
+    for power_cut in [None, Some(1), Some(2), Some(3)] {
+        for rows in [0, 1, 7, 25] {
+            let disk = SimulatedDisk::new();
+            let (mut writer, handle) = fresh(&disk);
+            for _ in 0..rows {
+                append_rows(&mut writer, 1, 40).unwrap();
+            }
+            handle.sync_now().unwrap();
+            drop(writer);
+            power_cut.map_or_else(|| disk.kill(), |seed| disk.crash(seed));
+            let (frames, tail) = read_all(&disk).unwrap();
+            assert_eq!(frames.len(), rows);
+            // Not one byte may be written that does not stand in a file already.
+            let used = disk.used_bytes();
+            disk.set_faults(Faults { capacity_bytes: Some(used), ..Faults::default() });
+            let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
+            assert_eq!(handle.durable_lsn(), rows as u64, "what is there is on the disk for sure, written over itself");
+            assert!(handle.status().full);
+            assert!(matches!(append_rows(&mut writer, 1, 40), Err(WalError::StorageFull { .. })));
+            assert_eq!(read_all(&disk).unwrap().0.len(), rows);
+            disk.set_faults(Faults::default());
+            handle.prepare().unwrap();
+            append_rows(&mut writer, 1, 40).unwrap();
+            writer.close(1).unwrap();
+            disk.crash(9);
+            assert_eq!(rows_only(&read_all(&disk).unwrap().0).len(), rows + 1);
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_refuses_every_write_lets_the_log_open_and_nothing_is_claimed_durable() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, handle) = fresh(&disk);
+    append_rows(&mut writer, 1, 40).unwrap();
+    handle.sync_now().unwrap();
+    let unsynced = append_rows(&mut writer, 1, 40).unwrap();
+    drop(writer);
+    disk.kill();
+    let (_, tail) = read_all(&disk).unwrap();
+    disk.set_faults(Faults { refuse_writes: true, ..Faults::default() });
+    let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
+    assert!(handle.status().full);
+    for _ in 0..2 {
+        assert!(handle.durable_lsn() < unsynced.last_lsn(), "the page cache is not the disk");
+        assert_eq!(handle.sync_now().unwrap(), handle.durable_lsn());
+        assert!(matches!(append_rows(&mut writer, 1, 4), Err(WalError::StorageFull { .. })));
+        assert!(!handle.prepare().unwrap());
+    }
+    disk.set_faults(Faults::default());
+    assert!(handle.prepare().unwrap());
+    assert_eq!(handle.durable_lsn(), unsynced.last_lsn());
+    assert_eq!(append_rows(&mut writer, 1, 4).unwrap().first_lsn, 3);
+    disk.crash(1);
+    assert_eq!(read_all(&disk).unwrap().0[1], unsynced);
+}
+
+#[test]
+fn a_log_that_had_no_room_all_its_life_closes_and_opens_as_it_was() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, _) = fresh(&disk);
+    let written = append_rows(&mut writer, 1, 40).unwrap();
+    drop(writer);
+    for _ in 0..3 {
+        let (frames, tail) = read_all(&disk).unwrap();
+        assert_eq!(frames, std::slice::from_ref(&written));
+        disk.set_faults(Faults { refuse_writes: true, ..Faults::default() });
+        let (writer, _) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
+        assert_eq!(writer.close(2).unwrap(), 1);
+        disk.set_faults(Faults::default());
+    }
+}
+
+#[test]
+fn room_that_is_lent_for_freeing_space_is_not_taken_for_frames() {
+    let disk = SimulatedDisk::new();
+    let (_writer, handle) = fresh(&disk);
+    let hold = handle.hold();
+    assert!(!handle.prepare().unwrap());
+    drop(hold);
+    assert!(handle.prepare().unwrap());
 }
 
 #[test]
@@ -153,7 +275,7 @@ fn a_log_that_died_of_a_failed_sync_is_copied_before_it_is_trusted() {
     // The page cache still shows both frames; on the disk there is neither.
     let (frames, tail) = read_all(&disk).unwrap();
     assert_eq!(frames, written);
-    drop(WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap());
+    drop(WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap());
     disk.crash(7);
     assert_eq!(read_all(&disk).unwrap().0, written);
 }
@@ -178,11 +300,11 @@ fn an_idle_log_wants_one_mark_and_then_none() {
 fn a_turn_larger_than_a_segment_gets_a_segment_of_its_size() {
     let disk = SimulatedDisk::new();
     let (mut writer, handle) = fresh(&disk);
-    let mut written = vec![append_rows(&mut writer, 1, 2000).unwrap()];
-    written.push(append_rows(&mut writer, 1, 10).unwrap());
-    handle.prepare().unwrap();
-    written.push(append_rows(&mut writer, 1, 3000).unwrap());
-    written.push(append_rows(&mut writer, 1, 10).unwrap());
+    let mut written = Vec::new();
+    for words in [2000, 10, 3000, 10] {
+        written.push(append_rows(&mut writer, 1, words).unwrap());
+        handle.prepare().unwrap();
+    }
     assert_eq!(read_all(&disk).unwrap().0, written);
 }
 
@@ -190,7 +312,11 @@ fn a_turn_larger_than_a_segment_gets_a_segment_of_its_size() {
 fn only_whole_sealed_segments_are_released_and_the_rest_can_be_read() {
     let disk = SimulatedDisk::new();
     let (mut writer, handle) = fresh(&disk);
-    let written: Vec<Owned> = (0..100).map(|_| append_rows(&mut writer, 2, 40).unwrap()).collect();
+    let mut written = Vec::new();
+    for _ in 0..100 {
+        written.push(append_rows(&mut writer, 2, 40).unwrap());
+        attend(&handle);
+    }
     let segments = handle.status().segments;
     assert!(segments > 5);
     assert_eq!(handle.release(0).unwrap().segments, 0);
@@ -203,7 +329,7 @@ fn only_whole_sealed_segments_are_released_and_the_rest_can_be_read() {
     assert_eq!(frames, written[50..]);
     // After a restart the older segments are still known as sealed.
     drop(writer);
-    let (_writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap();
+    let (_writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
     assert_eq!(handle.status().segments, segments - released.segments + 1);
     handle.release(200).unwrap();
     assert_eq!(handle.status().segments, 1);
@@ -217,7 +343,7 @@ fn many_restarts_without_a_row_leave_one_segment() {
     for _ in 0..5 {
         let (frames, tail) = read_all(&disk).unwrap();
         assert_eq!(frames, []);
-        drop(WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 1).unwrap());
+        drop(WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap());
     }
     assert_eq!(crate::storage::Storage::list(&disk, folder()).unwrap().len(), 1);
 }
@@ -226,7 +352,7 @@ fn many_restarts_without_a_row_leave_one_segment() {
 fn push_sync_waits_for_fsync() {
     let folder = tempfile::tempdir().unwrap();
     let options = WalOptions { segment_bytes: 1 << 16, sync_interval: Duration::from_secs(3600), ..WalOptions::default() };
-    let start = Start::Fresh { log: LOG, first_lsn: FIRST_LSN };
+    let start = Start::Fresh { log: LOG };
     let (mut writer, handle) = WalWriter::start(Disk, folder.path(), start, options, 1).unwrap();
     let (tell, news) = mpsc::channel();
     let syncer = WalSyncer::spawn(&handle, move |event| drop(tell.send(event))).unwrap();
@@ -271,7 +397,7 @@ fn push_sync_waits_for_fsync() {
 fn unwaited_frames_are_synced_after_the_interval() {
     let disk = SimulatedDisk::new();
     let options = WalOptions { sync_interval: Duration::from_millis(5), ..small() };
-    let start = Start::Fresh { log: LOG, first_lsn: FIRST_LSN };
+    let start = Start::Fresh { log: LOG };
     let (mut writer, handle) = WalWriter::start(disk, folder(), start, options, 1).unwrap();
     let (tell, news) = mpsc::channel();
     let _syncer = WalSyncer::spawn(&handle, move |event| drop(tell.send(event))).unwrap();

@@ -65,7 +65,7 @@ fn a_bad_frame_above_the_durable_lsn_is_a_torn_tail_even_if_later_frames_survive
         } else {
             assert_eq!(tail.end, TailEnd::Torn { lost_bytes: (written - cut) as u64 }, "{surviving} {hole}");
         }
-        assert_eq!((tail.last_lsn, tail.valid_bytes), (2, cut as u64));
+        assert_eq!((tail.last_lsn, tail.valid_bytes()), (2, cut as u64));
     }
 }
 
@@ -83,7 +83,7 @@ fn after_a_torn_tail_the_prefix_is_copied_and_the_log_goes_on() {
     assert!(matches!(tail.end, TailEnd::Torn { .. }));
     let before = disk.bytes(&segment_path(folder(), 1)).unwrap();
 
-    let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(tail), small(), 2).unwrap();
+    let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 2).unwrap();
     assert_eq!(handle.durable_lsn(), 1);
     let second = append_rows(&mut writer, 2, 5).unwrap();
     assert_eq!(second.first_lsn, 2);
@@ -130,11 +130,7 @@ fn a_bad_or_missing_end_at_or_below_a_snapshots_lsn_is_damage() {
 
 #[test]
 fn a_bad_frame_with_a_later_segment_is_damage() {
-    let disk = SimulatedDisk::new();
-    let (mut writer, _) = fresh(&disk);
-    while disk.bytes(&segment_path(folder(), 2)).is_none() {
-        append_rows(&mut writer, 1, 30).unwrap();
-    }
+    let (disk, _writer, _) = two_segments();
     let sealed = disk.bytes(&segment_path(folder(), 1)).unwrap();
     // In the middle, the last frame, the footer.
     for byte in [600, sealed.len() - 56 - 5, sealed.len() - 20] {
@@ -142,10 +138,97 @@ fn a_bad_frame_with_a_later_segment_is_damage() {
         flip(&disk, 1, byte);
         assert_eq!(damage(read_all(&disk)).kind, DamageKind::Checksum, "byte {byte}");
     }
-    disk.place(&segment_path(folder(), 1), sealed[..sealed.len() - 56].to_vec());
-    assert_eq!(damage(read_all(&disk)).kind, DamageKind::EndMissing);
     disk.place(&segment_path(folder(), 1), sealed[..sealed.len() - 100].to_vec());
     assert_eq!(damage(read_all(&disk)).kind, DamageKind::Short);
+    // Without its footer nothing of it is missing: the last segment goes on exactly there.
+    disk.place(&segment_path(folder(), 1), sealed[..sealed.len() - 56].to_vec());
+    assert!(read_all(&disk).is_ok());
+}
+
+/// A segment that was sealed, synced and followed by frames that say so, and the one behind it.
+fn two_segments() -> (SimulatedDisk, WalWriter<SimulatedDisk>, WalHandle<SimulatedDisk>) {
+    let disk = SimulatedDisk::new();
+    let (mut writer, handle) = fresh(&disk);
+    handle.prepare().unwrap();
+    while handle.status().segments < 2 {
+        append_rows(&mut writer, 1, 30).unwrap();
+    }
+    handle.sync_now().unwrap();
+    append_rows(&mut writer, 1, 30).unwrap();
+    (disk, writer, handle)
+}
+
+#[test]
+fn a_roll_that_was_not_synced_may_be_torn_in_either_segment() {
+    // Frames of segment 1, a roll, frames of segment 2; nothing was synced, so nothing says that anything was.
+    let disk = SimulatedDisk::new();
+    let (mut writer, handle) = fresh(&disk);
+    handle.prepare().unwrap();
+    let mut written = Vec::new();
+    while handle.status().segments < 2 {
+        written.push(append_rows(&mut writer, 1, 30).unwrap());
+    }
+    written.push(append_rows(&mut writer, 1, 30).unwrap());
+    let (frames, tail) = read_all(&disk).unwrap();
+    assert_eq!(frames, written);
+    assert!(tail.unproven.is_some(), "nothing proves that the first segment is on the disk");
+    let files = [1, 2].map(|number| disk.bytes(&segment_path(folder(), number)).unwrap());
+    let ended = usize::try_from(tail.unproven.unwrap().valid_bytes).unwrap();
+    type Tear<'a> = (&'a str, u64, std::ops::Range<usize>, bool);
+    let tears: [Tear<'_>; 6] = [
+        ("a frame of the first", 1, 600..700, false),
+        ("the last frame of the first", 1, ended - 20..ended, false),
+        ("the first's footer", 1, ended..ended + 56, true),
+        ("the second's header", 2, 0..128, false),
+        ("the second's first frame", 2, 128..200, false),
+        ("the second's last frame", 2, 128 + 320..128 + 400, false),
+    ];
+    for (what, number, range, whole) in tears {
+        let torn = SimulatedDisk::new();
+        for (number, bytes) in (1..).zip(&files) {
+            torn.place(&segment_path(folder(), number), bytes.clone());
+        }
+        let mut bytes = files[usize::try_from(number).unwrap() - 1].clone();
+        bytes[range].fill(0);
+        torn.place(&segment_path(folder(), number), bytes);
+        let (frames, tail) = read_all(&torn).unwrap();
+        assert!(written.starts_with(&frames) && (frames.len() == written.len()) == whole, "{what}: {} frames", frames.len());
+        // Settled, the log ends there and goes on there, in a file whose number is free.
+        let (mut writer, handle) = WalWriter::start(torn.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
+        assert_eq!(handle.durable_lsn(), frames.last().unwrap().last_lsn(), "{what}");
+        let more = append_rows(&mut writer, 1, 4).unwrap();
+        handle.sync_now().unwrap();
+        torn.crash(3);
+        assert_eq!(read_all(&torn).unwrap().0, [frames, vec![more]].concat(), "{what}");
+    }
+}
+
+#[test]
+fn a_segment_before_the_last_two_is_on_the_disk_whatever_frames_say() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, handle) = fresh(&disk);
+    handle.prepare().unwrap();
+    while handle.status().segments < 2 {
+        append_rows(&mut writer, 1, 30).unwrap();
+    }
+    // That the third file exists is the proof: no frame says that anything was synced.
+    handle.prepare().unwrap();
+    flip(&disk, 1, 600);
+    let found = damage(read_all(&disk));
+    assert_eq!((found.kind, found.durable_lsn), (DamageKind::Checksum, 0));
+}
+
+#[test]
+fn a_lost_header_in_front_of_frames_that_were_synced_is_damage() {
+    let (disk, mut writer, handle) = two_segments();
+    handle.sync_now().unwrap();
+    writer.append_mark(5).unwrap();
+    let path = segment_path(folder(), 2);
+    let mut bytes = disk.bytes(&path).unwrap();
+    bytes[..128].fill(0);
+    disk.place(&path, bytes);
+    let found = damage(read_all(&disk));
+    assert_eq!((found.kind, found.file, found.offset_bytes), (DamageKind::Header, path, 0));
 }
 
 #[test]
@@ -213,7 +296,7 @@ fn missing_segments_and_other_logs_are_refused() {
         second.place(&disk, number);
         read_all(&disk).unwrap_err()
     };
-    assert!(matches!(two(LOG, 3), WalOpenError::SegmentMissing { found: Some(2), .. }));
+    assert!(matches!(two(LOG, 3), WalOpenError::SegmentMissing { wanted: 2, found: None, .. }));
     let other = LogIdentity { log_id: 9, ..LOG };
     assert!(matches!(two(other, 2), WalOpenError::OtherLog { found: 9, .. }));
 
@@ -235,8 +318,12 @@ fn a_log_that_does_not_reach_back_is_refused() {
 #[test]
 fn reading_begins_at_the_frame_that_holds_the_lsn() {
     let disk = SimulatedDisk::new();
-    let (mut writer, _) = fresh(&disk);
-    let written: Vec<Owned> = (0..60).map(|_| append_rows(&mut writer, 3, 30).unwrap()).collect();
+    let (mut writer, handle) = fresh(&disk);
+    let mut written = Vec::new();
+    for _ in 0..60 {
+        written.push(append_rows(&mut writer, 3, 30).unwrap());
+        handle.prepare().unwrap();
+    }
     for from in [1, 2, 50, 100, 178, 180] {
         let (frames, tail) = read_from(&disk, from, 0).unwrap();
         let expected: Vec<Owned> = written.iter().filter(|frame| frame.last_lsn() >= from).cloned().collect();
@@ -249,8 +336,9 @@ fn reading_begins_at_the_frame_that_holds_the_lsn() {
 #[test]
 fn skip_frames_are_collected_before_anything_is_replayed() {
     let disk = SimulatedDisk::new();
-    let (mut writer, _) = fresh(&disk);
+    let (mut writer, handle) = fresh(&disk);
     append_rows(&mut writer, 3, 30).unwrap();
+    handle.prepare().unwrap();
     let skip = FrameParts { kind: FrameKind::SKIP, flags: 0, row_count: 0, now_us: 0, positions: &[], body: &[&[2, 3]] };
     writer.append([skip]).unwrap();
     append_rows(&mut writer, 1, 30).unwrap();

@@ -18,6 +18,7 @@ pub mod process;
 pub mod producer;
 pub mod registry;
 pub mod sidecar;
+pub mod small_disk;
 pub mod wire;
 
 #[cfg(feature = "docker-tests")]
@@ -31,6 +32,7 @@ pub use oracle::Oracle;
 pub use producer::{Producer, Production};
 pub use registry::{LocalRegistry, Registry, registry};
 pub use sidecar::{Setup, Sidecar};
+pub use small_disk::SmallDisk;
 pub use wire::{Frame, Raw};
 
 use std::time::{Duration, Instant};

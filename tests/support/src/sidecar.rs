@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ const STARTS_MAX: usize = 3;
 #[derive(Debug)]
 pub struct Setup {
     binary: PathBuf,
-    folder: Folder,
+    folder: Arc<Folder>,
     arguments: Vec<String>,
 }
 
@@ -88,7 +89,7 @@ impl Setup {
     /// # Errors
     /// The temporary folder cannot be written.
     pub fn new(binary: &str, config: &str) -> Outcome<Self> {
-        let setup = Self { binary: PathBuf::from(binary), folder: Folder::new("streamgauge-sidecar-")?, arguments: Vec::new() };
+        let setup = Self { binary: PathBuf::from(binary), folder: Arc::new(Folder::new("streamgauge-sidecar-")?), arguments: Vec::new() };
         setup.write_config(config)?;
         Ok(setup)
     }
@@ -98,6 +99,19 @@ impl Setup {
     pub fn with(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self
+    }
+
+    /// The same config and data folder, started through a shell script that ends in `exec "$BINARY" "$@"`.
+    ///
+    /// # Errors
+    /// The script cannot be written.
+    pub fn through(&self, name: &str, script: &str) -> Outcome<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.folder.path().join(name);
+        let text = script.replace("$BINARY", &self.binary.display().to_string());
+        let written = std::fs::write(&path, text).and_then(|()| std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)));
+        written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(Self { binary: path, folder: Arc::clone(&self.folder), arguments: self.arguments.clone() })
     }
 
     /// Replaces the config; the next start reads it.

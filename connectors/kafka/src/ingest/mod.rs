@@ -377,7 +377,7 @@ impl Ingest {
         } else {
             tracing::info!(source = %self.source.name, topic, partition, offset, start = ?begin.at, "new partition");
         }
-        let index = self.attach(&begin.key, Position { offset, after: -1, epoch: -1, record_time_ms: -1 })?;
+        let index = self.attach(&begin.key, Position::start(offset))?;
         if begin.grew_from > 0 {
             let count = self.places.get(topic).map_or(0, HashMap::len).max(begin.grew_from + 1);
             let incident = crate::incidents::partitions_grew(&self.tracks[index], begin.grew_from, count, self.now_us());

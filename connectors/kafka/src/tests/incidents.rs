@@ -8,7 +8,7 @@ use streamgauge_api::{PartitionKey, Position, TopicId};
 fn set_position(house: &House, partition: i32, offset: i64) {
     let mut engine = house.engine.lock();
     let key = engine.state.keys().find(|key| key.partition == partition).cloned().unwrap();
-    engine.state.insert(key, Position { offset, after: offset, epoch: -1, record_time_ms: 0 });
+    engine.state.insert(key, Position { after: offset, record_time_ms: 0, ..Position::start(offset) });
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn another_cluster_with_the_same_topic_is_not_read_on() {
     let mut house = House::new(&[("t", 1)]);
     house.produce("t", 0, 0..30);
     let key = PartitionKey { event: "E".into(), cluster: "elsewhere".into(), topic: "t".into(), topic_id: TopicId::NONE, partition: 0 };
-    house.engine.lock().state.insert(key, Position { offset: 5, after: 5, epoch: 0, record_time_ms: 0 });
+    house.engine.lock().state.insert(key, Position { after: 5, epoch: 0, record_time_ms: 0, ..Position::start(5) });
     house.start();
     house.until("the incident", |_engine| house.open_incident().is_some());
     assert_eq!(house.open_incident().unwrap().kind, IncidentKind::Recreated);

@@ -84,8 +84,13 @@ impl Inlet for FakeInlet {
             }
             let expected = engine.state[&key].offset;
             assert!(record.offset >= expected, "{key:?}: offset {} after {expected}", record.offset);
-            let position =
-                Position { offset: record.offset + 1, after: record.offset + 1, epoch: record.epoch, record_time_ms: record.timestamp_ms };
+            let position = Position {
+                offset: record.offset + 1,
+                after: record.offset + 1,
+                epoch: record.epoch,
+                record_time_ms: record.timestamp_ms,
+                clock_ms: -1,
+            };
             engine.state.insert(key.clone(), position);
             engine.room = engine.room.map(|room| room - 1);
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

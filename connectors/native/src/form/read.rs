@@ -30,6 +30,7 @@ struct WrittenRead {
     min_lsn: Option<u64>,
     wait_ms: Option<u64>,
     max_staleness: Option<Json>,
+    approximate: Option<bool>,
     explain: Option<bool>,
 }
 
@@ -41,6 +42,7 @@ struct WrittenEntry {
     entity_id: Option<Json>,
     features: Option<Vec<String>>,
     as_of: Option<Json>,
+    approximate: Option<bool>,
     explain: Option<bool>,
 }
 
@@ -100,6 +102,7 @@ pub(crate) fn keyed_get(table: String, parts: Vec<String>, pairs: &[(String, Str
             "min_lsn" => min_lsn = Some(value.parse().map_err(|_| wrong())?),
             "wait_ms" => wait_ms = Some(value.parse().map_err(|_| wrong())?),
             "max_staleness" => options.max_staleness_ms = Some(parse_duration_ms(value).ok_or_else(wrong)?),
+            "approximate" => options.approximate = matches!(value.as_str(), "1" | "true" | ""),
             "explain" => options.explain = matches!(value.as_str(), "1" | "true" | ""),
             _ => {}
         }
@@ -141,13 +144,18 @@ fn batch_entry(entry: WrittenEntry, common: &ReadOptions) -> Result<Read, ApiErr
         (options.as_of_ms, options.as_of_latest) = (None, false);
         set_as_of(&mut options, as_of)?;
     }
+    options.approximate = entry.approximate.unwrap_or(common.approximate);
     options.explain = entry.explain.unwrap_or(common.explain);
     Ok(Read { table, key: key(entry.key, entry.entity_id)?, options })
 }
 
 /// Everything but `features`.
 fn options(written: &WrittenRead) -> Result<ReadOptions, ApiError> {
-    let mut options = ReadOptions { explain: written.explain.unwrap_or(false), ..ReadOptions::default() };
+    let mut options = ReadOptions {
+        approximate: written.approximate.unwrap_or(false),
+        explain: written.explain.unwrap_or(false),
+        ..ReadOptions::default()
+    };
     if let Some(as_of) = &written.as_of {
         set_as_of(&mut options, as_of)?;
     }
@@ -279,12 +287,13 @@ mod tests {
             features: Some(vec!["b".into(), "a".into()]),
             as_of_ms: Some(1_500),
             as_of_latest: false,
+            approximate: true,
             min_lsn: Some(9),
             wait_ms: 20,
             max_staleness_ms: Some(2_000),
             explain: true,
         };
-        let text = r#"{"table":"T","key":"k","features":["b","a"],"as_of":"1970-01-01T00:00:01.5Z","min_lsn":9,"wait_ms":20,"max_staleness":"2s","explain":true,"x":[{}]}"#;
+        let text = r#"{"table":"T","key":"k","features":["b","a"],"as_of":"1970-01-01T00:00:01.5Z","min_lsn":9,"wait_ms":20,"max_staleness":"2s","approximate":true,"explain":true,"x":[{}]}"#;
         assert_eq!(read(text).unwrap().2, expected);
         let pairs: Vec<(String, String)> = [
             ("features", "b,a"),
@@ -292,6 +301,7 @@ mod tests {
             ("min_lsn", "9"),
             ("wait_ms", "20"),
             ("max_staleness", "2s"),
+            ("approximate", "1"),
             ("explain", "1"),
             ("y", "z"),
         ]
