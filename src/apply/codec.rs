@@ -14,10 +14,12 @@ use crate::state::{Content, RowsContent};
 use crate::wal::{Frame, FrameKind};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use streamgauge_api::control::Reject;
 use streamgauge_api::source::Incident;
 use streamgauge_api::{Position, Slot};
 
-const POSITION_BYTES: usize = 40;
+/// Bytes of one position in a frame.
+pub(crate) const POSITION_BYTES: usize = 40;
 
 /// Why a sound frame has no meaning to this program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,13 +69,54 @@ pub fn kind_of(content: &Content) -> FrameKind {
     }
 }
 
+/// Bytes behind the header of the frame that carries these rows.
+pub(crate) fn rows_bytes(rows: &RowsContent) -> usize {
+    let batches: usize = rows.batches.iter().map(|batch| batch.words().len() * 8).sum();
+    let rejects: usize = rows.rejects.iter().map(reject_bytes).sum();
+    rows.positions.len() * POSITION_BYTES + 8 + batches + rejects + 8
+}
+
+/// Bytes that a reject takes in a frame, comma or bracket included. Never less than what is written.
+pub(crate) fn reject_bytes(reject: &Reject) -> usize {
+    let texts = [&reject.event, &reject.source, &reject.topic, &reject.code, &reject.reason];
+    let bytes = [&reject.key, &reject.value].into_iter().flatten();
+    let written: usize = texts.into_iter().map(|text| text_bytes(text)).sum::<usize>() + bytes.map(|text| text_bytes(text)).sum::<usize>();
+    REJECT_FRAME_BYTES + written
+}
+
+/// Names, quotes and numbers of a reject, each number at its longest.
+const REJECT_FRAME_BYTES: usize = 352;
+
+/// A text as JSON writes it, without its quotes.
+fn text_bytes(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0x00..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum()
+}
+
+/// The text, or its beginning when it is longer than that.
+pub(crate) fn shortened(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max.saturating_sub(3)).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push_str("...");
+    }
+    text
+}
+
 /// Encodes everything but the batches, which are written as they are.
 pub fn encode(content: &Content, into: &mut Encoded) {
+    if let Content::Rows(rows) = content {
+        return encode_rows(rows, into);
+    }
     into.positions.clear();
     into.head.clear();
     into.tail.clear();
     match content {
-        Content::Rows(rows) => encode_rows(rows, into),
+        Content::Rows(_) => unreachable!("rows are encoded above"),
         Content::Definition { registry, effects } => {
             text(&DefinitionText { registry: registry.to_json(), effects: effects.clone() }, &mut into.tail);
         }
@@ -84,7 +127,11 @@ pub fn encode(content: &Content, into: &mut Encoded) {
     }
 }
 
-fn encode_rows(rows: &RowsContent, into: &mut Encoded) {
+/// Encodes everything of a frame of rows but its batches, which are written as they are.
+pub(crate) fn encode_rows(rows: &RowsContent, into: &mut Encoded) {
+    into.positions.clear();
+    into.head.clear();
+    into.tail.clear();
     for (slot, position) in &rows.positions {
         into.positions.extend_from_slice(&slot.0.to_le_bytes());
         into.positions.extend_from_slice(&position.epoch.to_le_bytes());
@@ -95,16 +142,17 @@ fn encode_rows(rows: &RowsContent, into: &mut Encoded) {
     }
     let mut rejects = 0;
     if !rows.rejects.is_empty() {
-        let json = serde_json::to_vec(&rows.rejects).unwrap_or_default();
+        let Ok(json) = serde_json::to_vec(&rows.rejects) else { unreachable!("rejects are texts and numbers, which always serialise") };
+        debug_assert!(json.len() <= rows.rejects.iter().map(reject_bytes).sum::<usize>() + 1, "rejects are as large as they were counted");
         rejects = json.len() as u64;
+        assert!(rejects <= u64::from(u32::MAX), "{rejects} bytes of rejects are far above the bound of a frame");
         words(&json, &mut into.tail);
     }
     into.head.push(rows.batches.len() as u64 | rejects << 32);
 }
 
 fn text(value: &impl Serialize, into: &mut Vec<u64>) {
-    // Our own plain data always serialises.
-    let json = serde_json::to_vec(value).unwrap_or_default();
+    let Ok(json) = serde_json::to_vec(value) else { unreachable!("our own plain data always serialises") };
     into.push(json.len() as u64);
     words(&json, into);
 }

@@ -1,32 +1,40 @@
 //! The engine: state, log and clock, run by whoever holds the seat.
 //!
-//! A change is encoded, staged, written with one `pwrite` per turn, and only then applied; so a write that the log refuses has changed nothing. Reads are answered between
-//! frames. Replies that wait for a sync are parked here and sent by the syncer's news.
+//! A change is encoded, staged, written with one `pwrite` per turn, and only then applied; so a write that the log refuses has changed nothing. Rows are
+//! applied in slices, with reads in between (`turn`), requests are served in rounds (`rounds`), reads of many entries in slices (`long_read`), and packets of
+//! Kafka rows are held while they cannot be taken (`packets`). Replies that wait for a sync are parked here and sent by the syncer's news.
 
 use super::ahead::RowsAhead;
-use super::codec::{Encoded, encode, kind_of};
+use super::codec::{Encoded, POSITION_BYTES, encode, kind_of};
 use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
-use super::limit::refuse_all;
+use super::long_read::LongRead;
+use super::packets::Held;
 use super::panic::applying;
 use super::port::Outbox;
-use super::work::{Ack, News, Packet, PortWork, Step, Unsynced};
+use super::turn::Turn;
+use super::work::{Connection, News, Round, Unsynced};
 use crate::pipeline::{Origin, RegisterOptions};
 use crate::read::Reader;
+use crate::row::Rows;
 use crate::state::{Content, State};
 use crate::storage::Disk;
-use crate::wal::{FrameParts, WalError, WalHandle, WalWriter};
-use std::collections::{BTreeMap, VecDeque};
+use crate::wal::{FrameKind, FrameParts, WalError, WalHandle, WalWriter};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use streamgauge_api::metrics::{EventSeries, Metrics};
-use streamgauge_api::port::{Read, Request, Wait};
+use streamgauge_api::port::{Read, Request};
 use streamgauge_api::source::SourceBoard;
 use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Reply, Slot, StoredPosition, Tag};
 
 /// Longest sleep of the apply thread: its heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Partitions that can be known: their positions must fit into one frame with rows.
+const PARTITIONS_MAX: usize = 1 << 18;
+/// Bytes of the positions of all of them in a frame.
+pub(super) const POSITIONS_BYTES_MAX: usize = PARTITIONS_MAX * POSITION_BYTES;
 /// How often a full disk is tried again.
 const FULL_RETRY_US: i64 = 500_000;
 /// How often a snapshot is tried on a full disk, since one lets segments of the log go.
@@ -70,22 +78,33 @@ impl EngineOptions {
 /// See the module's head.
 pub struct Engine {
     pub(crate) state: State,
-    writer: Option<WalWriter<Disk>>,
-    handle: WalHandle<Disk>,
+    pub(super) writer: Option<WalWriter<Disk>>,
+    pub(super) handle: WalHandle<Disk>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) facts: Arc<Facts>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) board: Arc<SourceBoard>,
     pub(super) options: EngineOptions,
-    encoded: Encoded,
+    pub(super) encoded: Encoded,
     reader: Reader,
     pub(super) freshness: Freshnesses,
-    unsynced: VecDeque<Unsynced>,
-    waiting: Vec<WaitingRead>,
+    pub(super) unsynced: VecDeque<Unsynced>,
+    pub(super) waiting: Vec<WaitingRead>,
+    /// A read came that waits shorter than the apply thread may be sleeping.
+    pub(super) deadline_moved: bool,
+    /// Frames that are written and not applied to their end.
+    pub(super) turn: Turn,
+    /// Requests that wait for the turn's end, and what they count.
+    pub(super) backlog: VecDeque<Round>,
+    pub(super) backlogged: usize,
+    /// Connections with something in the turn or in the backlog; made when somebody asks.
+    pub(super) busy: HashSet<Connection>,
+    /// Reads of many entries that go on, the one that waited longest first.
+    pub(super) long_reads: VecDeque<LongRead>,
     /// Counters of pushes by event.
     pub(super) series: BTreeMap<u32, EventSeries>,
-    /// A packet that the log did not take: applied first when it does again.
-    stuck: Option<(Packet, i64)>,
+    /// Packets that the log or the memory limit did not take, one of an inlet at most.
+    pub(super) held: Vec<Held>,
     commits: VecDeque<(u64, Vec<Position>)>,
     commits_us: i64,
     committed_us: i64,
@@ -99,11 +118,11 @@ pub struct Engine {
 }
 
 /// A read that waits for an LSN.
-struct WaitingRead {
-    outbox: Arc<Outbox>,
-    tag: Tag,
-    read: Read,
-    until_us: i64,
+pub(super) struct WaitingRead {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) tag: Tag,
+    pub(super) read: Read,
+    pub(super) until_us: i64,
 }
 
 /// What an engine is made of.
@@ -149,8 +168,14 @@ impl Engine {
             freshness: Freshnesses::default(),
             unsynced: VecDeque::new(),
             waiting: Vec::new(),
+            deadline_moved: false,
+            turn: Turn::default(),
+            backlog: VecDeque::new(),
+            backlogged: 0,
+            busy: HashSet::new(),
+            long_reads: VecDeque::new(),
             series: BTreeMap::new(),
-            stuck: None,
+            held: Vec::new(),
             commits: VecDeque::new(),
             commits_us: 0,
             committed_us: 0,
@@ -179,34 +204,35 @@ impl Engine {
         self.clock.now_us().max(self.state.frame_us())
     }
 
-    /// Writes contents as one turn and applies them. Gives the first LSN of each.
+    /// Writes a content that is no rows as a frame of its own and applies it. Gives its LSN.
     ///
     /// # Errors
-    /// `storage_full`, `wal_unavailable`; nothing has changed then.
-    pub(crate) fn commit(&mut self, contents: &[&Content]) -> Result<Vec<u64>, ApiError> {
+    /// `storage_full`, `wal_unavailable`, and `frame_too_large` when it can never be written; nothing has changed then.
+    pub(crate) fn commit(&mut self, content: &Content) -> Result<u64, ApiError> {
+        assert!(!self.is_mid_turn(), "what changes the state waits for the end of a turn");
         let now_us = self.clock.now_us();
         let Some(writer) = self.writer.as_mut() else { return Err(ApiError::new(Code::Draining, "the server is stopping")) };
-        let mut firsts = Vec::with_capacity(contents.len());
-        for content in contents {
-            match stage(writer, &mut self.encoded, content, now_us) {
-                Ok(first) => firsts.push(first),
-                Err(error) => return Err(self.refused(error)),
-            }
-        }
-        if let Err(error) = writer.write() {
-            return Err(self.refused(error));
-        }
-        self.facts.disk_full.store(false, Ordering::Relaxed);
-        self.committed_us = now_us;
-        for (content, first) in contents.iter().zip(&firsts) {
-            applying(*first, first + content.lsns() - 1, || self.state.apply(content, *first, now_us));
-        }
-        assert_eq!(self.state.lsn() + 1, writer.next_lsn(), "what a turn wrote is applied, and nothing else");
-        self.facts.applied_lsn.store(self.state.lsn(), Ordering::Release);
-        Ok(firsts)
+        encode(content, &mut self.encoded);
+        let written = staged(writer, &self.encoded, kind_of(content), &[], now_us).and_then(|lsn| writer.write().map(|_| lsn));
+        let lsn = match written {
+            Ok(lsn) => lsn,
+            Err(error) => return Err(self.refused(error)),
+        };
+        self.wrote(now_us);
+        applying(lsn, lsn, || self.state.apply(content, lsn, now_us));
+        let next = self.writer.as_ref().map(WalWriter::next_lsn);
+        assert_eq!(next, Some(self.state.lsn() + 1), "what was written is applied, and nothing else");
+        self.facts.applied_lsn.store(lsn, Ordering::Release);
+        Ok(lsn)
     }
 
-    fn refused(&mut self, error: WalError) -> ApiError {
+    /// The log took something.
+    pub(super) fn wrote(&mut self, now_us: i64) {
+        self.facts.disk_full.store(false, Ordering::Relaxed);
+        self.committed_us = now_us;
+    }
+
+    pub(super) fn refused(&mut self, error: WalError) -> ApiError {
         let told = ApiError::from(error.clone());
         match told.code {
             Code::StorageFull => self.facts.disk_full.store(true, Ordering::Relaxed),
@@ -254,15 +280,25 @@ impl Engine {
     pub(crate) fn tick(&mut self) -> Duration {
         let now_us = self.clock.now_us();
         self.facts.heartbeat_us.store(now_us, Ordering::Relaxed);
-        self.retry_stuck(now_us);
-        self.answer_waiting(now_us);
-        self.remember_positions(now_us);
-        self.try_full_disk(now_us);
-        self.mark(now_us);
+        self.answer_waiting();
         self.rows_ahead.look(&self.state, &self.facts.incidents, now_us);
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
         self.off_limit(now_us);
+        self.retry_held(now_us);
+        if !self.is_mid_turn() {
+            self.keep_house(now_us);
+        }
+        let deadline_us = self.waiting.iter().map(|waiting| waiting.until_us).min().unwrap_or(i64::MAX);
+        let until_us = deadline_us.saturating_sub(now_us).max(1000);
+        HEARTBEAT.min(Duration::from_micros(until_us.unsigned_abs()))
+    }
+
+    /// What is done between two turns only.
+    fn keep_house(&mut self, now_us: i64) {
+        self.remember_positions(now_us);
+        self.try_full_disk(now_us);
+        self.mark(now_us);
         let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
         if every_us > 0
             && now_us.saturating_sub(self.last_snapshot_us) >= every_us
@@ -270,9 +306,6 @@ impl Engine {
         {
             self.snapshot();
         }
-        let deadline_us = self.waiting.iter().map(|waiting| waiting.until_us).min().unwrap_or(i64::MAX);
-        let until_us = deadline_us.saturating_sub(now_us).max(1000);
-        HEARTBEAT.min(Duration::from_micros(until_us.unsigned_abs()))
     }
 
     fn mark(&mut self, now_us: i64) {
@@ -287,7 +320,7 @@ impl Engine {
         let Some(writer) = self.writer.as_mut() else { return };
         match writer.append_mark(now_us) {
             Ok(lsn) => {
-                self.state.apply(&Content::Nothing, lsn, now_us);
+                applying(lsn, lsn, || self.state.apply(&Content::Nothing, lsn, now_us));
                 self.facts.applied_lsn.store(lsn, Ordering::Release);
                 self.facts.disk_full.store(false, Ordering::Relaxed);
             }
@@ -334,42 +367,29 @@ impl Engine {
         }
     }
 
-    /// Whether packets may be taken off the queue now.
-    pub(crate) fn takes_packets(&self) -> bool {
-        self.stuck.is_none() && self.writer.is_some() && self.failure.is_none()
+    /// Whether something was begun that a holder of the seat has to go on with.
+    pub(crate) fn has_unfinished(&self) -> bool {
+        self.is_mid_turn() || self.has_backlog() || self.has_long_reads()
     }
 
-    /// Applies Kafka rows; what the log or the memory limit does not take now is kept and tried again.
-    pub(crate) fn take_packet(&mut self, packet: Packet) {
-        let now_us = self.clock.now_us();
-        let Packet { mut content, records, oldest_ms, bytes } = packet;
-        if let Some(new) = self.over_limit(&content) {
-            if self.options.pause_on_memory {
-                self.stuck = Some((Packet { content, records, oldest_ms, bytes }, now_us + FULL_RETRY_US));
-                return;
-            }
-            self.refuse_rows(&mut content, &new, now_us);
-        }
-        let content = Content::Rows(content);
-        let committed = self.commit(&[&content]);
-        let Content::Rows(content) = content else { return };
-        if committed.is_err() {
-            self.stuck = Some((Packet { content, records, oldest_ms, bytes }, now_us + FULL_RETRY_US));
-            return;
-        }
-        for (slot, position) in &content.positions {
-            if let Some(gauge) = self.freshness.gauge(&self.board, slot.0) {
-                gauge.applied_to(position.offset, position.record_time_ms);
-            }
-        }
-        for (slot, count) in records {
-            if let Some(gauge) = self.freshness.gauge(&self.board, slot) {
-                gauge.applied_records.fetch_add(count, Ordering::Relaxed);
-            }
-        }
-        if oldest_ms >= 0 {
-            self.freshness.visible(&self.metrics, &self.board, &content, self.clock.now_us(), oldest_ms);
-        }
+    /// Whether requests wait for the end of a turn, or did.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Whether a read of many entries goes on.
+    pub(crate) fn has_long_reads(&self) -> bool {
+        !self.long_reads.is_empty()
+    }
+
+    /// What the requests of the backlog count.
+    pub(crate) fn backlogged(&self) -> usize {
+        self.backlogged
+    }
+
+    /// Whether the apply thread may sleep longer than it should; asked once.
+    pub(crate) fn take_deadline_moved(&mut self) -> bool {
+        std::mem::take(&mut self.deadline_moved)
     }
 
     /// The slot of a partition and where it stands; a partition that was not known is written to the log with its start first.
@@ -383,20 +403,16 @@ impl Engine {
                 == (&key.event, &key.cluster, &key.topic, key.topic_id, key.partition)
         };
         if let Some(slot) = self.state.partitions().iter().position(same) {
-            let position = self.state.partitions().get(slot).map_or(start, |stored| stored.position);
-            return Ok((Slot(u32::try_from(slot).unwrap_or(u32::MAX)), position));
+            return Ok((slot_of(slot), self.state.partitions()[slot].position));
         }
-        let slot = Slot(u32::try_from(self.state.partitions().len()).unwrap_or(u32::MAX));
-        self.commit(&[&Content::Partition(StoredPosition { key: key.clone(), position: start })])?;
-        Ok((slot, start))
-    }
-
-    fn retry_stuck(&mut self, now_us: i64) {
-        if self.stuck.as_ref().is_some_and(|(_, at)| *at <= now_us)
-            && let Some((packet, _)) = self.stuck.take()
-        {
-            self.take_packet(packet);
+        let known = self.state.partitions().len();
+        if known >= PARTITIONS_MAX {
+            let reason = format!("{known} partitions are known, and no more than {PARTITIONS_MAX} can be");
+            return Err(ApiError::new(Code::Overloaded, reason));
         }
+        self.commit(&Content::Partition(StoredPosition { key: key.clone(), position: start }))?;
+        assert_eq!(self.state.partitions().len(), known + 1, "a partition that is written gets the next slot");
+        Ok((slot_of(known), start))
     }
 
     fn remember_positions(&mut self, now_us: i64) {
@@ -414,115 +430,11 @@ impl Engine {
         self.synced(durable);
     }
 
-    /// Runs one round of a port's requests in their order; frames that follow each other are written together.
-    pub(crate) fn serve_port(&mut self, work: PortWork) {
-        let PortWork { outbox, steps, .. } = work;
-        let mut frames: Vec<(Content, Vec<Ack>)> = Vec::new();
-        for step in steps {
-            match step {
-                Step::Rows { content, acks } => frames.push((Content::Rows(content), acks)),
-                Step::Call(tag, request) => {
-                    self.push_frames(&outbox, &mut frames);
-                    self.call(&outbox, tag, request);
-                }
-            }
-        }
-        self.push_frames(&outbox, &mut frames);
-        outbox.ready();
-        if !self.waiting.is_empty() {
-            let now_us = self.clock.now_us();
-            self.answer_waiting(now_us);
-        }
-    }
-
-    fn push_frames(&mut self, outbox: &Arc<Outbox>, frames: &mut Vec<(Content, Vec<Ack>)>) {
-        if frames.is_empty() {
-            return;
-        }
-        let version = self.state.registry().version;
-        frames.retain_mut(|(content, acks)| match content {
-            Content::Rows(rows) => self.admit(rows, acks, outbox),
-            _ => true,
-        });
-        let contents: Vec<&Content> = frames.iter().map(|(content, _)| content).collect();
-        let committed = self.commit(&contents);
-        for (content, _) in frames.iter() {
-            if let Content::Rows(rows) = content {
-                self.count_pushes(rows, committed.is_ok());
-            }
-        }
-        match committed {
-            Err(error) => {
-                for (_, acks) in frames.iter() {
-                    refuse_all(outbox, acks, &error, version);
-                }
-            }
-            Ok(firsts) => {
-                let mut wanted = 0;
-                for ((_, acks), first_lsn) in frames.iter().zip(firsts) {
-                    for ack in acks {
-                        let first = first_lsn + u64::from(ack.first_row);
-                        let last = first + u64::from(ack.count.max(1)) - 1;
-                        let reply = Reply::Pushed {
-                            ack_lsn: last,
-                            first_lsn: first,
-                            count: ack.count,
-                            durable_lsn: None,
-                            registry_version: version,
-                        };
-                        if ack.wait == Wait::Synced || self.options.push_synced {
-                            wanted = last;
-                            self.unsynced.push_back(Unsynced { lsn: last, outbox: Arc::clone(outbox), tag: ack.tag, reply });
-                        } else {
-                            outbox.add(ack.tag, reply);
-                        }
-                    }
-                }
-                if wanted > 0 {
-                    self.handle.request_sync(wanted);
-                }
-            }
-        }
-        frames.clear();
-    }
-
-    fn call(&mut self, outbox: &Arc<Outbox>, tag: Tag, request: Request) {
-        if let Request::Get(read) = &request
-            && let Some(lsn) = read.options.min_lsn
-            && lsn > self.state.lsn()
-            && read.options.wait_ms > 0
-        {
-            let wait_us = i64::try_from(read.options.wait_ms.min(30_000) * 1000).unwrap_or(0);
-            let until_us = self.clock.now_us().saturating_add(wait_us);
-            self.waiting.push(WaitingRead { outbox: Arc::clone(outbox), tag, read: read.clone(), until_us });
-            return;
-        }
-        match self.answer(request) {
-            Answer::Now(reply) => outbox.add(tag, reply),
-            Answer::WhenSynced(lsn, reply) => {
-                self.unsynced.push_back(Unsynced { lsn, outbox: Arc::clone(outbox), tag, reply });
-                self.handle.request_sync(lsn);
-            }
-        }
-    }
-
-    fn answer_waiting(&mut self, now_us: i64) {
-        let lsn = self.state.lsn();
-        let due = |waiting: &WaitingRead| waiting.until_us <= now_us || waiting.read.options.min_lsn.is_none_or(|wanted| wanted <= lsn);
-        let (answered, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(due);
-        self.waiting = waiting;
-        for WaitingRead { outbox, tag, read, .. } in answered {
-            if let Answer::Now(reply) = self.answer(Request::Get(read)) {
-                outbox.send(tag, reply);
-            }
-        }
-    }
-
     fn refusal(&self, error: ApiError) -> Answer {
         Answer::Now(Reply::Refused(Box::new(error), self.state.registry().version))
     }
 
-    /// Answers anything but pushes.
+    /// Answers anything but pushes and reads of many entries.
     pub(crate) fn answer(&mut self, request: Request) -> Answer {
         match request {
             Request::Get(read) => match self.get(&read, crate::read::UnknownFeature::AsInternalError) {
@@ -533,16 +445,7 @@ impl Engine {
                 Ok(reply) => Answer::Now(reply),
                 Err(error) => self.refusal(error),
             },
-            Request::BatchGet(reads) => {
-                let rows = reads.iter().map(|read| self.get(read, crate::read::UnknownFeature::AsNotFound).map(|(row, _)| row)).collect();
-                let tables: Vec<&str> = reads.iter().map(|read| read.table.as_str()).collect();
-                let freshness = self.freshness_of(&tables);
-                Answer::Now(Reply::Rows(rows, freshness))
-            }
-            Request::GetMany { features, keys } => match self.get_many(&features, &keys) {
-                Ok(found) => Answer::Now(Reply::Many(found)),
-                Err(error) => self.refusal(error),
-            },
+            Request::BatchGet(_) | Request::GetMany { .. } => unreachable!("reads of many entries are served in slices"),
             Request::Register(payload) => self.register(&payload),
             Request::Ping => Answer::Now(Reply::Pong {
                 registry_version: self.state.registry().version,
@@ -575,10 +478,9 @@ impl Engine {
         registry: Arc<crate::pipeline::Registry>,
         effects: Vec<crate::pipeline::TableEffect>,
     ) -> Result<u64, ApiError> {
-        let content = Content::Definition { registry, effects };
-        let firsts = self.commit(&[&content])?;
+        let lsn = self.commit(&Content::Definition { registry, effects })?;
         self.facts.set_registry(self.state.registry());
-        Ok(firsts.first().copied().unwrap_or(0))
+        Ok(lsn)
     }
 
     fn reset(&mut self) -> Answer {
@@ -586,11 +488,11 @@ impl Engine {
             return self
                 .refusal(ApiError::new(Code::ResetDisabledInProduction, "reset works in test mode only (--test-mode, BEAVA_TEST_MODE=1)"));
         }
-        match self.commit(&[&Content::Reset]) {
-            Ok(firsts) => {
+        match self.commit(&Content::Reset) {
+            Ok(lsn) => {
                 self.facts.set_registry(self.state.registry());
                 let reply = Reply::WasReset { registry_version: self.state.registry().version };
-                Answer::WhenSynced(firsts.first().copied().unwrap_or(0), reply)
+                Answer::WhenSynced(lsn, reply)
             }
             Err(error) => self.refusal(error),
         }
@@ -605,14 +507,11 @@ impl Engine {
         self.freshness.of(&self.state, &self.board, &self.facts.incidents, tables, self.clock.now_us(), as_of_us)
     }
 
-    /// Makes what is applied durable, so that sources can commit their last positions; at most for `limit`.
-    pub fn settle(&mut self, limit: Duration) {
+    /// Remembers where sources stand now, and gives what has to be durable before they may commit it.
+    pub fn remember_all(&mut self) -> (WalHandle<Disk>, u64) {
         self.commits_us = 0;
         self.remember_positions(self.clock.now_us());
-        match self.handle.wait_durable(self.state.lsn(), limit) {
-            Ok(_) => self.synced(self.handle.durable_lsn()),
-            Err(error) => self.failed(error),
-        }
+        (self.handle.clone(), self.state.lsn())
     }
 
     /// Clean stop: a close frame, a sync, a sealed segment. Everything written is durable when this returns.
@@ -633,14 +532,25 @@ pub(crate) enum Answer {
     WhenSynced(u64, Reply),
 }
 
-fn stage(writer: &mut WalWriter<Disk>, encoded: &mut Encoded, content: &Content, now_us: i64) -> Result<u64, WalError> {
-    encode(content, encoded);
-    let mut body: smallvec::SmallVec<[&[u64]; 6]> = smallvec::smallvec![&encoded.head[..]];
-    let mut row_count = 0;
-    if let Content::Rows(rows) = content {
-        row_count = u32::try_from(rows.rows()).unwrap_or(u32::MAX);
-        body.extend(rows.batches.iter().map(|batch| batch.words()));
+fn slot_of(index: usize) -> Slot {
+    match u32::try_from(index) {
+        Ok(slot) => Slot(slot),
+        Err(_) => unreachable!("partitions are bounded by PARTITIONS_MAX"),
     }
+}
+
+/// Puts an encoded content into the log's turn and gives its first LSN.
+pub(super) fn staged(
+    writer: &mut WalWriter<Disk>,
+    encoded: &Encoded,
+    kind: FrameKind,
+    batches: &[Rows],
+    now_us: i64,
+) -> Result<u64, WalError> {
+    let mut body: smallvec::SmallVec<[&[u64]; 6]> = smallvec::smallvec![&encoded.head[..]];
+    body.extend(batches.iter().map(Rows::words));
     body.push(&encoded.tail);
-    writer.stage(&FrameParts { kind: kind_of(content), flags: 0, row_count, now_us, positions: &encoded.positions, body: &body })
+    let rows: usize = batches.iter().map(Rows::len).sum();
+    let Ok(row_count) = u32::try_from(rows) else { unreachable!("a frame of {rows} rows is far above its bound in bytes") };
+    writer.stage(&FrameParts { kind, flags: 0, row_count, now_us, positions: &encoded.positions, body: &body })
 }

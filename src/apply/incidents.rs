@@ -167,6 +167,14 @@ impl Incidents {
         self.board.lock().open.contains_key(&(kind, subject.clone()))
     }
 
+    /// The incident, if it is open.
+    pub fn get(&self, kind: IncidentKind, subject: &Subject) -> Option<Incident> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.board.lock().open.get(&(kind, subject.clone())).map(|open| open.incident.clone())
+    }
+
     /// Everything that is open, by kind and subject.
     pub fn list(&self) -> Vec<(Subject, Incident)> {
         self.board.lock().open.iter().map(|((_, subject), open)| (subject.clone(), open.incident.clone())).collect()

@@ -1,11 +1,14 @@
 //! The engine's side of a Kafka ingest thread: decodes records on that thread into packets, and hands packets to the seat.
 
+use super::codec::{reject_bytes, rows_bytes, shortened};
+use super::engine::POSITIONS_BYTES_MAX;
 use super::partition_clock;
 use super::seat::Seat;
-use super::work::Packet;
+use super::work::{InletId, Packet};
 use crate::decode::{BadRow, DecodeError, Decoded, Decoder, SourceFormat};
-use crate::row::{EventId, RowsBuilder, Strictness};
+use crate::row::{EventId, ROW_BYTES_MAX, RowsBuilder, Strictness};
 use crate::state::{Content, RowsContent};
+use crate::wal::FRAME_BODY_BYTES_MAX;
 use base64::Engine as _;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,12 +20,21 @@ use streamgauge_api::metrics::{Metrics, SourceSeries};
 use streamgauge_api::source::{Incident, PartitionGauge, SourceBoard};
 use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Slot};
 
-/// Rows of one packet: a read waits for at most one packet.
+/// Rows and rejects of one packet.
 const ROWS_PER_PACKET: usize = 1024;
-/// Bytes of one packet.
+/// A packet of this size takes no further record, so that it is larger by one record at most.
 const BYTES_PER_PACKET: usize = 4 << 20;
-/// Bytes of a rejected record that are kept.
+/// Bytes of a rejected record's key that are kept, and of its value.
 const REJECT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a reason that are kept.
+const REASON_BYTES_MAX: usize = 1 << 10;
+/// Bytes of a text in an incident that are kept: brokers and registries may say anything.
+const INCIDENT_TEXT_BYTES_MAX: usize = 8 << 10;
+
+// A full packet, one more record at its largest (a row, or a reject with its bytes as base64 and every
+// byte of its reason escaped), and the positions of all partitions that can be known, fit into a frame.
+const _: () =
+    assert!(BYTES_PER_PACKET + ROW_BYTES_MAX + (4 * REJECT_BYTES_MAX + 6 * REASON_BYTES_MAX) + POSITIONS_BYTES_MAX < FRAME_BODY_BYTES_MAX);
 
 /// What happens to a bad record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,15 +98,19 @@ pub struct EngineInlet {
     slots: Vec<Option<Attached>>,
     in_packet: Vec<u32>,
     rejects: Vec<Reject>,
+    /// Bytes of the rejects in a frame.
+    reject_bytes: usize,
     rows: usize,
     oldest_ms: i64,
     blocked: Option<Packet>,
+    id: InletId,
 }
 
 impl EngineInlet {
     /// An inlet for one ingest thread, which may attach partitions of any of these sources.
     pub fn new(seat: Arc<Seat>, board: Arc<SourceBoard>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, setups: Vec<SourceSetup>) -> Self {
         Self {
+            id: seat.add_inlet(),
             seat,
             board,
             clock,
@@ -105,6 +121,7 @@ impl EngineInlet {
             slots: Vec::new(),
             in_packet: Vec::new(),
             rejects: Vec::new(),
+            reject_bytes: 0,
             rows: 0,
             oldest_ms: -1,
             blocked: None,
@@ -126,7 +143,7 @@ impl EngineInlet {
             ApiError::new(Code::EventNotFound, format!("source \"{source}\" feeds \"{}\", which is not declared", setup.event))
         })?;
         let mut decoder = Decoder::new(Arc::clone(&event.schema), &setup.format)?;
-        let known = self.seat.with(|engine| engine.state().schemas().to_vec());
+        let known = self.seat.look(|engine| engine.state().schemas().to_vec());
         for schema in known.iter().filter(|schema| setup.registry_urls.iter().any(|url| same_registry(url, &schema.registry))) {
             // A stored schema that no longer serves the event is told when a record names it.
             let _told_later = decoder.add_schema(schema.id, schema).is_ok();
@@ -153,13 +170,19 @@ impl EngineInlet {
     fn packet_index(in_packet: &mut Vec<u32>, attached: &mut Attached, slot: Slot) -> u32 {
         *attached.in_packet.get_or_insert_with(|| {
             in_packet.push(slot.0);
-            u32::try_from(in_packet.len() - 1).unwrap_or(u32::MAX)
+            match u32::try_from(in_packet.len() - 1) {
+                Ok(index) => index,
+                Err(_) => unreachable!("slots are counted in 32 bits, and each stands in a packet once"),
+            }
         })
     }
 
+    /// Whether the packet being built takes no further record: what it holds is counted as its frame will have it.
     fn is_packet_full(&self) -> bool {
-        self.rows >= ROWS_PER_PACKET
-            || self.feeds.iter().any(|feed| feed.builder.is_full() || feed.builder.size_bytes() >= BYTES_PER_PACKET)
+        let rows: usize = self.feeds.iter().map(|feed| feed.builder.size_bytes()).sum();
+        self.rows + self.rejects.len() >= ROWS_PER_PACKET
+            || rows + self.reject_bytes >= BYTES_PER_PACKET
+            || self.feeds.iter().any(|feed| feed.builder.is_full())
     }
 
     /// Ends the packet being built and queues it; false when the queue is full (it is kept and offered again).
@@ -181,16 +204,13 @@ impl EngineInlet {
             records.push((slot, std::mem::take(&mut attached.records)));
             attached.in_packet = None;
         }
-        let mut bytes = 0;
-        let mut batches = Vec::new();
-        for feed in self.feeds.iter_mut().filter(|feed| !feed.builder.is_empty()) {
-            let batch = feed.builder.finish();
-            bytes += batch.words().len() * 8;
-            batches.push(batch);
-        }
-        let rejects = std::mem::take(&mut self.rejects);
-        bytes += rejects.iter().map(|reject| reject.value.as_ref().map_or(0, String::len)).sum::<usize>();
-        let packet = Packet { content: RowsContent { positions, batches, rejects }, records, oldest_ms: self.oldest_ms, bytes };
+        let filled = self.feeds.iter_mut().filter(|feed| !feed.builder.is_empty());
+        let batches = filled.map(|feed| feed.builder.finish()).collect();
+        let content = RowsContent { positions, batches, rejects: std::mem::take(&mut self.rejects) };
+        let bytes = rows_bytes(&content);
+        assert!(bytes <= FRAME_BODY_BYTES_MAX, "a packet of {bytes} bytes fits into no frame");
+        let packet = Packet { inlet: self.id, content, records, oldest_ms: self.oldest_ms, bytes };
+        self.reject_bytes = 0;
         self.rows = 0;
         self.oldest_ms = -1;
         match self.seat.offer_packet(packet) {
@@ -231,7 +251,11 @@ impl EngineInlet {
                 feed.series.bad(bad.code).inc();
                 self.seat.facts.count_bad(&feed.setup.event);
                 match feed.setup.on_bad_record {
-                    OnBadRecord::Keep => self.rejects.push(reject(feed, attached, record, &bad, now_us)),
+                    OnBadRecord::Keep => {
+                        let reject = reject(feed, attached, record, &bad, now_us);
+                        self.reject_bytes += reject_bytes(&reject);
+                        self.rejects.push(reject);
+                    }
                     OnBadRecord::Skip => {}
                     OnBadRecord::Stop => {
                         let place = format!("{}/{} offset {}", attached.topic, attached.partition, record.offset);
@@ -267,9 +291,15 @@ impl EngineInlet {
     /// Writes a change of a slot's incident to the log. What the state has is compared, never the gauge: the source shows an incident there before it tells us.
     fn incident(&mut self, slot: Slot, incident: Option<Incident>) {
         let kind = incident.as_ref().map(|opened| opened.kind);
+        let incident = incident.map(|opened| Incident {
+            lost: shortened(opened.lost, INCIDENT_TEXT_BYTES_MAX),
+            holds: shortened(opened.holds, INCIDENT_TEXT_BYTES_MAX),
+            evidence: shortened(opened.evidence, INCIDENT_TEXT_BYTES_MAX),
+            ..opened
+        });
         let written = self.seat.with(|engine| match engine.state().has_incident(slot, incident.as_ref()) {
             true => Ok(false),
-            false => engine.commit(&[&Content::Incident { slot, incident }]).map(|_| true),
+            false => engine.commit(&Content::Incident { slot, incident }).map(|_| true),
         });
         match (written, kind) {
             (Ok(true), Some(kind)) => self.metrics.incidents(kind).inc(),
@@ -300,7 +330,7 @@ fn reject(feed: &Feed, attached: &Attached, record: &RawRecord<'_>, bad: &BadRow
         partition: attached.partition,
         offset: record.offset,
         code: bad.code.as_str().to_owned(),
-        reason: bad.reason.clone(),
+        reason: shortened(bad.reason.clone(), REASON_BYTES_MAX),
         schema_id: schema_id.filter(|_| feed.decoder.needs_schemas()),
         timestamp_ms: record.timestamp_ms,
         key: record.key.map(encode),
@@ -365,7 +395,7 @@ impl Inlet for EngineInlet {
     }
 
     fn wait_room(&mut self, limit: Duration) -> bool {
-        self.seat.wait_packet_room(limit)
+        self.seat.wait_packet_room(self.id, limit)
     }
 
     fn schema(&mut self, slot: Slot, schema: &FetchedSchema) -> Result<(), ApiError> {
@@ -376,7 +406,7 @@ impl Inlet for EngineInlet {
         self.seat.with(|engine| {
             let known =
                 engine.state().schemas().iter().any(|known| known.id == schema.id && same_registry(&known.registry, &schema.registry));
-            if known { Ok(Vec::new()) } else { engine.commit(&[&content]) }
+            if known { Ok(0) } else { engine.commit(&content) }
         })?;
         match self.feeds.get_mut(feed) {
             Some(feed) => feed.decoder.add_schema(schema.id, schema),
@@ -400,7 +430,7 @@ impl Inlet for EngineInlet {
     }
 
     fn durable_positions(&self) -> Vec<(Slot, Position)> {
-        self.seat.with(|engine| engine.durable_positions())
+        self.seat.look(|engine| engine.durable_positions())
     }
 
     fn stopping(&self) -> bool {

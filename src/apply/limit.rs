@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use streamgauge_api::control::Reject;
 use streamgauge_api::metrics::EventSeries;
 use streamgauge_api::source::IncidentKind;
-use streamgauge_api::{ApiError, Code, Reply};
+use streamgauge_api::{ApiError, Code, Position, Reply, Slot};
 
 /// A table that kept no row out for this long is off the limit.
 const OFF_LIMIT_AFTER_US: i64 = 10_000_000;
@@ -68,7 +68,7 @@ impl Engine {
         }
     }
 
-    fn exceeded(&self) -> ApiError {
+    pub(super) fn exceeded(&self) -> ApiError {
         let reason =
             format!("tables hold {} bytes, the limit is {}: no room for new keys", self.state.bytes(), self.options.memory_max_bytes);
         ApiError::new(Code::TableMemoryExceeded, reason)
@@ -77,9 +77,10 @@ impl Engine {
     /// `on_memory_limit = "refuse_new"`: takes rows of new keys out of a packet. Their positions move on; the reject log says which they were.
     pub(super) fn refuse_rows(&mut self, content: &mut RowsContent, new: &[NewKeys], now_us: i64) {
         self.count_refused(new);
+        let error = self.exceeded();
         for (batch, new) in content.batches.iter_mut().zip(new).filter(|(_, new)| !new.tables.is_empty()) {
-            for (position, refused) in refused_by_position(batch, new) {
-                let reject = self.reject(batch, &content.positions, position, refused, now_us);
+            for (position, refused) in refused_by_position(batch, |row| new.rows[row]) {
+                let reject = self.reject(batch, &content.positions, position, refused, &error, now_us);
                 content.rejects.extend(reject);
             }
             *batch = batch.keep(|row| !new.rows[row]);
@@ -87,17 +88,23 @@ impl Engine {
         content.batches.retain(|batch| !batch.is_empty());
     }
 
+    /// What the reject log says of a batch of which no row can be written.
+    pub(super) fn reject_all(&mut self, batch: &Rows, positions: &[(Slot, Position)], error: &ApiError, now_us: i64) -> Vec<Reject> {
+        let refused = refused_by_position(batch, |_| true);
+        refused.into_iter().filter_map(|(position, refused)| self.reject(batch, positions, position, refused, error, now_us)).collect()
+    }
+
     fn reject(
         &mut self,
         batch: &Rows,
-        positions: &[(streamgauge_api::Slot, streamgauge_api::Position)],
+        positions: &[(Slot, Position)],
         position: u32,
         refused: Refused,
+        error: &ApiError,
         now_us: i64,
     ) -> Option<Reject> {
         let (slot, _) = positions.get(position as usize)?;
         let gauge = Arc::clone(self.freshness.gauge(&self.board, slot.0)?);
-        let error = self.exceeded();
         let Refused { rows, first_row, first, last } = refused;
         Some(Reject {
             lsn: 0,
@@ -178,9 +185,9 @@ struct Refused {
     last: i64,
 }
 
-fn refused_by_position(batch: &Rows, new: &NewKeys) -> BTreeMap<u32, Refused> {
+fn refused_by_position(batch: &Rows, refuses: impl Fn(usize) -> bool) -> BTreeMap<u32, Refused> {
     let mut found = BTreeMap::new();
-    for row in (0..batch.len()).filter(|&row| new.rows[row]) {
+    for row in (0..batch.len()).filter(|&row| refuses(row)) {
         let Some((position, offset)) = batch.origin(row) else { continue };
         let refused = found.entry(position).or_insert(Refused { rows: 0, first_row: row, first: offset, last: offset });
         refused.rows += 1;

@@ -12,14 +12,18 @@ mod freshness;
 mod incidents;
 mod inlet;
 mod limit;
+mod long_read;
 mod operator;
+mod packets;
 pub(crate) mod panic;
 mod partition_clock;
 mod port;
 mod rates;
 mod requests;
+mod rounds;
 mod seat;
 mod snapshotter;
+mod turn;
 mod work;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use super::engine::Engine;
 use super::facts::{Facts, Phase};
+use super::incidents::Subject;
 use super::port::SeatSlot;
 use super::rates::Rates;
 use super::seat::Seat;
@@ -96,6 +97,17 @@ impl EngineControl {
 
     fn with<T>(&self, run: impl FnOnce(&mut Engine) -> T) -> Result<T, ApiError> {
         Ok(self.seat()?.with(run))
+    }
+
+    /// Looks at the engine where it stands, without waiting for the end of a frame.
+    fn look<T>(&self, run: impl FnOnce(&mut Engine) -> T) -> Result<T, ApiError> {
+        Ok(self.seat()?.look(run))
+    }
+
+    /// Partitions with incidents of their own.
+    fn statuses(&self) -> Vec<PartitionStatus> {
+        let now_us = self.clock.now_us();
+        self.rates.lock().statuses(&self.board.partitions(), now_us)
     }
 
     fn replay_progress(&self) -> f64 {
@@ -250,7 +262,7 @@ impl Control for EngineControl {
         let age_s = (snapshot_us > 0).then(|| (self.clock.now_us() - snapshot_us) as f64 / 1e6);
         let bad = self.facts.bad_rows();
         let tables = self
-            .with(|engine| {
+            .look(|engine| {
                 let state = engine.state();
                 state.tables().map(|table| table_json(table, bad.get(&*table.def().event_name).copied().unwrap_or(0))).collect::<Vec<_>>()
             })
@@ -304,8 +316,15 @@ impl Control for EngineControl {
     }
 
     fn sources(&self) -> Vec<PartitionStatus> {
-        let now_us = self.clock.now_us();
-        self.rates.lock().statuses(&self.board.partitions(), now_us)
+        let mut statuses = self.statuses();
+        for status in statuses.iter_mut().filter(|status| status.incident.is_none()) {
+            // A partition whose rows wait to be written stands still, whatever its own incidents are.
+            status.incident = self.facts.incidents.get(IncidentKind::WriteStall, &Subject::source(&status.source));
+            if status.incident.is_some() {
+                "waiting".clone_into(&mut status.state);
+            }
+        }
+        statuses
     }
 
     fn source_notes(&self) -> Vec<SourceNote> {
@@ -323,7 +342,7 @@ impl Control for EngineControl {
             }
         };
         let limit = limit.clamp(1, KEYS_MAX);
-        self.with(|engine| {
+        self.look(|engine| {
             let table = find_table(engine.state(), table)?;
             let (numbers, next) = table.keys_from(from, limit);
             let columns = &table.def().keys;
@@ -338,11 +357,11 @@ impl Control for EngineControl {
     }
 
     fn get(&self, read: &Read) -> Result<(Row, Freshness), ApiError> {
-        self.with(|engine| engine.get(read, UnknownFeature::AsNotFound))?
+        self.look(|engine| engine.get(read, UnknownFeature::AsNotFound))?
     }
 
     fn rejects(&self, after_lsn: u64, limit: usize) -> Vec<Reject> {
-        self.with(|engine| {
+        self.look(|engine| {
             let mut page: Vec<Reject> = Vec::new();
             for reject in engine.state().rejects().filter(|reject| reject.lsn > after_lsn) {
                 // All rejects of one frame stay together.
@@ -359,7 +378,7 @@ impl Control for EngineControl {
     fn metrics(&self) -> String {
         let metrics = &self.metrics;
         let bad = self.facts.bad_rows();
-        let tables = self.with(|engine| {
+        let tables = self.look(|engine| {
             let level = |table: &Table| {
                 let level = TableLevel { table: table.def().name.to_string(), keys: table.len() as u64, bytes: table.bytes() as u64 };
                 (level, table.funnel, bad.get(&*table.def().event_name).copied().unwrap_or(0))
@@ -378,7 +397,7 @@ impl Control for EngineControl {
             metrics.incidents(kind).inc_by(opened);
         }
         let open: Vec<IncidentKind> = self.facts.incidents.list().iter().map(|(_, incident)| incident.kind).collect();
-        metrics.set_partitions(&self.sources(), &open);
+        metrics.set_partitions(&self.statuses(), &open);
         metrics.set_phase(self.facts.phase().as_str());
         #[expect(clippy::cast_precision_loss, reason = "Prometheus gauges are doubles")]
         {

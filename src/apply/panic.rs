@@ -15,6 +15,7 @@
 //!
 //! Not here: what a start does about the note of the process before it.
 
+use super::codec::shortened;
 use crate::storage::{Disk, IoError, Storage, StorageFile};
 use serde::{Deserialize, Serialize};
 use std::backtrace::Backtrace;
@@ -71,9 +72,9 @@ impl PanicNote {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             thread: std::thread::current().name().unwrap_or("unnamed").to_owned(),
             place: info.location().map(ToString::to_string).unwrap_or_default(),
-            message: cut(message, MESSAGE_BYTES_MAX),
+            message: shortened(message, MESSAGE_BYTES_MAX),
             lsns: (first > 0).then_some((first, last)),
-            backtrace: cut(Backtrace::force_capture().to_string(), BACKTRACE_BYTES_MAX),
+            backtrace: shortened(Backtrace::force_capture().to_string(), BACKTRACE_BYTES_MAX),
         }
     }
 
@@ -157,12 +158,6 @@ pub(crate) fn applying<T>(first_lsn: u64, last_lsn: u64, apply: impl FnOnce() ->
     let done = apply();
     APPLYING.set((0, 0));
     done
-}
-
-fn cut(mut text: String, bytes_max: usize) -> String {
-    let end = (0..=bytes_max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    text.truncate(end);
-    text
 }
 
 /// Ends the process when a panic unwinds through it.

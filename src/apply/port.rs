@@ -1,11 +1,12 @@
 //! The engine's side of one data-plane I/O thread: decodes pushes on that thread, then runs the round on the seat or leaves it there.
 
 use super::facts::Facts;
-use super::seat::Seat;
-use super::work::{Ack, PortWork, Step};
+use super::seat::{PORT_REQUESTS_MAX, Seat};
+use super::work::{Ack, Round, Step};
 use crate::decode::PushDecoder;
-use crate::row::{RowsBuilder, Strictness};
+use crate::row::{ROW_BYTES_MAX, RowsBuilder, Strictness};
 use crate::state::RowsContent;
+use crate::wal::FRAME_BODY_BYTES_MAX;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +17,15 @@ use streamgauge_api::{ApiError, Clock, Code, Port, Reply, Tag};
 
 /// Rows of one frame are bounded, so that no frame holds the seat for long.
 const ROWS_PER_FRAME_MAX: usize = 1024;
+/// A shared frame of this size takes no further push, so that it is larger by one row at most.
+const BYTES_PER_FRAME: usize = 4 << 20;
 /// Rows of one batch request.
 const ROWS_PER_REQUEST_MAX: usize = 65_536;
+/// Bytes that the rows of one batch request take in their frame, up to its last row.
+const BYTES_PER_REQUEST_MAX: usize = 32 << 20;
+
+// A frame that takes no further row, and one row at its largest, fit into the log.
+const _: () = assert!(BYTES_PER_FRAME < BYTES_PER_REQUEST_MAX && BYTES_PER_REQUEST_MAX + ROW_BYTES_MAX < FRAME_BODY_BYTES_MAX);
 
 /// Replies on their way to an I/O thread.
 #[derive(Default)]
@@ -68,7 +76,8 @@ pub struct EnginePort {
     acks: Vec<Ack>,
     rows: u32,
     steps: Vec<Step>,
-    requests: usize,
+    /// What the steps count in the queue.
+    pending: usize,
     now_us: i64,
 }
 
@@ -94,7 +103,7 @@ impl EnginePort {
             acks: Vec::new(),
             rows: 0,
             steps: Vec::new(),
-            requests: 0,
+            pending: 0,
             now_us: 0,
         }
     }
@@ -160,6 +169,12 @@ impl EnginePort {
         }
     }
 
+    /// Bytes of the frame that single pushes share.
+    fn open_bytes(&self) -> usize {
+        let event = self.open.last().and_then(|name| self.events.get(name));
+        event.map_or(0, |event| event.builder.size_bytes())
+    }
+
     /// Ends the frame that single pushes share.
     fn close_frame(&mut self) {
         if self.acks.is_empty() {
@@ -171,8 +186,14 @@ impl EnginePort {
             .filter_map(|name| self.events.get_mut(&name).filter(|event| !event.builder.is_empty()).map(|event| event.builder.finish()))
             .collect();
         let content = RowsContent { positions: Vec::new(), batches, rejects: Vec::new() };
-        self.steps.push(Step::Rows { content, acks: std::mem::take(&mut self.acks) });
+        let acks = std::mem::take(&mut self.acks);
+        self.add(Step::Rows { content, acks });
         self.rows = 0;
+    }
+
+    fn add(&mut self, step: Step) {
+        self.pending += step.weight();
+        self.steps.push(step);
     }
 
     fn run(&mut self) {
@@ -181,15 +202,12 @@ impl EnginePort {
             return;
         }
         let Some(seat) = self.seat.get() else { return };
-        let work = PortWork { outbox: Arc::clone(&self.outbox), steps: std::mem::take(&mut self.steps), requests: self.requests };
-        self.requests = 0;
+        self.pending = 0;
+        let round = Round::new(Arc::clone(&self.outbox), std::mem::take(&mut self.steps).into());
+        // Replies that come while this is set are picked up below, without waking this thread for them.
         self.outbox.inside.store(true, Ordering::Release);
-        let ran = seat.offer_port(work);
+        seat.offer_round(round);
         self.outbox.inside.store(false, Ordering::Release);
-        if !ran && !self.outbox.replies.lock().is_empty() {
-            // The holder may have answered while this thread was still marked as inside.
-            self.outbox.ready();
-        }
     }
 }
 
@@ -199,15 +217,14 @@ impl Port for EnginePort {
             return self.refuse(tag, error);
         }
         self.follow_registry();
-        if self.requests == 0 || self.acks.is_empty() {
+        if self.acks.is_empty() {
             self.now_us = self.clock.now_us();
         }
         // Rows of one frame are of one event, so that their order is the order of their LSNs.
         let other_event = self.open.last().is_some_and(|name| **name != *row.event);
-        if other_event || self.rows as usize >= ROWS_PER_FRAME_MAX {
+        if other_event || self.rows as usize >= ROWS_PER_FRAME_MAX || self.open_bytes() >= BYTES_PER_FRAME {
             self.close_frame();
         }
-        self.requests += 1;
         match self.take(encoding, &row) {
             Ok(()) => {
                 if self.open.is_empty() {
@@ -226,7 +243,6 @@ impl Port for EnginePort {
         }
         self.follow_registry();
         self.close_frame();
-        self.requests += rows.len().max(1);
         if rows.is_empty() {
             return self.refuse(tag, ApiError::new(Code::InvalidRequest, "the batch has no rows"));
         }
@@ -236,24 +252,31 @@ impl Port for EnginePort {
         self.now_us = self.clock.now_us();
         let mut batches = Vec::new();
         let mut errors: Vec<(usize, ApiError)> = Vec::new();
-        let mut from = 0;
+        let (mut from, mut bytes) = (0, 0);
         // Runs of one event become one batch each, in order; the first bad row refuses them all.
-        while from < rows.len() {
-            let name = rows[from].event;
-            let to = rows[from..].iter().position(|row| row.event != name).map_or(rows.len(), |len| from + len);
-            for (index, row) in rows[from..to].iter().enumerate() {
+        for run in rows.chunk_by(|one, other| one.event == other.event) {
+            for (index, row) in run.iter().enumerate() {
                 if let Err(error) = self.take(encoding, row)
                     && errors.len() < 16
                 {
                     errors.push((from + index, error));
                 }
+                let filled = self.events.get(run[0].event).map_or(0, |event| event.builder.size_bytes());
+                if bytes + filled > BYTES_PER_REQUEST_MAX {
+                    // What was decoded of it is thrown away with the builder.
+                    self.events.remove(run[0].event);
+                    let reason = format!("{} rows take more than {BYTES_PER_REQUEST_MAX} bytes", rows.len());
+                    return self.refuse(tag, ApiError::new(Code::BatchTooLarge, reason));
+                }
             }
-            if let Some(event) = self.events.get_mut(name)
+            if let Some(event) = self.events.get_mut(run[0].event)
                 && !event.builder.is_empty()
             {
-                batches.push(event.builder.finish());
+                let batch = event.builder.finish();
+                bytes += batch.words().len() * 8;
+                batches.push(batch);
             }
-            from = to;
+            from += run.len();
         }
         if let Some((index, first)) = errors.first().cloned() {
             let list: Vec<serde_json::Value> = errors
@@ -262,9 +285,9 @@ impl Port for EnginePort {
                 .collect();
             return self.refuse(tag, first.with("index", index.into()).with("errors", list.into()));
         }
-        let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let Ok(count) = u32::try_from(rows.len()) else { unreachable!("a batch has at most {ROWS_PER_REQUEST_MAX} rows") };
         let content = RowsContent { positions: Vec::new(), batches, rejects: Vec::new() };
-        self.steps.push(Step::Rows { content, acks: vec![Ack { tag, first_row: 0, count, wait }] });
+        self.add(Step::Rows { content, acks: vec![Ack { tag, first_row: 0, count, wait }] });
     }
 
     fn call(&mut self, tag: Tag, request: Request) {
@@ -272,17 +295,7 @@ impl Port for EnginePort {
             return self.refuse(tag, error);
         }
         self.close_frame();
-        let changes = matches!(request, Request::Register(_) | Request::Reset);
-        self.requests += 1;
-        self.steps.push(Step::Call(tag, request));
-        // Rows behind a register call are decoded with what it declared.
-        if changes && let Some(seat) = self.seat.get().cloned() {
-            let work = PortWork { outbox: Arc::clone(&self.outbox), steps: std::mem::take(&mut self.steps), requests: 0 };
-            self.requests = 0;
-            self.outbox.inside.store(true, Ordering::Release);
-            seat.with(|engine| engine.serve_port(work));
-            self.outbox.inside.store(false, Ordering::Release);
-        }
+        self.add(Step::Call(tag, request));
     }
 
     fn turn(&mut self, replies: &mut Vec<(Tag, Reply)>) {
@@ -291,7 +304,7 @@ impl Port for EnginePort {
     }
 
     fn has_room(&self) -> bool {
-        self.seat.get().is_none_or(|seat| seat.has_port_room())
+        self.pending < PORT_REQUESTS_MAX && self.seat.get().is_none_or(|seat| seat.has_port_room())
     }
 
     fn on_ready(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {

@@ -2,6 +2,8 @@
 
 use super::engine::Engine;
 use crate::read::{UnknownFeature, find_table};
+use crate::state::Table;
+use std::collections::BTreeMap;
 use streamgauge_api::port::{Freshness, KeyText, Read, ReadOptions, Row};
 use streamgauge_api::{ApiError, Code, Reply, Value};
 
@@ -24,6 +26,15 @@ impl Engine {
     /// # Errors
     /// `unknown_table`, `key_parse_failure`, an unknown feature, `min_lsn_not_reached`, `stale`.
     pub(crate) fn get(&mut self, read: &Read, unknown: UnknownFeature) -> Result<(Row, Freshness), ApiError> {
+        let clock = ReadClock::now(self.read_clock_us());
+        self.get_at(read, unknown, &clock)
+    }
+
+    /// The same, with windows that end where this clock says when the read names no time.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub(super) fn get_at(&mut self, read: &Read, unknown: UnknownFeature, clock: &ReadClock) -> Result<(Row, Freshness), ApiError> {
         if let Some(wanted) = read.options.min_lsn
             && wanted > self.state.lsn()
         {
@@ -33,8 +44,8 @@ impl Engine {
         }
         let as_of_us = match (read.options.as_of_ms, read.options.as_of_latest) {
             (Some(ms), _) => ms.saturating_mul(1000),
-            (None, true) => find_table(&self.state, &read.table)?.newest_us().unwrap_or(0),
-            (None, false) => self.read_clock_us(),
+            (None, true) => clock.newest_us(find_table(&self.state, &read.table)?),
+            (None, false) => clock.now_us,
         };
         let mut freshness = self.freshness_of(&[&read.table]);
         freshness.as_of_ms = as_of_us.div_euclid(1000);
@@ -85,40 +96,78 @@ impl Engine {
         registry.tables.values().filter(|def| def.feature(name).is_some()).map(|def| (def.name.to_string(), name.to_owned())).collect()
     }
 
-    /// Some features of many keys, across tables; keys without any are left out.
+    /// Where the features of a matrix read stand.
     ///
     /// # Errors
     /// `internal_error` for an unknown or ambiguous feature, and beyond the cell limit.
-    #[expect(clippy::type_complexity, reason = "the shape of the reply")]
-    pub(crate) fn get_many(&mut self, features: &[String], keys: &[KeyText]) -> Result<Vec<(String, Vec<(String, Value)>)>, ApiError> {
-        let cells = features.len() * keys.len();
+    pub(super) fn holders(&self, features: &[String], keys: usize) -> Result<Holders, ApiError> {
+        let cells = features.len().saturating_mul(keys);
         if cells > CELLS_MAX {
             return Err(ApiError::new(Code::InternalError, format!("batch_too_large: cells={cells} cap={CELLS_MAX}")));
         }
-        let mut holders = Vec::with_capacity(features.len());
-        for feature in features {
-            match self.tables_with(feature).as_slice() {
-                [(table, name)] => holders.push((table.clone(), name.clone(), feature.clone())),
-                [] => return Err(ApiError::new(Code::InternalError, format!("feature_not_found: missing=[{feature:?}]"))),
-                _ => return Err(ApiError::new(Code::InternalError, format!("feature_not_found: \"{feature}\" is in several tables"))),
+        let holder = |asked: &String| match self.tables_with(asked).as_slice() {
+            [(table, feature)] => Ok(Holder { table: table.clone(), feature: feature.clone(), asked: asked.clone() }),
+            [] => Err(ApiError::new(Code::InternalError, format!("feature_not_found: missing=[{asked:?}]"))),
+            _ => Err(ApiError::new(Code::InternalError, format!("feature_not_found: \"{asked}\" is in several tables"))),
+        };
+        features.iter().map(holder).collect()
+    }
+
+    /// The features of one key of a matrix read; none when no table has the key.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub(super) fn get_cells(&mut self, holders: &Holders, key: &KeyText, clock: &ReadClock) -> Result<Option<MatrixRow>, ApiError> {
+        let mut values = Vec::new();
+        for Holder { table, feature, asked } in holders {
+            let options = ReadOptions { features: Some(vec![feature.clone()]), ..ReadOptions::default() };
+            let read = Read { table: table.clone(), key: key.clone(), options };
+            let (row, _) = self.get_at(&read, UnknownFeature::AsNotFound, clock)?;
+            if row.present {
+                values.extend(row.values.into_iter().map(|value| (asked.clone(), value)));
             }
         }
-        let mut found = Vec::new();
-        for key in keys {
-            let mut values = Vec::new();
-            for (table, name, asked) in &holders {
-                let options = ReadOptions { features: Some(vec![name.clone()]), ..ReadOptions::default() };
-                let read = Read { table: table.clone(), key: key.clone(), options };
-                let (row, _) = self.get(&read, UnknownFeature::AsNotFound)?;
-                if row.present {
-                    values.extend(row.values.into_iter().map(|value| (asked.clone(), value)));
-                }
-            }
-            if !values.is_empty() {
-                found.push((written(key), values));
-            }
-        }
-        Ok(found)
+        Ok((!values.is_empty()).then(|| (written(key), values)))
+    }
+}
+
+/// A feature of a matrix read, and where it stands.
+pub(super) struct Holder {
+    pub(super) table: String,
+    feature: String,
+    /// As the client named it.
+    asked: String,
+}
+
+/// All features of a matrix read.
+pub(super) type Holders = Vec<Holder>;
+
+/// A found key as written, with its features.
+type MatrixRow = (String, Vec<(String, Value)>);
+
+/// The found keys of a matrix read.
+pub(super) type Matrix = Vec<MatrixRow>;
+
+/// Where windows end that name no time of their own.
+pub(super) struct ReadClock {
+    now_us: i64,
+    /// The newest rows of tables, where they are to stay what they were.
+    newest: BTreeMap<u32, i64>,
+}
+
+impl ReadClock {
+    /// A clock for one read.
+    fn now(now_us: i64) -> Self {
+        Self { now_us, newest: BTreeMap::new() }
+    }
+
+    /// A clock that stands still for these tables, also where rows come in.
+    pub(super) fn fixed<'a>(now_us: i64, tables: impl Iterator<Item = &'a Table>) -> Self {
+        Self { now_us, newest: tables.map(|table| (table.def().id, table.newest_us().unwrap_or(0))).collect() }
+    }
+
+    fn newest_us(&self, table: &Table) -> i64 {
+        self.newest.get(&table.def().id).copied().unwrap_or_else(|| table.newest_us().unwrap_or(0))
     }
 }
 

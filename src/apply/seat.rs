@@ -1,14 +1,26 @@
 //! The apply seat: whoever holds it is the apply thread.
 //!
-//! There is one engine and one thread at a time that runs it. The apply thread proper sits there whenever there is work; while it is parked, an I/O thread that
-//! just parsed requests may take the seat and run them itself, which saves two cross-core wake-ups per request (about 50 us each) and changes nothing else: order is
-//! still decided once, by the seat, and `State::apply` has one caller at a time. Nobody ever waits for the seat on a request path: a thread that finds it taken leaves its
-//! work in the inbox, and the holder looks there again before it gets up.
+//! There is one engine and one thread at a time that runs it. The apply thread proper sits there while
+//! there is work; while it is parked, an I/O thread that just parsed requests may take the seat and run
+//! them itself, which saves two cross-core wake-ups per request (about 50 us each) and changes nothing
+//! else: order is decided once, by the seat, and `State::apply` has one caller at a time.
+//!
+//! Nobody waits for the seat on a request path: a thread that finds it taken leaves its work in the inbox,
+//! and the holder looks there again before it gets up. An I/O thread stays for one slice of time at
+//! most, applies no Kafka rows and begins nothing heavy; what it leaves is the apply thread's.
+//!
+//! **Everybody gets a turn.** The apply thread does one [`Event`] at a time, and none keeps it for much
+//! longer than a slice (half a millisecond). Requests, rows and long reads take turns, news come first,
+//! housekeeping comes at the latest every [`TURNS_PER_TICK`] events, and between two events the seat
+//! goes to whoever waits for it.
 
 use super::engine::Engine;
 use super::facts::Facts;
 use super::panic::EndOnUnwind;
-use super::work::{News, Packet, PortWork};
+use super::rounds::Holder;
+use super::turn::SLICE;
+use super::work::{InletId, News, Packet, Round};
+use crate::wal::WalError;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -16,26 +28,106 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Decoded rows that may wait between ingest threads and apply.
+/// Rows and rejects that may wait between ingest threads and apply; each inlet has an equal share.
 pub(crate) const QUEUE_ROWS_MAX: usize = 65_536;
-/// Bytes of decoded rows that may wait.
+/// Bytes of them that may wait.
 pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Pushed rows and requests of ports that may wait.
 pub(crate) const PORT_REQUESTS_MAX: usize = 131_072;
+/// Housekeeping comes at the latest after this many events, also when there is always work.
+pub(super) const TURNS_PER_TICK: u32 = 32;
+
+/// What can happen on the seat.
+enum Event {
+    /// Another thread has something to tell.
+    News(News),
+    /// Deadlines and housekeeping are due though there is work.
+    Tick,
+    /// A port brought requests.
+    Round(Round),
+    /// Requests that waited for the end of a turn.
+    Backlog(Round),
+    /// Rows that are written are to be applied.
+    Slice,
+    /// An ingest thread brought rows.
+    Packet(Packet),
+    /// A read of many entries goes on.
+    Read,
+}
+
+/// Kinds of work that take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Requests,
+    Rows,
+    Reads,
+}
+
+impl Kind {
+    fn next(self) -> Self {
+        match self {
+            Self::Requests => Self::Rows,
+            Self::Rows => Self::Reads,
+            Self::Reads => Self::Requests,
+        }
+    }
+}
+
+/// What an inlet has in the queue.
+#[derive(Debug, Clone, Copy, Default)]
+struct Queued {
+    rows: usize,
+    bytes: usize,
+}
 
 /// Work that waits for the seat.
-#[derive(Default)]
-pub(crate) struct Inbox {
-    pub(crate) packets: VecDeque<Packet>,
-    pub(crate) ports: VecDeque<PortWork>,
-    pub(crate) news: VecDeque<News>,
-    packet_rows: usize,
-    packet_bytes: usize,
+struct Inbox {
+    news: VecDeque<News>,
+    rounds: VecDeque<Round>,
+    packets: VecDeque<Packet>,
+    /// By inlet.
+    queued: Vec<Queued>,
+    /// Whose turn it is.
+    turn: Kind,
+    /// Events since housekeeping was done.
+    unticked: u32,
+}
+
+impl Inbox {
+    /// Whether an inlet may add to what it has: a share of the queue, and a packet always when it has none.
+    fn has_room(&self, inlet: InletId, share: usize) -> bool {
+        let Some(queued) = self.queued.get(inlet.0) else { unreachable!("inlets are made by the seat") };
+        let inlets = self.queued.len();
+        queued.rows == 0 || (queued.rows < QUEUE_ROWS_MAX / share / inlets && queued.bytes < QUEUE_BYTES_MAX / share / inlets)
+    }
+
+    /// The first packet whose inlet is not held.
+    fn next_packet(&mut self, engine: &Engine) -> Option<Packet> {
+        let at = self.packets.iter().position(|packet| engine.takes_packets_of(packet.inlet))?;
+        let packet = self.packets.remove(at)?;
+        let Some(queued) = self.queued.get_mut(packet.inlet.0) else { unreachable!("inlets are made by the seat") };
+        assert!(queued.rows >= packet.weight() && queued.bytes >= packet.bytes, "a packet that leaves was counted when it came");
+        queued.rows -= packet.weight();
+        queued.bytes -= packet.bytes;
+        Some(packet)
+    }
+
+    fn queued_rows(&self) -> usize {
+        self.queued.iter().map(|queued| queued.rows).sum()
+    }
+
+    /// Whether the apply thread would find something to do.
+    fn has_work(&self, engine: &Engine) -> bool {
+        !self.news.is_empty()
+            || !self.rounds.is_empty()
+            || engine.has_unfinished()
+            || self.packets.iter().any(|packet| engine.takes_packets_of(packet.inlet))
+    }
 }
 
 /// The seat while a thread holds it. Who unwinds while holding it ends the process: the engine may be
 /// changed by half, and this lock knows no poison.
-struct Held<'a> {
+pub(super) struct Held<'a> {
     // Dropped first, so that a panic ends the process before the seat is free.
     _end: EndOnUnwind,
     engine: MutexGuard<'a, Engine>,
@@ -44,6 +136,11 @@ struct Held<'a> {
 impl<'a> Held<'a> {
     fn new(engine: MutexGuard<'a, Engine>) -> Self {
         Self { _end: EndOnUnwind::new(), engine }
+    }
+
+    /// Lets one who waits for the seat have it now.
+    pub(super) fn make_way(&mut self) {
+        MutexGuard::bump(&mut self.engine);
     }
 }
 
@@ -66,8 +163,11 @@ pub struct Seat {
     engine: Mutex<Engine>,
     inbox: Mutex<Inbox>,
     room: Condvar,
+    /// There is something for the apply thread.
     waiting: AtomicBool,
-    port_requests: AtomicUsize,
+    /// Requests in the inbox, and in the engine's backlog.
+    requests: AtomicUsize,
+    backlogged: AtomicUsize,
     wake: Condvar,
     parked: Mutex<bool>,
     stopping: AtomicBool,
@@ -78,12 +178,21 @@ pub struct Seat {
 impl Seat {
     /// A seat for an engine that has recovered.
     pub fn new(engine: Engine, facts: Arc<Facts>) -> Arc<Self> {
+        let inbox = Inbox {
+            news: VecDeque::new(),
+            rounds: VecDeque::new(),
+            packets: VecDeque::new(),
+            queued: Vec::new(),
+            turn: Kind::Requests,
+            unticked: 0,
+        };
         Arc::new(Self {
             engine: Mutex::new(engine),
-            inbox: Mutex::default(),
+            inbox: Mutex::new(inbox),
             room: Condvar::new(),
             waiting: AtomicBool::new(false),
-            port_requests: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            backlogged: AtomicUsize::new(0),
             wake: Condvar::new(),
             parked: Mutex::new(false),
             stopping: AtomicBool::new(false),
@@ -93,25 +202,117 @@ impl Seat {
 
     /// The apply thread: works while there is work, else sleeps until the next deadline.
     pub fn run(&self) {
-        while !self.stopping.load(Ordering::Acquire) {
-            let sleep = {
-                let mut engine = self.hold();
-                self.serve(&mut engine);
-                engine.tick()
-            };
-            if self.has_work() {
-                continue;
-            }
+        while !self.is_stopping() {
+            let mut held = self.hold();
+            self.work(&mut held);
+            let sleep = held.tick();
+            // A packet that was held may have left the way free for others.
+            self.look_again(&self.inbox.lock(), &held);
+            self.leave(held);
             let mut parked = self.parked.lock();
             *parked = true;
-            if !self.has_work() && !self.stopping.load(Ordering::Acquire) {
+            if !self.has_work() && !self.is_stopping() {
                 self.wake.wait_for(&mut parked, sleep);
             }
             *parked = false;
         }
     }
 
-    fn hold(&self) -> Held<'_> {
+    /// Does what there is, one event at a time.
+    fn work(&self, held: &mut Held<'_>) {
+        while self.step(held) {
+            held.make_way();
+        }
+    }
+
+    /// Does the next event; false when there is none.
+    pub(super) fn step(&self, engine: &mut Engine) -> bool {
+        let Some(event) = self.next(engine) else { return false };
+        match event {
+            Event::News(news) => engine.hear(news),
+            Event::Tick => {
+                let _while_there_is_work = engine.tick();
+            }
+            Event::Round(round) => self.serve(engine, round, Holder::Apply),
+            Event::Backlog(round) => {
+                if let Some(rest) = engine.serve(round, Holder::Apply) {
+                    engine.put_back(rest);
+                }
+            }
+            Event::Slice => engine.go_on(),
+            Event::Packet(packet) => engine.take_packet(packet),
+            Event::Read => engine.read_slice(),
+        }
+        self.backlogged.store(engine.backlogged(), Ordering::Relaxed);
+        true
+    }
+
+    /// Decides what happens next.
+    fn next(&self, engine: &mut Engine) -> Option<Event> {
+        let mut inbox = self.inbox.lock();
+        let event = match inbox.news.pop_front() {
+            Some(news) => Some(Event::News(news)),
+            None if inbox.unticked >= TURNS_PER_TICK => {
+                inbox.unticked = 0;
+                Some(Event::Tick)
+            }
+            None => {
+                let first = inbox.turn;
+                let kinds = [first, first.next(), first.next().next()];
+                let found = kinds.into_iter().find_map(|kind| Some((kind, self.next_of(kind, &mut inbox, engine)?)));
+                found.map(|(kind, event)| {
+                    inbox.turn = kind.next();
+                    inbox.unticked += 1;
+                    event
+                })
+            }
+        };
+        self.look_again(&inbox, engine);
+        event
+    }
+
+    /// Says whether there is something for the apply thread.
+    fn look_again(&self, inbox: &Inbox, engine: &Engine) {
+        self.waiting.store(inbox.has_work(engine), Ordering::Release);
+    }
+
+    fn next_of(&self, kind: Kind, inbox: &mut Inbox, engine: &mut Engine) -> Option<Event> {
+        match kind {
+            Kind::Requests => match engine.take_backlog() {
+                Some(round) => Some(Event::Backlog(round)),
+                None => self.next_round(inbox).map(Event::Round),
+            },
+            Kind::Rows if engine.is_mid_turn() => Some(Event::Slice),
+            Kind::Rows => {
+                let packet = inbox.next_packet(engine)?;
+                self.facts.queued_rows.store(inbox.queued_rows() as u64, Ordering::Relaxed);
+                self.room.notify_all();
+                Some(Event::Packet(packet))
+            }
+            Kind::Reads => engine.has_long_reads().then_some(Event::Read),
+        }
+    }
+
+    fn next_round(&self, inbox: &mut Inbox) -> Option<Round> {
+        let round = inbox.rounds.pop_front()?;
+        self.requests.fetch_sub(round.weight(), Ordering::Relaxed);
+        Some(round)
+    }
+
+    /// Serves a round; what is left of it stays in front of everything that came later.
+    fn serve(&self, engine: &mut Engine, round: Round, holder: Holder) {
+        if let Some(rest) = engine.serve(round, holder) {
+            self.give_back(rest);
+        }
+    }
+
+    fn give_back(&self, rest: Round) {
+        self.requests.fetch_add(rest.weight(), Ordering::Relaxed);
+        self.inbox.lock().rounds.push_front(rest);
+        self.waiting.store(true, Ordering::Release);
+    }
+
+    pub(super) fn hold(&self) -> Held<'_> {
         Held::new(self.engine.lock())
     }
 
@@ -129,105 +330,108 @@ impl Seat {
         }
     }
 
-    /// Serves the inbox until it is empty; requests first, then one packet, so that a read waits for at most one packet.
-    fn serve(&self, engine: &mut Engine) {
-        loop {
-            let (news, ports, packet) = {
-                let mut inbox = self.inbox.lock();
-                let news = std::mem::take(&mut inbox.news);
-                let ports = std::mem::take(&mut inbox.ports);
-                let packet = if engine.takes_packets() { inbox.packets.pop_front() } else { None };
-                if let Some(packet) = &packet {
-                    inbox.packet_rows -= packet.weight();
-                    inbox.packet_bytes -= packet.bytes;
-                    self.facts.queued_rows.store(inbox.packet_rows as u64, Ordering::Relaxed);
-                    self.room.notify_all();
-                }
-                let more = !inbox.packets.is_empty() && engine.takes_packets();
-                self.waiting.store(more, Ordering::Release);
-                if news.is_empty() && ports.is_empty() && packet.is_none() {
-                    return;
-                }
-                (news, ports, packet)
-            };
-            for news in news {
-                engine.hear(news);
+    /// Runs a port's round now when the seat is free, else leaves it to the holder.
+    pub(crate) fn offer_round(&self, round: Round) {
+        if let Some(mut held) = self.try_hold() {
+            if self.has_work() || held.has_unfinished() {
+                // Earlier rounds of this port may wait: the order of a connection is the order of its requests.
+                self.queue_round(round);
+                self.visit(&mut held);
+            } else {
+                self.serve(&mut held, round, Holder::Visitor);
             }
-            for work in ports {
-                self.port_requests.fetch_sub(work.requests, Ordering::Relaxed);
-                engine.serve_port(work);
+            self.leave(held);
+            return;
+        }
+        self.queue_round(round);
+        // The holder may have looked at the inbox before, and gone since.
+        match self.try_hold() {
+            Some(mut held) => {
+                self.visit(&mut held);
+                self.leave(held);
             }
-            if let Some(packet) = packet {
-                engine.take_packet(packet);
-            }
+            None => self.unpark(),
         }
     }
 
-    /// Runs a port's work now when the seat is free, else leaves it to the holder. True when it ran here.
-    pub(crate) fn offer_port(&self, work: PortWork) -> bool {
-        if let Some(mut engine) = self.try_hold() {
-            // An earlier round of this port may still wait in the inbox: order on a connection is the order of its requests.
-            if self.has_work() {
-                self.serve(&mut engine);
-            }
-            engine.serve_port(work);
-            self.leave(engine);
-            return true;
-        }
-        self.port_requests.fetch_add(work.requests, Ordering::Relaxed);
-        self.inbox.lock().ports.push_back(work);
+    fn queue_round(&self, round: Round) {
+        self.requests.fetch_add(round.weight(), Ordering::Relaxed);
+        self.inbox.lock().rounds.push_back(round);
         self.waiting.store(true, Ordering::Release);
-        self.attend();
-        false
     }
 
-    /// Somebody must look at the inbox: take the seat if it became free, else its holder will look.
-    fn attend(&self) {
-        if let Some(mut engine) = self.try_hold() {
-            self.serve(&mut engine);
-            self.leave(engine);
-        } else {
-            self.unpark();
+    /// What an I/O thread does of the waiting work: news and requests, for the time of a slice.
+    fn visit(&self, engine: &mut Engine) {
+        let begun = Instant::now();
+        while begun.elapsed() < SLICE {
+            let mut inbox = self.inbox.lock();
+            if let Some(news) = inbox.news.pop_front() {
+                drop(inbox);
+                engine.hear(news);
+                continue;
+            }
+            // What waits in the backlog came before the rounds of the inbox.
+            let blocked = engine.has_backlog() && !engine.is_mid_turn();
+            let Some(round) = (if blocked { None } else { self.next_round(&mut inbox) }) else { break };
+            drop(inbox);
+            if let Some(rest) = engine.serve(round, Holder::Visitor) {
+                self.give_back(rest);
+                break;
+            }
         }
+        self.look_again(&self.inbox.lock(), engine);
     }
 
-    /// Gets up, and looks once more at what came in meanwhile.
-    fn leave(&self, engine: Held<'_>) {
-        drop(engine);
-        if self.has_work() {
+    /// Gets up, and sees to it that somebody looks at what is left.
+    fn leave(&self, mut held: Held<'_>) {
+        let (unfinished, deadline_moved) = (held.has_unfinished(), held.take_deadline_moved());
+        if unfinished {
+            self.backlogged.store(held.backlogged(), Ordering::Relaxed);
+            self.waiting.store(true, Ordering::Release);
+        }
+        drop(held);
+        if deadline_moved || self.has_work() {
             self.unpark();
         }
     }
 
     /// Whether ports may bring more.
     pub(crate) fn has_port_room(&self) -> bool {
-        self.port_requests.load(Ordering::Relaxed) < PORT_REQUESTS_MAX
+        self.requests.load(Ordering::Relaxed) + self.backlogged.load(Ordering::Relaxed) < PORT_REQUESTS_MAX
     }
 
-    /// Queues rows from an ingest thread; gives them back when the queue is full.
+    /// A number for an ingest thread. Each has an equal share of the queue.
+    pub(crate) fn add_inlet(&self) -> InletId {
+        let mut inbox = self.inbox.lock();
+        inbox.queued.push(Queued::default());
+        InletId(inbox.queued.len() - 1)
+    }
+
+    /// Queues rows from an ingest thread; gives them back when its share of the queue is full.
     pub(crate) fn offer_packet(&self, packet: Packet) -> Result<(), Packet> {
         {
             let mut inbox = self.inbox.lock();
-            if inbox.packet_rows >= QUEUE_ROWS_MAX || inbox.packet_bytes >= QUEUE_BYTES_MAX || self.stopping.load(Ordering::Acquire) {
+            if !inbox.has_room(packet.inlet, 1) || self.is_stopping() {
                 return Err(packet);
             }
-            inbox.packet_rows += packet.weight();
-            inbox.packet_bytes += packet.bytes;
-            self.facts.queued_rows.store(inbox.packet_rows as u64, Ordering::Relaxed);
+            let Some(queued) = inbox.queued.get_mut(packet.inlet.0) else { unreachable!("inlets are made by the seat") };
+            queued.rows += packet.weight();
+            queued.bytes += packet.bytes;
             inbox.packets.push_back(packet);
+            self.facts.queued_rows.store(inbox.queued_rows() as u64, Ordering::Relaxed);
             self.waiting.store(true, Ordering::Release);
         }
         self.unpark();
         Ok(())
     }
 
-    /// Waits for room in the packet queue (half of it, so that a stopped source does not flutter).
-    pub(crate) fn wait_packet_room(&self, limit: Duration) -> bool {
+    /// Waits for room in an inlet's share of the queue (half of it, so that a stopped source does not flutter).
+    pub(crate) fn wait_packet_room(&self, inlet: InletId, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let mut inbox = self.inbox.lock();
-        while inbox.packet_rows >= QUEUE_ROWS_MAX / 2 || inbox.packet_bytes >= QUEUE_BYTES_MAX / 2 {
-            if self.stopping.load(Ordering::Acquire) || self.room.wait_until(&mut inbox, until).timed_out() {
-                return inbox.packet_rows < QUEUE_ROWS_MAX && inbox.packet_bytes < QUEUE_BYTES_MAX;
+        while !inbox.has_room(inlet, 2) {
+            if self.is_stopping() || self.room.wait_until(&mut inbox, until).timed_out() {
+                return inbox.has_room(inlet, 1);
             }
         }
         true
@@ -235,29 +439,54 @@ impl Seat {
 
     /// Leaves news to the holder of the seat without waiting for it.
     pub fn post(&self, news: News) {
-        self.inbox.lock().news.push_back(news);
-        self.waiting.store(true, Ordering::Release);
+        {
+            let mut inbox = self.inbox.lock();
+            inbox.news.push_back(news);
+            self.waiting.store(true, Ordering::Release);
+        }
         self.unpark();
     }
 
-    /// Runs something on the engine and waits for it. For operators and rare changes only, never for requests.
+    /// Runs something on the engine between two frames and waits for it: what changes it, freezes it, or has to see
+    /// whole frames. For operators and rare changes only, never for requests.
     pub fn with<T>(&self, run: impl FnOnce(&mut Engine) -> T) -> T {
-        let mut engine = self.hold();
-        let value = run(&mut engine);
-        self.leave(engine);
+        let mut held = self.hold();
+        // The rows that are written come first; readers have their turns meanwhile.
+        while held.is_mid_turn() {
+            held.go_on();
+            self.visit(&mut held);
+            held.make_way();
+        }
+        let value = run(&mut held);
+        self.leave(held);
         value
     }
 
-    /// Packets that ingest threads queued before this call are applied when it returns.
-    pub(crate) fn drain_packets(&self) {
-        let mut engine = self.hold();
-        self.serve(&mut engine);
-        self.leave(engine);
+    /// Looks at the engine and waits for it no longer than for a slice: it may stand in the middle of a frame, where
+    /// every table shows the same prefix of its rows. For operators' reads.
+    pub fn look<T>(&self, run: impl FnOnce(&mut Engine) -> T) -> T {
+        let mut held = self.hold();
+        let value = run(&mut held);
+        self.leave(held);
+        value
+    }
+
+    /// Makes what is applied durable, so that sources can commit their last positions; waits at most for `limit`, and
+    /// not on the seat.
+    pub fn settle(&self, limit: Duration) {
+        let (handle, lsn) = self.with(Engine::remember_all);
+        let outcome: Result<bool, WalError> = handle.wait_durable(lsn, limit);
+        self.with(|engine| match outcome {
+            Ok(_) => engine.synced(handle.durable_lsn()),
+            Err(error) => engine.failed(error),
+        });
     }
 
     /// Stops the apply thread after what is queued; nothing is taken any more.
     pub fn stop(&self) {
-        self.drain_packets();
+        let mut held = self.hold();
+        self.work(&mut held);
+        self.leave(held);
         self.stopping.store(true, Ordering::Release);
         self.room.notify_all();
         let _parked = self.parked.lock();

@@ -1,25 +1,34 @@
-//! What waits for the seat: packets of Kafka rows, requests of ports, and news of other threads.
+//! What waits for the seat: packets of Kafka rows, rounds of ports' requests, and news of other threads.
 
+use super::codec::rows_bytes;
 use crate::state::RowsContent;
 use crate::wal::WalError;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use streamgauge_api::port::{Request, Wait};
 use streamgauge_api::{Reply, Tag};
 
+/// Number of an inlet: whose packets keep their order among themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct InletId(pub(crate) usize);
+
 /// Decoded rows of one ingest thread, with the positions they bring their partitions to.
+#[derive(Debug)]
 pub(crate) struct Packet {
+    pub(crate) inlet: InletId,
     pub(crate) content: RowsContent,
     /// Records in it, rejects and ignored ones included, by slot.
     pub(crate) records: Vec<(u32, u64)>,
     /// Smallest Kafka timestamp of its rows, ms, for the latency histogram; -1 when none.
     pub(crate) oldest_ms: i64,
+    /// Bytes that its frame takes.
     pub(crate) bytes: usize,
 }
 
 impl Packet {
-    /// What it counts in the queue: an empty packet counts as one row.
+    /// What it counts in the queue: rows and rejects, and an empty packet as one.
     pub(crate) fn weight(&self) -> usize {
-        self.content.rows().max(1)
+        (self.content.rows() + self.content.rejects.len()).max(1)
     }
 }
 
@@ -34,6 +43,7 @@ pub(crate) struct Ack {
 }
 
 /// A step of a port's work, in the order of its requests.
+#[derive(Debug)]
 pub(crate) enum Step {
     /// Rows of pushes that share a frame.
     Rows { content: RowsContent, acks: Vec<Ack> },
@@ -41,11 +51,95 @@ pub(crate) enum Step {
     Call(Tag, Request),
 }
 
+impl Step {
+    /// What it counts among the requests that wait; large rows count more, so that what waits is bounded in bytes too.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Rows { content, .. } => content.rows().max(rows_bytes(content) / BYTES_PER_REQUEST).max(1),
+            Self::Call(_, Request::BatchGet(reads)) => reads.len().max(1),
+            Self::Call(_, Request::GetMany { keys, .. }) => keys.len().max(1),
+            Self::Call(..) => 1,
+        }
+    }
+
+    /// Whether it may keep its thread for longer than an I/O thread may leave its sockets.
+    pub(crate) fn is_heavy(&self) -> bool {
+        match self {
+            Self::Rows { content, .. } => rows_bytes(content) > VISIT_BYTES_MAX,
+            Self::Call(_, request) => !request.is_read(),
+        }
+    }
+
+    /// The requests in it.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+        let (acks, call) = match self {
+            Self::Rows { acks, .. } => (&acks[..], None),
+            Self::Call(tag, _) => (&[][..], Some(*tag)),
+        };
+        acks.iter().map(|ack| ack.tag).chain(call)
+    }
+}
+
+/// Bytes of a frame that an I/O thread still writes itself.
+const VISIT_BYTES_MAX: usize = 1 << 20;
+/// Pushed bytes that count as one request.
+const BYTES_PER_REQUEST: usize = 512;
+
 /// What an I/O thread brings in one round.
-pub(crate) struct PortWork {
+pub(crate) struct Round {
     pub(crate) outbox: Arc<super::port::Outbox>,
-    pub(crate) steps: Vec<Step>,
-    pub(crate) requests: usize,
+    steps: VecDeque<Step>,
+    weight: usize,
+}
+
+impl Round {
+    /// These steps of one port, in their order.
+    pub(crate) fn new(outbox: Arc<super::port::Outbox>, steps: VecDeque<Step>) -> Self {
+        let weight = steps.iter().map(Step::weight).sum();
+        Self { outbox, steps, weight }
+    }
+
+    /// What it counts among the requests that wait.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// The next step, which is not served yet.
+    pub(crate) fn peek(&self) -> Option<&Step> {
+        self.steps.front()
+    }
+
+    /// Takes the next step.
+    pub(crate) fn next(&mut self) -> Option<Step> {
+        let step = self.steps.pop_front()?;
+        self.weight -= step.weight();
+        Some(step)
+    }
+
+    /// What is left of it, if anything is.
+    pub(crate) fn rest(self) -> Option<Self> {
+        (!self.steps.is_empty()).then_some(self)
+    }
+
+    /// The connections that wait for its steps.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = Connection> + '_ {
+        let port = Arc::as_ptr(&self.outbox).addr();
+        self.steps.iter().flat_map(Step::tags).map(move |tag| Connection { port, number: tag.connection() })
+    }
+}
+
+/// A connection of a port: its requests take effect in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Connection {
+    port: usize,
+    number: u64,
+}
+
+impl Connection {
+    /// The connection that this request of a port came over.
+    pub(crate) fn of(outbox: &Arc<super::port::Outbox>, tag: Tag) -> Self {
+        Self { port: Arc::as_ptr(outbox).addr(), number: tag.connection() }
+    }
 }
 
 /// What another thread has to tell the holder of the seat, without waiting for it.

@@ -15,6 +15,10 @@ use streamgauge_api::Code;
 
 /// Heap bytes of one batch are bounded so that an offset fits its half word.
 const HEAP_BYTES_MAX: usize = 1 << 30;
+/// A heap that grew beyond this for one large row is given back.
+const HEAP_KEPT_BYTES: usize = 8 << 20;
+/// Bytes of one row's cells and texts: a row beyond it is refused, so that a batch and its frame stay bounded.
+pub const ROW_BYTES_MAX: usize = 16 << 20;
 
 /// How exact a value must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,9 +129,11 @@ impl RowsBuilder {
         self.times.len() >= ROWS_PER_BATCH_MAX || self.heap.len() >= HEAP_BYTES_MAX
     }
 
-    /// About how many bytes the batch takes so far.
+    /// Bytes that the batch takes so far, never less than [`RowsBuilder::finish`] gives.
     pub fn size_bytes(&self) -> usize {
-        self.heap.len() + self.times.len() * 8 * (self.row.len() + 1)
+        let (rows, fields) = (self.times.len(), self.row.len());
+        let cells = fields * (rows + rows.div_ceil(32)) + rows + rows.div_ceil(64) + 1 + self.ahead.len() * 2;
+        (HEADER_WORDS + self.runs.len() * 2 + cells + self.heap.len().div_ceil(8)) * 8
     }
 
     /// Begins a row: every field absent.
@@ -390,6 +396,13 @@ impl RowsBuilder {
             self.rollback();
             return Err(error);
         }
+        let bytes = self.heap.len() - self.heap_mark + self.row.len() * 8;
+        if bytes > ROW_BYTES_MAX {
+            self.rollback();
+            self.heap.shrink_to(HEAP_KEPT_BYTES);
+            let reason = format!("a row of {} with {bytes} bytes is larger than {ROW_BYTES_MAX}", self.schema.name);
+            return Err(CellError { field: FieldIndex(0), code: Code::RowTooLarge, reason });
+        }
         let row = self.times.len();
         if let Some((position, offset)) = source {
             let continues = self.next_offset == offset && self.runs.last().is_some_and(|run| run.position == position);
@@ -458,16 +471,8 @@ impl RowsBuilder {
         if !self.ahead.is_empty() {
             flags |= FLAG_AHEAD;
         }
-        let fields = self.row.len();
-        let size = HEADER_WORDS
-            + self.runs.len() * 2
-            + fields * (rows + rows.div_ceil(32))
-            + rows
-            + rows.div_ceil(64)
-            + 1
-            + self.ahead.len() * 2
-            + self.heap.len().div_ceil(8);
-        let mut words = Vec::with_capacity(size);
+        let (fields, size_bytes) = (self.row.len(), self.size_bytes());
+        let mut words = Vec::with_capacity(size_bytes / 8);
         words.push(u64::from(self.schema.id.0) | u64::from(self.schema.version) << 32);
         words.push(rows as u64 | (fields as u64) << 32 | u64::from(flags) << 48);
         words.push(self.heap.len() as u64 | (self.runs.len() as u64) << 32);
@@ -503,7 +508,9 @@ impl RowsBuilder {
         self.any_delete = false;
         self.next_offset = i64::MIN;
         self.heap.clear();
+        self.heap.shrink_to(HEAP_KEPT_BYTES);
         self.heap_mark = 0;
+        assert!(words.len() * 8 <= size_bytes, "a batch is no larger than it was counted");
         match Rows::from_words(words) {
             Ok(rows) => rows,
             Err(error) => unreachable!("a built batch has the layout of its own header: {error}"),

@@ -11,7 +11,7 @@ mod rows;
 mod schema;
 mod time;
 
-pub use builder::{CellError, RowsBuilder, Strictness};
+pub use builder::{CellError, ROW_BYTES_MAX, RowsBuilder, Strictness};
 pub use cell::Cell;
 pub use key::{KEY_BYTES_MAX, Key};
 pub use rows::{Rows, RowsError, Run};

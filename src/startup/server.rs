@@ -465,7 +465,7 @@ impl Server {
         }
         if let Some(kafka) = self.kafka.take() {
             kafka.stop_reading();
-            self.seat.with(|engine| engine.settle(KAFKA_STOP));
+            self.seat.settle(KAFKA_STOP);
             if !kafka.stop(KAFKA_STOP.min(grace)) {
                 tracing::warn!("a Kafka client did not end in time; a broker that does not answer holds it");
             }

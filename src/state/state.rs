@@ -247,6 +247,11 @@ impl State {
         new
     }
 
+    /// How many tables the rows of a batch go to.
+    pub fn tables_fed_by(&self, batch: &Rows) -> usize {
+        self.by_event.get(&batch.event()).map_or(0, Vec::len)
+    }
+
     fn fed_by(&self, batch: &Rows) -> impl Iterator<Item = &Table> {
         self.by_event.get(&batch.event()).into_iter().flatten().filter_map(|id| self.tables.get(id))
     }

@@ -86,6 +86,7 @@ codes! {
     RequestTimeout "request_timeout" 408 true "the request did not arrive in time" "send head within 5 s and body within 30 s";
     PayloadTooLarge "payload_too_large" 413 false "the body is larger than the limit" "send at most 4 MiB, or split the batch";
     BatchTooLarge "batch_too_large" 413 false "too many entries in one request" "at most 65,536; split it";
+    RowTooLarge "row_too_large" 413 false "the row is larger than a row may be" "declare fewer or shorter fields: at most 16 MiB of a row are kept";
     ResponseTooLarge "response_too_large" 413 false "the answer would be larger than the limit" "ask for fewer keys or features";
     HeadersTooLarge "headers_too_large" 431 false "too many or too large headers" "at most 64 headers and 8 KiB";
     Overloaded "overloaded" 503 true "too much is in flight" "retry after a short pause";

@@ -62,9 +62,13 @@ const BAD_CODES: &[Code] = &[
     Code::TombstoneUnexpected,
     Code::TimeOutOfRange,
     Code::KeyTooLong,
+    Code::RowTooLarge,
     Code::SchemaMissing,
     Code::SchemaUnusable,
 ];
+
+/// Why rows of a source may have to wait.
+const WAIT_CODES: &[Code] = &[Code::StorageFull, Code::TableMemoryExceeded, Code::WalUnavailable];
 
 /// All series of one process.
 pub struct Metrics {
@@ -250,10 +254,20 @@ impl Metrics {
         for code in BAD_CODES {
             self.families.counter("streamgauge_bad_records_total", &[source, code.as_str()]);
         }
+        for code in WAIT_CODES {
+            self.families.counter("streamgauge_source_retries_total", &[source, code.as_str()]);
+        }
         let counts =
             ["streamgauge_kafka_connects_total", "streamgauge_kafka_errors_total"].map(|name| self.families.counter(name, &[source]));
         let visible = self.families.duration("streamgauge_event_to_visible_seconds", &[source]);
         SourceSeries::new(source, self.families.counter_family("streamgauge_bad_records_total"), visible, counts)
+    }
+
+    /// `streamgauge_source_retries_total` of one source and reason.
+    pub fn source_retries(&self, source: &str, reason: Code) -> IntCounter {
+        let labels = self.open_labels(OpenLabel::Source, &[source]);
+        let source = labels.first().copied().unwrap_or(OTHER);
+        self.families.counter("streamgauge_source_retries_total", &[source, reason.as_str()])
     }
 
     /// `streamgauge_kafka_records_total` of one partition.

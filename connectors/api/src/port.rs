@@ -7,9 +7,21 @@ use crate::error::ApiError;
 use crate::value::{Names, Value};
 use std::sync::Arc;
 
-/// The caller's name for a request; the engine hands it back unread.
+/// Reads of more entries than this are served in slices, beside other requests; see [`Port::call`].
+pub const SLICED_ABOVE: usize = 16;
+
+/// The caller's name for a request, handed back with the reply: a connection in the upper 48 bits, the
+/// request's number on it in the lower 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tag(pub u64);
+
+impl Tag {
+    /// The connection that the request came over: requests of one take effect in the order in which
+    /// they were given.
+    pub fn connection(self) -> u64 {
+        self.0 >> 16
+    }
+}
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +121,25 @@ pub enum Request {
     Reset,
 }
 
+impl Request {
+    /// Whether it changes nothing.
+    pub fn is_read(&self) -> bool {
+        !matches!(self, Self::Register(_) | Self::Reset)
+    }
+
+    /// Whether the caller must wait for the reply before it gives another request of that connection:
+    /// rows behind a declaration are decoded with it, and a read that is served in slices must not see
+    /// what was asked for behind it.
+    pub fn is_fence(&self) -> bool {
+        match self {
+            Self::Register(_) | Self::Reset => true,
+            Self::BatchGet(reads) => reads.len() > SLICED_ABOVE,
+            Self::GetMany { features, keys } => features.len().saturating_mul(keys.len()) > SLICED_ABOVE,
+            Self::Get(_) | Self::GetFeature { .. } | Self::Ping => false,
+        }
+    }
+}
+
 /// What a read found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
@@ -199,7 +230,8 @@ pub trait Port: Send {
     /// Decodes and queues several rows as one transaction: all or none.
     fn push_batch(&mut self, tag: Tag, encoding: Encoding, rows: &[PushRow<'_>], wait: Wait);
 
-    /// Queues a request.
+    /// Queues a request. Behind one that [`Request::is_fence`] the caller gives no further request of that
+    /// connection until the reply is there; other connections are not concerned.
     fn call(&mut self, tag: Tag, request: Request);
 
     /// Runs everything queued (or hands it to the thread that is applying) and appends the replies that are ready, old ones included.

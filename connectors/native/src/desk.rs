@@ -9,7 +9,7 @@ use crate::shape::Shape;
 use crate::slots::Slots;
 use std::cell::Cell;
 use std::sync::Arc;
-use streamgauge_api::port::{Port, Tag};
+use streamgauge_api::port::{Port, Request, Tag};
 
 /// What all connections of one I/O thread share.
 pub(crate) struct Shared {
@@ -46,9 +46,16 @@ impl Desk<'_> {
         self.tag_at(shape, 1)
     }
 
-    /// The same for a request whose reply may be large.
-    pub(crate) fn bulk_tag(&mut self, shape: Shape) -> Tag {
-        self.tag_at(shape, self.unanswered_max / BULK_SHARE)
+    /// Puts a request to the engine. A fence fills the connection until it is answered, so that nothing
+    /// behind it is parsed before; a read of many rows takes a share, since its reply may be large.
+    pub(crate) fn call(&mut self, shape: Shape, request: Request) {
+        let cost = match &request {
+            request if request.is_fence() => self.unanswered_max,
+            Request::BatchGet(_) | Request::GetMany { .. } => self.unanswered_max / BULK_SHARE,
+            _ => 1,
+        };
+        let tag = self.tag_at(shape, cost);
+        self.port.call(tag, request);
     }
 
     /// Answers without the engine, in order.
@@ -81,8 +88,9 @@ pub(crate) fn split_tag(tag: Tag) -> (ConnectionId, u16) {
 /// An engine for unit tests.
 #[cfg(test)]
 pub(crate) mod fake {
+    use super::Request;
     use super::{Arc, Cell, NativeConfig, Port, Shared, Tag};
-    use streamgauge_api::port::{Encoding, PushRow, Reply, Request, Wait};
+    use streamgauge_api::port::{Encoding, PushRow, Reply, Wait};
 
     /// Writes down what it is given; answers nothing.
     #[derive(Default)]

@@ -1,27 +1,36 @@
 //! The engine behind its doors: a seat over a log in memory, driven as connectors drive it.
 //!
-//! Promises count turns and states here, never milliseconds: the clock stands still unless a test moves it.
+//! Promises count turns and states here, never milliseconds: the clock stands still unless a test moves it,
+//! and the apply thread's events are done one at a time by the test, which holds the seat.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod inlets;
 mod panic;
+mod turns;
 
-use super::{Engine, EngineOptions, Facts, Parts, Seat};
+use super::{Engine, EngineInlet, EngineOptions, EnginePort, Facts, OnBadRecord, Parts, Seat, SeatSlot, SourceSetup};
+use crate::decode::{Format, Framing, KeyFormat, SourceFormat, Tombstone};
 use crate::pipeline::{RegisterOptions, Registry};
 use crate::state::State;
 use crate::wal::{FIRST_LSN, WalOptions, WalWriter};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
-use streamgauge_api::ManualClock;
 use streamgauge_api::metrics::Metrics;
+use streamgauge_api::port::{KeyText, Read, ReadOptions};
 use streamgauge_api::source::SourceBoard;
+use streamgauge_api::{Clock, ManualClock, Port, Reply, Tag};
 
-/// Where the clock of these tests stands.
+/// Where the clock of these tests begins.
 const NOW_US: i64 = 1_700_000_000_000_000;
 
 /// An engine with what it shares, and the seat it sits behind.
 struct House {
     seat: Arc<Seat>,
+    facts: Arc<Facts>,
+    clock: Arc<ManualClock>,
+    metrics: Arc<Metrics>,
+    board: Arc<SourceBoard>,
 }
 
 fn options() -> EngineOptions {
@@ -38,35 +47,94 @@ fn options() -> EngineOptions {
 
 impl House {
     fn build() -> Self {
+        Self::with(options())
+    }
+
+    fn with(options: EngineOptions) -> Self {
         let (clock, facts) = (Arc::new(ManualClock::at(NOW_US)), Arc::new(Facts::default()));
         let (metrics, board) = (Arc::new(Metrics::new("test", "test")), Arc::new(SourceBoard::default()));
         let (writer, handle) = WalWriter::memory(FIRST_LSN, WalOptions::default());
+        facts.set_phase(super::Phase::Ready);
         let mut engine = Engine::new(Parts {
             state: State::new(1),
             writer,
             handle,
-            clock,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
             facts: Arc::clone(&facts),
-            metrics,
-            board,
-            options: options(),
+            metrics: Arc::clone(&metrics),
+            board: Arc::clone(&board),
+            options,
             snapshots: None,
         });
-        declare(&mut engine);
-        Self { seat: Seat::new(engine, facts) }
+        let registry = Registry::clone(engine.state().registry());
+        let outcome = registry.apply_register(&walkers(&json!({})).to_string(), &RegisterOptions::default());
+        let outcome = outcome.unwrap_or_else(|error| panic!("{}", error.to_json()));
+        engine.define(outcome.next.unwrap(), outcome.effects).unwrap();
+        Self { seat: Seat::new(engine, Arc::clone(&facts)), facts, clock, metrics, board }
+    }
+
+    fn port(&self) -> EnginePort {
+        let slot = SeatSlot::default();
+        let _first = slot.set(Arc::clone(&self.seat));
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        EnginePort::new(slot, Arc::clone(&self.facts), clock, Arc::clone(&self.metrics), true)
+    }
+
+    /// An inlet of a JSON source of `Step`.
+    fn inlet(&self, name: &str) -> EngineInlet {
+        let format = SourceFormat {
+            format: Format::Json,
+            framing: Framing::None,
+            fields: Vec::new(),
+            tombstone: Tombstone::Reject,
+            key_format: KeyFormat::Raw,
+            schema: None,
+        };
+        let (name, event) = (name.to_owned(), "Step".to_owned());
+        let setup = SourceSetup { name, event, format, on_bad_record: OnBadRecord::Keep, registry_urls: Vec::new() };
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        EngineInlet::new(Arc::clone(&self.seat), Arc::clone(&self.board), clock, Arc::clone(&self.metrics), vec![setup])
+    }
+
+    /// Steps of a walker that are applied, and the LSN that the answer was read at.
+    fn steps_of(&self, walker: &str) -> Option<(i64, u64)> {
+        let read = get(walker);
+        let (row, freshness) = self.seat.look(|engine| engine.get(&read, crate::read::UnknownFeature::AsNotFound)).unwrap();
+        row.present.then(|| (count(&row), freshness.lsn))
     }
 }
 
-/// One event `Step` with a table `walkers` that counts.
-fn declare(engine: &mut Engine) {
-    let payload = json!({"nodes": [
+/// One event `Step` with a table `walkers` that counts, and more features of it.
+fn walkers(more: &Json) -> Json {
+    let mut features = json!({"n": {"op": "count", "params": {}}});
+    features.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"nodes": [
         {"kind": "event", "name": "Step", "schema": {"fields": {"walker": "str"}, "optional_fields": []}, "event_time_field": null},
         {"kind": "derivation", "name": "walkers", "output_kind": "table", "upstreams": ["Step"],
-         "ops": [{"op": "group_by", "keys": ["walker"], "agg": {"n": {"op": "count", "params": {}}}}],
+         "ops": [{"op": "group_by", "keys": ["walker"], "agg": features}],
          "schema": {"fields": {"walker": "str"}, "optional_fields": []}, "table_primary_key": ["walker"]}
-    ]});
-    let registry = Registry::clone(engine.state().registry());
-    let outcome = registry.apply_register(&payload.to_string(), &RegisterOptions::default());
-    let outcome = outcome.unwrap_or_else(|error| panic!("{}", error.to_json()));
-    engine.define(outcome.next.unwrap(), outcome.effects).unwrap();
+    ]})
+}
+
+fn get(walker: &str) -> Read {
+    Read { table: "walkers".to_owned(), key: KeyText::Text(walker.to_owned()), options: ReadOptions::default() }
+}
+
+fn count(row: &streamgauge_api::port::Row) -> i64 {
+    let at = row.names.iter().position(|name| &**name == "n").unwrap();
+    row.values[at].to_json().as_i64().unwrap()
+}
+
+/// A request of a connection.
+fn tag(connection: u64, number: u16) -> Tag {
+    let tag = Tag(connection << 16 | u64::from(number));
+    assert_eq!(tag.connection(), connection);
+    tag
+}
+
+/// Hands over what the port was given, and picks up its replies.
+fn turn(port: &mut EnginePort) -> Vec<(Tag, Reply)> {
+    let mut replies = Vec::new();
+    port.turn(&mut replies);
+    replies
 }

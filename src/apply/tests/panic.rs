@@ -2,8 +2,9 @@
 //! test, and what it left behind is looked at from outside.
 
 use super::House;
+use crate::apply::work::{InletId, Packet};
 use crate::apply::{PanicNote, end_process_on_panic};
-use crate::state::{Content, RowsContent};
+use crate::state::RowsContent;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -17,9 +18,10 @@ const SIGABRT: i32 = 6;
 /// How a child ends that is still there after the panic.
 const SURVIVED: i32 = 77;
 
-/// A frame of a partition that nobody attached: applying it breaks a belief.
-fn impossible() -> Content {
-    Content::Rows(RowsContent { positions: vec![(Slot(9), Position::default())], ..RowsContent::default() })
+/// A packet of a partition that nobody attached: applying it breaks a belief.
+fn impossible() -> Packet {
+    let content = RowsContent { positions: vec![(Slot(9), Position::default())], ..RowsContent::default() };
+    Packet { inlet: InletId(0), content, records: Vec::new(), oldest_ms: -1, bytes: 0 }
 }
 
 #[test]
@@ -36,7 +38,7 @@ fn a_child_that_panics() {
     // As a runtime would: it catches what a task panics, and goes on.
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match case.as_str() {
         "elsewhere" => panic!("a decoder met its match"),
-        _ => seat.with(|engine| engine.commit(&[&impossible()])).map(|_| ()).unwrap(),
+        _ => seat.with(|engine| engine.take_packet(impossible())),
     }));
     assert!(caught.is_err(), "nobody panicked");
     std::process::exit(SURVIVED);

@@ -112,6 +112,11 @@ pub const TABLE: &[MetricSpec] = &[
         labels: &["table"],
         origin: Origin::Derived { family: "streamgauge_rows_total", only: Some(("stage", "late")) },
     },
+    counter(
+        "streamgauge_source_retries_total",
+        &["source", "code"],
+        "Times that rows of a source were not taken by the log or the memory limit and wait for another try, by the code of the reason.",
+    ),
     counter("streamgauge_memory_refused_rows_total", &["table"], "Rows refused because a new key would exceed limits.memory."),
     counter(
         "streamgauge_http_requests_total",

@@ -65,38 +65,28 @@ fn act(opcode: u16, kind: Option<Kind>, content_type: u8, payload: &[u8], desk: 
         }
         GET => {
             let encoding = encoding(opcode, content_type)?;
-            call(desk, shape(GET_RESPONSE, encoding), read::get(payload, encoding, true)?);
+            desk.call(shape(GET_RESPONSE, encoding), read::get(payload, encoding, true)?);
         }
         MGET | GET_MULTI => {
             let encoding = encoding(opcode, content_type)?;
             let request = if opcode == MGET { read::mget(payload, encoding)? } else { read::get_multi(payload, encoding)? };
-            call_bulk(desk, shape(GET_RESPONSE, encoding), request);
+            desk.call(shape(GET_RESPONSE, encoding), request);
         }
         BATCH_GET => {
             let request = read::batch_get(payload, encoding(opcode, content_type)?)?;
-            call_bulk(desk, shape(GET_RESPONSE, Encoding::Json), request);
+            desk.call(shape(GET_RESPONSE, Encoding::Json), request);
         }
         REGISTER => {
             if encoding(opcode, content_type)? == Encoding::MsgPack {
                 return Err(unsupported_content_type(opcode, content_type));
             }
-            call(desk, shape(REGISTER, Encoding::Json), Request::Register(register_payload(payload)?));
+            desk.call(shape(REGISTER, Encoding::Json), Request::Register(register_payload(payload)?));
         }
         RESET if !desk.shared.config.test_mode => return Err(reset_disabled()),
-        RESET => call(desk, shape(GET_RESPONSE, Encoding::Json), Request::Reset),
-        _ => call(desk, shape(PING, Encoding::Json), Request::Ping),
+        RESET => desk.call(shape(GET_RESPONSE, Encoding::Json), Request::Reset),
+        _ => desk.call(shape(PING, Encoding::Json), Request::Ping),
     }
     Ok(())
-}
-
-fn call(desk: &mut Desk<'_>, shape: Shape, request: Request) {
-    let tag = desk.tag(shape);
-    desk.port.call(tag, request);
-}
-
-fn call_bulk(desk: &mut Desk<'_>, shape: Shape, request: Request) {
-    let tag = desk.bulk_tag(shape);
-    desk.port.call(tag, request);
 }
 
 fn encoding(opcode: u16, content_type: u8) -> Result<Encoding, ApiError> {

@@ -54,23 +54,19 @@ fn act(route: Route<'_>, head: &Head<'_>, body: &[u8], desk: &mut Desk<'_>) -> R
     match route {
         Route::Push { event, sync } => push_one(event, body, sync, shape, desk)?,
         Route::PushBatch { event, sync } => push_batch(event, head.media_type, body, sync, shape, desk)?,
-        Route::Get => call(desk, shape, read::get(body, Encoding::Json, false)?),
-        Route::GetFeature { name, key } => call(desk, shape, Request::GetFeature { name, key: key_of(key) }),
-        Route::Table { table, parts, query } => call(desk, shape, read::keyed_get(table, parts, &query)?),
-        Route::BatchGet => {
-            let request = read::batch_get(body, Encoding::Json)?;
-            let tag = desk.bulk_tag(shape);
-            desk.port.call(tag, request);
-        }
-        Route::Register => call(desk, shape, Request::Register(register_text(head, body)?)),
-        Route::Ping => call(desk, shape, Request::Ping),
+        Route::Get => desk.call(shape, read::get(body, Encoding::Json, false)?),
+        Route::GetFeature { name, key } => desk.call(shape, Request::GetFeature { name, key: key_of(key) }),
+        Route::Table { table, parts, query } => desk.call(shape, read::keyed_get(table, parts, &query)?),
+        Route::BatchGet => desk.call(shape, read::batch_get(body, Encoding::Json)?),
+        Route::Register => desk.call(shape, Request::Register(register_text(head, body)?)),
+        Route::Ping => desk.call(shape, Request::Ping),
         Route::Health => desk.answer(|out| write::json(out, 200, b"{\"status\":\"ok\"}", head.close)),
         Route::Ready => {
             let (ready, body) = (desk.shared.readiness)();
             desk.answer(|out| write::json(out, if ready { 200 } else { 503 }, body.as_bytes(), head.close));
         }
         Route::Reset if !desk.shared.config.test_mode => return Err(reset_disabled()),
-        Route::Reset => call(desk, shape, Request::Reset),
+        Route::Reset => desk.call(shape, Request::Reset),
     }
     Ok(())
 }
@@ -78,11 +74,6 @@ fn act(route: Route<'_>, head: &Head<'_>, body: &[u8], desk: &mut Desk<'_>) -> R
 /// `reset` outside of test mode.
 pub(crate) fn reset_disabled() -> ApiError {
     ApiError::new(Code::ResetDisabledInProduction, "this server does not run in test mode")
-}
-
-fn call(desk: &mut Desk<'_>, shape: Shape, request: Request) {
-    let tag = desk.tag(shape);
-    desk.port.call(tag, request);
 }
 
 fn wait(sync: bool) -> Wait {

@@ -1,0 +1,226 @@
+//! Rounds of ports' requests on the engine: served in their order, within a time, and between the slices
+//! of a turn as far as they only read.
+//!
+//! Invariants: requests of one connection take effect in the order in which it gave them. Steps that have
+//! to wait for the end of a turn stand in the backlog, in order; their connections are *busy*, and what
+//! comes over a busy connection goes behind them. A connection that is not busy may read between slices.
+//! Nobody serves for longer than a slice at a time; an I/O thread does not begin what is heavy, it leaves
+//! that to the apply thread.
+
+use super::codec::rows_bytes;
+use super::engine::{Answer, Engine, WaitingRead};
+use super::limit::refuse_all;
+use super::port::Outbox;
+use super::turn::{Frame, SLICE, Then};
+use super::work::{Ack, Connection, Round, Step, Unsynced};
+use crate::state::RowsContent;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+use streamgauge_api::port::{Request, Wait};
+use streamgauge_api::{Code, Reply, Tag};
+
+/// Bytes of frames that are written together: a turn beyond it ends with the frame that crosses it.
+const TURN_BYTES_MAX: usize = 8 << 20;
+/// Steps between two looks at the clock.
+const STEPS_PER_LOOK: usize = 16;
+
+/// Who runs the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// The apply thread, or somebody who waits for the seat anyway.
+    Apply,
+    /// An I/O thread with sockets to go back to.
+    Visitor,
+}
+
+impl Engine {
+    /// Serves a round, or what of it may be served now. What is left is to be served before anything that
+    /// came behind it.
+    pub(crate) fn serve(&mut self, round: Round, holder: Holder) -> Option<Round> {
+        if self.is_mid_turn() { self.serve_reads(round) } else { self.serve_all(round, holder) }
+    }
+
+    /// The steps that waited for the end of a turn, first come first.
+    pub(crate) fn take_backlog(&mut self) -> Option<Round> {
+        if self.is_mid_turn() {
+            return None;
+        }
+        let round = self.backlog.pop_front()?;
+        self.backlogged -= round.weight();
+        Some(round)
+    }
+
+    /// Puts back what is left of a round of the backlog.
+    pub(crate) fn put_back(&mut self, round: Round) {
+        self.backlogged += round.weight();
+        self.backlog.push_front(round);
+    }
+
+    fn serve_all(&mut self, mut round: Round, holder: Holder) -> Option<Round> {
+        let outbox = Arc::clone(&round.outbox);
+        let mut begun: Option<Instant> = None;
+        let mut served = 0;
+        while round.peek().is_some_and(|step| holder == Holder::Apply || !step.is_heavy()) {
+            let Some(step) = round.next() else { unreachable!("a step that was seen is there") };
+            match step {
+                Step::Call(tag, request) => self.call(&outbox, tag, request),
+                Step::Rows { content, acks } => {
+                    let frames = self.collect(&mut round, content, acks, holder);
+                    if !self.push(&outbox, frames) {
+                        break;
+                    }
+                }
+            }
+            served += 1;
+            if served % STEPS_PER_LOOK == 0 && begun.get_or_insert_with(Instant::now).elapsed() >= SLICE {
+                break;
+            }
+        }
+        outbox.ready();
+        round.rest()
+    }
+
+    /// Frames that follow each other are written together.
+    fn collect(&mut self, round: &mut Round, content: RowsContent, acks: Vec<Ack>, holder: Holder) -> VecDeque<Frame> {
+        let outbox = Arc::clone(&round.outbox);
+        let mut collected = rows_bytes(&content);
+        let mut frames = VecDeque::with_capacity(1);
+        let mut next = Some((content, acks));
+        while let Some((mut content, mut acks)) = next.take() {
+            if self.admit(&mut content, &mut acks, &outbox) {
+                frames.push_back(Frame::new(content, Then::Answer { outbox: Arc::clone(&outbox), acks }));
+            }
+            let goes_on = |step: &Step| matches!(step, Step::Rows { .. }) && (holder == Holder::Apply || !step.is_heavy());
+            if collected < TURN_BYTES_MAX
+                && round.peek().is_some_and(goes_on)
+                && let Some(Step::Rows { content, acks }) = round.next()
+            {
+                collected += rows_bytes(&content);
+                next = Some((content, acks));
+            }
+        }
+        frames
+    }
+
+    /// Writes pushes and applies them; false when the turn goes on.
+    fn push(&mut self, outbox: &Arc<Outbox>, frames: VecDeque<Frame>) -> bool {
+        if frames.is_empty() {
+            return true;
+        }
+        match self.write_turn(frames) {
+            Ok(()) => self.slice(),
+            Err((error, frames)) => {
+                debug_assert_ne!(error.code, Code::FrameTooLarge, "a port bounds its frames: {error}");
+                let version = self.state.registry().version;
+                for Frame { content, then, .. } in &frames {
+                    self.count_pushes(content, false);
+                    if let Then::Answer { acks, .. } = then {
+                        refuse_all(outbox, acks, &error, version);
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    /// Answers the pushes of a frame that is applied, now or when the sync that covers them is done.
+    pub(super) fn acknowledge(&mut self, outbox: &Arc<Outbox>, acks: &[Ack], first_lsn: u64) {
+        let registry_version = self.state.registry().version;
+        // A turn of several slices may have been synced by now, and nobody would tell that again.
+        let durable = self.handle.durable_lsn();
+        let mut wanted = 0;
+        for ack in acks {
+            let first = first_lsn + u64::from(ack.first_row);
+            let last = first + u64::from(ack.count.max(1)) - 1;
+            assert!(last <= self.state.lsn(), "push {last} is answered before it is applied");
+            let synced = ack.wait == Wait::Synced || self.options.push_synced;
+            let durable_lsn = (synced && durable >= last).then_some(durable);
+            let reply = Reply::Pushed { ack_lsn: last, first_lsn: first, count: ack.count, durable_lsn, registry_version };
+            if synced && durable < last {
+                wanted = last;
+                self.unsynced.push_back(Unsynced { lsn: last, outbox: Arc::clone(outbox), tag: ack.tag, reply });
+            } else {
+                outbox.add(ack.tag, reply);
+            }
+        }
+        if wanted > 0 {
+            self.handle.request_sync(wanted);
+        }
+    }
+
+    /// Serves what only reads and has nothing of its own connection in front of it; the rest joins the backlog.
+    fn serve_reads(&mut self, mut round: Round) -> Option<Round> {
+        if self.busy.is_empty() {
+            self.busy.extend(self.turn.connections());
+            self.busy.extend(self.backlog.iter().flat_map(Round::connections));
+        }
+        let outbox = Arc::clone(&round.outbox);
+        let mut later = VecDeque::new();
+        let begun = Instant::now();
+        let mut served = 0;
+        while let Some(step) = round.next() {
+            match step {
+                Step::Call(tag, request) if request.is_read() && !self.busy.contains(&Connection::of(&outbox, tag)) => {
+                    self.call(&outbox, tag, request);
+                }
+                step => {
+                    self.busy.extend(step.tags().map(|tag| Connection::of(&outbox, tag)));
+                    later.push_back(step);
+                }
+            }
+            served += 1;
+            if served % STEPS_PER_LOOK == 0 && begun.elapsed() >= SLICE {
+                break;
+            }
+        }
+        if !later.is_empty() {
+            let later = Round::new(Arc::clone(&outbox), later);
+            self.backlogged += later.weight();
+            self.backlog.push_back(later);
+        }
+        outbox.ready();
+        round.rest()
+    }
+
+    fn call(&mut self, outbox: &Arc<Outbox>, tag: Tag, request: Request) {
+        if let Request::Get(read) = &request
+            && let Some(lsn) = read.options.min_lsn
+            && lsn > self.state.lsn()
+            && read.options.wait_ms > 0
+        {
+            let wait_us = i64::try_from(read.options.wait_ms.min(30_000) * 1000).unwrap_or(0);
+            let until_us = self.clock.now_us().saturating_add(wait_us);
+            self.waiting.push(WaitingRead { outbox: Arc::clone(outbox), tag, read: read.clone(), until_us });
+            self.deadline_moved = true;
+            return;
+        }
+        match request {
+            Request::BatchGet(reads) => self.begin_rows(outbox, tag, reads),
+            Request::GetMany { features, keys } => self.begin_matrix(outbox, tag, features, keys),
+            request => match self.answer(request) {
+                Answer::Now(reply) => outbox.add(tag, reply),
+                Answer::WhenSynced(lsn, reply) => {
+                    self.unsynced.push_back(Unsynced { lsn, outbox: Arc::clone(outbox), tag, reply });
+                    self.handle.request_sync(lsn);
+                }
+            },
+        }
+    }
+
+    /// Answers reads whose LSN is applied, or whose wait is over.
+    pub(super) fn answer_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let (lsn, now_us) = (self.state.lsn(), self.clock.now_us());
+        let due = |waiting: &WaitingRead| waiting.until_us <= now_us || waiting.read.options.min_lsn.is_none_or(|wanted| wanted <= lsn);
+        let (answered, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(due);
+        self.waiting = waiting;
+        for WaitingRead { outbox, tag, read, .. } in answered {
+            if let Answer::Now(reply) = self.answer(Request::Get(read)) {
+                outbox.send(tag, reply);
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What an inlet makes of records: packets that fit into a frame whatever is in them, and sources that do not hold
+//! each other up.
+
+use super::turns::record;
+use super::{House, NOW_US, options};
+use crate::apply::codec::{reject_bytes, rows_bytes};
+use crate::apply::incidents::Subject;
+use crate::apply::{EngineInlet, EngineOptions};
+use crate::row::ROW_BYTES_MAX;
+use crate::wal::FRAME_BODY_BYTES_MAX;
+use proptest::prelude::*;
+use streamgauge_api::control::Reject;
+use streamgauge_api::source::IncidentKind;
+use streamgauge_api::{Inlet, PartitionKey, Position, RawRecord, Slot, Stop, TopicId};
+
+/// Attaches partition `number` of the source's topic.
+pub(super) fn attach(inlet: &mut EngineInlet, source: &str, number: i32) -> Slot {
+    let key = PartitionKey {
+        event: "Step".to_owned(),
+        cluster: "c".to_owned(),
+        topic: source.to_owned(),
+        topic_id: TopicId::NONE,
+        partition: number,
+    };
+    inlet.attach(source, &key, Position { after: -1, epoch: -1, record_time_ms: -1, ..Position::default() }).unwrap().0
+}
+
+/// Offers records one after the other, and has the engine take them whenever the inlet is full. Gives the largest number
+/// of bytes that waited in the queue.
+fn offer_all<'a>(house: &House, inlet: &mut EngineInlet, records: impl Iterator<Item = RawRecord<'a>>) {
+    for record in records {
+        loop {
+            let offered = inlet.offer(&[record]);
+            if offered.taken == 1 {
+                break;
+            }
+            assert!(matches!(offered.stop, Some(Stop::Full)), "{offered:?}");
+            apply_all(house);
+        }
+    }
+    while !inlet.flush() {
+        apply_all(house);
+    }
+    apply_all(house);
+}
+
+fn apply_all(house: &House) {
+    let mut held = house.seat.hold();
+    while house.seat.step(&mut held) {}
+}
+
+fn rejects(house: &House) -> Vec<Reject> {
+    house.seat.look(|engine| engine.state().rejects().cloned().collect())
+}
+
+#[test]
+fn a_flood_of_bad_records_goes_through_and_the_good_ones_behind_it_are_applied() {
+    // Before, no row was counted for a reject: all of them went into one packet, whose frame no log took.
+    for (records, bytes) in [(30_000, 250), (900, 70_000)] {
+        let house = House::build();
+        let mut inlet = house.inlet("steps");
+        let slot = attach(&mut inlet, "steps", 0);
+        let bad = "x".repeat(bytes);
+        let flood = (0..records).map(|offset| record(slot, offset, bad.as_bytes()));
+        let good = (records..records + 100).map(|offset| record(slot, offset, br#"{"walker":"w"}"#));
+        offer_all(&house, &mut inlet, flood.chain(good));
+        assert_eq!(house.steps_of("w").map(|(n, _)| n), Some(100), "{records} of {bytes} bytes");
+        let position = house.seat.look(|engine| engine.state().partitions()[slot.0 as usize].position.offset);
+        assert_eq!(position, records + 100);
+        let kept = rejects(&house);
+        assert!(!kept.is_empty() && kept.iter().all(|reject| reject.code == "decode_malformed"), "{:?}", kept.first());
+        assert!(house.facts.incidents.list().is_empty());
+    }
+}
+
+#[test]
+fn what_waits_in_the_queue_is_bounded_whatever_the_records_are() {
+    let house = House::build();
+    let mut inlet = house.inlet("steps");
+    let slot = attach(&mut inlet, "steps", 0);
+    let bad = "x".repeat(70_000);
+    // The seat is taken: nobody takes packets, and the inlet says that it is full.
+    let held = house.seat.hold();
+    let mut taken = 0;
+    while let offered = inlet.offer(&[record(slot, taken, bad.as_bytes())])
+        && offered.taken == 1
+    {
+        taken += 1;
+        assert!(taken < 10_000, "10,000 records of 70 kB were taken by a queue of 64 MiB");
+    }
+    drop(held);
+    assert!(taken > 100, "{taken}");
+    apply_all(&house);
+    assert!(rejects(&house).len() as i64 <= taken);
+}
+
+#[test]
+fn a_record_that_no_frame_could_hold_is_a_bad_record() {
+    let house = House::build();
+    let mut inlet = house.inlet("steps");
+    let slot = attach(&mut inlet, "steps", 0);
+    // The largest row that is taken, one byte more, and one that is larger than a frame.
+    let text = |bytes: usize| format!(r#"{{"walker":"w","x":"{}"}}"#, "y".repeat(bytes));
+    let over = text(FRAME_BODY_BYTES_MAX + 1);
+    let key = format!(r#"{{"walker":"{}"}}"#, "w".repeat(ROW_BYTES_MAX + 1));
+    let records = [record(slot, 0, over.as_bytes()), record(slot, 1, key.as_bytes()), record(slot, 2, br#"{"walker":"w"}"#)];
+    offer_all(&house, &mut inlet, records.into_iter());
+    // What is not declared is not kept, so the first is a row like any other.
+    assert_eq!(house.steps_of("w").map(|(n, _)| n), Some(2));
+    let kept = rejects(&house);
+    let codes: Vec<&str> = kept.iter().map(|reject| reject.code.as_str()).collect();
+    assert_eq!(codes, ["key_too_long"]);
+    assert_eq!(kept[0].value_len as usize, key.len());
+}
+
+#[test]
+fn a_source_whose_rows_wait_does_not_hold_another_one() {
+    // No room for a new key; known ones go on.
+    let house = House::build();
+    let (mut full, mut healthy) = (house.inlet("full"), house.inlet("healthy"));
+    let (full_slot, healthy_slot) = (attach(&mut full, "full", 0), attach(&mut healthy, "healthy", 0));
+    offer_all(&house, &mut healthy, [record(healthy_slot, 0, br#"{"walker":"known"}"#)].into_iter());
+    house.seat.with(|engine| engine.options = EngineOptions { memory_max_bytes: 1, ..options() });
+    offer_all(
+        &house,
+        &mut full,
+        [record(full_slot, 0, br#"{"walker":"new"}"#), record(full_slot, 1, br#"{"walker":"known"}"#)].into_iter(),
+    );
+    let source = Subject::source("full");
+    assert!(house.facts.incidents.is_open(IncidentKind::WriteStall, &source));
+    for offset in 1..2_000 {
+        offer_all(&house, &mut healthy, [record(healthy_slot, offset, br#"{"walker":"known"}"#)].into_iter());
+    }
+    assert_eq!(house.steps_of("known").map(|(n, _)| n), Some(2_000));
+    assert_eq!(house.steps_of("new"), None);
+    assert!(house.metrics.text().contains("streamgauge_source_retries_total{code=\"table_memory_exceeded\",source=\"full\"} 1"));
+
+    // Tried again twice a second, and told until it goes on.
+    for half_seconds in 1..=3 {
+        house.clock.set(NOW_US + half_seconds * 500_000);
+        house.seat.with(|engine| engine.tick());
+    }
+    assert!(house.metrics.text().contains("streamgauge_source_retries_total{code=\"table_memory_exceeded\",source=\"full\"} 4"));
+    house.seat.with(|engine| engine.options = options());
+    house.clock.set(NOW_US + 2_000_000);
+    house.seat.with(|engine| engine.tick());
+    apply_all(&house);
+    assert_eq!((house.steps_of("new").map(|(n, _)| n), house.steps_of("known").map(|(n, _)| n)), (Some(1), Some(2_001)));
+    assert!(!house.facts.incidents.is_open(IncidentKind::WriteStall, &source));
+}
+
+proptest! {
+    #[test]
+    fn a_reject_is_as_large_as_it_is_counted(
+        texts in prop::array::uniform5(any::<String>()),
+        numbers in prop::array::uniform6(any::<i64>()),
+        bytes in prop::option::of(any::<String>()),
+        schema_id in prop::option::of(any::<u32>()),
+    ) {
+        let [event, source, topic, code, reason] = texts;
+        let [at_us, offset, timestamp_ms, lsn, value_len, partition] = numbers;
+        let reject = Reject {
+            lsn: lsn.cast_unsigned(), at_us, event, source, topic, partition: partition as i32, offset, code, reason, schema_id, timestamp_ms,
+            key: bytes.clone(), value: bytes, value_len: value_len.cast_unsigned(),
+        };
+        let written = serde_json::to_vec(&reject).unwrap().len() + 1;
+        let counted = reject_bytes(&reject);
+        prop_assert!(counted >= written && counted - written < 350, "{written} written, {counted} counted");
+        let rows = crate::state::RowsContent { rejects: vec![reject; 3], ..Default::default() };
+        prop_assert!(rows_bytes(&rows) >= 3 * written + 8);
+    }
+}

@@ -1,0 +1,176 @@
+//! A turn: frames of rows that were written with one `pwrite` and are applied in slices.
+//!
+//! ```text
+//! frames collected -> written (all or none) -> slice, reads, slice, reads ... -> each frame's replies -> turn over
+//! ```
+//! Invariants: while a turn is open its frames are in the log and not all of them in the state, so
+//! nothing else is written, frozen or declared; between two slices only reads run, and they see a prefix
+//! of the rows with its LSN; a frame's pushes are answered and its positions shown when its last row is
+//! applied; when the turn is over, what was written is what is applied.
+//!
+//! A slice ends by time, measured here so that the state needs no clock: [`SLICE`] after its first step,
+//! or after [`ROWS_PER_SLICE_MAX`] rows, whichever comes first. A turn of few rows is over after one step
+//! and reads no clock at all.
+
+use super::codec::encode_rows;
+use super::engine::{Engine, staged};
+use super::panic::applying;
+use super::port::Outbox;
+use super::work::{Ack, Connection, InletId};
+use crate::state::RowsContent;
+use crate::wal::FrameKind;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use streamgauge_api::{ApiError, Code};
+
+/// A slice ends this long after its first step: with that step about half a millisecond.
+pub(super) const SLICE: Duration = Duration::from_micros(400);
+/// Rows of one slice.
+pub(super) const ROWS_PER_SLICE_MAX: usize = 4096;
+/// Rows between two looks at the clock, where they go to one table; fewer where they go to several.
+const ROWS_PER_STEP: usize = 256;
+
+/// Frames that were written together, the one being applied first.
+#[derive(Default)]
+pub(super) struct Turn {
+    frames: VecDeque<Frame>,
+    now_us: i64,
+}
+
+/// One frame of a turn.
+pub(super) struct Frame {
+    pub(super) content: RowsContent,
+    /// LSN of its first row, once it is written.
+    pub(super) first_lsn: u64,
+    pub(super) then: Then,
+}
+
+/// What happens when a frame is applied to its end.
+pub(super) enum Then {
+    /// Pushes are answered.
+    Answer { outbox: Arc<Outbox>, acks: Vec<Ack> },
+    /// A source's progress is shown.
+    Show { inlet: InletId, records: Vec<(u32, u64)>, oldest_ms: i64, bytes: usize },
+}
+
+impl Frame {
+    /// A frame that is not written yet.
+    pub(super) fn new(content: RowsContent, then: Then) -> Self {
+        Self { content, first_lsn: 0, then }
+    }
+
+    fn last_lsn(&self) -> u64 {
+        self.first_lsn + (self.content.rows() as u64).max(1) - 1
+    }
+}
+
+impl Turn {
+    /// Connections whose pushes are in it and not answered.
+    pub(super) fn connections(&self) -> impl Iterator<Item = Connection> + '_ {
+        self.frames.iter().flat_map(|frame| {
+            let (outbox, acks) = match &frame.then {
+                Then::Answer { outbox, acks } => (Some(outbox), &acks[..]),
+                Then::Show { .. } => (None, &[][..]),
+            };
+            outbox.into_iter().flat_map(move |outbox| acks.iter().map(move |ack| Connection::of(outbox, ack.tag)))
+        })
+    }
+}
+
+impl Engine {
+    /// Whether frames are written and not applied to their end.
+    pub(crate) fn is_mid_turn(&self) -> bool {
+        !self.turn.frames.is_empty()
+    }
+
+    /// Writes frames as one turn. Nothing is applied yet: [`Engine::slice`] does that.
+    ///
+    /// # Errors
+    /// Gives the frames back; nothing has changed then.
+    pub(super) fn write_turn(&mut self, mut frames: VecDeque<Frame>) -> Result<(), (ApiError, VecDeque<Frame>)> {
+        assert!(!self.is_mid_turn(), "a turn begins when the one before it is over");
+        let now_us = self.clock.now_us();
+        let Some(writer) = self.writer.as_mut() else { return Err((ApiError::new(Code::Draining, "the server is stopping"), frames)) };
+        assert_eq!(writer.next_lsn(), self.state.lsn() + 1, "what was written before is applied");
+        let mut refused = None;
+        for frame in &mut frames {
+            encode_rows(&frame.content, &mut self.encoded);
+            match staged(writer, &self.encoded, FrameKind::ROWS, &frame.content.batches, now_us) {
+                Ok(first_lsn) => frame.first_lsn = first_lsn,
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+        if let Some(error) = refused.or_else(|| writer.write().err()) {
+            return Err((self.refused(error), frames));
+        }
+        self.wrote(now_us);
+        self.turn = Turn { frames, now_us };
+        Ok(())
+    }
+
+    /// Goes on with a turn, and wakes the port whose pushes it answers.
+    pub(crate) fn go_on(&mut self) {
+        let outbox = self.turn.frames.iter().find_map(|frame| match &frame.then {
+            Then::Answer { outbox, .. } => Some(Arc::clone(outbox)),
+            Then::Show { .. } => None,
+        });
+        let before = self.turn.frames.len();
+        self.slice();
+        if let Some(outbox) = outbox.filter(|_| self.turn.frames.len() < before) {
+            outbox.ready();
+        }
+    }
+
+    /// Applies the turn's next rows for the time of a slice; true when the turn is over.
+    pub(super) fn slice(&mut self) -> bool {
+        let mut begun: Option<Instant> = None;
+        let mut left = ROWS_PER_SLICE_MAX;
+        while let Some(frame) = self.turn.frames.front() {
+            if left == 0 || begun.is_some_and(|begun| begun.elapsed() >= SLICE) {
+                break;
+            }
+            let (first, last, now_us) = (frame.first_lsn, frame.last_lsn(), self.turn.now_us);
+            let tables = frame.content.batches.iter().map(|batch| self.state.tables_fed_by(batch)).max().unwrap_or(0);
+            let rows = (ROWS_PER_STEP / tables.max(1)).min(left);
+            let ended = applying(first, last, || {
+                if !self.state.is_mid_frame() {
+                    self.state.begin(&frame.content, first, now_us);
+                }
+                self.state.advance(&frame.content, rows)
+            });
+            left = left.saturating_sub(rows);
+            if ended && let Some(frame) = self.turn.frames.pop_front() {
+                assert_eq!(self.state.lsn(), frame.last_lsn(), "a frame that is applied reaches its last LSN");
+                self.applied(frame);
+            }
+            if self.is_mid_turn() && begun.is_none() {
+                begun = Some(Instant::now());
+            }
+        }
+        self.facts.applied_lsn.store(self.state.lsn(), Ordering::Release);
+        self.answer_waiting();
+        if self.is_mid_turn() {
+            return false;
+        }
+        let next = self.writer.as_ref().map(crate::wal::WalWriter::next_lsn);
+        assert_eq!(next, Some(self.state.lsn() + 1), "what a turn wrote is applied, and nothing else");
+        self.busy.clear();
+        true
+    }
+
+    fn applied(&mut self, frame: Frame) {
+        let Frame { content, first_lsn, then } = frame;
+        match then {
+            Then::Answer { outbox, acks } => {
+                self.count_pushes(&content, true);
+                self.acknowledge(&outbox, &acks, first_lsn);
+            }
+            Then::Show { records, oldest_ms, .. } => self.show(&content, records, oldest_ms),
+        }
+    }
+}
