@@ -9,7 +9,7 @@
 
 use super::engine::Engine;
 use super::incidents::{IncidentText, Subject};
-use super::turn::{Frame, Then};
+use super::turn::{Frame, Refused, Then};
 use super::work::{InletId, Packet};
 use crate::state::RowsContent;
 use std::collections::VecDeque;
@@ -46,7 +46,8 @@ impl Engine {
 
     /// Applies Kafka rows; what the log or the memory limit does not take now is held.
     pub(crate) fn take_packet(&mut self, packet: Packet) {
-        if let Err((packet, error)) = self.try_packet(packet) {
+        if let Err(refused) = self.try_packet(packet) {
+            let (packet, error) = *refused;
             let (source, now_us) = (self.source_of(&packet), self.clock.now_us());
             let mut held = Held { packet, source, error, since_us: now_us, next_us: 0, told_us: now_us, tries: 0 };
             self.hold(&mut held, now_us);
@@ -68,8 +69,8 @@ impl Engine {
                     tracing::info!(kind = "source.goes_on", source = %held.source, tries = held.tries, waited_s, "rows that waited are written");
                     self.facts.incidents.close(IncidentKind::WriteStall, &Subject::source(&held.source));
                 }
-                Err((packet, error)) => {
-                    (held.packet, held.error) = (packet, error);
+                Err(refused) => {
+                    (held.packet, held.error) = *refused;
                     self.hold(&mut held, now_us);
                     self.held.push(held);
                 }
@@ -100,13 +101,13 @@ impl Engine {
     }
 
     /// Writes a packet and begins to apply it.
-    fn try_packet(&mut self, packet: Packet) -> Result<(), (Packet, ApiError)> {
+    fn try_packet(&mut self, packet: Packet) -> Result<(), Refused<Packet>> {
         let Packet { inlet, mut content, records, oldest_ms, bytes } = packet;
         let now_us = self.clock.now_us();
         if let Some(new) = self.over_limit(&content) {
             if self.options.pause_on_memory {
                 let error = self.exceeded();
-                return Err((Packet { inlet, content, records, oldest_ms, bytes }, error));
+                return Err(Box::new((Packet { inlet, content, records, oldest_ms, bytes }, error)));
             }
             self.refuse_rows(&mut content, &new, now_us);
         }
@@ -116,18 +117,19 @@ impl Engine {
                 self.slice();
                 Ok(())
             }
-            Err((error, mut frames)) => {
+            Err(refused) => {
+                let (mut frames, error) = *refused;
                 let Some(Frame { content, then: Then::Show { inlet, records, oldest_ms, bytes }, .. }) = frames.pop_front() else {
                     unreachable!("a turn that is refused gives its frames back")
                 };
                 let packet = Packet { inlet, content, records, oldest_ms, bytes };
-                if error.code == Code::FrameTooLarge { self.leave_out(packet, &error) } else { Err((packet, error)) }
+                if error.code == Code::FrameTooLarge { self.leave_out(packet, &error) } else { Err(Box::new((packet, error))) }
             }
         }
     }
 
     /// A packet whose frame can never be written: its positions go on, its records become rejects that say so.
-    fn leave_out(&mut self, packet: Packet, error: &ApiError) -> Result<(), (Packet, ApiError)> {
+    fn leave_out(&mut self, packet: Packet, error: &ApiError) -> Result<(), Refused<Packet>> {
         debug_assert!(false, "an inlet bounds its packets: {error}");
         tracing::error!(kind = "source.left_out", rows = packet.content.rows(), %error, "records were left out: their frame is larger than any frame may be");
         let now_us = self.clock.now_us();

@@ -110,7 +110,8 @@ impl Engine {
         }
         match self.write_turn(frames) {
             Ok(()) => self.slice(),
-            Err((error, frames)) => {
+            Err(refused) => {
+                let (frames, error) = *refused;
                 debug_assert_ne!(error.code, Code::FrameTooLarge, "a port bounds its frames: {error}");
                 let version = self.state.registry().version;
                 for Frame { content, then, .. } in &frames {

@@ -32,6 +32,9 @@ pub(super) const ROWS_PER_SLICE_MAX: usize = 4096;
 /// Rows between two looks at the clock, where they go to one table; fewer where they go to several.
 const ROWS_PER_STEP: usize = 256;
 
+/// What was not written, and why.
+pub(super) type Refused<T> = Box<(T, ApiError)>;
+
 /// Frames that were written together, the one being applied first.
 #[derive(Default)]
 pub(super) struct Turn {
@@ -89,10 +92,12 @@ impl Engine {
     ///
     /// # Errors
     /// Gives the frames back; nothing has changed then.
-    pub(super) fn write_turn(&mut self, mut frames: VecDeque<Frame>) -> Result<(), (ApiError, VecDeque<Frame>)> {
+    pub(super) fn write_turn(&mut self, mut frames: VecDeque<Frame>) -> Result<(), Refused<VecDeque<Frame>>> {
         assert!(!self.is_mid_turn(), "a turn begins when the one before it is over");
         let now_us = self.clock.now_us();
-        let Some(writer) = self.writer.as_mut() else { return Err((ApiError::new(Code::Draining, "the server is stopping"), frames)) };
+        let Some(writer) = self.writer.as_mut() else {
+            return Err(Box::new((frames, ApiError::new(Code::Draining, "the server is stopping"))));
+        };
         assert_eq!(writer.next_lsn(), self.state.lsn() + 1, "what was written before is applied");
         let mut refused = None;
         for frame in &mut frames {
@@ -106,7 +111,7 @@ impl Engine {
             }
         }
         if let Some(error) = refused.or_else(|| writer.write().err()) {
-            return Err((self.refused(error), frames));
+            return Err(Box::new((frames, self.refused(error))));
         }
         self.wrote(now_us);
         self.turn = Turn { frames, now_us };
