@@ -353,7 +353,7 @@ impl Inlet for EngineInlet {
             return Err(ApiError::new(Code::SourceConflict, reason));
         }
         let gauge = Arc::new(PartitionGauge::new(source, key.clone(), position.offset));
-        gauge.applied_time_ms.store(position.record_time_ms, Ordering::Relaxed);
+        gauge.applied_time_ms.store(position.reached_ms(), Ordering::Relaxed);
         if let Ok(mut open) = gauge.incident.write() {
             *open = incident;
         }

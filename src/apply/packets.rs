@@ -154,7 +154,7 @@ impl Engine {
     pub(super) fn show(&mut self, content: &RowsContent, records: Vec<(u32, u64)>, oldest_ms: i64) {
         for (slot, position) in &content.positions {
             if let Some(gauge) = self.freshness.gauge(&self.board, slot.0) {
-                gauge.applied_to(position.offset, position.record_time_ms);
+                gauge.applied_to(position.offset, position.reached_ms());
             }
         }
         for (slot, count) in records {

@@ -65,6 +65,12 @@ impl Position {
     pub fn start(offset: i64) -> Self {
         Self { offset, after: -1, epoch: -1, record_time_ms: -1, clock_ms: -1 }
     }
+
+    /// How far the partition has come in time (ms), -1 when unknown: its clock, so that neither a late record nor
+    /// one with a fast clock at the end of a packet says otherwise; without one, the last record's timestamp.
+    pub fn reached_ms(&self) -> i64 {
+        if self.clock_ms >= 0 { self.clock_ms } else { self.record_time_ms }
+    }
 }
 
 /// A position with its partition, as recovery hands it to a connector.

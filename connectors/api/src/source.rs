@@ -91,7 +91,7 @@ pub struct PartitionGauge {
     pub key: PartitionKey,
     /// Next offset wanted, as applied (apply thread).
     pub applied_offset: AtomicI64,
-    /// Kafka timestamp (ms) of the last applied record, -1 when none (apply thread).
+    /// How far applied records have come in time ([`crate::Position::reached_ms`]), -1 when none (apply thread).
     pub applied_time_ms: AtomicI64,
     /// Records applied since start, rejects included (apply thread).
     pub applied_records: AtomicU64,
@@ -155,7 +155,7 @@ impl PartitionGauge {
         self.remember_end();
     }
 
-    /// Everything before `offset` is applied, the last record of it with this time in ms, -1 when none (apply thread).
+    /// Everything before `offset` is applied, which has come to this time in ms, -1 when none (apply thread).
     pub fn applied_to(&self, offset: i64, time_ms: i64) {
         self.applied_time_ms.store(time_ms, Ordering::Relaxed);
         self.applied_offset.store(offset, Ordering::Release);
