@@ -9,13 +9,13 @@ use super::port::SeatSlot;
 use super::rates::Rates;
 use super::seat::Seat;
 use crate::read::{UnknownFeature, find_table, key_to_json};
-use crate::state::{Funnel, Table};
+use crate::state::{Funnel, Missed, Table};
 use crate::storage::{Disk, Storage};
 use crate::wal::WalHandle;
 use base64::Engine as _;
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -381,14 +381,14 @@ impl Control for EngineControl {
         let tables = self.look(|engine| {
             let level = |table: &Table| {
                 let level = TableLevel { table: table.def().name.to_string(), keys: table.len() as u64, bytes: table.bytes() as u64 };
-                (level, table.funnel, bad.get(&*table.def().event_name).copied().unwrap_or(0))
+                (level, table.funnel, bad.get(&*table.def().event_name).copied().unwrap_or(0), table.missed())
             };
             engine.state().tables().map(level).collect::<Vec<_>>()
         });
         let tables = tables.unwrap_or_default();
         let mut counted = self.counted.lock();
-        for (level, funnel, bad) in &tables {
-            counted.entry(level.table.clone()).or_default().add_up(metrics, &level.table, *funnel, *bad);
+        for (level, funnel, bad, missed) in &tables {
+            counted.entry(level.table.clone()).or_default().add_up(metrics, &level.table, *funnel, *bad, missed.clone());
         }
         drop(counted);
         metrics.set_tables(&tables.into_iter().map(|(level, ..)| level).collect::<Vec<_>>());
@@ -489,11 +489,12 @@ impl Control for EngineControl {
 struct Counted {
     funnel: Funnel,
     bad: u64,
+    missed: BTreeMap<i64, Missed>,
 }
 
 impl Counted {
     /// Adds what came since the last scrape; a table that was rebuilt begins anew.
-    fn add_up(&mut self, metrics: &Metrics, table: &str, funnel: Funnel, bad: u64) {
+    fn add_up(&mut self, metrics: &Metrics, table: &str, funnel: Funnel, bad: u64, missed: BTreeMap<i64, Missed>) {
         let series = metrics.table_series(table);
         let since = |last: u64, now: u64| if now >= last { now - last } else { now };
         let bad_since = since(self.bad, bad);
@@ -504,6 +505,12 @@ impl Counted {
         series.null_key.inc_by(since(self.funnel.null_key, funnel.null_key));
         series.late.inc_by(since(self.funnel.late, funnel.late));
         series.applied.inc_by(since(self.funnel.applied, funnel.applied));
-        *self = Self { funnel, bad };
+        for (window_us, now) in &missed {
+            let (late, ahead) = metrics.window_series(table, window_us / 1000);
+            let known = self.missed.get(window_us).copied().unwrap_or_default();
+            late.inc_by(since(known.late, now.late));
+            ahead.inc_by(since(known.ahead, now.ahead));
+        }
+        *self = Self { funnel, bad, missed };
     }
 }

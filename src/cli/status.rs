@@ -69,6 +69,16 @@ struct Table {
     keys: u64,
     bytes: u64,
     funnel: Funnel,
+    windows: Vec<Window>,
+}
+
+/// Rows that one window of a table did not take.
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(default)]
+struct Window {
+    window_ms: u64,
+    late: u64,
+    ahead_refused: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -220,6 +230,14 @@ fn of_tables(tables: &[Table]) -> Vec<String> {
     for table in tables.iter().filter(|table| table.keys == 0) {
         lines.push(format!("{} is empty: {}", table.table, why_empty(table.funnel)));
     }
+    for table in tables {
+        for window in table.windows.iter().filter(|window| window.late + window.ahead_refused > 0) {
+            let (late, ahead) = (count(window.late), count(window.ahead_refused));
+            #[expect(clippy::cast_precision_loss, reason = "a length for people")]
+            let length = layout::duration(window.window_ms as f64 / 1000.0);
+            lines.push(format!("{}: {late} rows are too old for its window of {length}, {ahead} too far ahead", table.table));
+        }
+    }
     lines
 }
 
@@ -233,7 +251,7 @@ fn why_empty(funnel: Funnel) -> String {
         (funnel.bad, "could not be decoded; look at `streamgauge rejects list`"),
         (funnel.filtered, "were filtered by its `where`"),
         (funnel.null_key, "have no value in a key column"),
-        (funnel.late, "are older than all of its windows"),
+        (funnel.late, "are too old, or too far ahead, for one of its windows"),
     ];
     match stages.into_iter().max_by_key(|(rows, _)| *rows) {
         Some((rows, why)) if rows > 0 => format!("{} of {} rows {why}", count(rows), count(funnel.received)),
@@ -281,7 +299,8 @@ mod tests {
                 "memory": {"bytes": 1_288_490_189u64, "limit_bytes": 4_294_967_296u64}, "snapshot": {"lsn": 900_000, "age_s": 41, "size_bytes": 12_582_912},
                 "bottleneck": "none: apply is idle 93 % of the time", "member": "of a newer server",
                 "tables": [
-                    {"table": "card_stats", "keys": 50_000, "bytes": 52_428_800, "funnel": {"received": 918_221, "decoded": 918_204, "bad": 17, "filtered": 4, "applied": 918_200}},
+                    {"table": "card_stats", "keys": 50_000, "bytes": 52_428_800, "funnel": {"received": 918_221, "decoded": 918_204, "bad": 17, "filtered": 4, "applied": 918_200},
+                     "windows": [{"window_ms": 60_000, "late": 1200, "ahead_refused": 3}, {"window_ms": 3_600_000, "late": 0, "ahead_refused": 0}]},
                     {"table": "by_country", "keys": 0, "bytes": 0, "funnel": {"received": 1200, "decoded": 1200, "null_key": 1190, "filtered": 10}},
                 ],
                 "incidents": [{"kind": "SourceGap", "subject": "source clicks partition clicks/0", "lost": "2 299 records", "holds": "tables are readable", "actions": ["streamgauge lag"]}, {"kind": "MemoryLimit", "cause": "pause", "subject": "table card_stats", "actions": ["raise limits.memory"]}],
@@ -304,7 +323,8 @@ INCIDENT[MemoryLimit] (pause): table card_stats
 TABLE            KEYS    BYTES   RECEIVED   BAD  FILTERED  NULL KEY  LATE   APPLIED
 card_stats     50 000   50 MiB    918 221    17         4         0     0   918 200
 by_country          0      0 B      1 200     0        10     1 190     0         0
-by_country is empty: 1 190 of 1 200 rows have no value in a key column",
+by_country is empty: 1 190 of 1 200 rows have no value in a key column
+card_stats: 1 200 rows are too old for its window of 1m 0s, 3 too far ahead",
         );
     }
 
@@ -320,7 +340,7 @@ by_country is empty: 1 190 of 1 200 rows have no value in a key column",
             (Funnel::default(), "no rows arrived; look at `streamgauge lag`"),
             (funnel(10, 9, 1, 0, 0), "9 of 10 rows could not be decoded; look at `streamgauge rejects list`"),
             (funnel(10, 1, 9, 0, 0), "9 of 10 rows were filtered by its `where`"),
-            (funnel(10, 0, 0, 10, 0), "10 of 10 rows are older than all of its windows"),
+            (funnel(10, 0, 0, 10, 0), "10 of 10 rows are too old, or too far ahead, for one of its windows"),
             (funnel(10, 0, 0, 0, 10), "its keys have expired"),
             (funnel(10, 0, 0, 0, 0), "10 rows arrived, 0 are decoded, none is applied yet"),
         ] {

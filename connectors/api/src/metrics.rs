@@ -233,6 +233,15 @@ impl Metrics {
         }
     }
 
+    /// Rows that one window of a table did not take: the late ones, and those too far ahead.
+    pub fn window_series(&self, table: &str, window_ms: i64) -> (IntCounter, IntCounter) {
+        let labels = self.open_labels(OpenLabel::Table, &[table]);
+        let table = labels.first().copied().unwrap_or(OTHER);
+        let window_ms = window_ms.to_string();
+        let missed = |reason| self.families.counter("streamgauge_window_missed_rows_total", &[table, &window_ms, reason]);
+        (missed("late"), missed("ahead"))
+    }
+
     /// Handles of one event, all at 0 when it is new.
     pub fn event_series(&self, event: &str) -> EventSeries {
         let labels = self.open_labels(OpenLabel::Event, &[event]);

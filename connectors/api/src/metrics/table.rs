@@ -108,7 +108,7 @@ pub const TABLE: &[MetricSpec] = &[
     MetricSpec {
         name: "streamgauge_late_rows_total",
         kind: MetricKind::Counter,
-        help: "Rows older than every bucket that the table keeps: counted, not applied to those windows.",
+        help: "Rows that were too old, or too far ahead of their key, for at least one window of the table.",
         labels: &["table"],
         origin: Origin::Derived { family: "streamgauge_rows_total", only: Some(("stage", "late")) },
     },
@@ -116,6 +116,11 @@ pub const TABLE: &[MetricSpec] = &[
         "streamgauge_source_retries_total",
         &["source", "code"],
         "Times that rows of a source were not taken by the log or the memory limit and wait for another try, by the code of the reason.",
+    ),
+    counter(
+        "streamgauge_window_missed_rows_total",
+        &["table", "window_ms", "reason"],
+        "Rows that a window did not take, by its length and by reason: late or ahead.",
     ),
     counter("streamgauge_memory_refused_rows_total", &["table"], "Rows refused because a new key would exceed limits.memory."),
     counter(
