@@ -95,7 +95,7 @@ fn decoder(format: Format, names: &[&str], headers: bool) -> (Decoder, RowsBuild
         &SourceFormat {
             format,
             framing: if format == Format::Avro { Framing::Confluent } else { Framing::None },
-            fields: if headers { vec![(FieldIndex(0), FieldSource::Key)] } else { Vec::new() },
+            fields: if headers { vec![(names[0].into(), FieldSource::Key)] } else { Vec::new() },
             tombstone: Tombstone::Reject,
             key_format: KeyFormat::Raw,
             schema: None,

@@ -457,7 +457,9 @@ impl Engine {
     }
 
     fn register(&mut self, payload: &str) -> Answer {
-        let outcome = match self.state.registry().apply_register(payload, &self.options.register()) {
+        let unfed = self.state.unfed();
+        let options = RegisterOptions { unfed: &unfed, ..self.options.register() };
+        let outcome = match self.state.registry().apply_register(payload, &options) {
             Ok(outcome) => outcome,
             Err(refused) => return self.refusal(*refused.error),
         };

@@ -4,7 +4,10 @@
 //! not declare any more counts as lost. Pure: startup writes the outcome into the WAL and lets the state carry it out.
 
 use super::Config;
-use crate::pipeline::{Origin, RegisterOptions, RegisterOutcome, Registry, Tree};
+use super::setup::TopicsSetup;
+use crate::decode::FieldSource;
+use crate::pipeline::{Origin, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
+use crate::row::{EventId, Field};
 use serde_json::Value as Json;
 use std::fmt;
 use streamgauge_api::{ApiError, Code};
@@ -30,85 +33,85 @@ impl fmt::Display for ConfigChangeRefused {
 
 impl std::error::Error for ConfigChangeRefused {}
 
-/// What the file changes in the stored definitions; none when they agree. `rebuild` names tables (`T`), features (`T.f`) and events whose state may go.
+/// What the file changes in the stored definitions; none when they agree. `unfed` are the events of which no row was ever applied; `rebuild` names tables (`T`),
+/// features (`T.f`), events (`E`) and fields (`E.f`) whose state may go.
 ///
 /// # Errors
 /// A loss that nobody allowed, or definitions that do not go together with those of clients.
-pub fn config_change(stored: &Registry, config: &Config, rebuild: &[String]) -> Result<Option<RegisterOutcome>, Box<ConfigChangeRefused>> {
+pub fn config_change(
+    stored: &Registry,
+    unfed: &[EventId],
+    config: &Config,
+    rebuild: &[String],
+) -> Result<Option<RegisterOutcome>, Box<ConfigChangeRefused>> {
+    let projections = projections(config);
     let options = RegisterOptions {
         origin: Origin::Config,
         lifetime_bound: config.compat.lifetime_bound,
         ignore_velocity_windows: config.compat.ignore_velocity_windows,
         rebuild,
+        unfed,
+        projections: Some(&projections),
         ..RegisterOptions::default()
     };
     match stored.apply_tree(&config.payload, &options) {
         Ok(outcome) => Ok(outcome.next.is_some().then_some(outcome)),
-        Err(refused) => Err(Box::new(refusal(*refused.error, rebuild))),
+        Err(refused) => Err(Box::new(refusal(refused, rebuild))),
     }
 }
 
-fn refusal(mut error: ApiError, rebuild: &[String]) -> ConfigChangeRefused {
-    let destructive = error.more.get("diff").and_then(|diff| diff["destructive"].as_array()).cloned().unwrap_or_default();
-    let mut losses = Vec::with_capacity(destructive.len());
+/// Where sources take the fields of their events from, as the definitions keep it.
+fn projections(config: &Config) -> Projections {
+    let mut projections = Projections::new();
+    for (source, kafka) in config.sources.iter().zip(&config.kafka) {
+        debug_assert_eq!(source.name, kafka.name, "the halves of a source stand at the same place");
+        let Some(event) = config.registry().event(&source.event) else { continue };
+        let topics = match &kafka.topics {
+            TopicsSetup::Named(names) => names.clone(),
+            TopicsSetup::Matching(pattern) => vec![format!("/{pattern}/")],
+        };
+        let places = |field: &Field| {
+            let from = source.fields.iter().find(|(name, _)| **name == *field.name).map(|(_, from)| from);
+            (field.name.clone(), from.map_or_else(|| vec![field.name.to_string()], places_of))
+        };
+        let fields = event.schema.fields.iter().map(places).collect();
+        let of_event = projections.entry(source.event.as_str().into()).or_default();
+        of_event.insert(source.name.as_str().into(), Projection { topics, fields });
+    }
+    projections
+}
+
+/// A field's places as the file writes them.
+fn places_of(from: &FieldSource) -> Vec<String> {
+    match from {
+        FieldSource::Path { path, aliases } => std::iter::once(path).chain(aliases).map(ToString::to_string).collect(),
+        FieldSource::Header(name) => vec![format!("header:{name}")],
+        FieldSource::Key => vec!["key".to_owned()],
+        FieldSource::Topic => vec!["topic".to_owned()],
+        FieldSource::Partition => vec!["partition".to_owned()],
+        FieldSource::Offset => vec!["offset".to_owned()],
+        FieldSource::Timestamp => vec!["timestamp".to_owned()],
+    }
+}
+
+fn refusal(refused: RegisterError, rebuild: &[String]) -> ConfigChangeRefused {
+    let RegisterError { mut error, losses, .. } = refused;
     let mut allow: Vec<String> = rebuild.iter().map(|name| format!("--rebuild {name}")).collect();
-    for entry in &destructive {
-        let (sentence, name) = loss(entry);
-        losses.push(sentence);
-        let flag = format!("--rebuild {name}");
+    for loss in &losses {
+        let flag = format!("--rebuild {}", loss.allowed_as);
         if !allow.contains(&flag) {
             allow.push(flag);
         }
     }
     if error.code == Code::ConfigChangeDestructive {
-        error.reason = format!("{}: {}", error.reason, losses.join("; "));
-        error.hint = Some(format!("undo the change, or allow it: {}", allow.join(" ")));
+        let what: Vec<&str> = losses.iter().map(|loss| loss.what.as_str()).collect();
+        let kept_by = losses.iter().filter_map(|loss| loss.kept_by.as_ref()).map(|way| format!("{way}; "));
+        error.reason = format!("{}: {}", error.reason, what.join("; "));
+        error.hint = Some(format!("undo the change; {}or allow it: {}", kept_by.collect::<String>(), allow.join(" ")));
     } else {
         allow.clear();
     }
-    ConfigChangeRefused { error, losses, allow }
-}
-
-/// An entry of the difference as a sentence, and the name under which it can be allowed.
-fn loss(entry: &Json) -> (String, String) {
-    let text = |member: &str| match &entry[member] {
-        Json::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let (from, to) = (text("from"), text("to"));
-    match entry["kind"].as_str().unwrap_or_default() {
-        "type_change" => {
-            let field = text("field");
-            let event = field.split('.').next().unwrap_or_default().to_owned();
-            let sentence = if to == "<absent>" {
-                format!("field {field} ({from}) is gone")
-            } else {
-                format!("field {field} changes from {from} to {to}")
-            };
-            (format!("{sentence}: tables that read it start again"), event)
-        }
-        "agg_removal" if text("agg").is_empty() => (format!("{} is no longer declared", text("table")), text("table")),
-        "agg_removal" => {
-            let feature = format!("{}.{}", text("table"), text("agg"));
-            (format!("feature {feature} is no longer declared"), feature)
-        }
-        "op_removal" => (format!("table {} loses its step {}: all its keys start again", text("table"), text("agg")), text("table")),
-        "window_change" => {
-            let feature = text("agg");
-            (format!("feature {feature}: its window changes from {from} to {to}; it starts again"), feature)
-        }
-        "param_change" => {
-            let feature = text("agg");
-            (format!("feature {feature}: {} changes from {from} to {to}; it starts again", text("param")), feature)
-        }
-        "key_cols_change" => {
-            (format!("table {}: its key changes from {from} to {to}; all its keys start again", text("table")), text("table"))
-        }
-        _ => {
-            let name = text("table");
-            (format!("table {name}: {} changes from {from} to {to}; all its keys start again", text("op")), name)
-        }
-    }
+    ConfigChangeRefused { error: *error, losses: losses.into_iter().map(|loss| loss.what).collect(), allow }
 }
 
 /// A payload as JSON text, members in their order.

@@ -340,15 +340,23 @@ impl Maker<'_, '_> {
         let key = Node { span: table.key_span.clone(), value: Value::Text(table.key.clone()) };
         self.places.value(path.clone(), &key);
         self.places.value(format!("{path}.upstreams[0]"), from);
+        let renamed_from = table.node.get("renamed_from");
+        if let Some(former) = renamed_from {
+            self.places.value(format!("{path}.renamed_from"), former);
+        }
         self.places.subjects.insert(path, what);
-        self.nodes.push(map(vec![
+        let mut node = vec![
             ("kind", text("derivation")),
             ("name", text(&table.key)),
             ("output_kind", text("table")),
             ("upstreams", Tree::List(vec![text(event)])),
             ("ops", Tree::List(ops)),
             ("table_primary_key", names),
-        ]));
+        ];
+        if let Some(former) = renamed_from {
+            node.push(("renamed_from", text(former.text()?)));
+        }
+        self.nodes.push(map(node));
         Some(())
     }
 

@@ -255,6 +255,12 @@ pub(super) const KEYS: &[Key] = &[
         None,
         "Feature = { op, field, window, resolution, where, .. }; docs/OPERATORS.md lists operators and parameters. Required.",
     ),
+    key(
+        "tables.*.renamed_from",
+        Form::Text,
+        None,
+        "The table's former name: its state goes on under this one. Means nothing once the table exists.",
+    ),
     later("tables.*.expire_after", "expiry of idle keys"),
     later("tables.*.backfill", "filling a table from history"),
     later("tables.*.trace_last", "explanations of single values"),

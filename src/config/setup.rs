@@ -6,7 +6,6 @@
 use super::definitions::OnBadRecord;
 use super::secret::Secret;
 use crate::decode::{FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
-use crate::row::EventSchema;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,13 +64,12 @@ pub struct SourceSetup {
 }
 
 impl SourceSetup {
-    /// For a decoder of rows of this declaration of the event.
-    pub fn format(&self, schema: &EventSchema) -> SourceFormat {
-        let fields = self.fields.iter().filter_map(|(name, from)| Some((schema.field(name)?, from.clone())));
+    /// For a decoder of the event's rows.
+    pub fn format(&self) -> SourceFormat {
         SourceFormat {
             format: self.format,
             framing: self.framing,
-            fields: fields.collect(),
+            fields: self.fields.iter().map(|(name, from)| (name.as_str().into(), from.clone())).collect(),
             tombstone: self.tombstone,
             key_format: self.key_format,
             schema: self.schema.clone(),

@@ -212,7 +212,7 @@ impl<'c> Reader<'_, 'c> {
         if setup.format == Format::Avro && setup.framing == Framing::None && setup.schema.is_none() {
             return;
         }
-        let Err(error) = Decoder::new(event.schema.clone(), &setup.format(&event.schema)) else { return };
+        let Err(error) = Decoder::new(event.schema.clone(), &setup.format()) else { return };
         let fields = self.source.node.get("fields");
         let node = fields.and_then(|fields| fields.get(&error.path)).or_else(|| fields.filter(|_| error.code == Code::InvalidConfigValue));
         let problem = ConfigProblem::new(error.code, format!("source {}: {}", setup.name, error.reason)).maybe_help(error.hint);

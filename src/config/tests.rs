@@ -337,7 +337,7 @@ fn the_payload_registers_what_the_file_declares() {
 
 #[test]
 fn additions_go_through_and_losses_need_to_be_allowed() {
-    let stored = parse(SAMPLE).unwrap();
+    let stored = config_change(&Registry::default(), &[], &parse(SAMPLE).unwrap(), &[]).unwrap().unwrap().next.unwrap();
     let without_clicks = {
         let (head, rest) = SAMPLE.split_once("[events.Click]").unwrap();
         let head = head.to_owned();
@@ -370,7 +370,7 @@ fn additions_go_through_and_losses_need_to_be_allowed() {
     ] {
         let config = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
         let rebuild: Vec<String> = rebuild.into_iter().map(str::to_owned).collect();
-        match (config_change(stored.registry(), &config, &rebuild), changes) {
+        match (config_change(&stored, &[], &config, &rebuild), changes) {
             (Ok(outcome), Some(changes)) => assert_eq!(outcome.is_some(), changes, "{text}"),
             (Err(refused), None) => {
                 assert_eq!(refused.error.code, Code::ConfigChangeDestructive);
@@ -378,6 +378,155 @@ fn additions_go_through_and_losses_need_to_be_allowed() {
             }
             (found, _) => panic!("{found:?}\n{text}"),
         }
+    }
+}
+
+/// What a changed file says: the reason and the hint of a refusal, or all that it changes.
+fn change_told(before: &str, after: &str, unfed: bool, rebuild: &[&str]) -> Result<Vec<String>, (String, String)> {
+    let (before, after) = (parse(before).unwrap(), parse(after).unwrap());
+    let stored = config_change(&Registry::default(), &[], &before, &[]).unwrap().unwrap().next.unwrap();
+    let unfed: Vec<_> = stored.events.values().filter(|_| unfed).map(|event| event.schema.id).collect();
+    let rebuild: Vec<String> = rebuild.iter().map(|&name| name.to_owned()).collect();
+    match config_change(&stored, &unfed, &after, &rebuild) {
+        Ok(outcome) => Ok(outcome.map(|outcome| outcome.told).unwrap_or_default()),
+        Err(refused) => Err((refused.error.reason, refused.error.hint.unwrap())),
+    }
+}
+
+/// `table null: null changes from card_stats to cards`, it once said, and to type `--rebuild null`.
+#[test]
+fn a_changed_file_is_told_in_names_with_what_is_lost_and_what_to_type() {
+    let changed = |from: &str, to: &str| {
+        assert!(SAMPLE.contains(from), "{from}");
+        SAMPLE.replace(from, to)
+    };
+    let renamed = |more: &str| {
+        let text = changed("[tables.card_stats]\n", &format!("[tables.cards]\n{more}"));
+        text.replace("[tables.card_stats.features]", "[tables.cards.features]")
+    };
+    let count = "n_1h      = { op = \"count\", window = \"1h\" }";
+    let one = "1 changes of the config file would lose state: ";
+    for (after, reason, hint) in [
+        (
+            renamed(""),
+            format!("{one}card_stats is no longer declared, and cards is declared alike: all its keys go"),
+            "undo the change; renamed_from = \"card_stats\" in [tables.cards] keeps its state; or allow it: --rebuild card_stats",
+        ),
+        (
+            renamed("").replace("window = \"24h\"", "window = \"2h\""),
+            format!("{one}card_stats is no longer declared, and cards is much like it: all its keys go"),
+            "undo the change; renamed_from = \"card_stats\" in [tables.cards] keeps its state; or allow it: --rebuild card_stats",
+        ),
+        (
+            renamed("").replace("key   = [\"card\"]", "key   = [\"id\"]"),
+            format!("{one}card_stats is no longer declared: all its keys go"),
+            "undo the change; or allow it: --rebuild card_stats",
+        ),
+        (
+            changed("where = \"amount > 0\"\n", ""),
+            format!("{one}card_stats loses its step filter[0]: all its keys start again"),
+            "undo the change; or allow it: --rebuild card_stats",
+        ),
+        (
+            changed("amount > 0", "amount > 1"),
+            format!(
+                "{one}card_stats: its filter[0] changes from {{\"expr\":\"amount > 0\",\"op\":\"filter\"}} to \
+                 {{\"expr\":\"amount > 1\",\"op\":\"filter\"}}: all its keys start again"
+            ),
+            "undo the change; or allow it: --rebuild card_stats",
+        ),
+        (
+            changed("key   = [\"card\"]", "key   = [\"card\", \"id\"]"),
+            format!("{one}table card_stats: its key changes from card to card, id: all its keys start again"),
+            "undo the change; or allow it: --rebuild card_stats",
+        ),
+        (
+            changed(count, ""),
+            format!("{one}feature card_stats.n_1h is no longer declared"),
+            "undo the change; or allow it: --rebuild card_stats.n_1h",
+        ),
+        (
+            changed(count, "n_1h = { op = \"count\", window = \"1h\", where = \"amount > 9\" }"),
+            format!("{one}feature card_stats.n_1h gets where = amount > 9; it starts again"),
+            "undo the change; or allow it: --rebuild card_stats.n_1h",
+        ),
+        (
+            changed(count, "n_1h = { op = \"count\" }"),
+            format!("{one}feature card_stats.n_1h: its window changes from 1h to forever; it starts again"),
+            "undo the change; or allow it: --rebuild card_stats.n_1h",
+        ),
+        (
+            changed(count, "n_1h = { op = \"count\", window = \"1h\", resolution = 128 }"),
+            format!("{one}feature card_stats.n_1h: its resolution changes from 64 to 128; it starts again"),
+            "undo the change; or allow it: --rebuild card_stats.n_1h",
+        ),
+        (
+            changed("country = \"str?\"", "country = \"i64?\""),
+            format!("{one}field Payment.country changes from str to i64: feature card_stats.countries starts again"),
+            "undo the change; or allow it: --rebuild Payment.country",
+        ),
+        (
+            changed("amount = \"f64\"", "amount = \"i64\""),
+            format!("{one}field Payment.amount changes from f64 to i64: table card_stats starts again"),
+            "undo the change; or allow it: --rebuild Payment.amount",
+        ),
+        (
+            changed("[sources.payments.kafka]", "fields = { country = \"header:country\" }\n[sources.payments.kafka]"),
+            format!(
+                "{one}field Payment.country: source payments takes it from header:country, and took it from country before: \
+                 feature card_stats.countries starts again"
+            ),
+            "undo the change; or allow it: --rebuild Payment.country",
+        ),
+        (
+            changed("[sources.payments.kafka]", "fields = { country = \"geo.country\" }\n[sources.payments.kafka]"),
+            format!(
+                "{one}field Payment.country: source payments takes it from geo.country, and took it from country before: \
+                 feature card_stats.countries starts again"
+            ),
+            "undo the change; fields.country = [\"geo.country\", \"country\"] in [sources.payments] says that both hold the same value; \
+             or allow it: --rebuild Payment.country",
+        ),
+    ] {
+        let found = change_told(SAMPLE, &after, false, &[]);
+        assert_eq!(found, Err((reason, hint.to_owned())), "{after}");
+        // What it says to type is what lets it through, and nothing else is lost then.
+        let (_, allowed) = hint.rsplit_once("--rebuild ").unwrap();
+        assert!(change_told(SAMPLE, &after, false, &[allowed]).is_ok(), "{hint}");
+        assert!(change_told(SAMPLE, &after, true, &[]).is_ok(), "an event without rows loses nothing: {after}");
+    }
+    for (after, told) in [
+        (renamed("renamed_from = \"card_stats\"\n"), vec!["card_stats is cards now"]),
+        (changed("id = \"str\"", "id = \"i64\""), vec!["field Payment.id changes from str to i64"]),
+        (
+            changed("[sources.payments.kafka]", "fields = { country = [\"geo.country\", \"country\"] }\n[sources.payments.kafka]"),
+            vec!["field Payment.country: source payments takes it from geo.country or country, and took it from country before"],
+        ),
+        (
+            changed("user = \"customer.id\"", "user = \"client.id\""),
+            vec!["field Click.user: source clicks takes it from client.id, and took it from customer.id before"],
+        ),
+        (changed("[sources.clicks", "[sources.website"), vec![]),
+    ] {
+        assert_eq!(change_told(SAMPLE, &after, false, &[]), Ok(told.into_iter().map(str::to_owned).collect()), "{after}");
+    }
+}
+
+#[test]
+fn a_former_name_is_checked_where_it_stands() {
+    let table = |name: &str, former: &str| {
+        format!("[tables.{name}]\nfrom = \"E\"\nkey = [\"a\"]\nrenamed_from = {former}\nfeatures = {{ n = {{ op = \"count\" }} }}\n")
+    };
+    use Code::{InvalidConfigValue, UnknownConfigKey};
+    for (text, expected) in [
+        (table("T", "\"S\""), vec![]),
+        (table("T", "\"T\""), vec![(InvalidConfigValue, 6, 16)]),
+        (table("T", "\"no name\""), vec![(InvalidConfigValue, 6, 16)]),
+        (table("T", "3"), vec![(InvalidConfigValue, 6, 16)]),
+        (format!("{}{}", table("S", "\"T\""), table("T", "\"S\"")), vec![(InvalidConfigValue, 6, 16)]),
+        (table("T", "\"S\"").replace("renamed_from", "rename_from"), vec![(UnknownConfigKey, 6, 1)]),
+    ] {
+        assert_eq!(told(&format!("{EVENT}{text}")), expected, "{text}");
     }
 }
 

@@ -1,40 +1,48 @@
 //! A change of the registry being computed: the world as it would be, the diff, and what the state has to do.
 //!
-//! One value per register call, filled in the order of the contract: removals, nodes, pruning, conflicts, dependents. It holds copies; the registry in force is
-//! not touched. Not here: payload text, replies of refusals.
+//! One value per register call, filled in the order of the contract: removals, renames, nodes, pruning, conflicts, dependents. It holds copies; the registry in force is
+//! not touched. Not here: payload text, and what a change loses ([`loss`](super::loss)).
+//!
+//! A table is compared with what stands under its former name; numbers of tables, not names, are what the state follows.
 
 use super::definition::{DerivationDef, EventDef, Origin, TableDef, TableEffect};
-use super::diff::{Diff, Entry, Subject, compare_features, compare_ops};
+use super::diff::{Diff, Difference, compare_features, compare_ops};
 use super::event;
 use super::feature::Checks;
 use super::node::{DerivationSpec, EventSpec, GroupSpec, NodeSpec};
 use super::problem::{Problem, Problems, did_you_mean};
+use super::projection::{Moved, Projections, merged, moved};
+use super::reads::{Kept, kept};
 use super::register::{RegisterError, RegisterOptions, RegisterOutcome};
 use super::registry::Registry;
+use super::rename::Renames;
 use super::request::Request;
-use super::world::{Identity, World, reads_the_same};
+use super::world::{Identity, World};
 use crate::row::EventId;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::Code;
 
 /// A change being computed.
 pub(super) struct Change<'c> {
-    now: &'c Registry,
-    request: &'c Request,
-    options: &'c RegisterOptions<'c>,
+    pub(super) now: &'c Registry,
+    pub(super) request: &'c Request,
+    pub(super) options: &'c RegisterOptions<'c>,
     pub(super) problems: Problems,
     pub(super) diff: Diff,
+    pub(super) renames: Renames,
+    /// Descriptors whose declaration is replaced, whether that loses something or not.
+    pub(super) overwritten: BTreeSet<String>,
     world: World,
-    tables: BTreeMap<Box<str>, Arc<TableDef>>,
+    pub(super) tables: BTreeMap<Box<str>, Arc<TableDef>>,
     derivations: BTreeMap<Box<str>, Arc<DerivationDef>>,
     next_event_id: u32,
     next_table_id: u32,
     /// Names of payload nodes that failed, so that what hangs from them is not blamed.
     broken: BTreeSet<String>,
     removed: BTreeSet<String>,
-    added: BTreeSet<String>,
+    pub(super) added: BTreeSet<String>,
     /// Payload nodes that grew in place.
     extended: BTreeSet<String>,
     /// Features whose state restarts, by table; these exist on both sides.
@@ -52,6 +60,8 @@ impl<'c> Change<'c> {
             options,
             problems,
             diff: Diff::default(),
+            renames: Renames::default(),
+            overwritten: BTreeSet::new(),
             world: now.world(options.operators, checks),
             tables: now.tables.clone(),
             derivations: now.derivations.clone(),
@@ -91,6 +101,24 @@ impl<'c> Change<'c> {
         self.derivations.remove(name);
         self.tables.remove(name);
         self.removed.insert(name.to_owned());
+    }
+
+    /// Tables that take over another name's state. What they give up is gone before the nodes are looked at.
+    pub(super) fn renames(&mut self) {
+        let renames = Renames::of(self.now, self.request, &mut self.problems);
+        for (name, old) in renames.iter() {
+            let Some((owner, origin)) = self.now.ownership(old) else { unreachable!("\"{old}\" exists") };
+            let path = self.request.places.get(name).map_or_else(String::new, |place| format!("nodes[{place}].renamed_from"));
+            if origin == Origin::Config && self.options.origin == Origin::Api {
+                self.problems.error(Code::ConfigOwned, path, format!("\"{old}\" is declared in the config file"));
+            } else if owner != self.request.owner && self.options.origin == Origin::Api {
+                self.problems.error(Code::ForceRequired, path, format!("\"{old}\" belongs to owner \"{owner}\""));
+            }
+            self.tables.remove(old);
+            self.world.derivations.remove(old);
+            self.diff.additive.push(Difference::Rename { from: old.to_owned(), to: name.to_owned() });
+        }
+        self.renames = renames;
     }
 
     pub(super) fn nodes(&mut self) {
@@ -149,12 +177,13 @@ impl<'c> Change<'c> {
             let owner = self.request.owner.as_str().into();
             let event = EventDef { schema: Arc::new(schema), node, owner, origin: self.options.origin };
             self.world.events.insert(spec.name.as_str().into(), Arc::new(event));
-            self.diff.additive.push(Entry::new_descriptor("event", &spec.name));
+            self.diff.additive.push(Difference::NewDescriptor { kind: "event", name: spec.name.clone() });
             self.added.insert(spec.name.clone());
             return Some(());
         };
         let mut diff = Diff::default();
-        let schema = event::merge(&old.schema, spec, &mut diff, &mut self.problems)?;
+        let renewed = self.moved_fields(&old, spec, &mut diff);
+        let schema = event::merge(&old.schema, spec, &renewed, &mut diff, &mut self.problems)?;
         if !self.take(diff) {
             self.diff.already_present.push(spec.name.clone());
             self.adopt_event(&old);
@@ -168,6 +197,29 @@ impl<'c> Change<'c> {
         let event = EventDef { schema: Arc::new(schema), node, owner: old.owner.clone(), origin: self.origin_over(old.origin) };
         self.world.events.insert(spec.name.as_str().into(), Arc::new(event));
         Some(())
+    }
+
+    /// Fields of the event that a source takes from elsewhere than before. Those that need another slot, since features would hold both values, are returned.
+    fn moved_fields(&self, old: &EventDef, spec: &EventSpec, diff: &mut Diff) -> BTreeSet<String> {
+        let Some(projections) = self.options.projections else { return BTreeSet::new() };
+        let mut renewed = BTreeSet::new();
+        for moved in moved(&self.now.projections, projections, &spec.name) {
+            let Some(slot) = old.schema.field(&moved.field) else { continue };
+            let kind = old.schema.fields.get(usize::from(slot.0)).map(|field| field.kind);
+            if spec.fields.iter().all(|field| *field.name != *moved.field || Some(field.kind) != kind) {
+                // Its type changes as well, so that what reads it begins anew already.
+                continue;
+            }
+            let unfed = self.options.unfed.contains(&old.schema.id);
+            let mixes = !moved.is_the_same_value() && !unfed && !self.readers(&spec.name, slot).is_empty();
+            let Moved { source, field, from, to } = moved;
+            if mixes {
+                renewed.insert(field.clone());
+            }
+            let list = if mixes { &mut diff.destructive } else { &mut diff.additive };
+            list.push(Difference::PathChange { event: spec.name.clone(), field, slot, source, from, to });
+        }
+        renewed
     }
 
     /// The config file takes over what it declares identically.
@@ -209,7 +261,7 @@ impl<'c> Change<'c> {
         let mut diff = Diff::default();
         match &old {
             None => {
-                self.diff.additive.push(Entry::new_descriptor("derivation", &spec.name));
+                self.diff.additive.push(Difference::NewDescriptor { kind: "derivation", name: spec.name.clone() });
                 self.added.insert(spec.name.clone());
             }
             Some(old) => {
@@ -237,7 +289,9 @@ impl<'c> Change<'c> {
     }
 
     fn table(&mut self, spec: &DerivationSpec, group: &GroupSpec) -> Option<()> {
-        let old = self.tables.get(spec.name.as_str()).cloned();
+        let old = self.now.table(self.renames.before(&spec.name)).cloned();
+        // A name that another table takes over begins anew.
+        let old = old.filter(|old| *old.name != *spec.name || !self.renames.is_vacated(&spec.name));
         let (owner, origin) = self.ownership(old.as_ref().map(|old| (&*old.owner, old.origin)));
         let computed = old.as_ref().map_or_else(Vec::new, |old| old.computed.clone());
         let identity = Identity { id: old.as_ref().map_or(self.next_table_id, |old| old.id), owner, origin, computed };
@@ -245,17 +299,22 @@ impl<'c> Change<'c> {
         let name = &spec.name;
         let Some(old) = old else {
             self.next_table_id += 1;
-            self.diff.additive.push(Entry::new_descriptor("table", name));
+            self.diff.additive.push(Difference::NewDescriptor { kind: "table", name: name.clone() });
             self.added.insert(name.clone());
             self.tables.insert(name.as_str().into(), Arc::new(table));
             return Some(());
         };
         let mut diff = Diff::default();
         let whole = compare_tables(&old, &table, spec, &mut diff);
-        let mut restarted = BTreeSet::new();
+        let (whole, mut restarted) = match kept(&old, &table) {
+            Kept::Without(changed) => (whole, changed),
+            Kept::Nothing => (true, BTreeSet::new()),
+        };
         for feature in &old.features {
             match table.feature(&feature.name) {
-                None => diff.destructive.push(Entry::agg_removal(name, &feature.name)),
+                None => {
+                    diff.destructive.push(Difference::AggRemoval { table: name.clone(), feature: feature.name.to_string() });
+                }
                 Some(new) if compare_features(name, &feature.name, &feature.node, &new.node, &mut diff) => {
                     restarted.insert(feature.name.to_string());
                 }
@@ -263,14 +322,18 @@ impl<'c> Change<'c> {
             }
         }
         for feature in table.features.iter().filter(|feature| old.feature(&feature.name).is_none()) {
-            diff.additive.push(Entry::new_agg(name, &feature.name, &spec.upstream));
+            let (table, feature, source) = (name.clone(), feature.name.to_string(), spec.upstream.clone());
+            diff.additive.push(Difference::NewAgg { table, feature, source });
         }
+        let moved = *old.name != **name;
         if !self.take(diff) {
-            self.diff.already_present.push(name.clone());
+            if !moved {
+                self.diff.already_present.push(name.clone());
+            }
         } else if self.config_owned(name, &spec.path, old.origin) {
             return None;
         }
-        if whole || !reads_the_same(&old, &table) {
+        if whole {
             table = self.rebuild(spec, group, table);
         } else if !restarted.is_empty() {
             self.restarted.insert(name.clone(), restarted);
@@ -307,7 +370,12 @@ impl<'c> Change<'c> {
         let mut omitted: Vec<String> = Vec::new();
         for name in self.now.names() {
             let Some((owner, origin)) = self.now.ownership(&name) else { continue };
-            if named(&name) || self.removed.contains(&name) || origin != self.options.origin || owner != self.request.owner {
+            if named(&name)
+                || self.removed.contains(&name)
+                || self.renames.is_vacated(&name)
+                || origin != self.options.origin
+                || owner != self.request.owner
+            {
                 continue;
             }
             let on_named_event = self.now.root_event(&name).is_some_and(|event| event != name && named(event));
@@ -318,15 +386,15 @@ impl<'c> Change<'c> {
         for name in omitted {
             let renamed = if everything { self.renamed(&name) } else { None };
             self.diff.destructive.push(match renamed {
-                Some(to) => Entry::rename(&name, &to),
-                None => Entry::agg_removal(&name, ""),
+                Some((to, true)) => Difference::Rename { from: name.clone(), to },
+                found => Difference::Removal { name: name.clone(), alike: found.map(|(to, _)| to) },
             });
             self.forget(&name);
         }
     }
 
-    /// The new node that is a vanishing one under another name.
-    fn renamed(&self, gone: &str) -> Option<String> {
+    /// The new node that is a vanishing one under another name, and whether it is the same in all else.
+    fn renamed(&self, gone: &str) -> Option<(String, bool)> {
         let nameless = |node: &Json| {
             let mut node = node.clone();
             node["name"] = Json::Null;
@@ -338,58 +406,8 @@ impl<'c> Change<'c> {
             let event = || self.world.events.get(name).map(|event| &event.node);
             table().or_else(event).or_else(|| self.derivations.get(name).map(|derivation| &derivation.node))
         };
-        self.added.iter().find(|name| node_of(name).is_some_and(|node| nameless(node) == before)).cloned()
-    }
-
-    /// Conflicts that nobody allowed.
-    pub(super) fn conflict(&mut self) -> Option<RegisterError> {
-        let (destructive, request) = (&self.diff.destructive, self.request);
-        if destructive.is_empty() {
-            return None;
-        }
-        if self.options.origin == Origin::Config {
-            let refused: Vec<&Entry> = destructive.iter().filter(|entry| !self.rebuild_allowed(&entry.subject)).collect();
-            if refused.is_empty() {
-                return None;
-            }
-            let reason = format!("{} changes of the config file would lose state", refused.len());
-            return Some(self.refuse_change(Code::ConfigChangeDestructive, reason));
-        }
-        let foreign = destructive.iter().find_map(|entry| {
-            let (Subject::Event(name) | Subject::Node(name) | Subject::Feature(name, _)) = &entry.subject;
-            let (owner, _) = self.now.ownership(name)?;
-            (owner != request.owner).then(|| (name.clone(), owner.to_owned()))
-        });
-        if let Some((name, owner)) = foreign {
-            let reason = format!("\"{name}\" belongs to owner \"{owner}\", who alone may change it");
-            return Some(self.refuse_change(Code::ForceRequired, reason));
-        }
-        if request.force {
-            return None;
-        }
-        let reason = format!("{} changes would lose or reinterpret state", destructive.len());
-        Some(self.refuse_change(Code::ForceRequired, reason))
-    }
-
-    fn rebuild_allowed(&self, subject: &Subject) -> bool {
-        let listed = |name: &str| self.options.rebuild.iter().any(|allowed| allowed == name);
-        match subject {
-            Subject::Feature(table, feature) => listed(table) || listed(&format!("{table}.{feature}")),
-            Subject::Node(name) => listed(name),
-            // An event has no state of its own: whoever may rebuild every table on it may change it.
-            Subject::Event(name) => {
-                listed(name) || {
-                    let mut tables = self.now.tables.values().filter(|table| *table.event_name == **name).peekable();
-                    tables.peek().is_some() && tables.all(|table| listed(&table.name))
-                }
-            }
-        }
-    }
-
-    fn refuse_change(&self, code: Code, reason: String) -> RegisterError {
-        let error = ApiError::new(code, reason).with("diff", self.diff.to_json());
-        let warnings = self.problems.warnings.clone();
-        RegisterError { error: Box::new(error), problems: Vec::new(), warnings, registry_version: self.now.version }
+        let same = self.added.iter().find(|name| node_of(name).is_some_and(|node| nameless(node) == before));
+        same.map(|name| (name.clone(), true)).or_else(|| Some((self.alike(self.now.table(gone)?)?, false)))
     }
 
     /// What the payload does not name, compiled again in the changed world: a table whose columns now mean something else is rebuilt, one that no longer
@@ -401,8 +419,12 @@ impl<'c> Change<'c> {
         for spec in derivations {
             let sound = match (&spec.group, self.tables.get(spec.name.as_str()).cloned()) {
                 (Some(group), Some(old)) => self.world.compile_table(&spec, group, Identity::of(&old), &mut problems).map(|mut table| {
-                    if !reads_the_same(&old, &table) {
-                        table = self.rebuild(&spec, group, table);
+                    match kept(&old, &table) {
+                        Kept::Nothing => table = self.rebuild(&spec, group, table),
+                        Kept::Without(changed) if !changed.is_empty() => {
+                            self.restarted.insert(spec.name.clone(), changed);
+                        }
+                        Kept::Without(_) => {}
                     }
                     self.keep_or_replace(&old, table);
                 }),
@@ -424,24 +446,23 @@ impl<'c> Change<'c> {
         let rebuilt = self.rebuilt_features();
         let mut added = self.added.clone();
         let mut extended = self.extended.clone();
-        if !self.diff.destructive.is_empty() {
+        if !self.overwritten.is_empty() {
             let again = |name: &&String| self.rebuilt.contains(*name) || self.restarted.contains_key(*name);
             added.extend(self.request.names.iter().filter(again).cloned());
-            let shrunk = self.diff.destructive.iter().filter_map(|entry| match &entry.subject {
-                Subject::Event(name) | Subject::Node(name) | Subject::Feature(name, _) => {
-                    self.request.places.contains_key(name).then(|| name.clone())
-                }
-            });
-            added.extend(shrunk);
+            added.extend(self.overwritten.iter().filter(|name| self.request.places.contains_key(*name)).cloned());
         }
         extended.retain(|name| !added.contains(name));
         let changed = self.world.events != self.now.events || self.derivations != self.now.derivations || self.tables != self.now.tables;
+        let projections = self.projections();
+        let changed = changed || projections != self.now.projections;
+        let told = self.told();
         let next = changed.then(|| {
             Arc::new(Registry {
                 version: self.now.version + 1,
                 events: self.world.events.clone(),
                 derivations: self.derivations.clone(),
                 tables: self.tables.clone(),
+                projections,
                 next_event_id: self.next_event_id,
                 next_table_id: self.next_table_id,
             })
@@ -449,7 +470,7 @@ impl<'c> Change<'c> {
         let mut already_present = self.diff.already_present.clone();
         already_present.retain(|name| !added.contains(name));
         already_present.sort_unstable();
-        let reply = json!({
+        let mut reply = json!({
             "status": "ok",
             "registry_version": next.as_ref().map_or(self.now.version, |next| next.version),
             "registered_descriptors": self.request.names,
@@ -460,14 +481,25 @@ impl<'c> Change<'c> {
             "removed": self.removed,
             "warnings": warnings_json(&self.problems.warnings),
         });
-        RegisterOutcome { next, effects, reply, warnings: self.problems.warnings }
+        let renamed: Vec<Json> = self.renames.iter().map(|(to, from)| json!({ "from": from, "to": to })).collect();
+        if !renamed.is_empty() {
+            reply["renamed"] = renamed.into();
+        }
+        RegisterOutcome { next, effects, reply, told, warnings: self.problems.warnings }
+    }
+
+    /// Where sources take fields from, after the change.
+    fn projections(&self) -> Projections {
+        let none = Projections::new();
+        merged(&self.now.projections, self.options.projections.unwrap_or(&none), |event| self.world.events.contains_key(event))
     }
 
     fn rebuilt_features(&self) -> BTreeSet<String> {
-        let whole = self.rebuilt.iter().filter_map(|name| self.now.table(name)).flat_map(|old| {
-            let after = self.tables.get(&old.name);
-            let kept = old.features.iter().filter(move |feature| after.is_some_and(|after| after.feature(&feature.name).is_some()));
-            kept.map(|feature| format!("{}.{}", old.name, feature.name))
+        let pairs =
+            self.rebuilt.iter().filter_map(|name| Some((self.now.table(self.renames.before(name))?, self.tables.get(name.as_str())?)));
+        let whole = pairs.flat_map(|(old, after)| {
+            let kept = old.features.iter().filter(|feature| after.feature(&feature.name).is_some());
+            kept.map(|feature| format!("{}.{}", after.name, feature.name))
         });
         let single = self.restarted.iter().flat_map(|(table, features)| features.iter().map(move |feature| format!("{table}.{feature}")));
         whole.chain(single).collect()
@@ -478,12 +510,14 @@ impl<'c> Change<'c> {
         let mut drops = Vec::new();
         let mut retired = Vec::new();
         let mut extended = Vec::new();
+        let after: BTreeMap<u32, &Arc<TableDef>> = self.tables.values().map(|table| (table.id, table)).collect();
         for old in self.now.tables.values() {
-            let Some(new) = self.tables.get(&old.name).filter(|new| new.id == old.id) else {
+            // The number is what a table keeps under another name.
+            let Some(new) = after.get(&old.id) else {
                 drops.push(TableEffect::Drop { table: old.id });
                 continue;
             };
-            let restarted = |name: &str| self.restarted.get(&*old.name).is_some_and(|features| features.contains(name));
+            let restarted = |name: &str| self.restarted.get(&*new.name).is_some_and(|features| features.contains(name));
             let gone = old.features.iter().filter(|feature| new.feature(&feature.name).is_none() || restarted(&feature.name));
             let begun = new.features.iter().filter(|feature| old.feature(&feature.name).is_none() || restarted(&feature.name));
             let gone: Vec<String> = gone.map(|feature| feature.name.to_string()).collect();
@@ -505,7 +539,8 @@ impl<'c> Change<'c> {
 fn compare_nodes(name: &str, old: &Json, spec: &DerivationSpec, diff: &mut Diff) {
     let upstream = &old["upstreams"][0];
     if upstream != spec.upstream.as_str() {
-        diff.destructive.push(Entry::chain_change(name, "upstream", upstream, &spec.upstream.as_str().into()));
+        let (table, op, to) = (name.to_owned(), "upstream".to_owned(), spec.upstream.as_str().into());
+        diff.destructive.push(Difference::ChainChange { table, op, from: upstream.clone(), to });
     }
     let steps: Vec<Json> =
         old["ops"].as_array().map(|ops| ops.iter().filter(|op| op["op"] != "group_by").cloned().collect()).unwrap_or_default();
@@ -515,10 +550,10 @@ fn compare_nodes(name: &str, old: &Json, spec: &DerivationSpec, diff: &mut Diff)
 /// Compares what a table is keyed by and fed with; true when it has to be built anew.
 fn compare_tables(old: &TableDef, new: &TableDef, spec: &DerivationSpec, diff: &mut Diff) -> bool {
     let before = diff.destructive.len();
-    compare_nodes(&old.name, &old.node, spec, diff);
+    compare_nodes(&new.name, &old.node, spec, diff);
     let names = |table: &TableDef| table.keys.iter().map(|key| key.name.to_string()).collect::<Vec<String>>();
     if names(old) != names(new) {
-        diff.destructive.push(Entry::key_cols_change(&old.name, &names(old), &names(new)));
+        diff.destructive.push(Difference::KeyColsChange { table: new.name.to_string(), from: names(old), to: names(new) });
     }
     diff.destructive.len() > before
 }

@@ -3,11 +3,12 @@
 //! Slots of fields are never reused: a new field is appended, a removed or retyped one leaves a retired slot behind. So a batch of any earlier version reads
 //! correctly with the newest declaration, and batches in flight need no care.
 
-use super::diff::{Diff, Entry};
+use super::diff::{Diff, Difference};
 use super::node::{EventSpec, TimeSpec, canonical_event, is_retired, retired_name};
 use super::problem::Problems;
 use crate::row::{EventId, EventSchema, Field, FieldIndex, TimeSource};
 use serde_json::json;
+use std::collections::BTreeSet;
 use streamgauge_api::Code;
 
 /// A new event.
@@ -23,17 +24,30 @@ pub(super) fn declare(spec: &EventSpec, id: EventId) -> Option<EventSchema> {
     })
 }
 
-/// The registered event changed to what the node says; `diff` gets one entry per difference. Options that the node leaves out stay.
-pub(super) fn merge(old: &EventSchema, spec: &EventSpec, diff: &mut Diff, problems: &mut Problems) -> Option<EventSchema> {
+/// The registered event changed to what the node says; `diff` gets one entry per difference. Options that the node leaves out stay. Fields of `renewed` get another
+/// slot though their type is the same, so that what read the former one begins anew.
+pub(super) fn merge(
+    old: &EventSchema,
+    spec: &EventSpec,
+    renewed: &BTreeSet<String>,
+    diff: &mut Diff,
+    problems: &mut Problems,
+) -> Option<EventSchema> {
     let name = &*old.name;
+    let option_change = |option: String, from, to| Difference::OptionChange { event: name.to_owned(), option, from, to };
     let mut fields = old.fields.clone();
     for (index, slot) in fields.iter_mut().enumerate().filter(|(_, field)| !is_retired(&field.name)) {
         let kept = spec.fields.iter().find(|field| field.name == slot.name);
-        if kept.is_some_and(|field| field.kind == slot.kind) {
+        let retyped = kept.is_none_or(|field| field.kind != slot.kind);
+        if !retyped && !renewed.contains(&*slot.name) {
             continue;
         }
-        let to = kept.map_or("<absent>", |field| field.kind.as_str());
-        diff.destructive.push(Entry::type_change(name, &slot.name, slot.kind.as_str(), to));
+        if retyped {
+            let (from, to) = (slot.kind.as_str(), kept.map(|field| field.kind.as_str()));
+            let Ok(number) = u16::try_from(index) else { unreachable!("an event has at most 65,535 slots") };
+            let (event, field) = (name.to_owned(), slot.name.to_string());
+            diff.destructive.push(Difference::TypeChange { event, field, slot: FieldIndex(number), from, to });
+        }
         *slot = Field { name: retired_name(index), kind: slot.kind, optional: true };
     }
     for field in &spec.fields {
@@ -41,12 +55,13 @@ pub(super) fn merge(old: &EventSchema, spec: &EventSpec, diff: &mut Diff, proble
             Some(slot) if slot.optional == field.optional => {}
             Some(slot) => {
                 let option = format!("optional_fields.{}", field.name);
-                diff.additive.push(Entry::option_change(name, &option, &slot.optional.into(), &field.optional.into()));
+                diff.additive.push(option_change(option, slot.optional.into(), field.optional.into()));
                 slot.optional = field.optional;
             }
             None => {
                 if old.field(&field.name).is_none() {
-                    diff.additive.push(Entry::new_field(name, &field.name, field.kind.as_str()));
+                    let (event, kind) = (name.to_owned(), field.kind.as_str());
+                    diff.additive.push(Difference::NewField { event, field: field.name.to_string(), kind });
                 }
                 fields.push(field.clone());
             }
@@ -55,11 +70,12 @@ pub(super) fn merge(old: &EventSchema, spec: &EventSpec, diff: &mut Diff, proble
     let old_time = TimeSpec::of(old.time, &old.fields);
     let time_spec = spec.time.clone().unwrap_or_else(|| old_time.clone());
     if time_spec != old_time {
-        diff.additive.push(Entry::option_change(name, "time", &old_time.canonical(), &time_spec.canonical()));
+        diff.additive.push(option_change("time".to_owned(), old_time.canonical(), time_spec.canonical()));
     }
     let max_future_us = spec.max_future_us.unwrap_or(old.max_future_us);
     if max_future_us != old.max_future_us {
-        diff.additive.push(Entry::option_change(name, "max_future_ms", &json!(old.max_future_us / 1_000), &json!(max_future_us / 1_000)));
+        let (from, to) = (json!(old.max_future_us / 1_000), json!(max_future_us / 1_000));
+        diff.additive.push(option_change("max_future_ms".to_owned(), from, to));
     }
     let Some(time) = time_source(&time_spec, &fields) else {
         problems.error(

@@ -13,11 +13,15 @@ mod environment;
 mod event;
 pub mod expression;
 mod feature;
+mod loss;
 mod node;
 mod payload;
 mod problem;
+mod projection;
+mod reads;
 mod register;
 mod registry;
+mod rename;
 mod request;
 mod world;
 
@@ -25,9 +29,11 @@ pub use definition::{DerivationDef, EventDef, FeatureDef, KeyColumn, KeyKind, Or
 pub use environment::{Chain, Column, Derived, RowEnv};
 pub use expression::Program;
 pub use feature::Operators;
+pub use loss::Loss;
 pub use node::is_retired;
 pub use payload::Tree;
 pub use problem::{Problem, Problems, nearest};
+pub use projection::{Projection, Projections};
 pub use register::{RegisterError, RegisterOptions, RegisterOutcome};
 pub use registry::{Registry, RegistryError};
 

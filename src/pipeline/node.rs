@@ -80,6 +80,8 @@ pub(super) struct DerivationSpec {
     pub(super) path: String,
     pub(super) name: String,
     pub(super) table: bool,
+    /// The table's former name. No part of the node: once the table exists it means nothing.
+    pub(super) renamed_from: Option<String>,
     pub(super) upstream: String,
     pub(super) ops: Vec<(String, ChainOp)>,
     pub(super) group: Option<GroupSpec>,
@@ -216,6 +218,7 @@ impl Decoder<'_> {
 
     fn event(&mut self, tree: &Tree) -> Option<EventSpec> {
         let name = self.name(tree);
+        self.renamed_from(tree, false)?;
         let fields = self.fields(tree);
         self.options(tree, fields.as_deref().unwrap_or_default());
         let time = self.time(tree, fields.as_deref().unwrap_or_default());
@@ -362,7 +365,26 @@ impl Decoder<'_> {
         if ops.is_empty() && group.is_none() && !has_schema {
             self.invalid("ops", "a derivation has steps or a schema, this one has neither");
         }
-        Some(DerivationSpec { path: self.path.clone(), name: name?, table, upstream: upstream.clone(), ops, group })
+        let renamed_from = self.renamed_from(tree, table)?;
+        Some(DerivationSpec { path: self.path.clone(), name: name?, table, renamed_from, upstream: upstream.clone(), ops, group })
+    }
+
+    /// The former name, when there is one; none when it is wrong.
+    fn renamed_from(&mut self, tree: &Tree, table: bool) -> Option<Option<String>> {
+        let Some(given) = tree.get("renamed_from") else { return Some(None) };
+        let Some(name) = given.as_str() else {
+            self.shape("renamed_from", "a string", Some(given));
+            return None;
+        };
+        if let Some(reason) = bad_descriptor_name(name) {
+            self.invalid("renamed_from", reason);
+            return None;
+        }
+        if !table {
+            self.invalid("renamed_from", "renamed_from is for tables: nothing else has a state that another name can keep");
+            return None;
+        }
+        Some(Some(name.to_owned()))
     }
 
     fn ops(&mut self, tree: &Tree, table: bool) -> Option<Steps> {

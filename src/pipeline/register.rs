@@ -7,10 +7,13 @@
 use super::change::{Change, warnings_json};
 use super::definition::{Origin, TableEffect};
 use super::feature::Operators;
+use super::loss::Loss;
 use super::payload::Tree;
 use super::problem::{Problem, Problems};
+use super::projection::Projections;
 use super::registry::Registry;
 use super::request::Request;
+use crate::row::EventId;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use streamgauge_api::{ApiError, Code};
@@ -26,8 +29,12 @@ pub struct RegisterOptions<'o> {
     pub lifetime_bound: bool,
     /// Drop the windows of decay and velocity operators (`compat.velocity_window = "ignore"`).
     pub ignore_velocity_windows: bool,
-    /// Tables (`T`) and features (`T.f`) that the config file may rebuild or drop (`--rebuild`).
+    /// Tables (`T`), features (`T.f`), events (`E`) and fields (`E.f`) that the config file may rebuild or drop (`--rebuild`).
     pub rebuild: &'o [String],
+    /// Events of which no row was ever applied: whatever changes about them loses nothing.
+    pub unfed: &'o [EventId],
+    /// Where the config file's sources take fields from; none when that is not said (register calls).
+    pub projections: Option<&'o Projections>,
 }
 
 impl Default for RegisterOptions<'_> {
@@ -38,6 +45,8 @@ impl Default for RegisterOptions<'_> {
             lifetime_bound: true,
             ignore_velocity_windows: false,
             rebuild: &[],
+            unfed: &[],
+            projections: None,
         }
     }
 }
@@ -51,6 +60,8 @@ pub struct RegisterOutcome {
     pub effects: Vec<TableEffect>,
     /// The reply's body.
     pub reply: Json,
+    /// All that changes, one sentence each.
+    pub told: Vec<String>,
     /// What is accepted but probably not meant; also in the reply.
     pub warnings: Vec<Problem>,
 }
@@ -63,6 +74,8 @@ pub struct RegisterError {
     pub error: Box<ApiError>,
     /// All errors.
     pub problems: Vec<Problem>,
+    /// What would be lost, when that is why.
+    pub losses: Vec<Loss>,
     /// Warnings found besides.
     pub warnings: Vec<Problem>,
     /// The version in force, which stands beside `error` in replies.
@@ -128,8 +141,10 @@ impl Registry {
     ) -> Result<RegisterOutcome, RegisterError> {
         let mut change = Change::new(self, request, options, problems);
         change.removals();
+        change.renames();
         change.nodes();
         change.prune();
+        change.settle();
         if !change.problems.errors.is_empty() {
             let Problems { errors, warnings } = change.problems;
             return Err(self.refuse(errors, warnings));
@@ -137,7 +152,8 @@ impl Registry {
         if request.dry_run {
             let reply =
                 json!({ "diff": change.diff.to_json(), "would_apply": false, "warnings": warnings_json(&change.problems.warnings) });
-            return Ok(RegisterOutcome { next: None, effects: Vec::new(), reply, warnings: change.problems.warnings });
+            let told = change.told();
+            return Ok(RegisterOutcome { next: None, effects: Vec::new(), reply, told, warnings: change.problems.warnings });
         }
         if let Some(error) = change.conflict() {
             return Err(error);
@@ -152,6 +168,6 @@ impl Registry {
         let first =
             errors.first().map_or_else(|| ApiError::new(Code::InvalidRegistration, "the declaration is not valid"), Problem::to_error);
         let error = Box::new(first.with("errors", Json::Array(list)));
-        RegisterError { error, problems: errors, warnings, registry_version: self.version }
+        RegisterError { error, problems: errors, losses: Vec::new(), warnings, registry_version: self.version }
     }
 }

@@ -10,6 +10,7 @@ use super::feature::{Checks, Operators};
 use super::node::{DerivationSpec, NodeSpec, decode};
 use super::payload::Tree;
 use super::problem::Problems;
+use super::projection::Projections;
 use super::world::{Identity, World};
 use crate::row::{EventId, EventSchema, FieldIndex};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ pub struct Registry {
     pub derivations: BTreeMap<Box<str>, Arc<DerivationDef>>,
     /// Tables by name.
     pub tables: BTreeMap<Box<str>, Arc<TableDef>>,
+    /// Where sources take the events' fields from, as the config says.
+    pub projections: Projections,
     /// The next event's number.
     pub next_event_id: u32,
     /// The next table's number.
@@ -58,6 +61,8 @@ struct StoredRegistry {
     events: Vec<StoredEvent>,
     derivations: Vec<StoredDerivation>,
     tables: Vec<StoredTable>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    projections: Projections,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,6 +157,7 @@ impl Registry {
                     origin: table.origin,
                 })
                 .collect(),
+            projections: self.projections.clone(),
         };
         match serde_json::to_string(&stored) {
             Ok(text) => text,
@@ -165,8 +171,13 @@ impl Registry {
     /// When the text is damaged or this program lacks an operator.
     pub fn from_json(text: &str, operators: Operators) -> Result<Self, RegistryError> {
         let stored: StoredRegistry = serde_json::from_str(text)?;
-        let mut registry =
-            Self { version: stored.version, next_event_id: stored.next_event_id, next_table_id: stored.next_table_id, ..Self::default() };
+        let mut registry = Self {
+            version: stored.version,
+            projections: stored.projections,
+            next_event_id: stored.next_event_id,
+            next_table_id: stored.next_table_id,
+            ..Self::default()
+        };
         for event in stored.events {
             let node = event::canonical(&event.schema);
             let name = event.schema.name.clone();

@@ -6,7 +6,6 @@
 use super::chain::Scope;
 use super::definition::{EventDef, FeatureDef, KeyColumn, KeyKind, Origin, TableDef};
 use super::duration::format_duration;
-use super::environment::{Column, Step};
 use super::feature::{self, Checks, Operators};
 use super::node::{DerivationSpec, GroupSpec};
 use super::problem::{Problem, Problems, did_you_mean};
@@ -197,30 +196,4 @@ fn keys(group: &GroupSpec, scope: &Scope, problems: &mut Problems) -> Option<Vec
         keys.push(KeyColumn { name: name.as_str().into(), column: resolved.column, kind });
     }
     sound.then_some(keys)
-}
-
-/// Whether a table's rows still mean the same in another compilation of it: same filters and computed columns, same key columns, and same columns behind
-/// every feature that both have unchanged. Numbers of computed fields may differ, what they compute may not.
-pub(super) fn reads_the_same(old: &TableDef, new: &TableDef) -> bool {
-    let chain = |table: &TableDef| table.chain.steps.iter().take(table.chain_steps).cloned().collect::<Vec<Step>>();
-    let text = |table: &TableDef, column: Column| match column {
-        Column::Field(index) => format!("#{}", index.0),
-        Column::Derived(index) => {
-            let mut derived =
-                table.chain.steps.iter().filter_map(|step| if let Step::Derive(program) = step { Some(program) } else { None });
-            derived.nth(usize::from(index)).map_or_else(String::new, |program| program.text().to_owned())
-        }
-    };
-    let columns = |table: &TableDef, feature: &FeatureDef| {
-        let named = feature.more_fields.iter().map(|(_, column)| *column);
-        let columns: Vec<String> = feature.field.into_iter().chain(named).map(|column| text(table, column)).collect();
-        (columns, feature.field_kind, feature.filter.as_ref().map(|filter| filter.text().to_owned()))
-    };
-    old.event == new.event
-        && chain(old) == chain(new)
-        && old.keys == new.keys
-        && old.features.iter().all(|feature| match new.feature(&feature.name) {
-            Some(other) if other.declared() == feature.declared() => columns(old, feature) == columns(new, other),
-            _ => true,
-        })
 }

@@ -3,10 +3,9 @@
 use super::server::{Declared, ServerOptions};
 use crate::apply::{EngineOptions, OnBadRecord, SourceSetup};
 use crate::config::{self, Config, KafkaSetup, OnMemoryLimit, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
-use crate::pipeline::Registry;
+use crate::state::State;
 use crate::wal::WalOptions;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 use streamgauge_api::{ApiError, Code};
 use streamgauge_kafka::{self as kafka, KafkaSource, RegistryAuth, RegistryConfig};
@@ -65,8 +64,7 @@ pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOpt
         sync_bytes: config.durability.sync_bytes,
         group_commit: config.durability.group_commit,
     };
-    let registry = Arc::clone(config.registry());
-    let setups = config.sources.iter().map(|source| setup(source, &registry)).collect::<Result<_, _>>()?;
+    let setups = config.sources.iter().map(setup).collect();
     let sources = config.kafka.iter().map(source).collect::<Result<_, _>>()?;
     let declared = config.clone();
     Ok(ServerOptions {
@@ -83,7 +81,7 @@ pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOpt
         setups,
         instance: instance(config),
         kafka_memory_bytes: config.limits.kafka_memory_bytes,
-        declare: Box::new(move |stored| declare(&declared, stored, &rebuild)),
+        declare: Box::new(move |state| declare(&declared, state, &rebuild)),
         durability: match config.durability.push {
             PushLevel::Written => "written",
             PushLevel::Synced => "synced",
@@ -99,26 +97,28 @@ fn instance(config: &Config) -> String {
     if plain.is_empty() { "default".to_owned() } else { plain }
 }
 
-fn declare(config: &Config, stored: &Registry, rebuild: &[String]) -> Result<Option<Declared>, ApiError> {
-    let outcome = config::config_change(stored, config, rebuild).map_err(|refused| refused.error)?;
+fn declare(config: &Config, state: &State, rebuild: &[String]) -> Result<Option<Declared>, ApiError> {
+    let stored = state.registry();
+    let outcome = config::config_change(stored, &state.unfed(), config, rebuild).map_err(|refused| refused.error)?;
+    // What a first start declares is no change.
+    for change in outcome.iter().flat_map(|outcome| &outcome.told).filter(|_| stored.node_count() > 0) {
+        tracing::info!(kind = "definitions.changed", "{change}");
+    }
     Ok(outcome.and_then(|outcome| outcome.next.map(|registry| Declared { registry, effects: outcome.effects })))
 }
 
-fn setup(source: &config::SourceSetup, registry: &Registry) -> Result<SourceSetup, ApiError> {
-    let event = registry.event(&source.event).ok_or_else(|| {
-        ApiError::new(Code::UnknownReference, format!("source \"{}\" feeds \"{}\", which is not declared", source.name, source.event))
-    })?;
-    Ok(SourceSetup {
+fn setup(source: &config::SourceSetup) -> SourceSetup {
+    SourceSetup {
         name: source.name.clone(),
         event: source.event.clone(),
-        format: source.format(&event.schema),
+        format: source.format(),
         on_bad_record: match source.on_bad_record {
             config::OnBadRecord::Dlq => OnBadRecord::Keep,
             config::OnBadRecord::Skip => OnBadRecord::Skip,
             config::OnBadRecord::Stop => OnBadRecord::Stop,
         },
         registry_urls: source.registry_urls.clone(),
-    })
+    }
 }
 
 fn source(setup: &KafkaSetup) -> Result<KafkaSource, ApiError> {

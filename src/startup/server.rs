@@ -58,8 +58,8 @@ pub struct ServerOptions {
     pub durability: &'static str,
 }
 
-/// Brings what the config declares into a recovered registry: the next registry with its effects, or nothing to do.
-pub type Declare = Box<dyn Send + FnOnce(&crate::pipeline::Registry) -> Result<Option<Declared>, ApiError>>;
+/// Brings what the config declares into a recovered state: the next registry with its effects, or nothing to do.
+pub type Declare = Box<dyn Send + FnOnce(&State) -> Result<Option<Declared>, ApiError>>;
 
 /// A registry to put in force.
 pub struct Declared {
@@ -226,7 +226,7 @@ impl Bound {
             snapshots: snapshotter.as_ref().and_then(Snapshotter::sender),
         });
         let declare = std::mem::replace(&mut options.declare, Box::new(|_| Ok(None)));
-        if let Some(declared) = declare(engine.state().registry())? {
+        if let Some(declared) = declare(engine.state())? {
             engine.define(declared.registry, declared.effects)?;
         }
         let seat = Seat::new(engine, Arc::clone(&shared.facts));

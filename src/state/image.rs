@@ -1,7 +1,7 @@
 //! A state as sections of a snapshot, and back. Chunks are written as they are; what they mean is in one JSON section before them.
 //!
 //! ```text
-//! 1 META      JSON: registry, partitions, schemas, incidents, rejects, and per table its rows and the features of each slab
+//! 1 META      JSON: registry, partitions, schemas, incidents, rejects, rows applied by event, and per table its rows and the features of each slab
 //! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
 //!             arena), slab, class; 0 for what does not apply
 //! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group, numbers ascend
@@ -19,10 +19,11 @@ use super::table::Table;
 use super::words::Words;
 use crate::operators::OPERATORS;
 use crate::pipeline::{FeatureDef, Registry};
+use crate::row::EventId;
 use crate::snapshot::{Section, SnapshotError, SnapshotWriter};
 use crate::storage::Storage;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use streamgauge_api::StoredPosition;
 use streamgauge_api::control::Reject;
@@ -56,6 +57,7 @@ struct Meta {
     schemas: Vec<FetchedSchema>,
     incidents: BTreeMap<u32, Incident>,
     rejects: Vec<Reject>,
+    applied_rows: BTreeMap<u32, u64>,
     tables: Vec<TableMeta>,
 }
 
@@ -103,6 +105,7 @@ impl State {
             schemas: self.schemas.clone(),
             incidents: self.incidents.clone(),
             rejects: self.rejects.iter().cloned().collect(),
+            applied_rows: self.applied_rows.iter().map(|(event, rows)| (event.0, *rows)).collect(),
             tables,
         };
         writer.bytes(META, 0, &serde_json::to_vec(&meta).unwrap_or_default())?;
@@ -290,6 +293,7 @@ impl ImageReader {
         state.schemas = meta.schemas;
         state.incidents = meta.incidents;
         state.restore_rejects(meta.rejects);
+        state.applied_rows = meta.applied_rows.into_iter().map(|(event, rows)| (EventId(event), rows)).collect();
         for table in meta.tables {
             let id = table.id;
             let parts = self.tables.remove(&u64::from(id)).unwrap_or_else(|| TableParts::new(&self.account));
@@ -297,6 +301,10 @@ impl ImageReader {
             state.tables.insert(id, restored);
         }
         state.registry = Arc::new(registry);
+        let events = state.registry.events.values().map(|event| event.schema.id);
+        if events.collect::<BTreeSet<_>>() != state.applied_rows.keys().copied().collect() {
+            return Err(ImageError("rows are counted for other events than are defined".into()));
+        }
         state.route();
         Ok(state)
     }

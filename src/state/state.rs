@@ -34,6 +34,8 @@ pub struct State {
     pub(crate) partitions: Vec<StoredPosition>,
     pub(crate) schemas: Vec<FetchedSchema>,
     pub(crate) incidents: BTreeMap<u32, Incident>,
+    /// Rows applied of each event in force, those of tables that came later or went away included.
+    pub(crate) applied_rows: BTreeMap<EventId, u64>,
     /// Last applied LSN; 0 = nothing.
     pub(crate) lsn: u64,
     /// Time of the last frame, microseconds.
@@ -64,6 +66,7 @@ impl State {
             partitions: Vec::new(),
             schemas: Vec::new(),
             incidents: BTreeMap::new(),
+            applied_rows: BTreeMap::new(),
             lsn: 0,
             frame_us: 0,
             hash_seed,
@@ -110,6 +113,10 @@ impl State {
 
     /// Some rows of a batch, in every table that they feed. `lsn` is that of the batch's first row.
     pub(super) fn apply_batch(&mut self, batch: &Rows, rows: std::ops::Range<usize>, lsn: u64) {
+        // Rows that were on their way when their event was removed are no event's.
+        if let Some(applied) = self.applied_rows.get_mut(&batch.event()) {
+            *applied += rows.len() as u64;
+        }
         let Some(tables) = self.by_event.get(&batch.event()) else { return };
         let Some(event) = self.registry.event_by_id(batch.event()) else { return };
         for id in tables {
@@ -150,7 +157,25 @@ impl State {
             }
         }
         self.registry = Arc::clone(registry);
+        self.count_events();
         self.route();
+    }
+
+    /// Counts the rows of every event in force, and of no other.
+    fn count_events(&mut self) {
+        let known = |id: EventId| self.applied_rows.get(&id).copied().unwrap_or(0);
+        self.applied_rows = self.registry.events.values().map(|event| (event.schema.id, known(event.schema.id))).collect();
+    }
+
+    /// Events of which no row was ever applied: their declarations may change freely.
+    pub fn unfed(&self) -> Vec<EventId> {
+        assert_eq!(self.applied_rows.len(), self.registry.events.len(), "rows are counted for every event in force");
+        self.applied_rows.iter().filter(|(_, rows)| **rows == 0).map(|(event, _)| *event).collect()
+    }
+
+    /// Rows applied of an event; none when it is not in force.
+    pub fn applied_rows(&self, event: EventId) -> Option<u64> {
+        self.applied_rows.get(&event).copied()
     }
 
     /// Recomputes which tables an event feeds.
@@ -164,6 +189,7 @@ impl State {
     fn reset(&mut self) {
         let next = self.registry.reset();
         self.registry = Arc::new(next);
+        self.count_events();
         self.tables.clear();
         self.route();
     }
@@ -266,6 +292,7 @@ impl State {
             partitions: self.partitions.clone(),
             schemas: self.schemas.clone(),
             incidents: self.incidents.clone(),
+            applied_rows: self.applied_rows.clone(),
             lsn: self.lsn,
             frame_us: self.frame_us,
             hash_seed: self.hash_seed,
@@ -309,6 +336,14 @@ impl State {
         for reject in &self.rejects {
             let text = serde_json::to_vec(reject).unwrap_or_default();
             sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 5));
+        }
+        for counted in &self.applied_rows {
+            let text = serde_json::to_vec(&counted).unwrap_or_default();
+            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 6));
+        }
+        for projection in &self.registry.projections {
+            let text = serde_json::to_vec(&projection).unwrap_or_default();
+            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 7));
         }
         let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));
         let tables = self.registry.tables.values().map(|table| (table.id, 0, &table.node));

@@ -142,6 +142,10 @@ def test_growth_is_additive(app):
 @pytest.mark.gauge_only
 def test_a_changed_where_is_never_ignored(app):
     app.register(event(), table(n=count(where="(took > 1)")))
+    # Without a row there is nothing to lose, so it is applied at once; with one it needs force.
+    assert app.register(event(), table(n=count(where="(took > 1.5)")))["status"] == "ok"
+    app.push("Click", click(took=1.2))
+    assert app.get("Users", "a") == {"n": 0}
     assert code_of(app.register, event(), table(n=count(where="(took > 2)"))) == "force_required"
 
 

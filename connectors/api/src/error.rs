@@ -123,7 +123,7 @@ codes! {
     SecretInConfig "secret_in_config" 400 false "a secret stands in the file" "write { env = \"NAME\" } or { file = \"/path\" }";
     SecretUnavailable "secret_unavailable" 400 false "a secret's environment variable or file is missing" "set it, or fix the name";
     UnsafeListenAddress "unsafe_listen_address" 400 false "a listener without authentication is not on loopback" "listen on 127.0.0.1, or pass --insecure-no-auth";
-    ConfigChangeDestructive "config_change_destructive" 409 false "the changed config would lose state" "look at the difference; allow it with --rebuild TABLE[.FEATURE], or undo the change";
+    ConfigChangeDestructive "config_change_destructive" 409 false "the changed config would lose state" "look at the difference; allow it with the --rebuild that it names, or undo the change (docs/CONFIG.md)";
     ConfigOwned "config_owned" 409 false "this name is declared in the config file" "change the file and restart";
     BrokerUnreachable "broker_unreachable" 503 true "no broker answers" "check brokers, network, TLS and SASL settings";
     TopicNotFound "topic_not_found" 404 false "the topic does not exist or may not be seen" "check the name and the DESCRIBE permission";

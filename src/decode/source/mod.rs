@@ -102,8 +102,9 @@ pub struct SourceFormat {
     pub format: Format,
     /// Framing of the body.
     pub framing: Framing,
-    /// Where fields come from; a field that is not named here comes from the body's member of its own name.
-    pub fields: Vec<(FieldIndex, FieldSource)>,
+    /// Where fields come from, by name: a field's number depends on what the event was before. A field that
+    /// is not named here comes from the body's member of its own name.
+    pub fields: Vec<(Box<str>, FieldSource)>,
     /// What a record without a value means.
     pub tombstone: Tombstone,
     /// Format of the key.
@@ -202,7 +203,7 @@ impl Decoder {
         let own_names = schema.fields.iter().map(|field| FieldSource::path(&field.name)).collect::<Vec<_>>();
         for (index, (declared, own_name)) in schema.fields.iter().zip(&own_names).enumerate() {
             let Ok(field) = u16::try_from(index).map(FieldIndex) else { break };
-            let source = format.fields.iter().find(|(named, _)| *named == field).map_or(own_name, |(_, source)| source);
+            let source = format.fields.iter().find(|(named, _)| *named == declared.name).map_or(own_name, |(_, source)| source);
             match source {
                 FieldSource::Path { path, aliases } => takings.push(Taking { field, path, aliases }),
                 from => {

@@ -27,8 +27,10 @@ fn format(format: Format, framing: Framing) -> SourceFormat {
     SourceFormat { format, framing, fields: Vec::new(), tombstone: Tombstone::Reject, key_format: KeyFormat::Raw, schema: None }
 }
 
-fn with(fields: &[FieldSource], base: SourceFormat) -> SourceFormat {
-    SourceFormat { fields: fields.iter().cloned().zip(0..).map(|(source, field)| (FieldIndex(field), source)).collect(), ..base }
+/// The first fields of an event come from these places.
+fn with(fields: &str, sources: &[FieldSource], base: SourceFormat) -> SourceFormat {
+    let names = fields.split(' ').filter_map(|field| field.split(':').next());
+    SourceFormat { fields: names.map(Into::into).zip(sources.iter().cloned()).collect(), ..base }
 }
 
 fn run(schema: &Arc<EventSchema>, format: &SourceFormat, record: &RawRecord<'_>) -> Result<(Decoded, String, i64), DecodeError> {
@@ -166,23 +168,23 @@ fn columns_come_from_key_headers_and_position() {
         ("h:str", vec![Header("region".into())], record, "\"eu\""),
     ];
     for (fields, sources, record, expected) in cases {
-        let got = run(&event(fields), &with(&sources, format(Format::Json, Framing::None)), &record);
+        let got = run(&event(fields), &with(fields, &sources, format(Format::Json, Framing::None)), &record);
         assert_eq!(got.unwrap().1, expected, "{fields}");
     }
-    let missing = run(&event("h:str"), &with(&[Header("none".into())], format(Format::Json, Framing::None)), &record);
+    let missing = run(&event("h:str"), &with("h", &[Header("none".into())], format(Format::Json, Framing::None)), &record);
     assert_eq!(code(missing), Code::DecodeMissingField);
     let no_text = RawRecord { key: Some(b"\xff"), ..RECORD };
     for kind in ["str", "i64", "json"] {
-        let got = run(&event(&format!("k:{kind}")), &with(&[Key], format(Format::Json, Framing::None)), &no_text);
+        let got = run(&event(&format!("k:{kind}")), &with("k", &[Key], format(Format::Json, Framing::None)), &no_text);
         assert_eq!(code(got), Code::DecodeTypeMismatch, "{kind}");
     }
-    let integer = SourceFormat { key_format: KeyFormat::Integer, ..with(&[Key], format(Format::Json, Framing::None)) };
+    let integer = SourceFormat { key_format: KeyFormat::Integer, ..with("k", &[Key], format(Format::Json, Framing::None)) };
     for (key, expected) in [(&[0xFFu8, 0xFF, 0xFF, 0xFE][..], "-2"), (&[0, 0, 0, 0, 0, 0, 1, 0], "256")] {
         assert_eq!(run(&event("k:i64"), &integer, &RawRecord { key: Some(key), ..RECORD }).unwrap().1, expected);
     }
     assert_eq!(code(run(&event("k:i64"), &integer, &RECORD)), Code::DecodeTypeMismatch);
     for (fields, source) in [("t:i64", Topic), ("p:str", Partition), ("o:bool", Offset), ("at:str", Timestamp)] {
-        let error = Decoder::new(event(fields), &with(&[source], format(Format::Json, Framing::None))).unwrap_err();
+        let error = Decoder::new(event(fields), &with(fields, &[source], format(Format::Json, Framing::None))).unwrap_err();
         assert_eq!(error.code, Code::InvalidConfigValue, "{fields}");
     }
 }
@@ -190,7 +192,7 @@ fn columns_come_from_key_headers_and_position() {
 #[test]
 fn tombstones_follow_the_policy() {
     let tombstone = RawRecord { value: None, ..RECORD };
-    let policy = |tombstone, fields: &[FieldSource]| SourceFormat { tombstone, ..with(fields, format(Format::Json, Framing::None)) };
+    let policy = |tombstone, fields: &[FieldSource]| SourceFormat { tombstone, ..with("k", fields, format(Format::Json, Framing::None)) };
     let keyed = [FieldSource::Key];
     let schema = event("k:str n:i64? required:i64");
     assert_eq!(run(&schema, &policy(Tombstone::Ignore, &keyed), &tombstone).unwrap().0, Decoded::Ignored);
@@ -202,6 +204,18 @@ fn tombstones_follow_the_policy() {
     assert_eq!(code(run(&schema, &policy(Tombstone::DeleteKey, &keyed), &keyless)), Code::TombstoneUnexpected);
     assert_eq!(code(run(&schema, &policy(Tombstone::Row, &keyed), &tombstone)), Code::DecodeMissingField);
     assert_eq!(run(&event("k:str n:i64?"), &policy(Tombstone::Row, &keyed), &tombstone).unwrap().1, "\"k1\" null");
+}
+
+/// A mapping was once by field number, of the config's own declaration: after a field had been retyped, its
+/// number in the state's declaration was another one, and it was read from the member of its own name.
+#[test]
+fn a_mapped_field_is_read_from_its_place_whatever_its_number_has_become() {
+    let mut evolved = (*event("k:str n:i64")).clone();
+    evolved.fields.swap(0, 1);
+    let place = [FieldSource::path("customer.id")];
+    let record = RawRecord { value: Some(br#"{"n":1,"k":"wrong","customer":{"id":"c1"}}"#), ..RECORD };
+    let mapped = with("k", &place, format(Format::Json, Framing::None));
+    assert_eq!(run(&Arc::new(evolved), &mapped, &record).unwrap().1, "1 \"c1\"");
 }
 
 #[test]
@@ -226,7 +240,7 @@ fn row_time_comes_from_where_the_event_says() {
     ] {
         assert_eq!(code(run(&timed(source), &json, &record)), expected);
     }
-    let deletes = SourceFormat { tombstone: Tombstone::DeleteKey, ..with(&[FieldSource::Key], json.clone()) };
+    let deletes = SourceFormat { tombstone: Tombstone::DeleteKey, ..with("k", &[FieldSource::Key], json.clone()) };
     for (timestamp_ms, expected) in [(1_000, 1_000_000), (-1, NOW_US), (i64::MAX, NOW_US)] {
         let got = run(&timed(field), &deletes, &RawRecord { value: None, timestamp_ms, ..RECORD }).unwrap();
         assert_eq!((got.0, got.2), (Decoded::Delete, expected));

@@ -113,6 +113,19 @@ impl Program {
         Self { ops: ops.into(), text: text.into() }
     }
 
+    /// Its instructions.
+    pub(crate) fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    /// The columns that it reads, as often as it does.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = Column> + '_ {
+        self.ops.iter().filter_map(|op| match op {
+            Op::Load(column) | Op::LoadRaw(column) | Op::CompareColumn(column, ..) => Some(*column),
+            _ => None,
+        })
+    }
+
     /// The expression in normal form. Two programs of one table with equal text compute the same.
     pub fn text(&self) -> &str {
         &self.text

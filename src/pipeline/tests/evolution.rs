@@ -133,14 +133,14 @@ fn force_rebuilds_the_least() {
 }
 
 #[test]
-fn a_retyped_field_rebuilds_every_table_that_reads_it_and_no_other() {
+fn a_retyped_field_gets_another_slot_and_starts_its_features_again() {
     let by_n = table("ByN", json!([]), &["country"], json!({ "s": sum("n") }));
     let mut server = Server::with(&[nodes(&[tx(), by_user(json!({ "c": count("1h") })), by_n])]);
     let mut retyped = tx();
     retyped["schema"]["fields"]["n"] = json!("f64");
     let payload = json!({ "nodes": [retyped], "force": true, "prune": false });
     let outcome = server.register(&payload);
-    assert_eq!(outcome.effects, [Drop { table: 1 }, Create { table: 2 }]);
+    assert_eq!(outcome.effects, [Retire { table: 1, features: names(&["s"]) }, Extend { table: 1, features: names(&["s"]) }]);
     assert_eq!(outcome.reply["rebuilt"], json!(["ByN.s"]));
     let schema = &server.registry.event("Tx").unwrap().schema;
     let slot = &schema.fields[usize::from(schema.field("n").unwrap().0)];

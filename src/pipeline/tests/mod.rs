@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod evolution;
+mod fields;
 mod operators;
 mod refusals;
+mod rename;
 mod resolution;
 mod rows;
 

@@ -1,10 +1,11 @@
 //! Changed definitions touch what they name and nothing else, live and after a snapshot.
 
-use super::Driven;
 use super::pipeline::{event, node};
-use super::replay::through_a_snapshot;
+use super::replay::{through_a_frame, through_a_snapshot};
 use super::rows::{Row, START_US, newest_us, rows};
+use super::{Driven, HASH_SEED};
 use crate::row::Key;
+use crate::state::State;
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 use streamgauge_api::Value;
@@ -128,4 +129,134 @@ fn a_snapshot_is_readable_after_a_feature_and_its_field_are_gone() {
     assert_eq!(restored.freeze().fingerprint(), driven.fingerprint());
     let restored = Driven { state: restored, log: Vec::new(), next_lsn: driven.next_lsn };
     assert_eq!(restored.read("T", &Key::from_slice(b"u"), "cnt", START_US).unwrap().value, Value::I64(2));
+}
+
+/// Tables of the log that is changed: one by user, one by region.
+fn tables(more: impl FnOnce(&mut Vec<Json>)) -> Json {
+    let agg = json!({
+        "cnt": { "op": "count", "params": {} },
+        "cnt_1h": { "op": "count", "params": { "window": "1h" } },
+        "sum_n": { "op": "sum", "params": { "field": "n", "window": "1h" } },
+        "large": { "op": "count", "params": { "where": "(n > 2)" } },
+        "label": { "op": "last", "params": { "field": "label" } },
+    });
+    let by_region =
+        json!({ "cnt": { "op": "count", "params": {} }, "max": { "op": "max", "params": { "field": "amount", "window": "1m" } } });
+    let mut nodes = vec![event(), node("T", &[], &["user"], &agg), node("R", &[], &["region"], &by_region)];
+    more(&mut nodes);
+    json!({ "nodes": nodes, "force": true, "prune": false })
+}
+
+fn agg(nodes: &mut [Json]) -> &mut Json {
+    &mut nodes[1]["ops"][0]["agg"]
+}
+
+/// What may happen to definitions, by name, and the features of `T` that go on as if nothing had.
+fn changes() -> Vec<(&'static str, Json, &'static [&'static str])> {
+    const ALL: &[&str] = &["cnt", "cnt_1h", "sum_n", "large", "label"];
+    let rename = |nodes: &mut Vec<Json>| {
+        nodes[1]["name"] = json!("U");
+        nodes[1]["renamed_from"] = json!("T");
+    };
+    vec![
+        ("rename", tables(rename), ALL),
+        (
+            "rename a chain, with a feature more",
+            tables(|nodes| {
+                rename(nodes);
+                agg(nodes)["more"] = json!({ "op": "sum", "params": { "field": "amount" } });
+                nodes[2]["name"] = json!("T");
+                nodes[2]["renamed_from"] = json!("R");
+            }),
+            ALL,
+        ),
+        ("retype", tables(|nodes| nodes[0]["schema"]["fields"]["n"] = json!("f64")), &["cnt", "cnt_1h", "label"]),
+        ("retype a key", tables(|nodes| nodes[0]["schema"]["fields"]["region"] = json!("datetime")), ALL),
+        (
+            "another resolution",
+            tables(|nodes| agg(nodes)["cnt_1h"]["params"]["resolution"] = json!(16)),
+            &["cnt", "sum_n", "large", "label"],
+        ),
+        ("a feature less", tables(|nodes| drop(agg(nodes).as_object_mut().unwrap().remove("sum_n"))), &["cnt", "cnt_1h", "large", "label"]),
+        ("another filter", tables(|nodes| agg(nodes)["large"]["params"]["where"] = json!("(n > 3)")), &["cnt", "cnt_1h", "sum_n", "label"]),
+        (
+            "another key",
+            tables(|nodes| {
+                nodes[1]["ops"][0]["keys"] = json!(["region"]);
+                nodes[1]["table_primary_key"] = json!(["region"]);
+            }),
+            &[],
+        ),
+    ]
+}
+
+/// The state after some frames, as recovery comes to it.
+fn replayed(driven: &Driven, frames: std::ops::Range<usize>, from: State) -> State {
+    driven.log[frames].iter().fold(from, |mut state, (content, first_lsn, now_us)| {
+        state.apply(&through_a_frame(content, *first_lsn, *now_us), *first_lsn, *now_us);
+        state
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2, max_shrink_iters: 20, ..ProptestConfig::default() })]
+    #[test]
+    fn a_change_at_every_position_of_a_log_replays_to_the_same_state(rows in rows(12)) {
+        let keep = |names: &[&str], driven: &Driven, table: &str| {
+            let read = |key: &Key, name: &&str| driven.read(table, key, name, newest_us(&rows)).map(|reading| reading.value);
+            users().iter().flat_map(|key| names.iter().map(|name| read(key, name)).collect::<Vec<_>>()).collect::<Vec<_>>()
+        };
+        let each: Vec<usize> = (1..rows.len()).collect();
+        let mut unchanged = Driven::with(&tables(|_| {}));
+        unchanged.feed(&rows, &each);
+        for (name, change, kept) in changes() {
+            for at in 0..=rows.len() {
+                let mut driven = Driven::with(&tables(|_| {}));
+                driven.feed(&rows[..at], &each);
+                driven.register(&change);
+                driven.feed(&rows[at..], &each);
+                let table = if name.starts_with("rename") { "U" } else { "T" };
+                prop_assert_eq!(keep(kept, &driven, table), keep(kept, &unchanged, "T"), "{} at {}", name, at);
+                let event = driven.state.registry().event("Tx").unwrap().schema.id;
+                prop_assert_eq!(driven.state.applied_rows(event), Some(rows.len() as u64));
+                let frames = driven.log.len();
+                for cut in 0..=frames {
+                    let before = replayed(&driven, 0..cut, State::new(HASH_SEED));
+                    let after = replayed(&driven, cut..frames, through_a_snapshot(&before));
+                    prop_assert_eq!(after.freeze().fingerprint(), driven.fingerprint(), "{} at {}, a snapshot at {}", name, at, cut);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_counted_for_events_in_force_and_begin_anew_with_the_event() {
+    let row = |n: i64| Row {
+        time_us: START_US + n,
+        ahead_us: 0,
+        delete: false,
+        data: super::rows::FIELDS.map(|_| super::rows::Datum::Absent).to_vec(),
+    };
+    let mut driven = Driven::with(&json!({ "nodes": [event()] }));
+    let applied = |driven: &Driven| {
+        let id = driven.state.registry().event("Tx").map(|event| event.schema.id)?;
+        driven.state.applied_rows(id)
+    };
+    assert_eq!((applied(&driven), driven.state.unfed().len()), (Some(0), 1));
+    // Whether a table takes them or not.
+    driven.feed(&[row(1), row(2)], &[1]);
+    assert_eq!((applied(&driven), driven.state.unfed().len()), (Some(2), 0));
+    let late = driven.pack(&[row(3)]);
+    driven.register(&json!({ "nodes": [], "remove": ["Tx"] }));
+    driven.apply(late, START_US);
+    assert_eq!((applied(&driven), driven.state.unfed().len()), (None, 0));
+    driven.register(&json!({ "nodes": [event()] }));
+    assert_eq!(applied(&driven), Some(0));
+    driven.feed(&[row(4)], &[]);
+    assert_eq!(through_a_snapshot(&driven.state).unfed(), []);
+    driven.apply(crate::state::Content::Reset, START_US);
+    assert_eq!((applied(&driven), driven.state.unfed().len()), (None, 0));
+    let restored = replayed(&driven, 0..driven.log.len(), State::new(HASH_SEED));
+    assert_eq!(restored.freeze().fingerprint(), driven.fingerprint());
 }

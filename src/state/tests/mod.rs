@@ -49,9 +49,9 @@ impl Driven {
 
     fn register(&mut self, payload: &Json) {
         let registry = Registry::clone(self.state.registry());
-        let outcome = registry
-            .apply_register(&payload.to_string(), &RegisterOptions::default())
-            .unwrap_or_else(|error| panic!("{}", error.to_json()));
+        let unfed = self.state.unfed();
+        let options = RegisterOptions { unfed: &unfed, ..RegisterOptions::default() };
+        let outcome = registry.apply_register(&payload.to_string(), &options).unwrap_or_else(|error| panic!("{}", error.to_json()));
         if let Some(registry) = outcome.next {
             self.apply(Content::Definition { registry, effects: outcome.effects }, rows::START_US);
         }

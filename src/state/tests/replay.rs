@@ -20,7 +20,7 @@ fn driven(rows: &[Row], ends: &[usize]) -> Driven {
 }
 
 /// The content as it comes back from a frame.
-fn through_a_frame(content: &Content, first_lsn: u64, now_us: i64) -> Content {
+pub(super) fn through_a_frame(content: &Content, first_lsn: u64, now_us: i64) -> Content {
     let mut encoded = codec::Encoded::default();
     codec::encode(content, &mut encoded);
     let mut body = encoded.head.clone();
