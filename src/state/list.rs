@@ -29,10 +29,10 @@ const TAG_HASH: u64 = 8;
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Inserted {
-    /// It is in the list.
-    Taken,
+    /// It is in the list, this long behind the edge.
+    Taken { age_us: i64 },
     /// It is older than every window of this entity.
-    Late,
+    Late { age_us: i64 },
     /// The list is full of live rows: grow into rings first.
     Full,
 }
@@ -72,12 +72,13 @@ pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, handle: &mut Handle, ro
     let time_us = row.bare.time_us;
     let head = Head::of(arena.get(*handle)).with_edge(row.edge_us);
     let mut count = head.count();
-    if head.edge_us().saturating_sub(time_us) >= plan.keep_us {
+    let age_us = head.edge_us().saturating_sub(time_us);
+    if age_us >= plan.keep_us {
         // A row is never older than its own edge: an older row has set this one.
         if let [first, ..] = arena.get_mut(*handle) {
             *first = head.with_dropped(true).word();
         }
-        return Inserted::Late;
+        return Inserted::Late { age_us };
     }
     let room = Arena::capacity(*handle).saturating_sub(1) / plan.entry_words;
     if count >= room.min(plan.entries_max) {
@@ -114,7 +115,7 @@ pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, handle: &mut Handle, ro
         set_bits(slot, plan.listed.len() * 4 + filter, u64::from(matched));
     }
     object[0] = Head::of(object).with_edge(row.edge_us).with_count(count + 1).word();
-    Inserted::Taken
+    Inserted::Taken { age_us }
 }
 
 fn encode(plan: &SlabPlan, arena: &mut Arena, column: usize, input: &Input<'_>) -> (u64, u64) {

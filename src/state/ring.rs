@@ -29,9 +29,9 @@ pub(crate) const fn buckets_max(resolution: usize) -> usize {
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kept {
-    /// It is in its bucket.
+    /// It is in its bucket, and in the window of who reads at the edge.
     Taken,
-    /// Its bucket has left the ring.
+    /// It is too old for the window. It may be in its bucket all the same: a ring reaches a bucket further back.
     Late,
     /// It is too far ahead of the key's edge.
     Ahead,
@@ -73,11 +73,12 @@ pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, 
     let time_us = row.bare.time_us;
     let mut head = Head::of(arena.get(*handle)).with_edge(row.edge_us);
     let epoch = epoch_of(plan, time_us);
-    let late = head.edge_us().saturating_sub(time_us) >= plan.keep_us;
+    let age_us = head.edge_us().saturating_sub(time_us);
+    let gone = age_us >= plan.keep_us;
     let ahead_us = plan.bucket_us.saturating_mul(BUCKETS_AHEAD as i64);
     let ahead = epoch.saturating_sub(epoch_of(plan, head.edge_us())) > ahead_us;
-    debug_assert!(!(late && ahead), "a row is behind the edge or beyond it");
-    if late || ahead {
+    debug_assert!(!(gone && ahead), "a row is behind the edge or beyond it");
+    if gone || ahead {
         if *handle == 0 {
             *handle = open(arena, head);
         }
@@ -85,27 +86,31 @@ pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, 
         if ahead && refused_until_us(object).is_none_or(|known| known < time_us) {
             object[1] = time_us.cast_unsigned();
         }
-        object[0] = head.with_dropped(late || head.dropped()).word();
-        return if late { Kept::Late } else { Kept::Ahead };
+        object[0] = head.with_dropped(gone || head.dropped()).word();
+        return if gone { Kept::Late } else { Kept::Ahead };
     }
+    let kept = if age_us >= plan.window_us { Kept::Late } else { Kept::Taken };
     let at = bucket(plan, arena, handle, epoch, &mut head);
-    arena.get_mut(*handle)[0] = head.word();
     if !plan.has_leaves {
         let mut nowhere = Arena::default();
-        let bucket = &mut arena.get_mut(*handle)[at..at + plan.stride];
+        let object = arena.get_mut(*handle);
+        object[0] = head.word();
+        let bucket = &mut object[at..at + plan.stride];
         for accumulator in &plan.accumulators {
             accumulator.update(&mut bucket[accumulator.at..accumulator.at + accumulator.words], &mut nowhere, row);
         }
         debug_assert_eq!(nowhere.used_bytes(), 0, "an accumulator without handles has no objects");
-        return Kept::Taken;
+        return kept;
     }
     // The bucket is worked on outside of the arena, since its accumulators may grow objects there.
     let mut bucket: smallvec::SmallVec<[u64; 24]> = smallvec::SmallVec::from_slice(&arena.get(*handle)[at..at + plan.stride]);
     for accumulator in &plan.accumulators {
         accumulator.update(&mut bucket[accumulator.at..accumulator.at + accumulator.words], arena, row);
     }
-    arena.get_mut(*handle)[at..at + plan.stride].copy_from_slice(&bucket);
-    Kept::Taken
+    let object = arena.get_mut(*handle);
+    object[0] = head.word();
+    object[at..at + plan.stride].copy_from_slice(&bucket);
+    kept
 }
 
 /// First word of the bucket of this epoch, made when it is new.

@@ -211,25 +211,18 @@ impl Slab {
 fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], row: SlabRow<'_, '_>, missed: &mut [Missed]) -> bool {
     if words[0] != GROWN {
         match list::insert(plan, arena, &mut words[0], row) {
-            Inserted::Taken | Inserted::Late => {
-                let edge_us = Head::of(arena.get(words[0])).edge_us();
-                return count_late(plan, edge_us.saturating_sub(row.bare.time_us), missed);
-            }
+            Inserted::Taken { age_us } | Inserted::Late { age_us } => return count_late(plan, age_us, missed),
             Inserted::Full => grow(plan, arena, words, missed),
         }
     }
     let mut taken = true;
     for (window, missed) in plan.windows.iter().zip(missed) {
-        let kept = ring::update(window, arena, &mut words[window.at], row);
-        let edge_us = Head::of(arena.get(words[window.at])).edge_us();
-        // A ring keeps a row a bucket longer than its window reaches: late it is all the same.
-        if kept == Kept::Ahead {
-            missed.ahead += 1;
-            taken = false;
-        } else if edge_us.saturating_sub(row.bare.time_us) >= window.window_us {
-            missed.late += 1;
-            taken = false;
+        match ring::update(window, arena, &mut words[window.at], row) {
+            Kept::Taken => continue,
+            Kept::Late => missed.late += 1,
+            Kept::Ahead => missed.ahead += 1,
         }
+        taken = false;
     }
     taken
 }
