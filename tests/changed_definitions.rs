@@ -49,6 +49,15 @@ fn refused(setup: &Setup) -> String {
     told
 }
 
+/// What `check` says of the config and the data folder: exit code, talk and lines.
+fn checked(setup: &Setup, more: &[&str]) -> (i32, String, String) {
+    let mut command = setup.command("check");
+    command.arg("--offline").arg("-c").arg(setup.config()).arg("--data-dir").arg(setup.data()).args(more);
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stderr), text(&output.stdout))
+}
+
 /// Ends it one way or the other, so that what comes next is read from the log or from a snapshot.
 fn again(sidecar: Sidecar, setup: &Setup, cleanly: bool) -> Sidecar {
     if cleanly {
@@ -80,7 +89,14 @@ fn a_renamed_table_keeps_its_state_and_is_known_by_its_new_name_everywhere() {
         assert!(told.contains(part), "{part}: {told}");
     }
 
+    // `check` finds it before the start does, also beside a running server.
+    let (code, talk, _) = checked(&setup, &[]);
+    assert!(code == 1 && talk.contains("cards is declared alike: all its keys go"), "{code}: {talk}");
+    let (code, talk, lines) = checked(&setup, &["--rebuild", "card_stats"]);
+    assert!(code == 0 && lines.contains("the next start: card_stats is no longer declared, and cards"), "{code}: {talk} {lines}");
     setup.write_config(&format!("{EVENT}{}", table("cards", "renamed_from = \"card_stats\""))).unwrap();
+    let (code, talk, lines) = checked(&setup, &[]);
+    assert!(code == 0 && lines.contains("the next start: card_stats is cards now\n"), "{code}: {talk} {lines}");
     let mut sidecar = setup.start().unwrap();
     assert!(sidecar.log().contains("card_stats is cards now"), "{}", sidecar.log());
     let mut n = 70;
@@ -93,6 +109,9 @@ fn a_renamed_table_keeps_its_state_and_is_known_by_its_new_name_everywhere() {
         assert!(metrics.contains("streamgauge_table_keys{table=\"cards\"} 1") && !metrics.contains("card_stats"), "{metrics}");
         pay(&sidecar, "c1", &json!(format!("n{n}")));
         n += 1;
+        let (code, talk, lines) = checked(&setup, &["--json"]);
+        let told: Json = serde_json::from_str(&lines).unwrap();
+        assert_eq!((code, &told["changes"], &told["ok"]), (0, &json!([]), &json!(true)), "{talk}");
         sidecar = again(sidecar, &setup, cleanly);
     }
     // The word may go, and the next rename follows.
@@ -109,15 +128,21 @@ fn a_retyped_field_starts_again_what_reads_it_and_an_event_without_rows_changes_
     let tables =
         format!("{}[tables.all]\nfrom = \"Payment\"\nkey = []\nfeatures = {{ n = {{ op = \"count\" }} }}\n", table("card_stats", ""));
     let setup = setup(&format!("{}{tables}", EVENT.replace("card = \"str\"", "card = \"i64\"")));
+    assert_eq!(checked(&setup, &[]).0, 0, "an empty folder has nothing to compare with");
     setup.start().unwrap().kill9();
     // The key was declared with a wrong type: no row came, so nothing is lost.
     setup.write_config(&format!("{EVENT}{tables}")).unwrap();
+    let (code, talk, lines) = checked(&setup, &[]);
+    assert!(code == 0 && lines.contains("the next start: field Payment.card changes from i64 to str\n"), "{code}: {talk} {lines}");
     let sidecar = setup.start().unwrap();
     for _ in 0..70 {
         pay(&sidecar, "c1", &json!("x"));
     }
     let before = json!({ "n": 70, "n_1h": 70, "total": 140.0, "last": "x", "noted": 70 });
     assert_eq!(sidecar.get("card_stats", "c1").unwrap(), Some(before));
+    // Through a snapshot and a tail, its rows are counted.
+    assert_eq!(sidecar.admin_post("/snapshots").unwrap().status, 200);
+    pay(&sidecar, "c2", &json!("x"));
     sidecar.kill9();
 
     let retyped = format!("{}{tables}", EVENT.replace("note = \"str?\"", "note = \"i64?\"")).replace("note == 'x'", "note == 7");
@@ -128,6 +153,8 @@ fn a_retyped_field_starts_again_what_reads_it_and_an_event_without_rows_changes_
     {
         assert!(told.contains(part), "{part}: {told}");
     }
+    let (code, talk, _) = checked(&setup, &[]);
+    assert!(code == 1 && talk.contains("field Payment.note changes from str to i64: features card_stats.last"), "{code}: {talk}");
     let allowed = Setup::with(setup, "--rebuild").with("Payment.note").with("--rebuild").with("card_stats.noted");
     let sidecar = allowed.start().unwrap();
     let kept = json!({ "n": 70, "n_1h": 70, "total": 140.0, "last": null, "noted": 0 });
@@ -139,7 +166,7 @@ fn a_retyped_field_starts_again_what_reads_it_and_an_event_without_rows_changes_
         let n = 70 + number;
         let row = json!({ "n": n, "n_1h": n, "total": f64::from(n) * 2.0, "last": 7, "noted": number });
         assert_eq!(sidecar.get("card_stats", "c1").unwrap(), Some(row), "{cleanly}");
-        assert_eq!(sidecar.data_get("/tables/all").unwrap().body["n"], n);
+        assert_eq!(sidecar.data_get("/tables/all").unwrap().body["n"], n + 1);
     }
 }
 

@@ -174,7 +174,13 @@ pub struct CheckArgs {
     /// Config file
     #[arg(short, long, value_name = "FILE", default_value = "streamgauge.toml")]
     pub config: PathBuf,
-    /// Look at the file alone: no broker, no registry, no secrets
+    /// Folder of WAL and snapshots: what the file changes in the state that is there
+    #[arg(long, value_name = "PATH")]
+    pub data_dir: Option<PathBuf>,
+    /// As for run: state that may be given up; may be repeated
+    #[arg(long, value_name = "NAME[.NAME]")]
+    pub rebuild: Vec<Rebuild>,
+    /// No broker, no registry, no secrets
     #[arg(long)]
     pub offline: bool,
     /// Treat warnings as problems

@@ -3,6 +3,10 @@
 //! Runs on the start-up thread before any source or port may change anything; ports are bound already and answer `recovering`. Nothing on disk changes here. A log or
 //! snapshot that cannot be trusted is refused with what is damaged and what can be done; never an older or an empty state in silence.
 
+mod definitions;
+
+pub use definitions::{Definitions, definitions};
+
 use crate::apply::Facts;
 use crate::apply::codec::{ContentError, decode};
 use crate::apply::panic::applying;

@@ -1,12 +1,14 @@
 //! Start-up: reads the config once, opens the data folder, starts the threads, and hands the process over to them until a signal comes.
 
+mod check;
 pub mod demo;
 mod logging;
 mod plan;
 mod run;
 mod server;
 
+pub use check::check;
 pub use demo::demo;
 pub use plan::server_options;
-pub use run::{check, run};
+pub use run::run;
 pub use server::{Bound, Declare, Declared, Server, ServerOptions};

@@ -1,11 +1,11 @@
-//! `run` and `check`: from arguments to an exit code.
+//! `run`: from arguments to an exit code.
 
 use super::logging;
-use super::plan::{client_rules, outside_problems, server_options};
+use super::plan::{client_rules, server_options};
 use super::server::{Bound, Server};
 use crate::apply::end_process_on_panic;
-use crate::cli::{CheckArgs, Console, Exit, Failure, LogFormat, Rebuild, RunArgs};
-use crate::config::{self, Config, ConfigProblems, Flags, Outside, TablePrice};
+use crate::cli::{Console, Exit, Failure, LogFormat, Rebuild, RunArgs};
+use crate::config::{self, Config, ConfigProblems, Flags, Outside};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
@@ -20,7 +20,7 @@ const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
 /// Progress is told after this long.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
-fn environment(name: &str) -> Option<String> {
+pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -46,7 +46,7 @@ fn flags(args: &RunArgs) -> Flags {
 }
 
 /// `T` or `T.f`, as the pipeline names what may be rebuilt.
-fn rebuild_name(rebuild: &Rebuild) -> String {
+pub(super) fn rebuild_name(rebuild: &Rebuild) -> String {
     match &rebuild.feature {
         Some(feature) => format!("{}.{feature}", rebuild.table),
         None => rebuild.table.clone(),
@@ -54,7 +54,7 @@ fn rebuild_name(rebuild: &Rebuild) -> String {
 }
 
 /// Prints lines of talk. Drawings in colour go out as they are: their user text has been made harmless already, and the console would show their escapes.
-fn tell(text: &str, colour: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+pub(super) fn tell(text: &str, colour: bool, console: &mut Console<'_>) -> Result<(), Failure> {
     if colour {
         console.err.write_all(text.as_bytes())?;
     } else {
@@ -64,7 +64,7 @@ fn tell(text: &str, colour: bool, console: &mut Console<'_>) -> Result<(), Failu
 }
 
 /// Prints config problems and gives the exit code of a bad config.
-fn refuse(problems: &ConfigProblems, console: &mut Console<'_>) -> Result<Exit, Failure> {
+pub(super) fn refuse(problems: &ConfigProblems, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tell(&problems.render(colour), colour, console)?;
     Ok(Exit::Config)
@@ -179,52 +179,4 @@ fn wait(server: &Server, signals: &mut Signals) -> bool {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// All problems of a config at once, with those of the outside world unless `--offline`.
-///
-/// # Errors
-/// When the output cannot be written.
-pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let outside = Outside { env: &environment, client: client_rules() };
-    let flags = Flags { offline: args.offline, ..Flags::default() };
-    let config = match Config::load(Some(&args.config), &flags, &outside) {
-        Ok(config) => config,
-        Err(problems) if args.json => {
-            console.document(&problems.to_json())?;
-            return Ok(Exit::Finding);
-        }
-        Err(problems) => {
-            refuse(&problems, console)?;
-            return Ok(Exit::Finding);
-        }
-    };
-    let found = if args.offline { Vec::new() } else { outside_problems(&config)? };
-    let warned = !config.warnings.warnings.is_empty();
-    let prices = config.prices(crate::state::bytes_per_key);
-    if args.json {
-        let table = |price: &TablePrice| serde_json::json!({"table": price.table, "bytes_per_key": price.small_bytes, "bytes_per_key_grown": price.grown_bytes});
-        let tables: Vec<_> = prices.iter().map(table).collect();
-        let problems: Vec<_> = found.iter().map(ApiError::to_json).collect();
-        console.document(
-            &serde_json::json!({"ok": found.is_empty(), "problems": problems, "warnings": config.warnings.to_json(), "tables": tables}),
-        )?;
-    } else {
-        if warned {
-            tell(&config.warnings.render(false), false, console)?;
-        }
-        for problem in &found {
-            console.refusal(problem)?;
-        }
-        for TablePrice { table, small_bytes, grown_bytes, .. } in &prices {
-            console.line(&format!(
-                "table {table}: about {small_bytes} bytes per key with one row, {grown_bytes} when all windows are full (sketches extra)"
-            ))?;
-        }
-        if found.is_empty() {
-            console.line("ok")?;
-        }
-    }
-    let bad = !found.is_empty() || (warned && args.deny_warnings);
-    Ok(if bad { Exit::Finding } else { Exit::Ok })
 }

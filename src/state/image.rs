@@ -275,6 +275,15 @@ impl ImageReader {
         Ok(())
     }
 
+    /// The same without tables: what is declared and counted, for whoever asks for no more.
+    #[must_use]
+    pub fn without_tables(mut self) -> Self {
+        if let Some(meta) = &mut self.meta {
+            meta.tables.clear();
+        }
+        self
+    }
+
     /// The state, with its indexes rebuilt.
     ///
     /// # Errors

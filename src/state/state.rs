@@ -127,27 +127,21 @@ impl State {
     }
 
     fn define(&mut self, registry: &Arc<Registry>, effects: &[TableEffect], lsn: u64, now_us: i64) {
-        let definition = |id: u32| registry.tables.values().find(|def| def.id == id).cloned();
+        let definition = |id: u32| match registry.table_by_id(id) {
+            Some(def) => Arc::clone(def),
+            None => unreachable!("an effect names table {id}, which the registry beside it does not have"),
+        };
         for effect in effects {
             match effect {
                 TableEffect::Create { table } => {
-                    if let Some(def) = definition(*table) {
-                        self.tables.insert(*table, Table::empty(def, self.hash_seed, (lsn, now_us), &self.account));
-                    }
+                    let created = Table::empty(definition(*table), self.hash_seed, (lsn, now_us), &self.account);
+                    assert!(self.tables.insert(*table, created).is_none(), "a number is given to one table only");
                 }
                 TableEffect::Drop { table } => {
                     self.tables.remove(table);
                 }
-                TableEffect::Extend { table, features } => {
-                    if let (Some(state), Some(def)) = (self.tables.get_mut(table), definition(*table)) {
-                        state.extend(def, features);
-                    }
-                }
-                TableEffect::Retire { table, features } => {
-                    if let (Some(state), Some(def)) = (self.tables.get_mut(table), definition(*table)) {
-                        state.retire(def, features);
-                    }
-                }
+                TableEffect::Extend { table, features } => self.changed_table(*table).extend(definition(*table), features),
+                TableEffect::Retire { table, features } => self.changed_table(*table).retire(definition(*table), features),
             }
         }
         // A table that no effect names may still have another declaration (owner, origin, schema version).
@@ -159,6 +153,13 @@ impl State {
         self.registry = Arc::clone(registry);
         self.count_events();
         self.route();
+    }
+
+    fn changed_table(&mut self, id: u32) -> &mut Table {
+        match self.tables.get_mut(&id) {
+            Some(table) => table,
+            None => unreachable!("an effect changes table {id}, which does not exist"),
+        }
     }
 
     /// Counts the rows of every event in force, and of no other.

@@ -1,0 +1,70 @@
+//! The definitions that a data folder ends with, without its tables: what `check` compares a config with.
+//!
+//! The head of the newest snapshot says what was declared and counted then; the log behind it is read to its
+//! end and applied to a state that has no tables, so that rows cost their reading only. It is the same
+//! mutation path as live: definitions, resets and counts of rows, minus what they do to tables. Nothing on
+//! disk changes and no lock is taken; a server may be writing meanwhile, and its last frames may be missed.
+
+use super::{RecoveryError, SnapshotRefused};
+use crate::apply::codec::{ContentError, decode};
+use crate::pipeline::Registry;
+use crate::row::EventId;
+use crate::snapshot::{Candidate, Choice, SnapshotReader};
+use crate::state::{Content, ImageError, ImageReader, State};
+use crate::storage::Storage;
+use crate::wal::{WalReader, WalSurvey};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What is declared.
+#[derive(Debug)]
+pub struct Definitions {
+    /// The definitions in force.
+    pub registry: Arc<Registry>,
+    /// Events of which no row was ever applied.
+    pub unfed: Vec<EventId>,
+}
+
+/// Reads the definitions of a data folder's `wal` and `snapshots`; none when there is no log.
+///
+/// # Errors
+/// As [`recover`](super::recover), and a newest snapshot that is damaged.
+pub fn definitions<S: Storage>(storage: &S, wal: &Path, snapshots: &Path) -> Result<Option<Definitions>, RecoveryError> {
+    let candidates = Candidate::list(storage, snapshots)?;
+    let log_id = candidates.iter().find_map(|candidate| candidate.info.as_ref().ok()).map(|info| info.facts.log.log_id);
+    let survey = WalSurvey::look(storage, wal, log_id)?;
+    let choice = Choice::of(&candidates, survey.first_lsn())?;
+    let Some(log) = survey.log() else { return Ok(None) };
+    let mut state = match choice.snapshot.and_then(|index| candidates.get(index)) {
+        Some(candidate) => head(storage, &candidate.path).map_err(|refused| match refused {
+            SnapshotRefused::File(error) => RecoveryError::Image(ImageError(error.to_string())),
+            SnapshotRefused::Image(error) => RecoveryError::Image(error),
+        })?,
+        None => State::new(log.hash_seed),
+    };
+    if !survey.skipped().is_empty() {
+        return Err(RecoveryError::Skipped(survey.skipped().len()));
+    }
+    let mut reader = WalReader::open(storage.clone(), survey, choice.from_lsn, choice.durable_lsn)?;
+    while let Some(frame) = reader.next()? {
+        let content = match decode(&frame)? {
+            Content::Definition { registry, .. } => Content::Definition { registry, effects: Vec::new() },
+            content => content,
+        };
+        state.knows_partitions_of(&content).map_err(|reason| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason })?;
+        state.apply(&content, frame.first_lsn, frame.now_us);
+        assert!(state.tables().next().is_none(), "a definition without effects makes no table");
+    }
+    Ok(Some(Definitions { registry: Arc::clone(state.registry()), unfed: state.unfed() }))
+}
+
+/// A snapshot's state without its tables: the first section describes it.
+fn head<S: Storage>(storage: &S, path: &Path) -> Result<State, SnapshotRefused> {
+    let mut reader = SnapshotReader::open(storage, path).map_err(SnapshotRefused::File)?;
+    let described = *reader.facts();
+    let mut image = ImageReader::default();
+    if let Some(section) = reader.next().map_err(SnapshotRefused::File)? {
+        image.take(&section).map_err(SnapshotRefused::Image)?;
+    }
+    image.without_tables().finish(described.log.hash_seed, described.lsn).map_err(SnapshotRefused::Image)
+}

@@ -1,0 +1,100 @@
+//! `check`: all that is wrong with a config before it is run, what its keys will cost, and what it changes in
+//! the state that is there.
+//!
+//! Three things are looked at: the file itself, the outside world (brokers, registries, secrets; not with
+//! `--offline`), and the definitions in the data folder, which are read beside a running server. What the next
+//! start would refuse is a problem here, in the same words; what it would do is listed. Nothing is written.
+
+use super::plan::{client_rules, outside_problems};
+use super::run::{environment, rebuild_name, refuse, tell};
+use crate::cli::{CheckArgs, Console, Exit, Failure};
+use crate::config::{Config, Flags, Outside, PushLevel, TablePrice, config_change};
+use crate::recovery::{Definitions, definitions};
+use crate::storage::Disk;
+use serde_json::json;
+use streamgauge_api::ApiError;
+
+/// What the file changes in the stored definitions.
+#[derive(Debug, Default)]
+struct Changes {
+    told: Vec<String>,
+    refused: Option<ApiError>,
+    /// Why they could not be looked at.
+    unread: Option<ApiError>,
+}
+
+/// Compares the config with the definitions in its data folder, when there are any.
+fn changes(config: &Config, rebuild: &[String]) -> Changes {
+    if config.durability.push == PushLevel::Memory {
+        return Changes::default();
+    }
+    let data = &config.server.data_dir;
+    let Definitions { registry, unfed } = match definitions(&Disk, &data.join("wal"), &data.join("snapshots")) {
+        Ok(Some(stored)) => stored,
+        Ok(None) => return Changes::default(),
+        Err(error) => return Changes { unread: Some(error.into()), ..Changes::default() },
+    };
+    match config_change(&registry, &unfed, config, rebuild) {
+        // What a first start declares is no change.
+        Ok(outcome) if registry.node_count() > 0 => {
+            Changes { told: outcome.map(|outcome| outcome.told).unwrap_or_default(), ..Changes::default() }
+        }
+        Ok(_) => Changes::default(),
+        Err(refused) => Changes { refused: Some(refused.error), ..Changes::default() },
+    }
+}
+
+/// All problems of a config at once, with those of the outside world unless `--offline`.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let outside = Outside { env: &environment, client: client_rules() };
+    let flags = Flags { offline: args.offline, data_dir: args.data_dir.clone(), ..Flags::default() };
+    let config = match Config::load(Some(&args.config), &flags, &outside) {
+        Ok(config) => config,
+        Err(problems) if args.json => {
+            console.document(&problems.to_json())?;
+            return Ok(Exit::Finding);
+        }
+        Err(problems) => {
+            refuse(&problems, console)?;
+            return Ok(Exit::Finding);
+        }
+    };
+    let rebuild: Vec<String> = args.rebuild.iter().map(rebuild_name).collect();
+    let Changes { told, refused, unread } = changes(&config, &rebuild);
+    let mut found = if args.offline { Vec::new() } else { outside_problems(&config)? };
+    found.extend(refused);
+    found.extend(unread);
+    let warned = !config.warnings.warnings.is_empty();
+    let prices = config.prices(crate::state::bytes_per_key);
+    if args.json {
+        let table = |price: &TablePrice| json!({"table": price.table, "bytes_per_key": price.small_bytes, "bytes_per_key_grown": price.grown_bytes});
+        let tables: Vec<_> = prices.iter().map(table).collect();
+        let problems: Vec<_> = found.iter().map(ApiError::to_json).collect();
+        let warnings = config.warnings.to_json();
+        console
+            .document(&json!({"ok": found.is_empty(), "problems": problems, "warnings": warnings, "changes": told, "tables": tables}))?;
+    } else {
+        if warned {
+            tell(&config.warnings.render(false), false, console)?;
+        }
+        for problem in &found {
+            console.refusal(problem)?;
+        }
+        for change in &told {
+            console.line(&format!("the next start: {change}"))?;
+        }
+        for TablePrice { table, small_bytes, grown_bytes, .. } in &prices {
+            console.line(&format!(
+                "table {table}: about {small_bytes} bytes per key with one row, {grown_bytes} when all windows are full (sketches extra)"
+            ))?;
+        }
+        if found.is_empty() {
+            console.line("ok")?;
+        }
+    }
+    let bad = !found.is_empty() || (warned && args.deny_warnings);
+    Ok(if bad { Exit::Finding } else { Exit::Ok })
+}
