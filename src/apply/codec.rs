@@ -4,7 +4,7 @@
 //! ROWS        positions   40 bytes each: slot u32, epoch i32, offset i64, after i64, record time ms i64, clock ms i64
 //!             body        word: batches u32, bytes of rejects u32 | batches (row layout) | rejects as JSON array, zero-padded
 //! DEFINITION  body        word: bytes | JSON {"registry", "effects"}
-//! PARTITION, SCHEMA, INCIDENT     the same with their own JSON
+//! PARTITION, SCHEMA, INCIDENT, CLOCK     the same with their own JSON
 //! RESET, MARK, CLOSE, SKIP        no body
 //! ```
 
@@ -56,6 +56,12 @@ struct IncidentText {
     incident: Option<Incident>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct ClockText {
+    now_us: i64,
+    held: bool,
+}
+
 /// The kind of frame that carries this content.
 pub fn kind_of(content: &Content) -> FrameKind {
     match content {
@@ -64,6 +70,7 @@ pub fn kind_of(content: &Content) -> FrameKind {
         Content::Partition(_) => FrameKind::PARTITION,
         Content::Schema(_) => FrameKind::SCHEMA,
         Content::Incident { .. } => FrameKind::INCIDENT,
+        Content::Clock { .. } => FrameKind::CLOCK,
         Content::Reset => FrameKind::RESET,
         Content::Nothing => FrameKind::MARK,
     }
@@ -123,6 +130,7 @@ pub fn encode(content: &Content, into: &mut Encoded) {
         Content::Partition(partition) => text(partition, &mut into.tail),
         Content::Schema(schema) => text(schema, &mut into.tail),
         Content::Incident { slot, incident } => text(&IncidentText { slot: slot.0, incident: incident.clone() }, &mut into.tail),
+        Content::Clock { now_us, held } => text(&ClockText { now_us: *now_us, held: *held }, &mut into.tail),
         Content::Reset | Content::Nothing => {}
     }
 }
@@ -187,6 +195,10 @@ pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
         FrameKind::INCIDENT => {
             let IncidentText { slot, incident } = parse(frame.body).map_err(wrong)?;
             Ok(Content::Incident { slot: Slot(slot), incident })
+        }
+        FrameKind::CLOCK => {
+            let ClockText { now_us, held } = parse(frame.body).map_err(wrong)?;
+            Ok(Content::Clock { now_us, held })
         }
         FrameKind::RESET => Ok(Content::Reset),
         _ => Ok(Content::Nothing),

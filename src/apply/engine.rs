@@ -5,6 +5,7 @@
 //! Kafka rows are held while they cannot be taken (`packets`). Replies that wait for a sync are parked here and sent by the syncer's news.
 
 use super::ahead::RowsAhead;
+use super::clock::EngineClock;
 use super::codec::{Encoded, POSITION_BYTES, encode, kind_of};
 use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use streamgauge_api::metrics::{EventSeries, Metrics};
 use streamgauge_api::port::{Read, Request};
 use streamgauge_api::source::SourceBoard;
-use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Reply, Slot, StoredPosition, Tag};
+use streamgauge_api::{ApiError, Code, PartitionKey, Position, Reply, Slot, StoredPosition, Tag};
 
 /// Longest sleep of the apply thread: its heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -80,7 +81,7 @@ pub struct Engine {
     pub(crate) state: State,
     pub(super) writer: Option<WalWriter<Disk>>,
     pub(super) handle: WalHandle<Disk>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<EngineClock>,
     pub(super) facts: Arc<Facts>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) board: Arc<SourceBoard>,
@@ -134,7 +135,7 @@ pub struct Parts {
     /// The same log as others see it.
     pub handle: WalHandle<Disk>,
     /// Time.
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<EngineClock>,
     /// Published numbers.
     pub facts: Arc<Facts>,
     /// Series.
@@ -150,6 +151,8 @@ pub struct Parts {
 impl Engine {
     /// An engine over a recovered state.
     pub fn new(parts: Parts) -> Self {
+        // From here on nobody's clock is behind the last frame.
+        parts.clock.resume(parts.state.frame_us(), parts.state.clock_held());
         let now_us = parts.clock.now_us();
         parts.facts.set_registry(parts.state.registry());
         parts.facts.applied_lsn.store(parts.state.lsn(), Ordering::Release);
@@ -201,7 +204,9 @@ impl Engine {
 
     /// The clock of reads: never behind the last frame.
     pub(crate) fn read_clock_us(&self) -> i64 {
-        self.clock.now_us().max(self.state.frame_us())
+        let now_us = self.clock.now_us();
+        assert!(now_us >= self.state.frame_us(), "reads at {now_us} are behind the last frame at {}", self.state.frame_us());
+        now_us
     }
 
     /// Writes a content that is no rows as a frame of its own and applies it. Gives its LSN.
@@ -296,6 +301,7 @@ impl Engine {
 
     /// What is done between two turns only.
     fn keep_house(&mut self, now_us: i64) {
+        self.watch_clock(now_us);
         self.remember_positions(now_us);
         self.try_full_disk(now_us);
         self.mark(now_us);

@@ -5,9 +5,11 @@
 //! seat between two frames, the reply goes to the port's outbox.
 
 mod ahead;
+mod clock;
 pub mod codec;
 mod engine;
 mod facts;
+mod frame_clock;
 mod freshness;
 mod incidents;
 mod inlet;
@@ -29,6 +31,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub use clock::EngineClock;
 pub use engine::{Engine, EngineOptions, Parts};
 pub use facts::{Facts, Phase};
 pub use incidents::{IncidentText, Incidents, Subject};

@@ -450,6 +450,7 @@ impl Control for EngineControl {
 
     fn act(&self, action: Action) -> Result<Json, ApiError> {
         match action {
+            Action::AcceptClock => self.with(Engine::accept_clock)?,
             Action::Snapshot => {
                 let before = self.facts.snapshot_us.load(Ordering::Acquire);
                 let until = Instant::now() + SNAPSHOT_WAIT;

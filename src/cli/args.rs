@@ -74,6 +74,9 @@ pub enum Command {
         disable_help_subcommand = true
     )]
     Rejects(RejectsCommand),
+    /// Decide about a wall clock that jumped
+    #[command(subcommand, before_help = "Examples:\n  streamgauge status\n  streamgauge clock accept", disable_help_subcommand = true)]
+    Clock(ClockCommand),
 }
 
 impl Command {
@@ -88,8 +91,28 @@ impl Command {
             Self::Errors(args) => args.json,
             Self::Demo(args) => args.json,
             Self::Rejects(RejectsCommand::List(args)) => args.json,
+            Self::Clock(ClockCommand::Accept(args)) => args.json,
         }
     }
+}
+
+/// Verbs on the clock.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum ClockCommand {
+    /// Say that the wall clock is right: the time of frames is set to it
+    #[command(before_help = "Examples:\n  streamgauge clock accept\n  streamgauge clock accept --admin http://127.0.0.1:8090 --json")]
+    Accept(ClockAcceptArgs),
+}
+
+/// Arguments of `clock accept`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct ClockAcceptArgs {
+    /// Where the server is
+    #[command(flatten)]
+    pub server: AdminArgs,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Verbs on rejected records.

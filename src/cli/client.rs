@@ -63,11 +63,27 @@ impl Client {
     /// # Errors
     /// `server_unreachable` when no answer comes, `internal_error` when it is not JSON.
     pub(super) fn get(&self, target: &str) -> Result<Answer, ApiError> {
+        self.answer(target, |url| self.agent.get(url).call())
+    }
+
+    /// One POST without a body.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(super) fn post(&self, target: &str) -> Result<Answer, ApiError> {
+        self.answer(target, |url| self.agent.post(url).header("Content-Type", "application/json").send_empty())
+    }
+
+    fn answer(
+        &self,
+        target: &str,
+        send: impl FnOnce(String) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Answer, ApiError> {
         let unreachable = |error: &dyn std::fmt::Display| {
             ApiError::new(Code::ServerUnreachable, format!("no server answers at {}: {error}", self.base))
                 .hint(format!("start it with `streamgauge run`, or give {} URL", self.flag))
         };
-        let response = self.agent.get(format!("{}{target}", self.base)).call().map_err(|error| unreachable(&error))?;
+        let response = send(format!("{}{target}", self.base)).map_err(|error| unreachable(&error))?;
         let (parts, body) = response.into_parts();
         let mut bytes = Vec::new();
         body.into_with_config().limit(ANSWER_BYTES_MAX).reader().read_to_end(&mut bytes).map_err(|error| unreachable(&error))?;

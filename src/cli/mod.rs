@@ -6,6 +6,7 @@
 
 mod args;
 mod client;
+mod clock;
 mod console;
 mod errors;
 mod exit;
@@ -22,8 +23,8 @@ use std::process::ExitCode;
 use streamgauge_api::{ApiError, Code};
 
 pub use args::{
-    AdminArgs, CheckArgs, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, LagArgs, LogFormat, Rebuild, RejectsListArgs, RunArgs,
-    StatusArgs, parse,
+    AdminArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, LagArgs, LogFormat, Rebuild,
+    RejectsListArgs, RunArgs, StatusArgs, parse,
 };
 pub use console::Console;
 pub use exit::Exit;
@@ -86,6 +87,7 @@ fn dispatch(command: &Command, handlers: &Handlers<'_>, console: &mut Console<'_
         Command::Status(args) => status::run(args, console),
         Command::Errors(args) => errors::run(args, console),
         Command::Rejects(args::RejectsCommand::List(args)) => rejects::list(args, console),
+        Command::Clock(args::ClockCommand::Accept(args)) => clock::accept(args, console),
     }
 }
 

@@ -4,8 +4,8 @@
 //! with a frame that says so.
 
 use crate::apply::{
-    Engine, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, News, Parts, Phase, Seat, SeatSlot, Settings, SnapshotOptions,
-    Snapshotter, SourceSetup,
+    Engine, EngineClock, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, News, Parts, Phase, Seat, SeatSlot, Settings,
+    SnapshotOptions, Snapshotter, SourceSetup,
 };
 use crate::recovery::{Recovered, Report, recover};
 use crate::state::State;
@@ -86,6 +86,8 @@ struct Shared {
     facts: Arc<Facts>,
     board: Arc<SourceBoard>,
     clock: Arc<dyn Clock>,
+    /// The same clock, for the engine that sets it.
+    engine_clock: Arc<EngineClock>,
     metrics: Arc<Metrics>,
     wal: Arc<OnceLock<WalHandle<Disk>>>,
     control: Arc<EngineControl>,
@@ -123,7 +125,8 @@ impl Bound {
     /// # Errors
     /// `io_failed` with the address that cannot be bound.
     pub fn bind(options: ServerOptions) -> Result<Self, ApiError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let engine_clock = EngineClock::over(Arc::new(SystemClock));
+        let clock: Arc<dyn Clock> = Arc::clone(&engine_clock) as Arc<dyn Clock>;
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), option_env!("STREAMGAUGE_COMMIT").unwrap_or("unknown")));
         let facts = Arc::new(Facts::default());
         let board = Arc::new(SourceBoard::default());
@@ -151,7 +154,7 @@ impl Bound {
             Arc::clone(&wal),
             settings,
         ));
-        let shared = Shared { seat, facts, board, clock, metrics, wal, control };
+        let shared = Shared { seat, facts, board, clock, engine_clock, metrics, wal, control };
         let plane = DataPlane::bind(options.native.clone()).map_err(|error| io("cannot bind the data plane", &error))?;
         let (http, tcp) = (plane.http_addr(), plane.tcp_addr());
         let ports = (0..options.native.io_threads)
@@ -218,7 +221,7 @@ impl Bound {
             state,
             writer,
             handle: handle.clone(),
-            clock: Arc::clone(&shared.clock),
+            clock: Arc::clone(&shared.engine_clock),
             facts: Arc::clone(&shared.facts),
             metrics: Arc::clone(&shared.metrics),
             board: Arc::clone(&shared.board),

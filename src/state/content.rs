@@ -31,6 +31,13 @@ pub enum Content {
         /// The incident; none closes it.
         incident: Option<Incident>,
     },
+    /// The time of frames from here on. The one content that may set it back, by an operator's decision.
+    Clock {
+        /// Microseconds since the Unix epoch.
+        now_us: i64,
+        /// Whether the wall clock is not believed.
+        held: bool,
+    },
     /// Everything is forgotten (test mode).
     Reset,
     /// Nothing: marks and closes.

@@ -53,6 +53,7 @@ struct Meta {
     format: u32,
     registry: String,
     frame_us: i64,
+    clock_held: bool,
     partitions: Vec<StoredPosition>,
     schemas: Vec<FetchedSchema>,
     incidents: BTreeMap<u32, Incident>,
@@ -101,6 +102,7 @@ impl State {
             format: IMAGE_FORMAT,
             registry: self.registry.to_json(),
             frame_us: self.frame_us,
+            clock_held: self.clock_held,
             partitions: self.partitions.clone(),
             schemas: self.schemas.clone(),
             incidents: self.incidents.clone(),
@@ -298,6 +300,7 @@ impl ImageReader {
         state.account = self.account.clone();
         state.lsn = lsn;
         state.frame_us = meta.frame_us;
+        state.clock_held = meta.clock_held;
         state.partitions = meta.partitions;
         state.schemas = meta.schemas;
         state.incidents = meta.incidents;

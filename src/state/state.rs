@@ -40,6 +40,8 @@ pub struct State {
     pub(crate) lsn: u64,
     /// Time of the last frame, microseconds.
     pub(crate) frame_us: i64,
+    /// The wall clock was not believed when that frame was written.
+    pub(crate) clock_held: bool,
     pub(crate) hash_seed: u64,
     /// Records that could not become rows, oldest first, bounded by [`REJECTS_MAX`] and [`REJECT_BYTES_MAX`].
     pub(crate) rejects: VecDeque<Reject>,
@@ -69,6 +71,7 @@ impl State {
             applied_rows: BTreeMap::new(),
             lsn: 0,
             frame_us: 0,
+            clock_held: false,
             hash_seed,
             rejects: VecDeque::new(),
             reject_bytes: 0,
@@ -91,6 +94,7 @@ impl State {
             Content::Incident { slot, incident: None } => {
                 self.incidents.remove(&slot.0);
             }
+            Content::Clock { now_us, held } => (self.frame_us, self.clock_held) = (*now_us, *held),
             Content::Reset => self.reset(),
             Content::Nothing => {}
         }
@@ -210,6 +214,11 @@ impl State {
         self.frame_us
     }
 
+    /// Whether the wall clock was not believed when the last frame was written.
+    pub fn clock_held(&self) -> bool {
+        self.clock_held
+    }
+
     /// Known partitions by slot.
     pub fn partitions(&self) -> &[StoredPosition] {
         &self.partitions
@@ -296,6 +305,7 @@ impl State {
             applied_rows: self.applied_rows.clone(),
             lsn: self.lsn,
             frame_us: self.frame_us,
+            clock_held: self.clock_held,
             hash_seed: self.hash_seed,
             rejects: self.rejects.clone(),
             reject_bytes: self.reject_bytes,

@@ -42,10 +42,12 @@ impl FrameKind {
     pub const RESET: Self = Self(8);
     /// A partition that sources may name by its slot from here on.
     pub const PARTITION: Self = Self(9);
+    /// The time of frames was set, or is held while the wall clock is not believed.
+    pub const CLOCK: Self = Self(10);
 
     /// Whether this build knows the kind.
     pub fn known(self) -> bool {
-        (Self::ROWS.0..=Self::PARTITION.0).contains(&self.0)
+        (Self::ROWS.0..=Self::CLOCK.0).contains(&self.0)
     }
 }
 

@@ -35,7 +35,7 @@ const DOORWAYS: &[(&str, &[&str])] = &[
     ("apache_avro", &["src/decode/avro/"]),
     ("hashbrown", &["src/state/index.rs"]),
     ("crc32fast", &["src/storage/checksum.rs"]),
-    ("rustix", &["src/storage/"]),
+    ("rustix", &["src/storage/", "connectors/api/src/clock.rs"]),
     ("toml", &["src/config/"]),
     ("miette", &["src/config/"]),
     ("clap", &["src/cli/"]),

@@ -152,6 +152,11 @@ pub(crate) async fn take_snapshot(State(admin): State<Admin>, body: Body) -> Ans
     Ok(Json(admin.calls.run(Kind::Long, |control| control.act(Action::Snapshot)).await??).into_response())
 }
 
+pub(crate) async fn accept_clock(State(admin): State<Admin>, body: Body) -> Answer {
+    refuse_large(body).await?;
+    Ok(Json(admin.calls.run(Kind::Long, |control| control.act(Action::AcceptClock)).await??).into_response())
+}
+
 /// The route needs no body: whatever is sent is read within bounds and ignored, so that the connection stays usable.
 async fn refuse_large(body: Body) -> Result<(), ApiError> {
     match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {

@@ -132,6 +132,10 @@ fn schemas() -> Json {
         })),
         "Fingerprint": object(&["lsn", "fingerprint"], json!({"lsn": {"type": "integer"}, "fingerprint": {"type": "string"}})),
         "Snapshot": {"type": "object"},
+        "ClockAccepted": {
+            "type": "object",
+            "properties": {"was_us": {"type": "integer"}, "now_us": {"type": "integer"}, "moved_s": {"type": "integer"}, "lsn": {"type": "integer"}},
+        },
     })
 }
 

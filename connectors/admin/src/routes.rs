@@ -100,6 +100,19 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
         ],
         ..page("/snapshots", "Takes a snapshot now and answers when it is verified.", "Snapshot")
     },
+    RouteSpec {
+        method: "post",
+        codes: &[
+            Code::Recovering,
+            Code::Draining,
+            Code::StorageFull,
+            Code::WalUnavailable,
+            Code::PayloadTooLarge,
+            Code::RequestTimeout,
+            Code::Forbidden,
+        ],
+        ..page("/clock/accept", "Says that the wall clock is right: sets the time of frames to it, back or ahead.", "ClockAccepted")
+    },
     page("/openapi.json", "This interface as OpenAPI 3.1.", "Document"),
 ];
 
@@ -121,6 +134,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/rejects", get(handlers::rejects))
         .route("/fingerprint", get(handlers::fingerprint))
         .route("/snapshots", post(handlers::take_snapshot))
+        .route("/clock/accept", post(handlers::accept_clock))
         .route("/openapi.json", get(handlers::openapi))
         .with_state(admin)
 }

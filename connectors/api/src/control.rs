@@ -126,6 +126,8 @@ pub struct Reject {
 pub enum Action {
     /// Take a snapshot now.
     Snapshot,
+    /// The wall clock is right: the time of frames is set to it.
+    AcceptClock,
 }
 
 /// The engine as operators see it.

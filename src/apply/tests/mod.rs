@@ -4,11 +4,12 @@
 //! and the apply thread's events are done one at a time by the test, which holds the seat.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod clock;
 mod inlets;
 mod panic;
 mod turns;
 
-use super::{Engine, EngineInlet, EngineOptions, EnginePort, Facts, OnBadRecord, Parts, Seat, SeatSlot, SourceSetup};
+use super::{Engine, EngineClock, EngineInlet, EngineOptions, EnginePort, Facts, OnBadRecord, Parts, Seat, SeatSlot, SourceSetup};
 use crate::decode::{Format, Framing, KeyFormat, SourceFormat, Tombstone};
 use crate::pipeline::{RegisterOptions, Registry};
 use crate::state::State;
@@ -28,7 +29,10 @@ const NOW_US: i64 = 1_700_000_000_000_000;
 struct House {
     seat: Arc<Seat>,
     facts: Arc<Facts>,
+    /// The host's clocks.
     clock: Arc<ManualClock>,
+    /// What everybody is given.
+    given: Arc<EngineClock>,
     metrics: Arc<Metrics>,
     board: Arc<SourceBoard>,
 }
@@ -51,32 +55,41 @@ impl House {
     }
 
     fn with(options: EngineOptions) -> Self {
-        let (clock, facts) = (Arc::new(ManualClock::at(NOW_US)), Arc::new(Facts::default()));
+        let house = Self::at(NOW_US, State::new(1), options);
+        house.seat.with(declare);
+        house
+    }
+
+    /// Over a recovered state.
+    fn over(state: State) -> Self {
+        Self::at(NOW_US, state, options())
+    }
+
+    /// Over a recovered state, when the wall clock says this.
+    fn at(wall_us: i64, state: State, options: EngineOptions) -> Self {
+        let (clock, facts) = (Arc::new(ManualClock::at(wall_us)), Arc::new(Facts::default()));
+        let given = EngineClock::over(Arc::clone(&clock) as Arc<dyn Clock>);
         let (metrics, board) = (Arc::new(Metrics::new("test", "test")), Arc::new(SourceBoard::default()));
-        let (writer, handle) = WalWriter::memory(FIRST_LSN, WalOptions::default());
+        let (writer, handle) = WalWriter::memory(FIRST_LSN + state.lsn(), WalOptions::default());
         facts.set_phase(super::Phase::Ready);
-        let mut engine = Engine::new(Parts {
-            state: State::new(1),
+        let engine = Engine::new(Parts {
+            state,
             writer,
             handle,
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            clock: Arc::clone(&given),
             facts: Arc::clone(&facts),
             metrics: Arc::clone(&metrics),
             board: Arc::clone(&board),
             options,
             snapshots: None,
         });
-        let registry = Registry::clone(engine.state().registry());
-        let outcome = registry.apply_register(&walkers(&json!({})).to_string(), &RegisterOptions::default());
-        let outcome = outcome.unwrap_or_else(|error| panic!("{}", error.to_json()));
-        engine.define(outcome.next.unwrap(), outcome.effects).unwrap();
-        Self { seat: Seat::new(engine, Arc::clone(&facts)), facts, clock, metrics, board }
+        Self { seat: Seat::new(engine, Arc::clone(&facts)), facts, clock, given, metrics, board }
     }
 
     fn port(&self) -> EnginePort {
         let slot = SeatSlot::default();
         let _first = slot.set(Arc::clone(&self.seat));
-        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let clock = Arc::clone(&self.given) as Arc<dyn Clock>;
         EnginePort::new(slot, Arc::clone(&self.facts), clock, Arc::clone(&self.metrics), true)
     }
 
@@ -92,7 +105,7 @@ impl House {
         };
         let (name, event) = (name.to_owned(), "Step".to_owned());
         let setup = SourceSetup { name, event, format, on_bad_record: OnBadRecord::Keep, registry_urls: Vec::new() };
-        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let clock = Arc::clone(&self.given) as Arc<dyn Clock>;
         EngineInlet::new(Arc::clone(&self.seat), Arc::clone(&self.board), clock, Arc::clone(&self.metrics), vec![setup])
     }
 
@@ -102,6 +115,13 @@ impl House {
         let (row, freshness) = self.seat.look(|engine| engine.get(&read, crate::read::UnknownFeature::AsNotFound)).unwrap();
         row.present.then(|| (count(&row), freshness.lsn))
     }
+}
+
+fn declare(engine: &mut Engine) {
+    let registry = Registry::clone(engine.state().registry());
+    let outcome = registry.apply_register(&walkers(&json!({})).to_string(), &RegisterOptions::default());
+    let outcome = outcome.unwrap_or_else(|error| panic!("{}", error.to_json()));
+    engine.define(outcome.next.unwrap(), outcome.effects).unwrap();
 }
 
 /// One event `Step` with a table `walkers` that counts, and more features of it.
