@@ -105,6 +105,7 @@ impl Choice {
             if wal_first_lsn.is_none_or(|first| first > lsn.saturating_add(1)) {
                 return Err(ChoiceError::NotReached { lsn, wal_first_lsn, damaged: lsns(index) });
             }
+            assert!(lsn <= durable_lsn, "the newest snapshot comes first");
             return Ok(Self { snapshot: Some(index), from_lsn: lsn.saturating_add(1), durable_lsn, damaged: index });
         }
         let all = candidates.len();
@@ -122,6 +123,7 @@ pub fn releasable_lsn(kept_lsns: &[u64], archived_lsn: Option<u64>) -> u64 {
     if kept_lsns.len() < 2 {
         return 0;
     }
-    let oldest = kept_lsns.iter().copied().min().unwrap_or(0);
+    assert!(kept_lsns.is_sorted_by(|one, other| one > other), "snapshots come newest first, each LSN once");
+    let oldest = kept_lsns[kept_lsns.len() - 1];
     archived_lsn.map_or(oldest, |archived| archived.min(oldest))
 }

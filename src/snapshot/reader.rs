@@ -112,20 +112,23 @@ impl<S: Storage> SnapshotReader<S> {
         if !self.stream.fill(words)? {
             return Err(self.damaged("section is cut"));
         }
-        let data = self.stream.window().get(SECTION_HEADER_WORDS..words).unwrap_or_default();
+        assert!(self.stream.window().len() >= words, "a window that was filled has what was asked for");
+        let data = &self.stream.window()[SECTION_HEADER_WORDS..words];
         if Checksum::of(bytemuck::cast_slice(data)) != header.crc {
             return Err(self.damaged("section"));
         }
         self.given_words = words;
         self.sections += 1;
-        let words = self.stream.window().get(SECTION_HEADER_WORDS..words).unwrap_or_default();
-        let bytes = bytemuck::cast_slice::<u64, u8>(words).get(..header.bytes).unwrap_or_default();
+        let words = &self.stream.window()[SECTION_HEADER_WORDS..words];
+        assert!(header.bytes <= words.len() * 8, "a section's bytes are in its words");
+        let bytes = &bytemuck::cast_slice::<u64, u8>(words)[..header.bytes];
         Ok(Some(Section { id: header.id, index: header.index, words, bytes, is_words: header.kind == KIND_WORDS }))
     }
 
     fn drop_given(&mut self) {
         let words = std::mem::take(&mut self.given_words);
-        self.hash.update(bytemuck::cast_slice(self.stream.window().get(..words).unwrap_or_default()));
+        assert!(self.stream.window().len() >= words, "what was given out is still in the window");
+        self.hash.update(bytemuck::cast_slice(&self.stream.window()[..words]));
         self.stream.consume(words);
     }
 

@@ -11,7 +11,7 @@ use super::choice::Candidate;
 use super::error::SnapshotError;
 use super::format::{
     Footer, KIND_BYTES, KIND_WORDS, SECTION_BYTES_MAX, SectionHeader, SnapshotFacts, SnapshotInfo, UNFINISHED, encode_header,
-    is_unfinished, snapshot_path,
+    is_unfinished, parse_header, snapshot_path,
 };
 use super::reader::SnapshotReader;
 use crate::storage::{Checksum, IoError, Storage, StorageFile};
@@ -55,7 +55,9 @@ impl<S: Storage> SnapshotWriter<S> {
         let buffer = Vec::with_capacity(BUFFER_BYTES);
         let mut writer =
             Self { storage, file, target, facts, buffer, offset: 0, sections: 0, hash: Hash(Xxh3Default::new()), finished: false };
-        writer.put(bytemuck::cast_slice(&encode_header(&facts)))?;
+        let header = encode_header(&facts);
+        assert!(parse_header(&header).is_ok_and(|read| read == facts), "a header reads back as it was written");
+        writer.put(bytemuck::cast_slice(&header))?;
         Ok(writer)
     }
 
@@ -80,12 +82,16 @@ impl<S: Storage> SnapshotWriter<S> {
             return Err(SnapshotError::SectionTooLarge { bytes: data.len(), limit: SECTION_BYTES_MAX });
         }
         let padding = [0_u8; 8];
-        let padding = padding.get(..data.len().next_multiple_of(8) - data.len()).unwrap_or_default();
+        let padding = &padding[..data.len().next_multiple_of(8) - data.len()];
         let crc = Checksum::new().with(data).with(padding).finish();
         let header = SectionHeader { id, index, kind, bytes: data.len(), crc };
-        self.put(bytemuck::cast_slice(&header.encode()))?;
+        let encoded = header.encode();
+        assert_eq!(SectionHeader::parse(&encoded), Some(header), "a section's header reads back as it was written");
+        self.put(bytemuck::cast_slice(&encoded))?;
         self.put(data)?;
         self.put(padding)?;
+        let end = self.offset + self.buffer.len() as u64;
+        assert!(end.is_multiple_of(8), "section {id} ends at byte {end}, which is no whole word");
         self.sections += 1;
         Ok(())
     }
@@ -96,10 +102,12 @@ impl<S: Storage> SnapshotWriter<S> {
             self.flush()?;
         }
         if bytes.len() > BUFFER_BYTES {
+            assert!(self.buffer.is_empty(), "what was put before is written before");
             self.file.write_all_at(bytes, self.offset)?;
             self.offset += bytes.len() as u64;
         } else {
             self.buffer.extend_from_slice(bytes);
+            assert!(self.buffer.len() <= BUFFER_BYTES, "the buffer is bounded");
         }
         Ok(())
     }
@@ -120,7 +128,9 @@ impl<S: Storage> SnapshotWriter<S> {
     pub fn finish(mut self, key_count: u64, fingerprint: u128, durable_lsn: u64) -> Result<SnapshotInfo, SnapshotError> {
         assert!(self.facts.lsn <= durable_lsn, "a snapshot at {} would be named while the WAL is durable to {durable_lsn}", self.facts.lsn);
         let footer = Footer { sections: self.sections, key_count, fingerprint, hash: self.hash.0.digest128() };
-        self.put(bytemuck::cast_slice(&footer.encode()))?;
+        let encoded = footer.encode();
+        assert_eq!(Footer::parse(&encoded), Some(footer), "a footer reads back as it was written");
+        self.put(bytemuck::cast_slice(&encoded))?;
         self.flush()?;
         assert_eq!(self.file.size_bytes()?, self.offset, "what was put into the file is all that is in it");
         self.file.sync()?;
@@ -181,6 +191,7 @@ pub fn retain<S: Storage>(storage: &S, folder: &Path, keep: usize, log: &LogIden
         storage.remove(&snapshot_path(folder, *lsn))?;
     }
     lsns.truncate(kept);
+    assert!(lsns.len() <= kept, "the newest {kept} stay, and no more");
     Ok(lsns)
 }
 
