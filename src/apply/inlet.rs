@@ -6,7 +6,7 @@ use super::partition_clock;
 use super::seat::Seat;
 use super::work::{InletId, Packet};
 use crate::decode::{BadRow, DecodeError, Decoded, Decoder, SourceFormat};
-use crate::row::{EventId, ROW_BYTES_MAX, RowsBuilder, Strictness};
+use crate::row::{EventId, ROW_BYTES_MAX, Rows, RowsBuilder, Strictness};
 use crate::state::{Content, RowsContent};
 use crate::wal::FRAME_BODY_BYTES_MAX;
 use base64::Engine as _;
@@ -199,13 +199,18 @@ impl EngineInlet {
         let mut positions = Vec::with_capacity(self.in_packet.len());
         let mut records = Vec::with_capacity(self.in_packet.len());
         for slot in self.in_packet.drain(..) {
-            let Some(Some(attached)) = self.slots.get_mut(slot as usize) else { continue };
+            let Some(Some(attached)) = self.slots.get_mut(slot as usize) else {
+                unreachable!("slot {slot} is in the packet, so it is attached");
+            };
+            assert!(attached.position.after <= attached.position.offset, "slot {slot} has applied what it has not read");
             positions.push((Slot(slot), attached.position));
             records.push((slot, std::mem::take(&mut attached.records)));
             attached.in_packet = None;
         }
         let filled = self.feeds.iter_mut().filter(|feed| !feed.builder.is_empty());
-        let batches = filled.map(|feed| feed.builder.finish()).collect();
+        let batches: Vec<Rows> = filled.map(|feed| feed.builder.finish()).collect();
+        assert_eq!(batches.iter().map(Rows::len).sum::<usize>(), self.rows, "every row that was counted is in a batch");
+        assert_eq!(positions.len(), records.len(), "every position comes with its count of records");
         let content = RowsContent { positions, batches, rejects: std::mem::take(&mut self.rejects) };
         let bytes = rows_bytes(&content);
         assert!(bytes <= FRAME_BODY_BYTES_MAX, "a packet of {bytes} bytes fits into no frame");

@@ -103,5 +103,6 @@ pub fn store_bytes(arena: &mut Arena, bytes: &[u8]) -> Handle {
 pub fn load_bytes(arena: &Arena, handle: Handle) -> &[u8] {
     let Some((&length, words)) = arena.get(handle).split_first() else { return &[] };
     let bytes: &[u8] = bytemuck::cast_slice(words);
+    debug_assert!(length <= bytes.len() as u64, "an object of {} bytes says that it holds {length}", bytes.len());
     usize::try_from(length).ok().and_then(|length| bytes.get(..length)).unwrap_or_default()
 }

@@ -14,7 +14,7 @@ use super::chunk::Chunk;
 use super::keys::{KEY_WORDS, Keys};
 use super::plan::SlabPlan;
 use super::slab::{Missed, Slab};
-use super::state::State;
+use super::state::{State, text_of};
 use super::table::Table;
 use super::words::Words;
 use crate::operators::OPERATORS;
@@ -110,7 +110,7 @@ impl State {
             applied_rows: self.applied_rows.iter().map(|(event, rows)| (event.0, *rows)).collect(),
             tables,
         };
-        writer.bytes(META, 0, &serde_json::to_vec(&meta).unwrap_or_default())?;
+        writer.bytes(META, 0, &text_of(&meta))?;
         for table in self.tables.values() {
             write_table(table, writer)?;
         }

@@ -332,38 +332,28 @@ impl State {
                 sum = sum.wrapping_add(hash.digest128());
             }
         }
-        for (slot, stored) in self.partitions.iter().enumerate() {
-            let text = serde_json::to_vec(&(slot, stored)).unwrap_or_default();
-            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 1));
-        }
-        for schema in &self.schemas {
-            let text = serde_json::to_vec(schema).unwrap_or_default();
-            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 2));
-        }
-        for incident in &self.incidents {
-            let text = serde_json::to_vec(&incident).unwrap_or_default();
-            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 4));
-        }
-        for reject in &self.rejects {
-            let text = serde_json::to_vec(reject).unwrap_or_default();
-            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 5));
-        }
-        for counted in &self.applied_rows {
-            let text = serde_json::to_vec(&counted).unwrap_or_default();
-            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 6));
-        }
-        for projection in &self.registry.projections {
-            let text = serde_json::to_vec(&projection).unwrap_or_default();
-            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 7));
-        }
+        let mut add = |text: Vec<u8>, seed: u64| {
+            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, seed));
+        };
+        self.partitions.iter().enumerate().for_each(|stored| add(text_of(&stored), 1));
+        self.schemas.iter().for_each(|schema| add(text_of(schema), 2));
+        self.incidents.iter().for_each(|incident| add(text_of(&incident), 4));
+        self.rejects.iter().for_each(|reject| add(text_of(reject), 5));
+        self.applied_rows.iter().for_each(|counted| add(text_of(&counted), 6));
+        self.registry.projections.iter().for_each(|projection| add(text_of(&projection), 7));
         let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));
         let tables = self.registry.tables.values().map(|table| (table.id, 0, &table.node));
         let derivations = self.registry.derivations.values().map(|derivation| (derivation.event.0, 0, &derivation.node));
-        for definition in events.chain(tables).chain(derivations) {
-            let text = serde_json::to_vec(&definition).unwrap_or_default();
-            sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, 3));
-        }
+        events.chain(tables).chain(derivations).for_each(|definition| add(text_of(&definition), 3));
         sum
+    }
+}
+
+/// Our own plain data as JSON.
+pub(crate) fn text_of(value: &impl serde::Serialize) -> Vec<u8> {
+    match serde_json::to_vec(value) {
+        Ok(text) => text,
+        Err(error) => unreachable!("plain data always serialises: {error}"),
     }
 }
 

@@ -121,16 +121,18 @@ pub(super) struct Link {
 /// Appends a whole frame to `staging` and gives its checksum. The caller has checked the bounds.
 pub(super) fn encode(staging: &mut Vec<u8>, parts: &FrameParts<'_>, link: Link) -> u32 {
     let start = staging.len();
-    let body_len = u32::try_from(parts.body_bytes()).unwrap_or(u32::MAX);
-    let positions_len = u32::try_from(parts.positions.len()).unwrap_or(u32::MAX);
+    let body_bytes = parts.body_bytes();
+    assert!(body_bytes <= FRAME_BODY_BYTES_MAX, "a frame of {body_bytes} bytes is refused before it is encoded");
+    let (Ok(body_len), Ok(positions_len)) = (u32::try_from(body_bytes), u32::try_from(parts.positions.len())) else {
+        unreachable!("a frame's body is bounded far below 32 bits");
+    };
+    assert!(link.durable_lsn < link.first_lsn, "frame {} claims that it is durable itself", link.first_lsn);
     staging.reserve(FRAME_HEADER_BYTES + body_len as usize);
     let mut header = [0_u8; FRAME_HEADER_BYTES];
     {
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
-            if let Some(place) = header.get_mut(at..at + bytes.len()) {
-                place.copy_from_slice(bytes);
-            }
+            header[at..at + bytes.len()].copy_from_slice(bytes);
             at += bytes.len();
         };
         put(&FRAME_MAGIC.to_le_bytes());
@@ -150,10 +152,9 @@ pub(super) fn encode(staging: &mut Vec<u8>, parts: &FrameParts<'_>, link: Link) 
     for part in parts.body {
         staging.extend_from_slice(bytemuck::cast_slice(part));
     }
-    let crc = checksum(link.salt, staging.get(start..).unwrap_or_default());
-    if let Some(place) = staging.get_mut(start + 48..start + 52) {
-        place.copy_from_slice(&crc.to_le_bytes());
-    }
+    assert_eq!(staging.len() - start, FRAME_HEADER_BYTES + body_bytes, "a frame is as long as its header says");
+    let crc = checksum(link.salt, &staging[start..]);
+    staging[start + 48..start + 52].copy_from_slice(&crc.to_le_bytes());
     crc
 }
 
@@ -245,8 +246,11 @@ impl Header {
 
     /// The frame, from its words.
     pub(super) fn frame<'a>(&self, words: &'a [u64]) -> Frame<'a> {
-        let body = words.get(FRAME_HEADER_WORDS..self.words()).unwrap_or_default();
-        let positions = bytemuck::cast_slice::<u64, u8>(body).get(..self.positions_len).unwrap_or_default();
+        assert!(words.len() >= self.words(), "a frame is taken from all of its words");
+        let body = &words[FRAME_HEADER_WORDS..self.words()];
+        let position_words = self.positions_len.div_ceil(8);
+        assert!(position_words <= body.len(), "positions are a part of the body");
+        let positions = &bytemuck::cast_slice::<u64, u8>(body)[..self.positions_len];
         Frame {
             kind: self.kind,
             flags: self.flags,
@@ -255,7 +259,7 @@ impl Header {
             now_us: self.now_us,
             durable_lsn: self.durable_lsn,
             positions,
-            body: body.get(self.positions_len.div_ceil(8)..).unwrap_or_default(),
+            body: &body[position_words..],
         }
     }
 }
