@@ -39,7 +39,7 @@ pub(super) struct Hitter<'a> {
     pub(super) cell: Cell<'a>,
     /// Upper bound of how often it came.
     pub(super) count: u64,
-    /// By how much the count may be too high.
+    /// By how much the count may be too high; beside a cut bucket, or too low.
     pub(super) error: u64,
 }
 

@@ -12,6 +12,7 @@
 //! ```
 
 use super::Slot;
+use super::reading::{Accuracy, Bound, CONFIDENCE, DEVIATIONS, Part};
 use crate::state::{Accumulator, Arena, Input, Need};
 
 /// Most hashes of the exact list.
@@ -30,22 +31,92 @@ const RANK_MAX: usize = 64 - PRECISION as usize + 1;
 const DENSE: u64 = u64::MAX;
 
 /// Standard error of the registers' estimate, 1.04 / sqrt(2^12).
-pub(super) const STANDARD_ERROR: f64 = 0.016;
+const STANDARD_ERROR: f64 = 0.01625;
 
 /// The set of hashes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Distinct;
 
 impl Distinct {
-    /// How many distinct values came, and whether that is an estimate.
-    pub(super) fn read(slot: &Slot<'_>) -> (u64, bool) {
-        match (slot.words[0], slot.words[1]) {
-            (0, 0) => (0, false),
-            (_, 0) => (1, false),
-            (DENSE, handle) => (estimate(slot.arena.get(handle)), true),
-            (length, _) => (length, false),
+    /// How many distinct values there are: between those without and with each cut bucket by its share.
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count below 2^53")]
+    pub(super) fn value(slot: &Slot<'_>) -> u64 {
+        let mut parts: Parts<'_> = smallvec::smallvec![slot.core];
+        let mut known = Counted::of(&parts).distinct;
+        let mut value = known as f64;
+        for edge in slot.edges().filter(|edge| edge.part.words[0] != 0) {
+            parts.push(edge.part);
+            let with = Counted::of(&parts).distinct.max(known);
+            value += edge.share * (with - known) as f64;
+            known = with;
         }
+        value.round() as u64
     }
+
+    /// Without the cut buckets, and with them.
+    pub(super) fn accuracy(slot: &Slot<'_>) -> Accuracy {
+        let parts: Parts<'_> = slot.parts().map(|(part, _)| part).collect();
+        let (without, with) = (Counted::of(&[slot.core]), Counted::of(&parts));
+        let low = without.least();
+        let bound = Bound::counts(low, with.most().max(low));
+        Bound { confidence: (without.estimated || with.estimated).then_some(CONFIDENCE), ..bound }.into()
+    }
+}
+
+type Parts<'a> = smallvec::SmallVec<[Part<'a>; 3]>;
+
+/// A number of distinct values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Counted {
+    distinct: u64,
+    /// Whether the registers said so.
+    estimated: bool,
+}
+
+impl Counted {
+    /// The distinct values of all parts together.
+    fn of(parts: &[Part<'_>]) -> Self {
+        let exactly = |distinct| Self { distinct, estimated: false };
+        if let [part] = parts {
+            return match (part.words[0], part.words[1]) {
+                (0, 0) => exactly(0),
+                (_, 0) => exactly(1),
+                (DENSE, handle) => Self { distinct: estimate(part.arena.get(handle)), estimated: true },
+                (length, _) => exactly(length),
+            };
+        }
+        if !parts.iter().any(|part| dense(part.words)) {
+            let mut hashes: Vec<u64> = parts.iter().flat_map(|part| held(part.words, part.arena)).copied().collect();
+            hashes.sort_unstable();
+            hashes.dedup();
+            return exactly(hashes.len() as u64);
+        }
+        let mut registers = [0u64; REGISTER_WORDS];
+        for part in parts {
+            if dense(part.words) {
+                unite_registers(&mut registers, part.arena.get(part.words[1]));
+            } else {
+                held(part.words, part.arena).iter().for_each(|&hash| raise(&mut registers, hash));
+            }
+        }
+        Self { distinct: estimate(&registers), estimated: true }
+    }
+
+    /// The fewest that it stands for, with the confidence of all statistical bounds.
+    fn least(self) -> u64 {
+        if self.estimated { scaled(self.distinct, 1.0 + DEVIATIONS * STANDARD_ERROR).0 } else { self.distinct }
+    }
+
+    fn most(self) -> u64 {
+        if self.estimated { scaled(self.distinct, 1.0 - DEVIATIONS * STANDARD_ERROR).1 } else { self.distinct }
+    }
+}
+
+/// A count divided, rounded down and up.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate needs no last digit")]
+fn scaled(count: u64, divisor: f64) -> (u64, u64) {
+    let quotient = count as f64 / divisor;
+    (quotient.floor() as u64, quotient.ceil() as u64)
 }
 
 impl Accumulator for Distinct {
@@ -286,7 +357,8 @@ mod tests {
     use std::collections::HashSet;
 
     fn count(state: &State) -> (u64, bool) {
-        Distinct::read(&state.slot())
+        let counted = Counted::of(&[state.slot().core]);
+        (counted.distinct, counted.estimated)
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The smallest or the largest value of a field, kept verbatim: what `min` and `max` read.
 //!
 //! Numbers compare numerically, an integer with a double exactly (no rounding); text, bytes and json compare bytewise, false before true. Values of different kinds do
-//! not compare: the kind that came first stays. Of equal values the first one stays.
+//! not compare: the kind that came first stays, and the slot remembers that there were others. Of equal values the first one stays.
 
+use super::reading::{Accuracy, Bound, Part};
 use super::value_slot::{ValueSlot, value_of};
 use super::{FeatureParams, Slot};
 use crate::row::Cell;
@@ -10,7 +11,10 @@ use crate::state::{Accumulator, Arena, Input, Need};
 use std::cmp::Ordering;
 use streamgauge_api::Value;
 
-/// Slot: `[tag] [payload]`, see [`ValueSlot`]. Merge is exact and associative; commutative too where all values are of one kind.
+/// Set beside the tag once values came that do not compare with the one that stayed.
+const MIXED: u64 = 8;
+
+/// Slot: `[MIXED | tag] [payload]`, see [`ValueSlot`]. Merge is exact and associative; commutative too where all values are of one kind.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extreme {
     layout: ValueSlot,
@@ -28,15 +32,53 @@ impl Extreme {
         Self { layout: ValueSlot::of(feature.field_kind), replace_on: Ordering::Greater }
     }
 
-    /// The value; null before the first.
-    pub(super) fn read(self, slot: &Slot<'_>) -> Value {
-        value_of(self.layout.load(slot.words[0], slot.words[1], slot.arena))
+    /// The value, with those of cut buckets that are inside by at least half; null without any.
+    pub(super) fn value(self, slot: &Slot<'_>) -> Value {
+        value_of(self.best(slot.parts().filter(|(_, share)| *share >= 0.5).map(|(part, _)| part)))
+    }
+
+    /// Without the cut buckets, and with them.
+    pub(super) fn accuracy(self, slot: &Slot<'_>) -> Accuracy {
+        // Rows of several kinds: which of them came first is not known of a bucket, nor of one that is cut.
+        let (with, without) = (self.best(slot.parts().map(|(part, _)| part)), self.load(slot.core));
+        let mixed = |(part, _): (Part<'_>, f64)| {
+            let cell = self.load(part);
+            part.words[0] & MIXED != 0 || self.layout.takes(cell) && compare(cell, with).is_none()
+        };
+        if !slot.bucketed || slot.parts().all(|(part, _)| part.words[0] == 0) {
+            Accuracy::Exact
+        } else if slot.parts().any(mixed) {
+            Accuracy::Unknown
+        } else {
+            let (with, without) = (value_of(with), value_of(without));
+            let nullable = without == Value::Null;
+            let (low, high) = if self.replace_on == Ordering::Less { (with, without) } else { (without, with) };
+            Bound { low, high, nullable, confidence: None }.into()
+        }
+    }
+
+    fn load(self, part: Part<'_>) -> Cell<'_> {
+        self.layout.load(part.words[0] & !MIXED, part.words[1], part.arena)
+    }
+
+    /// The best of these, in order of time.
+    fn best<'a>(self, parts: impl Iterator<Item = Part<'a>>) -> Cell<'a> {
+        parts.map(|part| self.load(part)).fold(Cell::Absent, |best, cell| {
+            let better = !self.layout.takes(best) || self.layout.takes(cell) && compare(cell, best) == Some(self.replace_on);
+            if better { cell } else { best }
+        })
     }
 
     #[inline]
     fn take(self, slot: &mut [u64], arena: &mut Arena, cell: Cell<'_>) {
-        if self.layout.takes(cell) && (slot[0] == 0 || compare(cell, self.layout.load(slot[0], slot[1], arena)) == Some(self.replace_on)) {
-            slot[0] = self.layout.store(&mut slot[1], arena, cell);
+        if !self.layout.takes(cell) {
+            return;
+        }
+        let order = if slot[0] == 0 { Some(self.replace_on) } else { compare(cell, self.layout.load(slot[0] & !MIXED, slot[1], arena)) };
+        if order.is_none() {
+            slot[0] |= MIXED;
+        } else if order == Some(self.replace_on) {
+            slot[0] = slot[0] & MIXED | self.layout.store(&mut slot[1], arena, cell);
         }
     }
 }
@@ -65,7 +107,8 @@ impl Accumulator for Extreme {
     }
 
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {
-        self.take(slot, arena, self.layout.load(other[0], other[1], from));
+        self.take(slot, arena, self.layout.load(other[0] & !MIXED, other[1], from));
+        slot[0] |= other[0] & MIXED;
     }
 }
 
@@ -116,7 +159,7 @@ mod tests {
     fn check(layout: ValueSlot, data: Vec<Datum>, smallest: Datum, largest: Datum) {
         let rows = rows(data);
         for (extreme, expected) in ends(layout).into_iter().zip([smallest, largest]) {
-            assert_eq!(extreme.read(&State::fed(&extreme, &rows).slot()), value_of(expected.cell()), "{extreme:?} {rows:?}");
+            assert_eq!(extreme.value(&State::fed(&extreme, &rows).slot()), value_of(expected.cell()), "{extreme:?} {rows:?}");
         }
     }
 
@@ -177,7 +220,7 @@ mod tests {
             }
             let [smallest, largest] = ends(ValueSlot::Object);
             let rows = rows(texts.iter().cloned().map(Datum::Str));
-            let text = |extreme: Extreme| extreme.read(&State::fed(&extreme, &rows).slot());
+            let text = |extreme: Extreme| extreme.value(&State::fed(&extreme, &rows).slot());
             let oracle = |text: Option<&String>| text.map_or(Value::Null, |text| Value::Str(text.as_str().into()));
             prop_assert_eq!((text(smallest), text(largest)), (oracle(texts.iter().min()), oracle(texts.iter().max())));
         }

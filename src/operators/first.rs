@@ -3,7 +3,7 @@
 //! Earliest and latest are by (row time, LSN), not by arrival: a late row may become the first, and replay gives what live gave.
 
 use super::value_slot::{ValueSlot, value_of};
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, Slot, WindowRule};
+use super::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Part, Signature, Slot, WindowRule};
 use crate::row::Cell;
 use crate::state::{Accumulator, Arena, Input, Need};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ static SIGNATURE: Signature = Signature {
     window: WindowRule::Refused(Code::AggregationInvalidWindow),
     params: &[],
     lifetime_bound: None,
+    grown: "",
     output: Output::OfField,
 };
 
@@ -31,7 +32,7 @@ impl Operator for First {
 
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
         let earliest = EndOfTime::earliest(feature);
-        Compiled::of_one(Arc::new(earliest), move |slot| earliest.read(slot).into())
+        Compiled::of_one(Arc::new(earliest), move |slot| earliest.value(slot), |_| Accuracy::Exact)
     }
 }
 
@@ -55,8 +56,10 @@ impl EndOfTime {
     }
 
     /// The value; null before the first.
-    pub(super) fn read(self, slot: &Slot<'_>) -> Value {
-        value_of(self.layout.load(slot.words[2] & 7, slot.words[0], slot.arena))
+    pub(super) fn value(self, slot: &Slot<'_>) -> Value {
+        debug_assert!(slot.edges().next().is_none(), "no window, so no edge");
+        let Part { words, arena } = slot.core;
+        value_of(self.layout.load(words[2] & 7, words[0], arena))
     }
 
     #[inline]
@@ -131,7 +134,7 @@ mod tests {
                 for (end, oracle) in ends(layout).into_iter().zip(oracle) {
                     check_exact_laws(&end, rows, cuts)?;
                     let reversed = State::fed(&end, rows.iter().rev());
-                    prop_assert_eq!(end.read(&reversed.slot()), oracle.map_or(Value::Null, |row| value_of(row.datum.cell())));
+                    prop_assert_eq!(end.value(&reversed.slot()), oracle.map_or(Value::Null, |row| value_of(row.datum.cell())));
                 }
             }
         }

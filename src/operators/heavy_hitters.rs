@@ -10,24 +10,80 @@
 
 use super::Slot;
 use super::counter_table::{CAPACITY_MAX, COUNTERS_MAX, Head, Hitter, Item, TAG_BITS, Table, insert, make_room, rank, rebuild, remove};
+use super::reading::{Part, with_shares};
 use crate::state::{Accumulator, Arena, Input, Need};
 
 /// Counts of values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HeavyHitters;
 
+/// A value that was counted, and between which counts the truth lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counted<'a> {
+    /// The value with its count, and by how much that may be wrong.
+    pub(super) hitter: Hitter<'a>,
+    /// Least count.
+    pub(super) low: u64,
+    /// Largest count.
+    pub(super) high: u64,
+}
+
 impl HeavyHitters {
-    /// The `k` values with the highest counts, highest first, equal counts by value.
-    pub(super) fn read<'a>(slot: &Slot<'a>, k: usize) -> Vec<Hitter<'a>> {
-        let object = slot.arena.get(slot.words[0]);
-        let mut hitters: Vec<Hitter<'a>> = Table::over(object).map(|table| table.hitters().collect()).unwrap_or_default();
-        if k > 0 && k < hitters.len() {
-            hitters.select_nth_unstable_by(k - 1, rank);
+    /// The `k` values with the highest counts, highest first, equal counts by value. Counts of cut buckets enter with their share, rounded.
+    pub(super) fn top<'a>(slot: &Slot<'a>, k: usize) -> Vec<Counted<'a>> {
+        let mut counted = if slot.edges().any(|edge| Self::table(edge.part).is_some()) { weighted(slot) } else { whole(slot.core) };
+        let rank = |left: &Counted<'_>, right: &Counted<'_>| rank(&left.hitter, &right.hitter);
+        if k > 0 && k < counted.len() {
+            counted.select_nth_unstable_by(k - 1, rank);
         }
-        hitters.truncate(k);
-        hitters.sort_unstable_by(rank);
-        hitters
+        counted.truncate(k);
+        counted.sort_unstable_by(rank);
+        counted
     }
+
+    /// Whether every count and the choice of values are the truth.
+    pub(super) fn exact(slot: &Slot<'_>) -> bool {
+        slot.edges().all(|edge| Self::table(edge.part).is_none()) && Self::table(slot.core).is_none_or(|table| !table.head.approximate)
+    }
+
+    fn table(part: Part<'_>) -> Option<Table<'_>> {
+        Table::over(part.arena.get(part.words[0]))
+    }
+}
+
+/// The counters of a slot without cut buckets.
+fn whole(core: Part<'_>) -> Vec<Counted<'_>> {
+    let hitters = HeavyHitters::table(core).into_iter().flat_map(Table::hitters);
+    hitters.map(|hitter| Counted { low: hitter.count - hitter.error, high: hitter.count, hitter }).collect()
+}
+
+/// The counters of all parts by value. A value that a part has no counter for came there at most as often as its floor.
+fn weighted<'a>(slot: &Slot<'a>) -> Vec<Counted<'a>> {
+    let core = HeavyHitters::table(slot.core);
+    let edges: smallvec::SmallVec<[(Table<'a>, f64); 2]> =
+        slot.edges().filter_map(|edge| HeavyHitters::table(edge.part).map(|table| (table, edge.share))).collect();
+    let most = |table: &Table<'_>, item: &Item<'_>| table.hitter_of(item).map_or(table.floor(), |hitter| hitter.count);
+    let mut counted: Vec<Counted<'a>> = Vec::new();
+    let mut add = |item: Item<'a>, hitter: Hitter<'a>| {
+        let least = core.and_then(|table| table.hitter_of(&item)).map_or(0, |hitter| hitter.count - hitter.error);
+        let inside = core.map_or(0, |table| most(&table, &item));
+        let count = with_shares(inside, edges.iter().map(|(table, share)| (most(table, &item), *share)));
+        let high = inside + edges.iter().map(|(table, _)| most(table, &item)).sum::<u64>();
+        debug_assert!((least..=high).contains(&count), "{count} is not within {least} to {high}");
+        if count > 0 {
+            counted.push(Counted { hitter: Hitter { count, error: (count - least).max(high - count), ..hitter }, low: least, high });
+        }
+    };
+    core.into_iter().flat_map(Table::items).for_each(|(item, hitter)| add(item, hitter));
+    for (number, (table, _)) in edges.iter().enumerate() {
+        let earlier = || core.iter().chain(edges[..number].iter().map(|(table, _)| table));
+        for (item, hitter) in table.items() {
+            if earlier().all(|table| table.find(&item).is_none()) {
+                add(item, hitter);
+            }
+        }
+    }
+    counted
 }
 
 impl Accumulator for HeavyHitters {
@@ -162,7 +218,8 @@ mod tests {
     type Counts = Vec<(Value, u64, u64)>;
 
     fn top(state: &State, k: usize) -> Counts {
-        HeavyHitters::read(&state.slot(), k).iter().map(|hitter| (hitter.value(), hitter.count, hitter.error)).collect()
+        let hitters = HeavyHitters::top(&state.slot(), k);
+        hitters.iter().map(|Counted { hitter, .. }| (hitter.value(), hitter.count, hitter.error)).collect()
     }
 
     fn floor(state: &State) -> u64 {

@@ -1,7 +1,7 @@
 //! `last`: the latest value of a field, by row time, then LSN. The accumulator lives with `first`.
 
 use super::first::EndOfTime;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, WindowRule};
+use super::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Signature, WindowRule};
 use std::sync::Arc;
 use streamgauge_api::Code;
 
@@ -17,6 +17,7 @@ static SIGNATURE: Signature = Signature {
     window: WindowRule::Refused(Code::AggregationInvalidWindow),
     params: &[],
     lifetime_bound: None,
+    grown: "",
     output: Output::OfField,
 };
 
@@ -27,6 +28,6 @@ impl Operator for Last {
 
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
         let latest = EndOfTime::latest(feature);
-        Compiled::of_one(Arc::new(latest), move |slot| latest.read(slot).into())
+        Compiled::of_one(Arc::new(latest), move |slot| latest.value(slot), |_| Accuracy::Exact)
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! A file brings rows, cuts and a notion of "the same" (equal content, or a bound for doubles); the checks here feed, split, merge and compare.
 
-use super::{Compiled, FeatureParams, Operator, ParamValue, ParamValues, Reading, Slot};
+use super::{Accuracy, Compiled, Edge, FeatureParams, Operator, ParamValue, ParamValues, Reading, Slot};
 use crate::row::{Cell, FieldType};
 use crate::state::{Accumulator, Arena, Input, hash_cell};
 use proptest::test_runner::TestCaseError;
+use streamgauge_api::Value;
 
 /// An owned cell.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,7 +81,7 @@ impl State {
     }
 
     pub(super) fn slot(&self) -> Slot<'_> {
-        Slot { words: &self.words, arena: &self.arena }
+        Slot::whole(&self.words, &self.arena)
     }
 
     /// The slot with its objects in place of their handles, without the room at their ends.
@@ -168,15 +169,87 @@ pub(super) fn params(operator: &dyn Operator, given: &[(&'static str, ParamValue
 
 /// A feature over a field of this type.
 pub(super) fn compiled(operator: &dyn Operator, kind: FieldType, given: &[(&'static str, ParamValue)]) -> Compiled {
-    operator.compile(&FeatureParams { field_kind: Some(kind), params: &params(operator, given), window_us: None })
+    operator.compile(&FeatureParams { field_kind: Some(kind), params: &params(operator, given), window_us: Some(60_000_000) })
 }
 
 /// The feature's reading after these rows, all of which match.
 pub(super) fn reading(operator: &dyn Operator, kind: FieldType, given: &[(&'static str, ParamValue)], rows: &[Row]) -> Reading {
     let compiled = compiled(operator, kind, given);
     let states: Vec<State> = compiled.needs.iter().map(|need| State::fed(&*need.accumulator, rows)).collect();
-    let slots: Vec<Slot<'_>> = states.iter().map(State::slot).collect();
-    (compiled.read)(&slots, 0)
+    read(&compiled, &states.iter().map(State::slot).collect::<Vec<_>>())
+}
+
+fn read(compiled: &Compiled, slots: &[Slot<'_>]) -> Reading {
+    Reading { value: (compiled.value)(slots, 0), accuracy: (compiled.accuracy)(slots, 0) }
+}
+
+/// A reading that leaves nothing open.
+pub(super) fn exactly(value: Value) -> Reading {
+    Reading { value, accuracy: Accuracy::Exact }
+}
+
+/// The rows of a window that cuts a bucket at its old edge, and one at the time of the read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cut {
+    pub(super) before: Vec<Row>,
+    pub(super) core: Vec<Row>,
+    pub(super) after: Vec<Row>,
+    /// Share of both cut buckets.
+    pub(super) share: f64,
+}
+
+impl Cut {
+    /// The feature's reading; a bucket without rows is not there.
+    pub(super) fn read(&self, operator: &dyn Operator, kind: FieldType, given: &[(&'static str, ParamValue)]) -> Reading {
+        let compiled = compiled(operator, kind, given);
+        let fed = |rows: &[Row]| compiled.needs.iter().map(|need| State::fed(&*need.accumulator, rows)).collect::<Vec<_>>();
+        let (before, core, after) = (fed(&self.before), fed(&self.core), fed(&self.after));
+        let slots: Vec<Slot<'_>> = (0..core.len())
+            .map(|need| Slot {
+                before: (!self.before.is_empty()).then(|| Edge { part: before[need].slot().core, share: self.share }),
+                core: core[need].slot().core,
+                after: (!self.after.is_empty()).then(|| Edge { part: after[need].slot().core, share: self.share }),
+                bucketed: true,
+                lacks_rows: false,
+            })
+            .collect();
+        read(&compiled, &slots)
+    }
+}
+
+/// Checks that a window's reading allows the answer of every window that cuts the same buckets elsewhere. Rows of a bucket come in any order.
+pub(super) fn check_edges(
+    operator: &dyn Operator,
+    kind: FieldType,
+    given: &[(&'static str, ParamValue)],
+    rows: &[Row],
+    cuts: (usize, usize),
+    share: f64,
+) -> Result<(), TestCaseError> {
+    let (first, second) = (cuts.0.min(cuts.1).min(rows.len()), cuts.0.max(cuts.1).min(rows.len()));
+    let shuffled = |rows: &[Row]| {
+        let mut rows = rows.to_vec();
+        rows.sort_by_key(|row| Stream(row.lsn).word());
+        rows
+    };
+    let (before, core, after) = (shuffled(&rows[..first]), shuffled(&rows[first..second]), shuffled(&rows[second..]));
+    let reading = Cut { before, core, after, share }.read(operator, kind, given);
+    let all = [("k", ParamValue::Int(1024))];
+    let asked = if operator.signature().name == "top_k" { &all[..] } else { given };
+    // Of many windows some, both ends among them.
+    let some = |range: std::ops::RangeInclusive<usize>| {
+        let (start, end) = range.into_inner();
+        (start..=end).step_by((end - start) / 8 + 1).chain([end])
+    };
+    for from in some(0..=first) {
+        for to in some(second..=rows.len()) {
+            let answer = self::reading(operator, kind, asked, &rows[from..to]).value;
+            if !reading.admits(&answer, 1e-9) {
+                return Err(TestCaseError::fail(format!("{answer:?} of rows {from} to {to}, cut at {first} and {second}: {reading:?}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A fixed stream of pseudo-random words (splitmix64).

@@ -10,11 +10,36 @@ true are taken. A window is a duration (`30s`, `24h`); without one a feature cov
 key reads before any row matched, or when the window holds none; an unknown key reads `{}`.
 
 Beside `window` may stand `resolution`: into how many buckets a grown key cuts the window, from 16 to 1,024
-(64 when not given). A bucket enters and leaves the window as a whole, so a window of `1h` with
-`resolution = 240` has edges 15 s wide, and its ring takes up to 240 buckets of memory for each grown key. A
+(64 when not given). What the window's edge leaves open is one bucket: a window of `1h` with
+`resolution = 240` has edges 15 s wide, and its ring takes up to 241 buckets of memory for each grown key. A
 bucket is never shorter than 1 ms, and a window is never cut into fewer buckets than asked: what has no room
 is refused, with the number that fits. Without a window `resolution` is refused. Features of one window and
 one resolution share a ring. Changing it starts the feature again (`force`, or `--rebuild TABLE.FEATURE`).
+";
+
+const ACCURACY: &str = "
+## Exact values and bounds
+
+A key begins as a list of its rows. While it is a list every window is exact, to the microsecond. A key whose
+list is full of rows that a window still needs grows: from then on each window is a ring of `resolution` time
+buckets, 64 where the feature names no other number. A window at a time T is `(T - window, T]`. It holds the
+buckets that are wholly inside and a part of those that its edges cut: the bucket at the old edge, and, when
+it has rows later than T, the one that holds T. Which rows of a cut bucket are inside is not known. The value
+takes that bucket in by its share of time; each operator says below how, and between which bounds the answer
+then is. Where a cut bucket holds no row on the window's side of its edge, the value of a grown key is exact
+too. Features without a window have no edges: they read the same in both forms.
+
+A finer `resolution` cuts narrower buckets, so that less is open, for as many more buckets of memory. `explain=1`
+says how much is open at one key. Each feature then reads as a map:
+
+| member | means |
+|---|---|
+| `value` | what is read without `explain` |
+| `exact` | true: the value is what all rows of the window give, up to the rounding of doubles. Then only `value` stands beside it |
+| `bound` | `[least, largest]`, both included: the answer of all rows is one of these. `null` at one end: open there; `null` in place of both: nothing is known. For `top_k` two lists with the least and the largest count of each value that is listed |
+| `error` | of all x within the bound, the largest distance between `value` and x, divided by the size of x where that is above 1; `null` where that is no number |
+| `nullable` | true: the answer may also be null, since the window may hold nothing |
+| `confidence` | 0.95: the bound is statistical and holds 19 of 20 answers (`n_unique` beyond 1,024 values). Without it the bound always holds |
 ";
 
 /// The page.
@@ -35,12 +60,16 @@ pub(super) fn document(operators: &[&dyn Operator]) -> String {
         )
         .is_ok();
     }
+    page.push_str(ACCURACY);
     operators.iter().for_each(|operator| section(&mut page, operator.signature()));
     page
 }
 
 fn section(page: &mut String, signature: &Signature) {
     page.push_str(&format!("\n## {}\n\n{}\n", signature.name, signature.help));
+    if !signature.grown.is_empty() {
+        page.push_str(&format!("\nAt a grown key: {}\n", signature.grown));
+    }
     if !signature.aliases.is_empty() {
         page.push_str(&format!("\nAlso written `{}`.\n", signature.aliases.join("`, `")));
     }

@@ -16,6 +16,8 @@ static SIGNATURE: Signature = Signature {
     window: WindowRule::Allowed,
     params: &[],
     lifetime_bound: None,
+    grown: "The value with a cut bucket that is inside by half or more, without it otherwise; bound: without and with it, open and nullable where \
+            nothing else is inside; none among values of several kinds.",
     output: Output::OfField,
 };
 
@@ -26,6 +28,27 @@ impl Operator for Min {
 
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
         let extreme = Extreme::smallest(feature);
-        Compiled::of_one(Arc::new(extreme), move |slot| extreme.read(slot).into())
+        Compiled::of_one(Arc::new(extreme), move |slot| extreme.value(slot), move |slot| extreme.accuracy(slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::laws::{Datum, check_edges, rows};
+    use super::*;
+    use crate::row::FieldType;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn a_bound_holds_wherever_the_bucket_is_cut(numbers in prop::collection::vec(-20i64..20, 0..40), texts in prop::collection::vec("[a-c]{0,3}", 0..40), kinds in prop::collection::vec(0u8..30, 0..40), cuts in (0usize..40, 0usize..40), share in 0.001f64..0.999) {
+            let number = |number: i64| if number % 3 == 0 { Datum::Null } else { Datum::I64(number) };
+            check_edges(&Min, FieldType::I64, &[], &rows(numbers.iter().copied().map(number)), cuts, share)?;
+            check_edges(&Min, FieldType::Str, &[], &rows(texts.iter().cloned().map(Datum::Str)), cuts, share)?;
+            // Rarely another kind of value.
+            let mixed = |(number, kind): (&i64, &u8)| if *kind == 0 { Datum::Bool(true) } else { Datum::I64(*number) };
+            check_edges(&Min, FieldType::Json, &[], &rows(numbers.iter().zip(&kinds).map(mixed)), cuts, share)?;
+        }
     }
 }

@@ -20,7 +20,9 @@ mod moments;
 mod n_unique;
 mod quantile;
 mod quantiles;
+mod ranks;
 mod ratio;
+mod reading;
 mod signature;
 mod std;
 mod sum;
@@ -30,10 +32,11 @@ mod value_slot;
 mod var;
 
 use crate::row::FieldType;
-use crate::state::{Accumulator, Arena};
+use crate::state::Accumulator;
 use ::std::sync::Arc;
 use streamgauge_api::Value;
 
+pub use reading::{Accuracy, Bound, Edge, Part, Reading, Slot};
 pub use signature::{
     BUCKET_US_MIN, FieldRule, Output, Param, ParamKind, ParamValue, ParamValues, RESOLUTION, RESOLUTION_DEFAULT, Signature, WindowRule,
 };
@@ -67,49 +70,41 @@ pub struct AccumulatorNeed {
     pub filtered: bool,
 }
 
-/// An accumulator's slot at a read: the merge of all buckets inside the window, or the lifetime slot itself.
-#[derive(Debug, Clone, Copy)]
-pub struct Slot<'a> {
-    /// The slot's words.
-    pub words: &'a [u64],
-    /// The arena that its handles point into.
-    pub arena: &'a Arena,
-}
-
-/// A value with what is known of its error.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reading {
-    /// The value.
-    pub value: Value,
-    /// Relative standard error or bound; `None` = exact.
-    pub error: Option<f64>,
-}
-
-impl From<Value> for Reading {
-    fn from(value: Value) -> Self {
-        Self { value, error: None }
-    }
-}
-
 /// Reads a value from the slots of a feature's accumulators, in the order of its needs, at a time in microseconds.
-pub type Read = Box<dyn Fn(&[Slot<'_>], i64) -> Reading + Send + Sync>;
+pub type ReadValue = Box<dyn Fn(&[Slot<'_>], i64) -> Value + Send + Sync>;
+
+/// Says what is known of the value that the same slots give.
+pub type ReadAccuracy = Box<dyn Fn(&[Slot<'_>], i64) -> Accuracy + Send + Sync>;
 
 /// A feature, compiled.
 pub struct Compiled {
     /// Accumulators.
     pub needs: Vec<AccumulatorNeed>,
-    /// Reads the value.
-    pub read: Read,
+    /// Reads the value: the answer, or the best guess at it.
+    pub value: ReadValue,
+    /// Where the answer is. Only `explain` asks.
+    pub accuracy: ReadAccuracy,
 }
 
 impl Compiled {
     /// A feature that reads one accumulator, fed with the rows that its `where` takes.
-    fn of_one(accumulator: Arc<dyn Accumulator>, read: impl Fn(&Slot<'_>) -> Reading + Send + Sync + 'static) -> Self {
+    fn of_one(
+        accumulator: Arc<dyn Accumulator>,
+        value: impl Fn(&Slot<'_>) -> Value + Send + Sync + 'static,
+        accuracy: impl Fn(&Slot<'_>) -> Accuracy + Send + Sync + 'static,
+    ) -> Self {
         Self {
             needs: vec![AccumulatorNeed { accumulator, filtered: true }],
-            read: Box::new(move |slots, _now_us| slots.first().map_or(Reading::from(Value::Null), &read)),
+            value: Box::new(move |slots, _now_us| value(only(slots))),
+            accuracy: Box::new(move |slots, _now_us| accuracy(only(slots))),
         }
     }
+}
+
+/// The slot of a feature that needs one accumulator.
+fn only<'s, 'a>(slots: &'s [Slot<'a>]) -> &'s Slot<'a> {
+    let [slot] = slots else { unreachable!("a feature is read from as many slots as it has needs") };
+    slot
 }
 
 /// All operators, in the order of the documentation.
@@ -147,7 +142,7 @@ pub fn markdown() -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use super::laws::{Datum, State, compiled, reading, rows};
+    use super::laws::{Datum, State, compiled, exactly, reading, rows};
     use super::*;
     use ::std::collections::BTreeSet;
 
@@ -185,7 +180,7 @@ mod tests {
                 _ => Value::Null,
             };
             for kind in [FieldType::I64, FieldType::F64, FieldType::Str, FieldType::Json] {
-                assert_eq!(reading(*operator, kind, &[], &[]), value.clone().into(), "{}", operator.signature().name);
+                assert_eq!(reading(*operator, kind, &[], &[]), exactly(value.clone()), "{}", operator.signature().name);
             }
         }
     }
@@ -196,7 +191,7 @@ mod tests {
         let history = |length: i64| rows((0..length).map(|n| if n % 5 == 4 { Datum::Null } else { Datum::I64(n * n % 7001 - 900) }));
         for (name, few, many) in [
             ("count", 0x4FB1_A68A, 0x3927_480C),
-            ("sum", 0x7EB3_09C3, 0xB362_DE8F),
+            ("sum", 0x23E4_01FC, 0x5ECC_64E9),
             ("var", 0x0A09_552D, 0x7BBC_D473),
             ("min", 0xC321_F6E7, 0xC321_F6E7),
             ("max", 0x05F2_1D49, 0x4B35_B490),

@@ -4,6 +4,7 @@
 //! their last digits. m2 is a sum of products of like signs, so it is never negative; where it leaves the doubles the value reads null. Relative error of the variance about `n * 2^-53` times its condition number. What is no number is passed over.
 
 use super::Slot;
+use super::reading::{Accuracy, Bound, Part};
 use crate::state::{Accumulator, Arena, Input, Need, f64_of};
 
 /// Slot: `[numbers] [mean] [m2]`, m2 = sum of squared distances from the mean. Merge is associative within rounding.
@@ -11,13 +12,80 @@ use crate::state::{Accumulator, Arena, Input, Need, f64_of};
 pub(super) struct Moments;
 
 impl Moments {
-    /// Sample variance, m2 / (n - 1); `None` for fewer than two numbers.
-    #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
+    /// Sample variance, m2 / (n - 1), with the numbers of cut buckets weighted by their share; `None` for fewer than two numbers.
     pub(super) fn variance(slot: &Slot<'_>) -> Option<f64> {
-        match slot.words {
-            [numbers, _, m2, ..] if *numbers >= 2 => Some(f64_of(*m2) / (numbers - 1) as f64),
-            _ => None,
+        let core = Spread::of(slot.core);
+        let all = slot.edges().fold(core, |all, edge| all.with(Spread::of(edge.part), edge.share));
+        if all.numbers.round() < 2.0 {
+            return None;
         }
+        let variance = all.m2 / (all.numbers - 1.0);
+        if core.numbers >= 2.0 {
+            return Some(variance);
+        }
+        // A weight below one number divides by next to nothing: no answer is that far out.
+        Some(core.variance_with(Spread::cut(slot)).map_or(variance, |(low, high)| variance.max(low).min(high)))
+    }
+
+    /// What cut buckets leave open of a figure that grows with the variance.
+    pub(super) fn open(slot: &Slot<'_>, figure: impl Fn(f64) -> f64) -> Accuracy {
+        let (core, cut) = (Spread::of(slot.core), Spread::cut(slot));
+        if cut.numbers == 0.0 {
+            return Accuracy::Exact;
+        }
+        match core.variance_with(cut) {
+            None => Accuracy::Exact,
+            Some((low, high)) if high.is_finite() => Bound::numbers(figure(low), figure(high)).or_null(core.numbers < 2.0).into(),
+            Some(_) => Accuracy::Unknown,
+        }
+    }
+}
+
+/// Count, mean and m2 of numbers that have weights.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spread {
+    numbers: f64,
+    mean: f64,
+    m2: f64,
+}
+
+impl Spread {
+    #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
+    fn of(part: Part<'_>) -> Self {
+        let [numbers, mean, m2] = part.words else { unreachable!("moments have three words") };
+        Self { numbers: *numbers as f64, mean: f64_of(*mean), m2: f64_of(*m2) }
+    }
+
+    /// All numbers of cut buckets.
+    fn cut(slot: &Slot<'_>) -> Self {
+        slot.edges().fold(Self::default(), |cut, edge| cut.with(Self::of(edge.part), 1.0))
+    }
+
+    /// Chan's merge, the other side weighted.
+    fn with(self, other: Self, weight: f64) -> Self {
+        let more = other.numbers * weight;
+        if more == 0.0 {
+            return self;
+        }
+        let (numbers, apart) = (self.numbers + more, other.mean - self.mean);
+        Self {
+            numbers,
+            mean: self.mean + apart * (more / numbers),
+            m2: self.m2 + other.m2 * weight + apart * apart * (self.numbers * more / numbers),
+        }
+    }
+
+    /// The least and the largest variance of these numbers with any of the others; `None` when there are not two in all.
+    ///
+    /// Further numbers never take from the sum of squared distances, and add to it at most their own around the mean of these.
+    fn variance_with(self, others: Self) -> Option<(f64, f64)> {
+        let all = self.numbers + others.numbers;
+        if all < 2.0 {
+            return None;
+        }
+        let apart = if self.numbers > 0.0 { others.mean - self.mean } else { 0.0 };
+        let most = self.m2 + others.m2 + others.numbers * apart * apart;
+        Some((self.m2 / (all - 1.0), most / (self.numbers - 1.0).max(1.0)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The distribution behind `quantile`: exact while it is small, a UDDSketch beyond.
 //!
-//! Up to 256 numbers it is their sorted list. Then numbers fall into buckets whose edges grow by a factor (I. Epicoco et al., "UDDSketch: Accurate Tracking of
+//! Up to 512 numbers it is their sorted list. Then numbers fall into buckets whose edges grow by a factor (I. Epicoco et al., "UDDSketch: Accurate Tracking of
 //! Quantiles in Data Streams", 2020): bucket k of the positive numbers is [g^k, g^(k+1)) with g = (1 + a) / (1 - a), a = 0.01 at first; negative numbers mirror it, zero has
 //! its own. When a further bucket would not fit, pairs of buckets collapse and a becomes 2a / (1 + a^2). Any quantile is within a of a number of its rank, and within
 //! the exact smallest and largest number, which are kept. The state depends on the numbers only, neither on their order nor on how they were split: a bucket's number is
@@ -13,13 +13,15 @@
 //! sketch    [SKETCH | buckets << 8 | collapses]    [handle -> smallest, largest, buckets ascending: code << 46 | count]
 //! ```
 //!
-//! Numbers are stored as words that sort as they do ([`word_of`]); 0 is none of them.
+//! Numbers are stored as words that sort as they do ([`word_of`]); 0 is none of them. How a quantile is read is in `ranks`.
 
-use super::Slot;
+use super::reading::Part;
 use crate::state::{Accumulator, Arena, Input, Need};
 
 /// Most numbers of the exact list.
-const LIST_MAX: usize = 256;
+///
+/// As many as the list of a key that has not grown, so that its quantiles are exact.
+const LIST_MAX: usize = 512;
 
 /// Relative error of the first factor.
 const ALPHA: f64 = 0.01;
@@ -28,7 +30,7 @@ const ALPHA: f64 = 0.01;
 const BUCKETS_MAX: usize = 2046;
 
 /// Words of a sketch's object before its buckets.
-const HEAD_WORDS: usize = 2;
+pub(super) const HEAD_WORDS: usize = 2;
 
 /// Marks the first word of a slot with a sketch.
 const SKETCH: u64 = 1 << 63;
@@ -38,28 +40,64 @@ const COUNT_BITS: u32 = 46;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
 /// The code of zero; codes below are negative numbers.
-const ZERO: i64 = 1 << 17;
+pub(super) const ZERO: i64 = 1 << 17;
 
 /// Added to a bucket's number to make it positive: doubles give numbers within -37,300 and 35,500.
-const NUMBER_OFFSET: i64 = 1 << 16;
+pub(super) const NUMBER_OFFSET: i64 = 1 << 16;
 
 /// The distribution of numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quantiles;
 
-impl Quantiles {
-    /// The `q`-quantile and its relative error bound, if it is an estimate; `None` before the first number. Exact lists interpolate linearly.
-    pub(super) fn read(slot: &Slot<'_>, q: f64) -> Option<(f64, Option<f64>)> {
-        match (slot.words[0], slot.words[1]) {
-            (0, 0) => None,
-            (one, 0) => Some((number_of(one), None)),
+/// What a slot holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Held<'a> {
+    /// Words of numbers, ascending.
+    List(&'a [u64]),
+    /// The object of a sketch, as far as it is used.
+    Sketch {
+        /// Its words.
+        object: &'a [u64],
+        /// How often its buckets have collapsed.
+        collapses: u32,
+    },
+}
+
+impl<'a> Held<'a> {
+    /// The numbers of a slot.
+    pub(super) fn by(part: Part<'a>) -> Self {
+        match (part.words[0], part.words[1]) {
+            (0, 0) => Self::List(&[]),
+            (_, 0) => Self::List(&part.words[..1]),
             (head, handle) if head & SKETCH != 0 => {
                 let shape = Shape::of(head);
-                Some((estimate(&slot.arena.get(handle)[..HEAD_WORDS + shape.buckets], shape.collapses, q), Some(shape.error())))
+                Self::Sketch { object: &part.arena.get(handle)[..HEAD_WORDS + shape.buckets], collapses: shape.collapses }
             }
-            (length, handle) => Some((interpolate(&slot.arena.get(handle)[..index(length)], q), None)),
+            (length, handle) => Self::List(&part.arena.get(handle)[..index(length)]),
         }
     }
+
+    /// How many numbers.
+    pub(super) fn numbers(&self) -> u64 {
+        match self {
+            Self::List(list) => list.len() as u64,
+            Self::Sketch { object, .. } => codes_of(object).map(|(_, count)| count).sum(),
+        }
+    }
+
+    /// The smallest and the largest number; there is one.
+    pub(super) fn ends(&self) -> (f64, f64) {
+        match self {
+            Self::List([smallest, .., largest]) => (number_of(*smallest), number_of(*largest)),
+            Self::List(list) => (number_of(list[0]), number_of(list[0])),
+            Self::Sketch { object, .. } => (number_of(object[0]), number_of(object[1])),
+        }
+    }
+}
+
+/// The codes of a sketch's buckets, ascending, with their counts.
+pub(super) fn codes_of(object: &[u64]) -> impl Iterator<Item = (u64, u64)> {
+    object[HEAD_WORDS..].iter().map(|bucket| (bucket >> COUNT_BITS, bucket & COUNT_MAX))
 }
 
 impl Accumulator for Quantiles {
@@ -113,11 +151,6 @@ impl Shape {
 
     fn head(self) -> u64 {
         SKETCH | (self.buckets as u64) << 8 | u64::from(self.collapses)
-    }
-
-    /// The bound a after the collapses: tanh(ln(g) / 2), since collapsing squares g.
-    fn error(self) -> f64 {
-        if self.collapses == 0 { ALPHA } else { (0.5 * factor_ln(self.collapses)).tanh() }
     }
 }
 
@@ -258,55 +291,14 @@ fn unite_sketch(slot: &mut [u64], arena: &mut Arena, other: &[u64], other_collap
     }
 }
 
-/// Linear interpolation at position q * (n - 1) of an ascending list.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a position within a short list")]
-fn interpolate(list: &[u64], q: f64) -> f64 {
-    let position = q * (list.len() - 1) as f64;
-    let at = (position as usize).min(list.len() - 1);
-    let (low, high) = (number_of(list[at]), number_of(list[(at + 1).min(list.len() - 1)]));
-    let share = position - at as f64;
-    // Weighted ends, not a difference: that could overflow.
-    if low == high { low } else { low * (1.0 - share) + high * share }
-}
-
-/// The estimate for the number of rank floor(q * (n - 1)).
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a rank below 2^53")]
-fn estimate(object: &[u64], collapses: u32, q: f64) -> f64 {
-    let (smallest, largest) = (number_of(object[0]), number_of(object[1]));
-    let buckets = &object[HEAD_WORDS..];
-    let numbers: u64 = buckets.iter().map(|bucket| bucket & COUNT_MAX).sum();
-    let rank = (q * numbers.saturating_sub(1) as f64) as u64;
-    let mut below = 0;
-    for bucket in buckets {
-        below += bucket & COUNT_MAX;
-        if below > rank {
-            return middle((bucket >> COUNT_BITS).cast_signed(), collapses).clamp(smallest, largest);
-        }
-    }
-    largest
-}
-
-/// The point of a bucket whose relative distance to both edges is the bound: 2 g^(k+1) / (g + 1).
-#[expect(clippy::cast_precision_loss, reason = "a bucket's number is small")]
-fn middle(code: i64, collapses: u32) -> f64 {
-    let size = (code - ZERO).abs();
-    if size == 0 {
-        return 0.0;
-    }
-    let number = size - 1 - NUMBER_OFFSET;
-    let factor_ln = factor_ln(collapses);
-    let magnitude = (number as f64 * factor_ln).exp() * (2.0 / (1.0 + (-factor_ln).exp()));
-    if code < ZERO { -magnitude } else { magnitude }
-}
-
 /// ln(g) after this many collapses, each of which squares g.
-fn factor_ln(collapses: u32) -> f64 {
+pub(super) fn factor_ln(collapses: u32) -> f64 {
     ((1.0 + ALPHA) / (1.0 - ALPHA)).ln() * f64::from(1u32 << collapses)
 }
 
 /// A number's bucket before any collapse; codes ascend with the numbers.
 #[expect(clippy::cast_possible_truncation, reason = "the logarithm of a double is small")]
-fn code_of(number: f64) -> u64 {
+pub(super) fn code_of(number: f64) -> u64 {
     if number == 0.0 {
         return ZERO.cast_unsigned();
     }
@@ -316,7 +308,7 @@ fn code_of(number: f64) -> u64 {
 
 /// The bucket that this one falls into after `steps` collapses.
 #[inline]
-fn collapse(code: u64, steps: u32) -> u64 {
+pub(super) fn collapse(code: u64, steps: u32) -> u64 {
     let distance = code.cast_signed() - ZERO;
     if distance == 0 || steps == 0 {
         return code;
@@ -339,7 +331,7 @@ fn word_of(number: f64) -> u64 {
 }
 
 #[inline]
-fn number_of(word: u64) -> f64 {
+pub(super) fn number_of(word: u64) -> f64 {
     f64::from_bits(if word >> 63 == 1 { word & !(1 << 63) } else { !word })
 }
 
@@ -355,6 +347,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::super::laws::{Datum, State, Stream, check_exact_laws, rows};
+    use super::super::ranks::{ends, middle};
     use super::*;
     use proptest::prelude::*;
 
@@ -362,8 +355,16 @@ mod tests {
         State::fed(&Quantiles, &rows(numbers.iter().copied().map(Datum::F64)))
     }
 
-    fn read(state: &State, q: f64) -> Option<(f64, Option<f64>)> {
-        Quantiles::read(&state.slot(), q)
+    fn read(state: &State, q: f64) -> Option<f64> {
+        Quantiles::value(&state.slot(), q)
+    }
+
+    /// The bound a after the collapses: tanh(ln(g) / 2), since collapsing squares g.
+    fn error(state: &State) -> Option<f64> {
+        match Held::by(state.slot().core) {
+            Held::List(_) => None,
+            Held::Sketch { collapses, .. } => Some((0.5 * factor_ln(collapses)).tanh()),
+        }
     }
 
     #[test]
@@ -378,7 +379,7 @@ mod tests {
             (&[-5.0, -1.0, -3.0], 0.5, Some(-3.0)),
             (&[f64::MAX, -f64::MAX], 0.5, Some(0.0)),
         ] {
-            assert_eq!(read(&fed(numbers), q), expected.map(|number| (number, None)), "{numbers:?}");
+            assert_eq!((read(&fed(numbers), q), error(&fed(numbers))), (expected, None), "{numbers:?}");
         }
     }
 
@@ -386,7 +387,7 @@ mod tests {
     fn what_is_no_number_is_passed_over() {
         let state =
             State::fed(&Quantiles, &rows([Datum::Null, Datum::Bool(true), Datum::Str("1".into()), Datum::Datetime(1), Datum::I64(2)]));
-        assert_eq!(read(&state, 0.5), Some((2.0, None)));
+        assert_eq!(read(&state, 0.5), Some(2.0));
     }
 
     #[test]
@@ -395,7 +396,7 @@ mod tests {
             let numbers: Vec<f64> = (0..numbers).map(|n| n as f64).collect();
             assert_eq!(fed(&numbers).arena.used_bytes(), bytes);
         }
-        assert_eq!(fed(&[1.0; 300]).arena.used_bytes(), 24);
+        assert_eq!(fed(&[1.0; 600]).arena.used_bytes(), 24);
     }
 
     /// Numbers of one distribution.
@@ -425,8 +426,7 @@ mod tests {
             numbers.sort_by(f64::total_cmp);
             for q in [1e-9, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.999_999_999] {
                 let exact = numbers[(q * (numbers.len() - 1) as f64) as usize];
-                let (estimate, bound) = read(&state, q).unwrap();
-                let bound = bound.unwrap();
+                let (estimate, bound) = (read(&state, q).unwrap(), error(&state).unwrap());
                 assert!(bound <= bound_expected * (1.0 + 1e-9), "{name}: bound {bound}");
                 assert!(
                     (estimate - exact).abs() <= bound * exact.abs() * (1.0 + 1e-9),
@@ -441,8 +441,9 @@ mod tests {
     fn the_outermost_doubles_have_buckets() {
         for number in [f64::MAX, f64::MIN_POSITIVE, 5e-324, 1.0, 0.0] {
             for number in [number, -number] {
-                let (estimate, bound) = read(&fed(&[number; 300]), 0.5).unwrap();
-                assert_eq!((estimate, bound), (number + 0.0, Some(ALPHA)));
+                let state = fed(&[number; 600]);
+                assert_eq!(read(&state, 0.5), Some(number + 0.0));
+                assert!((error(&state).unwrap() - ALPHA).abs() < 1e-12);
                 assert!(code_of(number) < 1 << (64 - COUNT_BITS));
             }
         }
@@ -458,8 +459,9 @@ mod tests {
             assert!(codes.is_sorted());
             for (&number, &code) in numbers.iter().zip(&codes) {
                 let bound = (0.5 * factor_ln(steps)).tanh();
-                let middle = middle(code.cast_signed(), steps);
+                let (middle, ends) = (middle(code.cast_signed(), steps), ends(code.cast_signed(), steps));
                 assert!(!middle.is_finite() || (middle - number).abs() <= bound * number.abs() * (1.0 + 1e-9), "{number} {middle} {steps}");
+                assert!((ends.0..=ends.1).contains(&number), "{number} {ends:?} {steps}");
             }
         }
         assert!(numbers.iter().map(|&number| word_of(number)).is_sorted());
@@ -483,7 +485,7 @@ mod tests {
         fn quantiles_obey_the_laws(
             seed in any::<u64>(),
             name in prop::sample::select(vec!["uniform", "lognormal", "negative", "mixed", "integers", "all magnitudes"]),
-            length in prop::sample::select(vec![0usize, 1, 2, 10, 256, 257, 400, 3000]),
+            length in prop::sample::select(vec![0usize, 1, 2, 10, 512, 513, 800, 3000]),
             cuts in (0.0f64..1.0, 0.0f64..1.0),
         ) {
             let mut stream = Stream(seed);

@@ -131,6 +131,8 @@ pub struct Signature {
     pub params: &'static [Param],
     /// The parameter without which a lifetime feature would be unbounded.
     pub lifetime_bound: Option<&'static str>,
+    /// What value and bound are where an edge of the window cuts a bucket of a grown key; empty when no window is allowed.
+    pub grown: &'static str,
     /// Result.
     pub output: Output,
 }

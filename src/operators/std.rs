@@ -1,7 +1,7 @@
 //! `std`: sample standard deviation of a field's numbers. Shares its accumulator with `var`.
 
 use super::moments::Moments;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, WindowRule};
+use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::Value;
@@ -18,6 +18,7 @@ static SIGNATURE: Signature = Signature {
     window: WindowRule::Allowed,
     params: &[],
     lifetime_bound: None,
+    grown: "The square root of `var`, and of both ends of its bound.",
     output: Output::Is(FieldType::F64),
 };
 
@@ -27,7 +28,23 @@ impl Operator for Std {
     }
 
     fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
-        let deviation = |variance: f64| Value::F64(variance.sqrt());
-        Compiled::of_one(Arc::new(Moments), move |slot| Moments::variance(slot).map_or(Value::Null, deviation).into())
+        let value = |slot: &Slot<'_>| Moments::variance(slot).map_or(Value::Null, |variance| Value::F64(variance.sqrt()));
+        Compiled::of_one(Arc::new(Moments), value, |slot| Moments::open(slot, f64::sqrt))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::laws::{Datum, check_edges, rows};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn a_bound_holds_wherever_the_bucket_is_cut(data in prop::collection::vec(-100.0f64..100.0, 0..40), offset in prop::sample::select(vec![0.0, 1e4]), cuts in (0usize..40, 0usize..40), share in 0.001f64..0.999) {
+            let rows = rows(data.iter().map(|number| Datum::F64(number + offset)));
+            check_edges(&Std, FieldType::F64, &[], &rows, cuts, share)?;
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::counter_table::Hitter;
 use super::heavy_hitters::HeavyHitters;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reading, Signature, WindowRule};
+use super::reading::count_value;
+use super::{Accuracy, Bound, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
@@ -33,10 +34,12 @@ static SIGNATURE: Signature = Signature {
             aliases: &[],
             kind: ParamKind::Bool { default: false },
             code: Code::AggregationInvalidParam,
-            help: "adds \"error\" to each value: by how much its count may be too high",
+            help: "adds \"error\" to each value: by how much its count may be too high (of a grown key, or too low)",
         },
     ],
     lifetime_bound: None,
+    grown: "Counts of whole buckets plus the share of a cut one's, rounded; bound: two lists, the least and the largest count of each value listed. \
+            A value that is not listed may belong there.",
     output: Output::Is(FieldType::Json),
 };
 
@@ -48,28 +51,29 @@ impl Operator for TopK {
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
         let k = usize::try_from(feature.params.int("k")).unwrap_or(0);
         let errors = feature.params.bool("errors");
-        Compiled::of_one(Arc::new(HeavyHitters), move |slot| {
-            let hitters = HeavyHitters::read(slot, k);
-            let error = hitters.iter().map(relative_error).fold(0.0, f64::max);
-            let items = hitters.iter().map(|hitter| item(hitter, errors)).collect();
-            Reading { value: Value::List(items), error: (error > 0.0).then_some(error) }
-        })
+        let value =
+            move |slot: &Slot<'_>| Value::List(HeavyHitters::top(slot, k).iter().map(|counted| item(&counted.hitter, errors)).collect());
+        Compiled::of_one(Arc::new(HeavyHitters), value, move |slot| accuracy(slot, k))
     }
+}
+
+/// The least and the largest count of each value that is listed.
+fn accuracy(slot: &Slot<'_>, k: usize) -> Accuracy {
+    if HeavyHitters::exact(slot) {
+        return Accuracy::Exact;
+    }
+    let (low, high) = HeavyHitters::top(slot, k).iter().map(|counted| (count_value(counted.low), count_value(counted.high))).unzip();
+    // Equal ends would not make it exact: another value may belong into the list.
+    Accuracy::Within(Bound { low: Value::List(low), high: Value::List(high), nullable: false, confidence: None })
 }
 
 fn item(hitter: &Hitter<'_>, errors: bool) -> Value {
-    let count = |count: u64| Value::I64(i64::try_from(count).unwrap_or(i64::MAX));
-    let mut entries: Vec<(Box<str>, Value)> = vec![("count".into(), count(hitter.count))];
+    let mut entries: Vec<(Box<str>, Value)> = vec![("count".into(), count_value(hitter.count))];
     if errors {
-        entries.push(("error".into(), count(hitter.error)));
+        entries.push(("error".into(), count_value(hitter.error)));
     }
     entries.push(("value".into(), hitter.value()));
     Value::Map(entries)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a bound needs no last digit")]
-fn relative_error(hitter: &Hitter<'_>) -> f64 {
-    hitter.error as f64 / hitter.count.max(1) as f64
 }
 
 #[cfg(test)]
@@ -77,7 +81,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::super::ParamValue;
-    use super::super::laws::{Datum, reading, rows};
+    use super::super::laws::{Datum, Stream, check_edges, reading, rows};
     use super::*;
 
     #[test]
@@ -90,7 +94,23 @@ mod tests {
             let got = reading(&TopK, FieldType::Str, &given, &rows);
             let mut text = Vec::new();
             streamgauge_api::value::write_json(&mut text, &got.value);
-            assert_eq!((String::from_utf8(text).unwrap().as_str(), got.error), (json, None));
+            assert_eq!((String::from_utf8(text).unwrap().as_str(), got.accuracy), (json, Accuracy::Exact));
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+        #[test]
+        fn a_bound_holds_wherever_the_bucket_is_cut(
+            seed in proptest::prelude::any::<u64>(),
+            (length, values) in proptest::sample::select(vec![(0usize, 1u64), (3, 2), (40, 6), (400, 50), (900, 700)]),
+            cuts in (0.0f64..1.0, 0.0f64..1.0),
+            share in 0.001f64..0.999,
+        ) {
+            let mut stream = Stream(seed);
+            let rows = rows((0..length).map(|_| Datum::Str(format!("m{}", stream.zipf(values)))));
+            let cuts = ((cuts.0 * length as f64) as usize, (cuts.1 * length as f64) as usize);
+            check_edges(&TopK, FieldType::Str, &[("k", ParamValue::Int(5))], &rows, cuts, share)?;
         }
     }
 }

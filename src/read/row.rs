@@ -1,6 +1,7 @@
 //! One row of a table as a reply: values in alphabetical order of features, or those that were asked for.
 
 use super::key::parse_key;
+use crate::operators::{Accuracy, Reading};
 use crate::pipeline::Registry;
 use crate::state::{ReadScratch, State, Table};
 use std::collections::HashMap;
@@ -81,22 +82,12 @@ impl Reader {
         {
             return Err(out_of_reach(table, now_us, earliest_us));
         }
-        let readings = table.read(number, places, now_us, &mut self.scratch);
-        let values = readings
-            .into_iter()
-            .map(|reading| {
-                if !options.explain {
-                    return reading.value;
-                }
-                let mut entries: Vec<(Box<str>, Value)> = Vec::with_capacity(3);
-                if let Some(error) = reading.error {
-                    entries.push(("error".into(), Value::F64(error)));
-                }
-                entries.push(("exact".into(), Value::Bool(reading.error.is_none())));
-                entries.push(("value".into(), reading.value));
-                Value::Map(entries)
-            })
-            .collect();
+        let values = if options.explain {
+            let past = options.as_of_ms.is_some();
+            table.readings(number, places, now_us, past, &mut self.scratch).into_iter().map(explained).collect()
+        } else {
+            table.values(number, places, now_us, &mut self.scratch)
+        };
         Ok(Row { present: true, names: Arc::clone(&plan.names), selected, values })
     }
 }
@@ -112,6 +103,31 @@ fn out_of_reach(table: &Table, as_of_us: i64, earliest_us: i64) -> ApiError {
         table.def().name
     );
     ApiError::new(Code::AsOfOutOfReach, reason).with("earliest_ms", earliest_ms.into())
+}
+
+/// A reading as a reply: `{bound, confidence, error, exact, nullable, value}`, without what does not apply. A value that is not
+/// exact always has `bound` and `error`; each is null where there is none.
+fn explained(reading: Reading) -> Value {
+    let error = reading.error().map_or(Value::Null, Value::F64);
+    let mut entries: Vec<(Box<str>, Value)> = Vec::with_capacity(6);
+    let exact = reading.accuracy == Accuracy::Exact;
+    let mut nullable = false;
+    match reading.accuracy {
+        Accuracy::Exact => {}
+        Accuracy::Unknown => entries.extend([("bound".into(), Value::Null), ("error".into(), error)]),
+        Accuracy::Within(bound) => {
+            nullable = bound.nullable;
+            entries.push(("bound".into(), Value::List(vec![bound.low, bound.high])));
+            entries.extend(bound.confidence.map(|confidence| ("confidence".into(), Value::F64(confidence))));
+            entries.push(("error".into(), error));
+        }
+    }
+    entries.push(("exact".into(), Value::Bool(exact)));
+    if nullable {
+        entries.push(("nullable".into(), Value::Bool(true)));
+    }
+    entries.push(("value".into(), reading.value));
+    Value::Map(entries)
 }
 
 /// The table of this name.
@@ -153,4 +169,44 @@ fn select(names: &Names, features: &[String], table: &Table, unknown: UnknownFea
         Some(near) => error.hint(format!("did you mean \"{near}\"?")),
         None => error,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operators::Bound;
+
+    fn check(value: Value, accuracy: Accuracy, expected: &str) {
+        let mut json = Vec::new();
+        streamgauge_api::value::write_json(&mut json, &explained(Reading { value, accuracy }));
+        assert_eq!(String::from_utf8_lossy(&json), expected);
+    }
+
+    #[test]
+    fn a_reading_says_what_is_known_of_its_value_and_nothing_else() {
+        let bound = |low, high| Bound { low, high, nullable: false, confidence: None };
+        let (int, double, text) = (Value::I64, Value::F64, |text: &str| Value::Str(text.into()));
+        let item = |count| Value::Map(vec![("count".into(), int(count)), ("value".into(), text("a"))]);
+        let list = |items: &[Value]| Value::List(items.to_vec());
+        check(int(7), Accuracy::Exact, r#"{"exact":true,"value":7}"#);
+        check(Value::Null, Accuracy::Exact, r#"{"exact":true,"value":null}"#);
+        check(int(100), Accuracy::Within(bound(int(80), int(110))), r#"{"bound":[80,110],"error":0.25,"exact":false,"value":100}"#);
+        check(
+            double(-2.0),
+            Accuracy::Within(Bound { nullable: true, ..bound(double(-4.0), Value::Null) }),
+            r#"{"bound":[-4.0,null],"error":null,"exact":false,"nullable":true,"value":-2.0}"#,
+        );
+        check(
+            int(2000),
+            Accuracy::Within(Bound { confidence: Some(0.95), ..bound(int(2000), int(2500)) }),
+            r#"{"bound":[2000,2500],"confidence":0.95,"error":0.2,"exact":false,"value":2000}"#,
+        );
+        check(text("b"), Accuracy::Within(bound(text("a"), text("b"))), r#"{"bound":["a","b"],"error":null,"exact":false,"value":"b"}"#);
+        check(
+            list(&[item(4)]),
+            Accuracy::Within(bound(list(&[int(3)]), list(&[int(5)]))),
+            r#"{"bound":[[3],[5]],"error":0.3333333333333333,"exact":false,"value":[{"count":4,"value":"a"}]}"#,
+        );
+        check(text("b"), Accuracy::Unknown, r#"{"bound":null,"error":null,"exact":false,"value":"b"}"#);
+    }
 }

@@ -13,7 +13,7 @@ use super::accumulator::{Accumulator, Input, Need};
 use super::arena::Arena;
 use super::head::COUNT_MAX;
 use super::ring;
-use crate::operators::{BUCKET_US_MIN, Compiled, FeatureParams, Reading, Slot};
+use crate::operators::{BUCKET_US_MIN, Compiled, FeatureParams, ReadAccuracy, ReadValue};
 use crate::pipeline::{Column, FeatureDef, Program};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -149,11 +149,9 @@ pub(crate) enum SlotRef {
 pub(crate) struct FeaturePlan {
     pub(crate) def: Arc<FeatureDef>,
     pub(crate) slots: Vec<SlotRef>,
-    pub(crate) read: ReadFn,
+    pub(crate) value: ReadValue,
+    pub(crate) accuracy: ReadAccuracy,
 }
-
-/// Reads a feature's value from its slots at a time.
-pub(crate) type ReadFn = Box<dyn Fn(&[Slot<'_>], i64) -> Reading + Send + Sync>;
 
 /// The plan of one slab.
 pub(crate) struct SlabPlan {
@@ -208,7 +206,7 @@ impl SlabPlan {
 
     fn add(&mut self, def: &Arc<FeatureDef>) {
         let params = FeatureParams { field_kind: def.field_kind, params: &def.params, window_us: def.window_us };
-        let Compiled { needs, read } = def.op.compile(&params);
+        let Compiled { needs, value, accuracy } = def.op.compile(&params);
         let slots = needs
             .into_iter()
             .map(|need| {
@@ -222,7 +220,7 @@ impl SlabPlan {
                 self.slot(need.accumulator, column, filter, window, idle)
             })
             .collect();
-        self.features.push(FeaturePlan { def: Arc::clone(def), slots, read });
+        self.features.push(FeaturePlan { def: Arc::clone(def), slots, value, accuracy });
     }
 
     fn filter(&mut self, program: &Arc<Program>) -> usize {

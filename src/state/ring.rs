@@ -2,20 +2,27 @@
 //!
 //! ```text
 //! word 0     head: number of buckets, edge (`head.rs`)
-//! word 1     newest time of the rows that were refused for being too far ahead, us; 0 = none
-//! bucket     epoch us | slot words of each accumulator        sorted by epoch, sparse
+//! word 1, 2  earliest and newest time of rows that were refused for being too far ahead, us; both 0 = none
+//! bucket     time of its newest row, us | slot words of each accumulator        sorted by time, sparse
 //! ```
-//! The bucket of a row is `floor(time / bucket) * bucket`, aligned to the Unix epoch. A ring reaches back one window
+//! The bucket of a row begins at `floor(time / bucket) * bucket`, aligned to the Unix epoch. A ring reaches back one window
 //! and one bucket from its edge and [`BUCKETS_AHEAD`] buckets beyond it: an older row is late, a row further ahead is
-//! refused and counted. Buckets that the edge has left behind leave when room is needed. A read merges buckets with
-//! `0 <= now - epoch < window`.
+//! refused and counted. Buckets that the edge has left behind leave when room is needed.
+//!
+//! A window at a time T is `(T - window, T]`. A read merges the buckets that are wholly inside and hands the cut ones
+//! over as they are ([`Cut`]): the one that holds the old edge and a row after it, and the one that holds T and a row
+//! after T.
 
 use super::arena::{Arena, Handle};
 use super::head::Head;
 use super::plan::{SlabRow, WindowPlan};
+use std::ops::Range;
 
 /// Words in front of the first bucket.
-pub(crate) const HEAD_WORDS: usize = 2;
+pub(crate) const HEAD_WORDS: usize = 3;
+
+/// Of these, the times of rows that were refused.
+const REFUSED: Range<usize> = 1..3;
 
 /// Buckets beyond the edge that rows ahead of it may stand in.
 pub(crate) const BUCKETS_AHEAD: usize = 64;
@@ -41,19 +48,32 @@ pub(crate) fn len(object: &[u64]) -> usize {
     Head::of(object).count()
 }
 
-/// Newest time of rows that were refused for being too far ahead; none when there were none.
-pub(crate) fn refused_until_us(object: &[u64]) -> Option<i64> {
-    object.get(1).filter(|&&word| word != 0).map(|word| word.cast_signed())
+/// Earliest and newest time of rows that were refused for being too far ahead; none when there were none.
+fn refused_us(object: &[u64]) -> Option<(i64, i64)> {
+    match object[REFUSED] {
+        [0, 0] => None,
+        [earliest, newest] => Some((earliest.cast_signed(), newest.cast_signed())),
+        _ => unreachable!("two words"),
+    }
 }
 
 /// The words of a bucket.
-pub(crate) fn bucket_words(plan: &WindowPlan, index: usize) -> std::ops::Range<usize> {
+pub(crate) fn bucket_words(plan: &WindowPlan, index: usize) -> Range<usize> {
     let start = HEAD_WORDS + index * plan.stride;
     start..start + plan.stride
 }
 
-fn epoch_at(plan: &WindowPlan, object: &[u64], index: usize) -> i64 {
+/// Time of the newest row of a bucket.
+fn newest_at(plan: &WindowPlan, object: &[u64], index: usize) -> i64 {
     object[HEAD_WORDS + index * plan.stride].cast_signed()
+}
+
+/// Notes a row that is too far ahead.
+#[cold]
+fn refuse(object: &mut [u64], time_us: i64) {
+    let (earliest, newest) = refused_us(object).unwrap_or((time_us, time_us));
+    let times = [earliest.min(time_us), newest.max(time_us)].map(i64::cast_unsigned);
+    object[REFUSED].copy_from_slice(&times);
 }
 
 /// First microsecond of the bucket that holds `time_us`.
@@ -83,18 +103,19 @@ pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, 
             *handle = open(arena, head);
         }
         let object = arena.get_mut(*handle);
-        if ahead && refused_until_us(object).is_none_or(|known| known < time_us) {
-            object[1] = time_us.cast_unsigned();
+        if ahead {
+            refuse(object, time_us);
         }
         object[0] = head.with_dropped(gone || head.dropped()).word();
         return if gone { Kept::Late } else { Kept::Ahead };
     }
     let kept = if age_us >= plan.window_us { Kept::Late } else { Kept::Taken };
-    let at = bucket(plan, arena, handle, epoch, &mut head);
+    let at = bucket(plan, arena, handle, (epoch, time_us), &mut head);
+    let object = arena.get_mut(*handle);
+    object[0] = head.word();
+    object[at] = object[at].cast_signed().max(time_us).cast_unsigned();
     if !plan.has_leaves {
         let mut nowhere = Arena::default();
-        let object = arena.get_mut(*handle);
-        object[0] = head.word();
         let bucket = &mut object[at..at + plan.stride];
         for accumulator in &plan.accumulators {
             accumulator.update(&mut bucket[accumulator.at..accumulator.at + accumulator.words], &mut nowhere, row);
@@ -107,24 +128,22 @@ pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, 
     for accumulator in &plan.accumulators {
         accumulator.update(&mut bucket[accumulator.at..accumulator.at + accumulator.words], arena, row);
     }
-    let object = arena.get_mut(*handle);
-    object[0] = head.word();
-    object[at..at + plan.stride].copy_from_slice(&bucket);
+    arena.get_mut(*handle)[at..at + plan.stride].copy_from_slice(&bucket);
     kept
 }
 
-/// First word of the bucket of this epoch, made when it is new.
-fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, epoch: i64, head: &mut Head) -> usize {
+/// First word of the bucket of a row that begins at `epoch`, made when it is new.
+fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, (epoch, time_us): (i64, i64), head: &mut Head) -> usize {
     let object = arena.get(*handle);
     let mut count = head.count();
     let mut at = count;
     while at > 0 {
-        let known = epoch_at(plan, object, at - 1);
-        if known == epoch {
-            return HEAD_WORDS + (at - 1) * plan.stride;
-        }
+        let known = newest_at(plan, object, at - 1);
         if known < epoch {
             break;
+        }
+        if known.saturating_sub(plan.bucket_us) < epoch {
+            return HEAD_WORDS + (at - 1) * plan.stride;
         }
         at -= 1;
     }
@@ -144,7 +163,7 @@ fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, epoch: i64,
     let (start, end) = (HEAD_WORDS + at * plan.stride, HEAD_WORDS + count * plan.stride);
     object.copy_within(start..end, start + plan.stride);
     object[start..start + plan.stride].fill(0);
-    object[start] = epoch.cast_unsigned();
+    object[start] = time_us.cast_unsigned();
     *head = head.with_count(count + 1);
     start
 }
@@ -154,7 +173,7 @@ fn drop_expired(plan: &WindowPlan, arena: &mut Arena, handle: Handle, head: &mut
     let object = arena.get(handle);
     let count = head.count();
     let from_us = head.edge_us().saturating_sub(plan.keep_us);
-    let expired = (0..count).take_while(|&index| epoch_at(plan, object, index).saturating_add(plan.bucket_us) <= from_us).count();
+    let expired = (0..count).take_while(|&index| newest_at(plan, object, index) <= from_us).count();
     if expired == 0 {
         return count;
     }
@@ -186,25 +205,86 @@ pub(crate) fn release(plan: &WindowPlan, arena: &mut Arena, handle: Handle) {
     arena.free(handle);
 }
 
-/// Merges one accumulator's live buckets at `now_us` into `slot`.
+/// How a window cuts a ring at the time of a read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Cut {
+    /// The bucket at the old edge, and its share by time inside the window.
+    pub(crate) before: Option<(usize, f64)>,
+    /// Buckets that are wholly inside.
+    pub(crate) core: Range<usize>,
+    /// The bucket that holds the time of the read, when rows of it may be later.
+    pub(crate) after: Option<(usize, f64)>,
+    /// Whether rows that were refused may be inside.
+    pub(crate) lacks_rows: bool,
+}
+
+/// Where the window that ends at `now_us` cuts the ring.
+pub(crate) fn cut(plan: &WindowPlan, object: &[u64], now_us: i64) -> Cut {
+    if object.is_empty() {
+        return Cut { before: None, core: 0..0, after: None, lacks_rows: false };
+    }
+    let (count, from_us) = (len(object), now_us.saturating_sub(plan.window_us));
+    // Last microseconds of the buckets that hold the two edges.
+    let [old_us, new_us] = [from_us, now_us].map(|us| epoch_of(plan, us).saturating_add(plan.bucket_us - 1));
+    let newest_us = |index| newest_at(plan, object, index);
+    let mut core = partition(count, |index| newest_us(index) <= from_us)..partition(count, |index| newest_us(index) <= new_us);
+    let (mut before, mut after) = (None, None);
+    if !core.is_empty() && newest_us(core.start) <= old_us {
+        before = Some((core.start, share(old_us.saturating_sub(from_us), plan.bucket_us)));
+        core.start += 1;
+    }
+    if !core.is_empty() && newest_us(core.end - 1) > now_us {
+        core.end -= 1;
+        after = Some((core.end, share_after(plan, now_us, Head::of(object).edge_us())));
+    }
+    debug_assert!(core.start <= core.end && core.end <= count, "{core:?} of {count} buckets");
+    let lacks_rows = refused_us(object).is_some_and(|(earliest, newest)| earliest <= now_us && newest > from_us);
+    Cut { before, core, after, lacks_rows }
+}
+
+/// The share of the bucket that holds `now_us`. Rows fill it up to the key's edge: of what stands beyond, rows of fast
+/// clocks, there is little.
+fn share_after(plan: &WindowPlan, now_us: i64, edge_us: i64) -> f64 {
+    let epoch = epoch_of(plan, now_us);
+    let filled_us = edge_us.max(now_us).saturating_sub(epoch).saturating_add(1);
+    share(now_us.saturating_sub(epoch).saturating_add(1), filled_us.min(plan.bucket_us))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share needs no last digit")]
+fn share(inside_us: i64, of_us: i64) -> f64 {
+    debug_assert!(0 < inside_us && inside_us <= of_us, "{inside_us} us of {of_us}");
+    inside_us as f64 / of_us as f64
+}
+
+/// How many of `count` things in order have a property that only the first ones have.
+fn partition(count: usize, first: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if first(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+/// Merges one accumulator's slots of some buckets into `slot`.
 pub(crate) fn merge(
     plan: &WindowPlan,
     accumulator: usize,
     arena: &Arena,
-    handle: Handle,
-    now_us: i64,
+    object: &[u64],
+    buckets: Range<usize>,
     slot: &mut [u64],
     scratch: &mut Arena,
 ) {
-    let object = arena.get(handle);
-    let wanted = &plan.accumulators[accumulator];
-    for index in 0..len(object) {
-        let bucket = &object[bucket_words(plan, index)];
-        let age = now_us.saturating_sub(bucket[0].cast_signed());
-        if age >= 0 && age < plan.window_us {
-            wanted.accumulator.merge(slot, scratch, &bucket[wanted.at..wanted.at + wanted.words], arena);
-        }
+    for index in buckets {
+        plan.accumulators[accumulator].accumulator.merge(slot, scratch, self::slot(plan, accumulator, object, index), arena);
     }
+}
+
+/// One accumulator's slot in a bucket.
+pub(crate) fn slot<'r>(plan: &WindowPlan, accumulator: usize, object: &'r [u64], index: usize) -> &'r [u64] {
+    let (bucket, wanted) = (&object[bucket_words(plan, index)], &plan.accumulators[accumulator]);
+    &bucket[wanted.at..wanted.at + wanted.words]
 }
 
 /// Feeds every byte that matters into a hash.

@@ -7,11 +7,11 @@ use super::arena::Arena;
 use super::chunk::Chunk;
 use super::head::Head;
 use super::list::{self, Inserted};
-use super::plan::{GROWN, SlabPlan, SlabRow, SlotRef};
-use super::ring::{self, Kept};
+use super::plan::{FeaturePlan, GROWN, SlabPlan, SlabRow, SlotRef};
+use super::ring::{self, Cut, Kept};
 use super::table::GROUP;
 use super::words::Words;
-use crate::operators::{Reading, Slot};
+use crate::operators::{Edge, Part, Slot};
 use crate::pipeline::{FeatureDef, TableDef};
 use std::sync::Arc;
 
@@ -80,6 +80,20 @@ impl Slab {
         !plan.is_windowed() || update_windows(plan, arena, words, row, missed)
     }
 
+    /// Whether a row's key has rings.
+    #[cfg(test)]
+    pub(crate) fn is_grown(&self, number: u32) -> bool {
+        self.plan.is_windowed() && self.words.row(number).is_some_and(|words| words[0] == GROWN)
+    }
+
+    /// Turns a list into rings though it has room left.
+    #[cfg(test)]
+    pub(crate) fn grow_early(&mut self, number: u32) {
+        if self.plan.is_windowed() && !self.is_grown(number) {
+            grow(&self.plan, &mut self.arena, self.words.row_mut(number), &mut self.missed);
+        }
+    }
+
     /// Reads what the updates of a group's rows will touch, level by level: the rows, then the heads of the lists and rings that they lead to, then the newest
     /// entries and buckets. Within a level no read waits for another, so that the processor has many misses under way at once.
     #[inline]
@@ -96,21 +110,21 @@ impl Slab {
         if !plan.is_windowed() {
             return seen;
         }
-        let mut objects: smallvec::SmallVec<[(&[u64], usize); 4 * GROUP]> = smallvec::SmallVec::new();
+        let mut objects: smallvec::SmallVec<[(&[u64], usize, usize); 4 * GROUP]> = smallvec::SmallVec::new();
         for words in rows {
             if words[0] == GROWN {
                 for window in &plan.windows {
-                    objects.push((arena.get(words[window.at]), window.stride));
+                    objects.push((arena.get(words[window.at]), ring::HEAD_WORDS, window.stride));
                 }
             } else {
-                objects.push((arena.get(words[0]), plan.entry_words));
+                objects.push((arena.get(words[0]), 1, plan.entry_words));
             }
         }
-        for (object, _) in &objects {
+        for (object, ..) in &objects {
             seen ^= object.first().copied().unwrap_or(0);
         }
-        for (object, stride) in objects {
-            seen ^= object.get((ring::len(object) * stride + 1).saturating_sub(stride)).copied().unwrap_or(0);
+        for (object, head, stride) in objects {
+            seen ^= object.get((ring::len(object) * stride + head).saturating_sub(stride)).copied().unwrap_or(0);
         }
         seen
     }
@@ -156,33 +170,35 @@ impl Slab {
             .max()
     }
 
-    /// Reads features (indices into the plan) of one row at a time.
-    pub(crate) fn read(&self, row: u32, features: &[usize], now_us: i64, scratch: &mut Arena) -> Vec<Reading> {
+    /// Reads features (indices into the plan) of one row at a time: `each` makes of a feature's slots what the reader
+    /// wants to know.
+    pub(crate) fn read<R>(
+        &self,
+        row: u32,
+        features: &[usize],
+        now_us: i64,
+        scratch: &mut Arena,
+        each: impl Fn(&FeaturePlan, &[Slot<'_>]) -> R,
+    ) -> Vec<R> {
         let (plan, arena) = (&*self.plan, &self.arena);
         let zeroes = vec![0u64; plan.stride];
         let words = self.words.row(row).unwrap_or(&zeroes);
-        let wanted = Wanted::new(plan, features);
+        let mut wanted = Wanted::new(plan, features);
         scratch.clear();
-        let slots = wanted.fill(plan, arena, words, now_us, scratch);
+        wanted.fill(plan, arena, words, now_us, scratch);
+        let slot = |slot: &SlotRef| match *slot {
+            SlotRef::Lifetime(index) => {
+                let at = &plan.lifetime[index];
+                Slot::whole(&words[at.at..at.at + at.words], arena)
+            }
+            SlotRef::Windowed { window, accumulator } => wanted.slot(plan, arena, words, scratch, window, accumulator),
+        };
         features
             .iter()
             .map(|&feature| {
                 let feature = &plan.features[feature];
-                let parts: smallvec::SmallVec<[Slot<'_>; 4]> = feature
-                    .slots
-                    .iter()
-                    .map(|slot| match *slot {
-                        SlotRef::Lifetime(index) => {
-                            let at = &plan.lifetime[index];
-                            Slot { words: &words[at.at..at.at + at.words], arena }
-                        }
-                        SlotRef::Windowed { window, accumulator } => {
-                            let (start, len) = wanted.place(window, accumulator);
-                            Slot { words: &slots[start..start + len], arena: scratch }
-                        }
-                    })
-                    .collect();
-                (feature.read)(&parts, now_us)
+                let slots: smallvec::SmallVec<[Slot<'_>; 2]> = feature.slots.iter().map(slot).collect();
+                each(feature, &slots)
             })
             .collect()
     }
@@ -263,55 +279,89 @@ fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], missed: &mut [Mis
     words[0] = GROWN;
 }
 
-/// The windowed accumulators that a read needs, each once, with their places in one scratch vector.
+/// The windowed accumulators that a read needs, each once.
 struct Wanted {
-    places: smallvec::SmallVec<[(usize, usize, usize, usize); 16]>,
+    places: smallvec::SmallVec<[Place; 16]>,
+    /// Where each window cuts its ring; none while the entity is a list.
+    cuts: smallvec::SmallVec<[Option<Cut>; 8]>,
+    /// The slots, one after the other.
+    slots: Vec<u64>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    window: usize,
+    accumulator: usize,
+    /// First word of its slot.
+    at: usize,
     words: usize,
 }
 
 impl Wanted {
     fn new(plan: &SlabPlan, features: &[usize]) -> Self {
-        let mut wanted = Self { places: smallvec::SmallVec::new(), words: 0 };
+        let cuts = smallvec::smallvec![None; plan.windows.len()];
+        let mut wanted = Self { places: smallvec::SmallVec::new(), cuts, slots: Vec::new() };
+        let mut at = 0;
         for &feature in features {
             for slot in &plan.features[feature].slots {
                 if let SlotRef::Windowed { window, accumulator } = *slot
-                    && !wanted.places.iter().any(|place| (place.0, place.1) == (window, accumulator))
+                    && !wanted.places.iter().any(|place| (place.window, place.accumulator) == (window, accumulator))
                 {
                     let words = plan.windows[window].accumulators[accumulator].words;
-                    wanted.places.push((window, accumulator, wanted.words, words));
-                    wanted.words += words;
+                    wanted.places.push(Place { window, accumulator, at, words });
+                    at += words;
                 }
             }
         }
+        wanted.slots = vec![0; at];
         wanted
     }
 
-    fn place(&self, window: usize, accumulator: usize) -> (usize, usize) {
-        self.places.iter().find(|place| (place.0, place.1) == (window, accumulator)).map_or((0, 0), |place| (place.2, place.3))
-    }
-
-    fn fill(&self, plan: &SlabPlan, arena: &Arena, words: &[u64], now_us: i64, scratch: &mut Arena) -> Vec<u64> {
-        let mut slots = vec![0u64; self.words];
-        if self.places.is_empty() {
-            return slots;
+    /// Merges what is surely inside each window.
+    fn fill(&mut self, plan: &SlabPlan, arena: &Arena, words: &[u64], now_us: i64, scratch: &mut Arena) {
+        let Self { places, cuts, slots } = self;
+        if places.is_empty() {
+            return;
         }
         if words[0] == GROWN {
-            for &(window, accumulator, at, len) in &self.places {
+            for &Place { window, accumulator, at, words: len } in places.iter() {
                 let plan = &plan.windows[window];
-                ring::merge(plan, accumulator, arena, words[plan.at], now_us, &mut slots[at..at + len], scratch);
+                let object = arena.get(words[plan.at]);
+                let cut = cuts[window].get_or_insert_with(|| ring::cut(plan, object, now_us));
+                ring::merge(plan, accumulator, arena, object, cut.core.clone(), &mut slots[at..at + len], scratch);
             }
         } else {
             list::visit(plan, arena, words[0], |row| {
                 let age = now_us.saturating_sub(row.bare.time_us);
-                for &(window, accumulator, at, len) in &self.places {
+                for &Place { window, accumulator, at, words } in places.iter() {
                     let window = &plan.windows[window];
                     if age < 0 || age >= window.window_us {
                         continue;
                     }
-                    window.accumulators[accumulator].update(&mut slots[at..at + len], scratch, row);
+                    window.accumulators[accumulator].update(&mut slots[at..at + words], scratch, row);
                 }
             });
         }
-        slots
+    }
+
+    /// One of the slots, with the buckets that its window cuts: those are read where they are.
+    fn slot<'s>(
+        &'s self,
+        plan: &SlabPlan,
+        arena: &'s Arena,
+        words: &[u64],
+        scratch: &'s Arena,
+        window: usize,
+        accumulator: usize,
+    ) -> Slot<'s> {
+        let place = self.places.iter().find(|place| (place.window, place.accumulator) == (window, accumulator));
+        let Some(&Place { at, words: len, .. }) = place else { unreachable!("every slot of a feature that is read was asked for") };
+        let core = Slot::whole(&self.slots[at..at + len], scratch);
+        let Some(cut) = &self.cuts[window] else { return core };
+        let plan = &plan.windows[window];
+        let object = arena.get(words[plan.at]);
+        let edge = |(index, share)| Edge { part: Part { words: ring::slot(plan, accumulator, object, index), arena }, share };
+        Slot { before: cut.before.map(edge), after: cut.after.map(edge), bucketed: true, lacks_rows: cut.lacks_rows, ..core }
     }
 }

@@ -5,15 +5,16 @@ use super::accumulator::{Input, hash_cell};
 use super::arena::Arena;
 use super::chunk::{CHUNK_WORDS, Chunk};
 use super::keys::{KEY_WORDS, Keys, Probe};
-use super::plan::{SlabPlan, SlabRow};
+use super::plan::{FeaturePlan, SlabPlan, SlabRow};
 use super::retire;
 use super::slab::{Missed, Slab};
-use crate::operators::Reading;
+use crate::operators::{Accuracy, Reading, Slot};
 use crate::pipeline::{Derived, KeyColumn, KeyKind, RowEnv, TableDef};
 use crate::row::{Cell, EventSchema, KEY_BYTES_MAX, Key, Rows, key};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use streamgauge_api::Value;
 
 /// Bytes of an index entry with its control byte, right after its part has doubled.
 const INDEX_BYTES: usize = 22;
@@ -341,21 +342,51 @@ impl Table {
         places
     }
 
-    /// Reads features by their places; values come in the order asked for.
-    pub(crate) fn read(&self, number: u32, places: &[(usize, usize)], now_us: i64, scratch: &mut Arena) -> Vec<Reading> {
+    /// Reads values of features by their places; they come in the order asked for.
+    pub(crate) fn values(&self, number: u32, places: &[(usize, usize)], now_us: i64, scratch: &mut Arena) -> Vec<Value> {
+        self.read(number, places, now_us, scratch, |feature, slots| (feature.value)(slots, now_us))
+    }
+
+    /// The same, with what is known of each value. `past`: the reader chose the time, so that lifetime features, which
+    /// have no past, may count rows that came after it.
+    pub(crate) fn readings(&self, number: u32, places: &[(usize, usize)], now_us: i64, past: bool, scratch: &mut Arena) -> Vec<Reading> {
+        let mut readings = self.read(number, places, now_us, scratch, |feature, slots| {
+            let lacks_rows = slots.iter().any(|slot| slot.lacks_rows);
+            let accuracy = if lacks_rows { Accuracy::Unknown } else { (feature.accuracy)(slots, now_us) };
+            Reading { value: (feature.value)(slots, now_us), accuracy }
+        });
+        for (reading, &(slab, feature)) in readings.iter_mut().zip(places) {
+            let lifetime_us = if past { self.newest_us } else { i64::MIN };
+            let earliest_us = self.slabs[slab].earliest_us(number, &[feature], lifetime_us);
+            if earliest_us.is_some_and(|earliest_us| now_us < earliest_us) {
+                reading.accuracy = Accuracy::Unknown;
+            }
+        }
+        readings
+    }
+
+    fn read<R: Clone>(
+        &self,
+        number: u32,
+        places: &[(usize, usize)],
+        now_us: i64,
+        scratch: &mut Arena,
+        each: impl Fn(&FeaturePlan, &[Slot<'_>]) -> R,
+    ) -> Vec<R> {
         if let [slab] = &self.slabs[..] {
             let features: smallvec::SmallVec<[usize; 16]> = places.iter().map(|place| place.1).collect();
-            return slab.read(number, &features, now_us, scratch);
+            return slab.read(number, &features, now_us, scratch, each);
         }
-        let mut values: Vec<Option<Reading>> = vec![None; places.len()];
+        let mut values: Vec<Option<R>> = vec![None; places.len()];
         for (slab_number, slab) in self.slabs.iter().enumerate() {
             let mine: Vec<usize> = (0..places.len()).filter(|&at| places[at].0 == slab_number).collect();
             let features: Vec<usize> = mine.iter().map(|&at| places[at].1).collect();
-            for (at, reading) in mine.into_iter().zip(slab.read(number, &features, now_us, scratch)) {
+            for (at, reading) in mine.into_iter().zip(slab.read(number, &features, now_us, scratch, &each)) {
                 values[at] = Some(reading);
             }
         }
-        values.into_iter().map(|value| value.unwrap_or_else(|| streamgauge_api::Value::Null.into())).collect()
+        let read = |value: Option<R>| if let Some(value) = value { value } else { unreachable!("every place is in a slab") };
+        values.into_iter().map(read).collect()
     }
 
     /// The earliest time that a read of these features can be asked for and be told truly; none when any will do.

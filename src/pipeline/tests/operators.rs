@@ -1,6 +1,6 @@
 //! Signatures as the wire contract lists them, so that these tests do not depend on which operators the engine has.
 
-use crate::operators::{Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reading, Signature, WindowRule};
+use crate::operators::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Signature, WindowRule};
 use crate::row::FieldType;
 use streamgauge_api::{Code, Value};
 
@@ -12,7 +12,7 @@ impl Operator for Fake {
     }
 
     fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
-        Compiled { needs: Vec::new(), read: Box::new(|_, _| Reading::from(Value::Null)) }
+        Compiled { needs: Vec::new(), value: Box::new(|_, _| Value::Null), accuracy: Box::new(|_, _| Accuracy::Exact) }
     }
 }
 
@@ -27,7 +27,7 @@ const fn signature(
     params: &'static [Param],
     lifetime_bound: Option<&'static str>,
 ) -> Signature {
-    Signature { name, aliases: &[], help: "", field, window, params, lifetime_bound, output: Output::Is(FieldType::F64) }
+    Signature { name, aliases: &[], help: "", field, window, params, lifetime_bound, grown: "", output: Output::Is(FieldType::F64) }
 }
 
 const NO_WINDOW: WindowRule = WindowRule::Refused(Code::AggregationInvalidWindow);

@@ -13,7 +13,7 @@ mod replay;
 mod rows;
 
 use super::arena::Arena;
-use super::{Content, RowsContent, State};
+use super::{Content, RowsContent, State, Table};
 use crate::operators::Reading;
 use crate::pipeline::{RegisterOptions, Registry};
 use crate::row::{Key, RowsBuilder, Strictness};
@@ -75,12 +75,38 @@ impl Driven {
         self.state.freeze().fingerprint()
     }
 
+    /// Whether a key of the table has outgrown its list.
+    fn is_grown(&self, table: &str, key: &Key) -> bool {
+        let table = self.state.table(table).unwrap();
+        table.find(key).is_some_and(|number| table.slabs.iter().any(|slab| slab.is_grown(number)))
+    }
+
+    /// Turns the lists of a table's keys into rings.
+    fn grow(&mut self, table: &str, keys: impl Fn(u32) -> bool) {
+        let id = self.state.table(table).unwrap().def().id;
+        let table = self.state.tables.get_mut(&id).unwrap();
+        let (numbers, _) = table.keys_from(0, usize::MAX);
+        for number in numbers.into_iter().filter(|&number| keys(number)) {
+            table.slabs.iter_mut().for_each(|slab| slab.grow_early(number));
+        }
+    }
+
     /// One feature of one key, as a reader gets it; none when the key is not there.
     fn read(&self, table: &str, key: &Key, feature: &str, now_us: i64) -> Option<Reading> {
+        let (table, number, place) = self.place(table, key, feature)?;
+        table.readings(number, &[place], now_us, false, &mut Arena::default()).pop()
+    }
+
+    /// The earliest time that a windowed feature of a key can be asked for; none when any time will do.
+    fn earliest_us(&self, table: &str, key: &Key, feature: &str) -> Option<i64> {
+        let (table, number, place) = self.place(table, key, feature)?;
+        table.slabs[place.0].earliest_us(number, &[place.1], i64::MIN)
+    }
+
+    fn place(&self, table: &str, key: &Key, feature: &str) -> Option<(&Table, u32, (usize, usize))> {
         let table = self.state.table(table).unwrap();
         let number = table.find(key)?;
         let at = table.def().features.iter().position(|def| &*def.name == feature).unwrap();
-        let place = table.feature_places()[at];
-        table.read(number, &[place], now_us, &mut Arena::default()).pop()
+        Some((table, number, table.feature_places()[at]))
     }
 }

@@ -1,9 +1,14 @@
-//! Every feature equals a recount of all rows from the documents: which rows a window holds (exact lists; once a key has grown, whole buckets), what each operator
-//! makes of them. The recount keeps rows and nothing else.
+//! Every feature against a recount of all rows from the documents: which rows a window holds, to the microsecond,
+//! and what each operator makes of them. The recount keeps rows and nothing else.
+//!
+//! A list must read the recount's answer. A ring must say a bound that the answer and the value are within, and
+//! `exact` only where they are equal; it must be exact where no bucket that an edge of the window cuts has a row after
+//! that edge. Nothing may be said only of times that no read of the past is answered for, and of rows too far ahead for a ring.
 
 use super::Driven;
 use super::pipeline::{Feature, Table, payload, tables};
 use super::rows::{Datum, Row, ends, newest_us, rows};
+use crate::operators::Accuracy;
 use crate::pipeline::duration::parse_duration;
 use crate::row::Key;
 use crate::state::hash_cell;
@@ -12,37 +17,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use streamgauge_api::Value;
 
-/// A key with all its rows.
-#[derive(Clone)]
-struct Entity {
-    /// Row and LSN.
-    rows: Vec<(Row, u64)>,
-    /// By row: the edge by which a ring took it, or did not.
-    judged: Vec<i64>,
-    edge_us: i64,
-    grown: bool,
-}
-
-impl Default for Entity {
-    fn default() -> Self {
-        Self { rows: Vec::new(), judged: Vec::new(), edge_us: i64::MIN, grown: false }
-    }
-}
-
-/// Buckets beyond the edge that a ring has room for.
-const AHEAD: i64 = 64;
-
-/// Rows that a list of the table may hold, and for how long.
-fn list_bounds(driven: &Driven, table: &Table) -> (usize, i64) {
-    let plan = &driven.state.table(table.name).unwrap().slabs[0].plan;
-    (plan.entries_max, plan.keep_us)
-}
+/// Rows and LSNs of a key, in order of arrival.
+type Entity = Vec<(Row, u64)>;
 
 fn window_us(feature: &Feature) -> Option<i64> {
     feature.window.map(|window| parse_duration(window).unwrap())
 }
 
-fn bucket_us(window_us: i64, resolution: i64) -> i64 {
+fn bucket_us(feature: &Feature, window_us: i64) -> i64 {
+    let resolution = feature.resolution();
     ((window_us + resolution - 1) / resolution).max(1000)
 }
 
@@ -55,9 +38,8 @@ fn grow_beyond(driven: &mut Driven, entries_max: usize) {
     }
 }
 
-/// Keeps what reached the table, key by key, and notes which keys outgrow their list.
-fn entities(driven: &Driven, table: &Table, rows: &[Row], first_lsn: u64) -> BTreeMap<Key, Entity> {
-    let (entries_max, keep_us) = list_bounds(driven, table);
+/// Keeps what reached the table, key by key.
+fn entities(table: &Table, rows: &[Row], first_lsn: u64) -> BTreeMap<Key, Entity> {
     let mut entities: BTreeMap<Key, Entity> = BTreeMap::new();
     for (row, lsn) in rows.iter().zip(first_lsn..) {
         if !row.delete && !(table.passes)(row) {
@@ -66,49 +48,34 @@ fn entities(driven: &Driven, table: &Table, rows: &[Row], first_lsn: u64) -> BTr
         let Some(key) = (table.key)(row) else { continue };
         if row.delete {
             entities.remove(&key);
-            continue;
+        } else {
+            entities.entry(key).or_default().push((row.clone(), lsn));
         }
-        let entity = entities.entry(key).or_default();
-        // Edges are kept in whole milliseconds.
-        let edge_us = entity.edge_us.max((row.time_us - row.ahead_us).div_euclid(1000) * 1000);
-        let live = entity.rows.iter().filter(|(row, _)| edge_us - row.time_us < keep_us).count();
-        if !entity.grown && keep_us > 0 && edge_us - row.time_us < keep_us && live >= entries_max {
-            entity.grown = true;
-            entity.judged.fill(entity.edge_us);
-        }
-        entity.edge_us = edge_us;
-        entity.rows.push((row.clone(), lsn));
-        entity.judged.push(edge_us);
     }
     entities
 }
 
-/// The rows that a feature sees at a time, in order of row time.
+/// The rows that a feature sees at a time, in order of row time: its window is `(now - window, now]`.
 fn seen<'e>(entity: &'e Entity, feature: &Feature, now_us: i64) -> Vec<&'e (Row, u64)> {
-    let mut seen: Vec<&(Row, u64)> = entity
-        .rows
-        .iter()
-        .zip(&entity.judged)
-        .filter(|((row, _), edge_us)| match window_us(feature) {
-            None => true,
-            Some(window_us) if entity.grown => {
-                let bucket_us = bucket_us(window_us, feature.resolution());
-                let epoch = |time_us: i64| time_us.div_euclid(bucket_us) * bucket_us;
-                let taken = epoch(row.time_us) - epoch(**edge_us) <= AHEAD * bucket_us;
-                taken && (0..window_us).contains(&(now_us - epoch(row.time_us)))
-            }
-            Some(window_us) => (0..window_us).contains(&(now_us - row.time_us)),
-        })
-        .map(|(row, _)| row)
-        .collect();
+    let inside = |row: &Row| window_us(feature).is_none_or(|window_us| (0..window_us).contains(&(now_us - row.time_us)));
+    let mut seen: Vec<&(Row, u64)> = entity.iter().filter(|(row, _)| inside(row)).collect();
     seen.sort_by_key(|(row, lsn)| (row.time_us, *lsn));
     seen
 }
 
-enum Expected {
-    Exactly(Value),
-    Near(f64),
+/// Whether an edge of the window cuts a bucket that has rows after the edge.
+fn cut(entity: &Entity, feature: &Feature, now_us: i64) -> bool {
+    let Some(window_us) = window_us(feature) else { return false };
+    let bucket = |time_us: i64| time_us.div_euclid(bucket_us(feature, window_us));
+    let cuts = |edge_us: i64| entity.iter().any(|(row, _)| bucket(row.time_us) == bucket(edge_us) && row.time_us > edge_us);
+    cuts(now_us - window_us) || cuts(now_us)
 }
+
+/// An answer, and the rounding that its doubles may have.
+type Expected = (Value, f64);
+
+/// What means and distances may differ by, relative to their size.
+const ROUNDING: f64 = 1e-9;
 
 fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
     let all = seen(entity, feature, now_us);
@@ -119,8 +86,9 @@ fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
     let numbers: Vec<f64> = data.iter().filter_map(Datum::number).collect();
     let count = numbers.len() as f64;
     let sum: f64 = numbers.iter().sum();
-    let exact = |number: Option<f64>| Expected::Exactly(number.map_or(Value::Null, Value::F64));
-    let near = |number: Option<f64>| number.map_or(Expected::Exactly(Value::Null), Expected::Near);
+    let exactly = |value| (value, 0.0);
+    let exact = |number: Option<f64>| exactly(number.map_or(Value::Null, Value::F64));
+    let near = |number: Option<f64>| (number.map_or(Value::Null, Value::F64), ROUNDING);
     let best = |smaller: bool| {
         let best = values().cloned().reduce(|best, datum| {
             let less = match (&datum, &best) {
@@ -131,14 +99,14 @@ fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
             };
             if datum != best && less == smaller { datum } else { best }
         });
-        Expected::Exactly(best.map_or(Value::Null, |datum| value(&datum)))
+        exactly(best.map_or(Value::Null, |datum| value(&datum)))
     };
     let variance = (numbers.len() >= 2).then(|| {
         let mean = sum / count;
         numbers.iter().map(|number| (number - mean).powi(2)).sum::<f64>() / (count - 1.0)
     });
     match feature.op {
-        "count" => Expected::Exactly(Value::I64(passing.len() as i64)),
+        "count" => exactly(Value::I64(passing.len() as i64)),
         "ratio" => exact((!all.is_empty()).then(|| passing.len() as f64 / all.len() as f64)),
         "sum" => exact((!numbers.is_empty()).then_some(sum)),
         "mean" => near((!numbers.is_empty()).then(|| sum / count)),
@@ -146,13 +114,13 @@ fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
         "max" => best(false),
         "var" => near(variance),
         "std" => near(variance.map(f64::sqrt)),
-        "first" => Expected::Exactly(values().next().map_or(Value::Null, value)),
-        "last" => Expected::Exactly(values().next_back().map_or(Value::Null, value)),
+        "first" => exactly(values().next().map_or(Value::Null, value)),
+        "last" => exactly(values().next_back().map_or(Value::Null, value)),
         "n_unique" => {
             let distinct: BTreeSet<u64> = values().map(|datum| hash_cell(datum.cell())).collect();
-            Expected::Exactly(Value::I64(distinct.len() as i64))
+            exactly(Value::I64(distinct.len() as i64))
         }
-        "top_k" => Expected::Exactly(top(values(), 3)),
+        "top_k" => exactly(top(values())),
         "quantile" => median(numbers),
         other => panic!("the recount does not know {other}"),
     }
@@ -169,7 +137,8 @@ fn value(datum: &Datum) -> Value {
     }
 }
 
-fn top<'d>(values: impl Iterator<Item = &'d Datum>, k: usize) -> Value {
+/// All values with their counts.
+fn top<'d>(values: impl Iterator<Item = &'d Datum>) -> Value {
     let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
     for datum in values {
         if let Datum::Str(text) = datum {
@@ -178,7 +147,6 @@ fn top<'d>(values: impl Iterator<Item = &'d Datum>, k: usize) -> Value {
     }
     let mut counts: Vec<(&str, i64)> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| -count);
-    counts.truncate(k);
     let item =
         |(text, count): (&str, i64)| Value::Map(vec![("count".into(), Value::I64(count)), ("value".into(), Value::Str(text.into()))]);
     Value::List(counts.into_iter().map(item).collect())
@@ -187,52 +155,84 @@ fn top<'d>(values: impl Iterator<Item = &'d Datum>, k: usize) -> Value {
 /// Linear interpolation between the two numbers in the middle.
 fn median(mut numbers: Vec<f64>) -> Expected {
     if numbers.is_empty() {
-        return Expected::Exactly(Value::Null);
+        return (Value::Null, 0.0);
     }
     numbers.sort_by(f64::total_cmp);
     let (low, high) = ((numbers.len() - 1) / 2, numbers.len() / 2);
-    Expected::Near((numbers[low] + numbers[high]) / 2.0)
+    (Value::F64((numbers[low] + numbers[high]) / 2.0), ROUNDING)
 }
 
 fn check(driven: &Driven, table: &Table, key: &Key, entity: &Entity, now_us: i64) -> Result<(), TestCaseError> {
+    let grown = driven.is_grown(table.name, key);
     for feature in &table.features {
         let reading = driven.read(table.name, key, feature.name, now_us);
         prop_assert!(reading.is_some(), "{} has no key {key:?}", table.name);
-        let got = reading.unwrap().value;
+        let (reading, (answer, rounding)) = (reading.unwrap(), expected(feature, entity, now_us));
         let at = format!(
-            "{}.{} of {key:?}, grown: {}, {} us after the start",
+            "{}.{} of {key:?}, grown: {grown}, {} us after the start: {answer:?} expected, {reading:?}",
             table.name,
             feature.name,
-            entity.grown,
             now_us - super::rows::START_US
         );
-        match expected(feature, entity, now_us) {
-            Expected::Exactly(value) => prop_assert_eq!(got, value, "{}", at),
-            Expected::Near(number) => {
-                let Value::F64(got) = got else { return Err(TestCaseError::fail(format!("{at}: {got:?} is no double"))) };
-                prop_assert!((got - number).abs() <= 1e-9 * number.abs().max(1.0), "{}: {} is not {}", at, got, number);
-            }
+        prop_assert!(reading.admits(&answer, rounding), "{}", at);
+        let told = driven.earliest_us(table.name, key, feature.name).is_none_or(|earliest_us| earliest_us <= now_us);
+        let lacks_rows = grown && may_lack_rows(entity, feature, now_us);
+        prop_assert!(reading.accuracy != Accuracy::Unknown || !told || lacks_rows, "{}", at);
+        prop_assert!(reading.accuracy == Accuracy::Unknown || told, "{}", at);
+        if told && !lacks_rows && (!grown || !cut(entity, feature, now_us)) {
+            prop_assert!(reading.accuracy == Accuracy::Exact, "{}", at);
         }
     }
     Ok(())
 }
 
+/// Whether a ring may have refused rows of this window for being too far ahead: it has room for 64 buckets of them.
+fn may_lack_rows(entity: &Entity, feature: &Feature, now_us: i64) -> bool {
+    let Some(window_us) = window_us(feature) else { return false };
+    let far_us = 62 * bucket_us(feature, window_us);
+    let times = || entity.iter().map(|(row, _)| row).filter(|row| row.ahead_us > far_us).map(|row| row.time_us);
+    times().min().is_some_and(|earliest_us| earliest_us <= now_us) && times().max() > Some(now_us - window_us)
+}
+
+/// Rows, as they come or in any order.
+fn histories(most: usize) -> impl Strategy<Value = Vec<Row>> {
+    prop_oneof![rows(most).boxed(), rows(most).prop_shuffle().boxed()]
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
-    fn every_feature_equals_a_recount_of_all_rows(rows in rows(320), ends in ends(), wait_us in prop::sample::select(vec![0i64, 1, 900_000, 50_000_000, 3_000_000_000]), entries_max in 1usize..100) {
+    fn every_feature_equals_a_recount_of_all_rows(
+        rows in histories(320),
+        ends in ends(),
+        entries_max in prop::sample::select(vec![3usize, 40, 100, 500]),
+        grow in prop::collection::vec((0usize..400, 0u32..4), 0..3),
+        waits_us in prop::collection::vec(prop_oneof![0i64..2_000_000, 0i64..60_000_000, 0i64..4_000_000_000], 3),
+        backs_us in prop::collection::vec(prop_oneof![0i64..2_000_000, 0i64..60_000_000, 0i64..4_000_000_000], 3),
+    ) {
         let tables = tables();
         let mut driven = Driven::with(&payload(&tables));
         grow_beyond(&mut driven, entries_max);
         let first_lsn = driven.next_lsn;
-        driven.feed(&rows, &ends);
+        // Some keys grow after a random row.
+        let (mut from, mut grow) = (0, grow);
+        grow.sort_unstable();
+        for (to, part) in grow.into_iter().map(|(to, part)| (to.min(rows.len()), part)) {
+            driven.feed(&rows[from..to], &ends);
+            tables.iter().for_each(|table| driven.grow(table.name, |number| number % 4 == part));
+            from = to;
+        }
+        driven.feed(&rows[from..], &ends);
         for table in &tables {
-            let entities = entities(&driven, table, &rows, first_lsn);
+            let entities = entities(table, &rows, first_lsn);
             prop_assert_eq!(driven.state.table(table.name).unwrap().len(), entities.len());
             for (key, entity) in &entities {
-                // Reads at the newest row's time and later: rows that no such read can see may have left.
-                check(&driven, table, key, entity, newest_us(&rows))?;
-                check(&driven, table, key, entity, newest_us(&rows) + wait_us)?;
+                let edge_us = entity.iter().map(|(row, _)| row.time_us - row.ahead_us).max().unwrap();
+                let waits = waits_us.iter().map(|wait_us| edge_us + wait_us);
+                let backs = backs_us.iter().map(|back_us| edge_us - back_us);
+                for now_us in waits.chain(backs).chain([edge_us, edge_us + 1, edge_us - 1, edge_us - 1_000]) {
+                    check(&driven, table, key, entity, now_us)?;
+                }
             }
         }
     }
@@ -247,7 +247,8 @@ fn a_key_grows_when_its_list_is_full_of_live_rows_and_not_before() {
         delete: false,
         data: vec![Datum::Str("k".into()), Datum::Null, Datum::Null, Datum::Null, Datum::Null, Datum::I64(1), Datum::Null, Datum::Null],
     };
-    let entries_max = list_bounds(&Driven::with(&payload(&tables)), &tables[0]).0;
+    let driven = Driven::with(&payload(&tables));
+    let entries_max = driven.state.table(tables[0].name).unwrap().slabs[0].plan.entries_max;
     for (count, step_us, grown) in [
         (entries_max, 1_000_000i64, false),
         (entries_max + 1, 1_000_000, true),
@@ -257,12 +258,10 @@ fn a_key_grows_when_its_list_is_full_of_live_rows_and_not_before() {
         let rows: Vec<Row> = (0..count as i64).map(|index| row(super::rows::START_US + index * step_us)).collect();
         let mut driven = Driven::with(&payload(&tables));
         driven.feed(&rows, &[100]);
-        let entities = entities(&driven, &tables[0], &rows, 1);
-        let entity = entities.values().next().unwrap();
-        assert_eq!(entity.grown, grown, "{count} rows every {step_us} us");
-        // A bucket leaves the window early as a whole, a list to the microsecond: a row that is almost a window old tells them apart.
-        for (key, entity) in &entities {
-            check(&driven, &tables[0], key, entity, newest_us(&rows) + 3_599_000_000).unwrap();
-        }
+        let entities = entities(&tables[0], &rows, 1);
+        let (key, entity) = entities.first_key_value().unwrap();
+        assert_eq!(driven.is_grown(tables[0].name, key), grown, "{count} rows every {step_us} us");
+        // A row that is almost a window old stands in a bucket that the window's edge cuts.
+        check(&driven, &tables[0], key, entity, newest_us(&rows) + 3_599_000_000).unwrap();
     }
 }

@@ -80,7 +80,7 @@ fn answers(state: &State) -> Vec<(Key, String)> {
     let of = |table: &Table| {
         let (places, (numbers, _)) = (table.feature_places(), table.keys_from(0, usize::MAX));
         let row = |number: &u32| {
-            (table.key_bytes(*number).unwrap(), format!("{:?}", table.read(*number, &places, START_US, &mut Arena::default())))
+            (table.key_bytes(*number).unwrap(), format!("{:?}", table.values(*number, &places, START_US, &mut Arena::default())))
         };
         numbers.iter().map(row).collect::<Vec<_>>()
     };
