@@ -405,7 +405,7 @@ fn a_changed_file_is_told_in_names_with_what_is_lost_and_what_to_type() {
         text.replace("[tables.card_stats.features]", "[tables.cards.features]")
     };
     let count = "n_1h      = { op = \"count\", window = \"1h\" }";
-    let one = "1 changes of the config file would lose state: ";
+    let one = "1 change of the config file would lose state: ";
     for (after, reason, hint) in [
         (
             renamed(""),

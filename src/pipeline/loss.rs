@@ -64,7 +64,7 @@ impl Change<'_> {
     pub(super) fn conflict(&self) -> Option<RegisterError> {
         if self.options.origin == Origin::Config {
             let refused = self.diff.destructive.iter().filter(|difference| !self.rebuild_allowed(&difference.subject())).count();
-            let reason = format!("{refused} changes of the config file would lose state");
+            let reason = format!("{} of the config file would lose state", changes(refused));
             return (refused > 0).then(|| self.refuse_change(Code::ConfigChangeDestructive, reason));
         }
         let foreign = self.overwritten.iter().find_map(|name| {
@@ -76,8 +76,13 @@ impl Change<'_> {
             return Some(self.refuse_change(Code::ForceRequired, reason));
         }
         let count = self.diff.destructive.len();
-        let reason = format!("{count} changes would lose or reinterpret state");
-        (count > 0 && !self.request.force).then(|| self.refuse_change(Code::ForceRequired, reason))
+        (count > 0 && !self.request.force).then(|| {
+            let mut refused = self.refuse_change(Code::ForceRequired, String::new());
+            let shown: Vec<&str> = refused.losses.iter().take(NAMES_MAX).map(|loss| loss.what.as_str()).collect();
+            let more = if count > shown.len() { format!("; and {} more", count - shown.len()) } else { String::new() };
+            refused.error.reason = format!("{} would lose or reinterpret state: {}{more}", changes(count), shown.join("; "));
+            refused
+        })
     }
 
     fn rebuild_allowed(&self, subject: &Subject) -> bool {
@@ -170,6 +175,10 @@ impl Change<'_> {
         }
         best.map(|(_, new)| new.name.to_string())
     }
+}
+
+fn changes(count: usize) -> String {
+    if count == 1 { "1 change".to_owned() } else { format!("{count} changes") }
 }
 
 /// `features T.a, T.b start again`.

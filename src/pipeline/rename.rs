@@ -18,6 +18,7 @@ use streamgauge_api::Code;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Renames {
     old: BTreeMap<String, String>,
+    vacated: BTreeSet<String>,
 }
 
 impl Renames {
@@ -40,8 +41,8 @@ impl Renames {
             );
             asked.refuse(name, reason, problems);
         }
-        let circular = |name: &str| circles.iter().any(|(_, circle)| circle.iter().any(|member| member == name));
-        let heads = asked.old.keys().filter(|name| !asked.heir.contains_key(*name) && !circular(name));
+        // A chain has one end that nobody takes over; a circle has none.
+        let heads = asked.old.keys().filter(|name| !asked.heir.contains_key(*name));
         let mut renames = Self::default();
         for head in heads {
             let mut name = head.as_str();
@@ -51,6 +52,7 @@ impl Renames {
                 vacated = !exists && now.ownership(old).is_some();
                 if vacated && sound(now, request, &asked, (name, old), problems) {
                     renames.old.insert(name.to_owned(), old.clone());
+                    renames.vacated.insert(old.clone());
                 }
                 name = old;
             }
@@ -65,7 +67,7 @@ impl Renames {
 
     /// Whether this name gives its state to another.
     pub(super) fn is_vacated(&self, name: &str) -> bool {
-        self.old.values().any(|old| old == name)
+        self.vacated.contains(name)
     }
 
     /// New and old names.

@@ -150,6 +150,19 @@ def test_a_changed_where_is_never_ignored(app):
 
 
 @pytest.mark.gauge_only
+def test_a_renamed_table_keeps_its_state_while_it_runs(app):
+    app.register(event(), table(n=count(), sharp=count(window="1h", resolution=128)))
+    app.push("Click", click())
+    people = [event(), {**table("People", n=count(), sharp=count(window="1h", resolution=128)), "renamed_from": "Users"}]
+    assert app.register(*people)["renamed"] == [{"from": "Users", "to": "People"}]
+    app.push("Click", click())
+    assert app.get("People", "a") == {"n": 2, "sharp": 2}
+    assert code_of(app.get, "Users", "a") == "unknown_table"
+    # The word may stay: it means nothing once the new name exists.
+    assert "renamed" not in app.register(*people)
+
+
+@pytest.mark.gauge_only
 def test_one_bad_entry_does_not_fail_a_batch(app):
     app.register(Click, Users)
     app.push("Click", click())

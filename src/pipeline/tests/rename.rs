@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::pipeline::TableEffect::{Create, Drop, Extend, Retire};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn count(window: &str) -> Json {
     json!({ "op": "count", "params": { "window": window } })
@@ -180,5 +182,40 @@ fn a_table_is_renamed_by_its_owner_and_by_the_file_that_declares_it() {
     // The same file again, and the file without the word.
     for again in [file(&[("b", Some("a"))]), file(&[("b", None)])] {
         assert!(after.apply_register(&again, &config).unwrap().next.is_none());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    /// Whatever is there and whatever is asked for: it is refused where it says why, or every state is somewhere once, and the same file means nothing from then on.
+    #[test]
+    fn any_file_is_refused_by_name_or_means_the_same_at_every_later_start(
+        before in prop::collection::btree_set(0usize..6, 0..6),
+        after in prop::collection::btree_map(0usize..6, prop::option::of(0usize..6), 0..6),
+    ) {
+        const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+        let tables: Vec<(&str, Option<&str>)> = before.iter().map(|&name| (NAMES[name], None)).collect();
+        let mut server = Server::with(&[payload(&tables)]);
+        let ids_before: BTreeMap<String, u32> = ids(&server).into_iter().collect();
+        let asked: Vec<(&str, Option<&str>)> = after.iter().map(|(&name, former)| (NAMES[name], former.map(|former| NAMES[former]))).collect();
+        match server.try_register(&payload(&asked)) {
+            Err(refused) => {
+                prop_assert!(!refused.problems.is_empty(), "{refused:?}");
+                prop_assert!(refused.problems.iter().all(|problem| problem.path.ends_with(".renamed_from")), "{refused:?}");
+            }
+            Ok(outcome) => {
+                prop_assert!(outcome.effects.iter().all(|effect| matches!(effect, Create { .. })), "{:?}", outcome.effects);
+                let ids_after: BTreeMap<String, u32> = ids(&server).into_iter().collect();
+                let numbers: BTreeSet<u32> = ids_after.values().copied().collect();
+                prop_assert_eq!(numbers.len(), ids_after.len());
+                prop_assert!(ids_before.values().all(|id| numbers.contains(id)), "a state is lost: {:?} to {:?}", ids_before, ids_after);
+                for (name, id) in &ids_after {
+                    let former = asked.iter().find(|(asked, _)| asked == name).and_then(|(_, former)| *former);
+                    let moved = ids_before.iter().find(|(_, before)| *before == id).filter(|(before, _)| *before != name);
+                    prop_assert!(moved.is_none_or(|(before, _)| Some(before.as_str()) == former), "{name} took a state that it did not ask for");
+                }
+                prop_assert!(server.register(&payload(&asked)).next.is_none());
+            }
+        }
     }
 }
