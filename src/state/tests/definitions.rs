@@ -201,7 +201,7 @@ fn replayed(driven: &Driven, frames: std::ops::Range<usize>, from: State) -> Sta
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2, max_shrink_iters: 20, ..ProptestConfig::default() })]
     #[test]
-    fn a_change_at_every_position_of_a_log_replays_to_the_same_state(rows in rows(12)) {
+    fn a_change_at_every_position_of_a_log_replays_to_the_same_state(rows in rows(9)) {
         let keep = |names: &[&str], driven: &Driven, table: &str| {
             let read = |key: &Key, name: &&str| driven.read(table, key, name, newest_us(&rows)).map(|reading| reading.value);
             users().iter().flat_map(|key| names.iter().map(|name| read(key, name)).collect::<Vec<_>>()).collect::<Vec<_>>()
@@ -220,8 +220,13 @@ proptest! {
                 let event = driven.state.registry().event("Tx").unwrap().schema.id;
                 prop_assert_eq!(driven.state.applied_rows(event), Some(rows.len() as u64));
                 let frames = driven.log.len();
+                let mut before = State::new(HASH_SEED);
                 for cut in 0..=frames {
-                    let before = replayed(&driven, 0..cut, State::new(HASH_SEED));
+                    before = replayed(&driven, cut.saturating_sub(1)..cut, before);
+                    // A snapshot is dear: each is taken with every other place of the change, and always right before and after it.
+                    if cut % 3 != at % 3 && !(at + 1..=at + 2).contains(&cut) && cut < frames {
+                        continue;
+                    }
                     let after = replayed(&driven, cut..frames, through_a_snapshot(&before));
                     prop_assert_eq!(after.freeze().fingerprint(), driven.fingerprint(), "{} at {}, a snapshot at {}", name, at, cut);
                 }
