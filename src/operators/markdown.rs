@@ -36,7 +36,7 @@ says how much is open at one key. Each feature then reads as a map:
 |---|---|
 | `value` | what is read without `explain` |
 | `exact` | true: the value is what all rows of the window give, up to the rounding of doubles. Then only `value` stands beside it |
-| `bound` | `[least, largest]`, both included: the answer of all rows is one of these. `null` at one end: open there; `null` in place of both: nothing is known. For `top_k` two lists with the least and the largest count of each value that is listed |
+| `bound` | `[least, largest]`, both included: the answer of all rows is one of these. `null` at one end: open there; `null` in place of both: nothing is known, since the window may lack rows (refused as too far ahead, or gone and asked for with `approximate=1`) or holds values of several kinds (`min`, `max`). For `top_k` two lists with the least and the largest count of each value that is listed |
 | `error` | of all x within the bound, the largest distance between `value` and x, divided by the size of x where that is above 1; `null` where that is no number |
 | `nullable` | true: the answer may also be null, since the window may hold nothing |
 | `confidence` | 0.95: the bound is statistical and holds 19 of 20 answers (`n_unique` beyond 1,024 values). Without it the bound always holds |

@@ -307,3 +307,74 @@ pub(crate) fn digest_slot(plan: &super::plan::AccumulatorPlan, slot: &[u64], are
         if handles.contains(&word) { feed(arena.get(*value)) } else { feed(&[*value]) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW_US: i64 = 64_000;
+
+    /// A ring of one word a bucket, with buckets of a millisecond.
+    fn plan() -> WindowPlan {
+        WindowPlan {
+            window_us: WINDOW_US,
+            bucket_us: 1_000,
+            resolution: 64,
+            buckets: buckets_max(64),
+            keep_us: WINDOW_US + 1_000,
+            at: 0,
+            accumulators: Vec::new(),
+            stride: 1,
+            has_leaves: false,
+        }
+    }
+
+    /// Buckets by the times of their newest rows.
+    fn object(edge_us: i64, refused: [i64; 2], newest_us: &[i64]) -> Vec<u64> {
+        let head = Head::of(&[]).with_edge(edge_us).with_count(newest_us.len());
+        let times = refused.iter().chain(newest_us).map(|us| us.cast_unsigned());
+        std::iter::once(head.word()).chain(times).collect()
+    }
+
+    fn check(now_us: i64, newest_us: &[i64], before: Option<(usize, f64)>, core: Range<usize>, after: Option<(usize, f64)>) {
+        let cut = cut(&plan(), &object(100_000, [0, 0], newest_us), now_us);
+        assert_eq!(cut, Cut { before, core, after, lacks_rows: false }, "{newest_us:?} at {now_us}");
+    }
+
+    /// Where nothing is cut off, or no row is on the window's side of the edge, nothing is open.
+    #[test]
+    fn a_bucket_is_cut_only_where_it_has_a_row_after_the_edge() {
+        // At 100,000 the window begins right after 36,000, the first microsecond of a bucket.
+        check(100_000, &[], None, 0..0, None);
+        check(100_000, &[36_000, 50_000, 100_000], None, 1..3, None);
+        check(100_000, &[36_001, 50_000, 100_000], Some((0, 0.999)), 1..3, None);
+        check(100_000, &[35_999, 37_000], None, 1..2, None);
+        // At 99,999 it begins with a bucket: all of that is inside.
+        check(99_999, &[35_999, 36_000, 99_999], None, 1..3, None);
+        check(100_500, &[36_500, 100_500], None, 1..2, None);
+        check(100_500, &[36_501, 100_500], Some((0, 0.499)), 1..2, None);
+        // Rows after the read in its own bucket, and in a later one.
+        check(100_499, &[50_000, 100_500], None, 0..1, Some((1, 1.0)));
+        check(100_499, &[50_000, 100_499, 101_000], None, 0..2, None);
+        check(100_499, &[36_900, 101_000], Some((0, 0.5)), 1..1, None);
+        check(36_000, &[35_000, 36_000], None, 0..2, None);
+    }
+
+    #[test]
+    fn rows_fill_the_bucket_of_a_read_of_the_past_up_to_the_edge_or_to_its_end() {
+        let share = |now_us, edge_us| cut(&plan(), &object(edge_us, [0, 0], &[100_999]), now_us).after.map(|(_, share)| share);
+        assert_eq!(share(100_249, 300_000), Some(0.25));
+        assert_eq!(share(100_000, 101_000), Some(0.001));
+        // Beyond the edge only rows of fast clocks stand.
+        assert_eq!(share(100_249, 100_000), Some(1.0));
+        assert_eq!(share(100_999, 100_000), None);
+    }
+
+    #[test]
+    fn rows_that_were_refused_are_missing_while_a_window_may_hold_them() {
+        let lacks = |now_us| cut(&plan(), &object(100_000, [200_000, 300_000], &[100_000]), now_us).lacks_rows;
+        for (now_us, expected) in [(199_999, false), (200_000, true), (299_999 + WINDOW_US, true), (300_000 + WINDOW_US, false)] {
+            assert_eq!(lacks(now_us), expected, "{now_us}");
+        }
+    }
+}

@@ -166,3 +166,41 @@ fn a_lifetime_feature_has_no_past_and_one_refused_feature_refuses_the_entry() {
     let both = get(&driven, &["cnt", "cnt_1h"], newest_us - 10 * SECOND_US, true).unwrap();
     assert_eq!(both, [Value::I64(30), Value::I64(20)]);
 }
+
+/// What a feature says of itself as of a time.
+fn explained(driven: &Driven, feature: &str, as_of_us: i64) -> String {
+    let options = ReadOptions {
+        features: Some(vec![feature.to_owned()]),
+        as_of_ms: Some(as_of_us.div_euclid(1000)),
+        approximate: true,
+        explain: true,
+        ..ReadOptions::default()
+    };
+    let key = KeyText::Text("u".into());
+    let row = Reader::default().row(&driven.state, "T", &key, &options, as_of_us, UnknownFeature::AsNotFound).unwrap();
+    let mut json = Vec::new();
+    streamgauge_api::value::write_json(&mut json, &row.values[0]);
+    String::from_utf8(json).unwrap()
+}
+
+#[test]
+fn a_value_whose_rows_are_gone_is_not_said_to_be_exact() {
+    let mut driven = table();
+    driven.feed(&(0..2000).map(|index| row(START_US + index * SECOND_US, 0)).collect::<Vec<_>>(), &[]);
+    let newest_us = START_US + 1999 * SECOND_US;
+    let unknown = |told: String| told.starts_with(r#"{"bound":null,"error":null,"exact":false,"#);
+    // `approximate=1` takes what is left of the past: of a lifetime everything, of a window what the ring still has.
+    assert!(unknown(explained(&driven, "cnt", newest_us - 1)));
+    assert!(unknown(explained(&driven, "cnt_1m", newest_us - MINUTE_US)));
+    assert_eq!(explained(&driven, "cnt", newest_us), r#"{"exact":true,"value":2000}"#);
+    assert_eq!(explained(&driven, "cnt_1d", newest_us), r#"{"exact":true,"value":2000}"#);
+    // A minute has no room for a row 50 minutes ahead: nothing is known while it would be in the window, and only then.
+    let ahead_us = 50 * MINUTE_US;
+    driven.feed(&[row(newest_us + ahead_us, ahead_us)], &[]);
+    assert!(!unknown(explained(&driven, "cnt_1m", newest_us)));
+    for (minutes, lacks) in [(1, false), (49, false), (50, true), (51, false)] {
+        let now_us = newest_us + minutes * MINUTE_US + 1;
+        assert_eq!(unknown(explained(&driven, "cnt_1m", now_us)), lacks, "{minutes} minutes on");
+        assert!(!unknown(explained(&driven, "cnt_1d", now_us)), "a day has room");
+    }
+}
