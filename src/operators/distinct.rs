@@ -38,7 +38,8 @@ const STANDARD_ERROR: f64 = 0.01625;
 pub(super) struct Distinct;
 
 impl Distinct {
-    /// How many distinct values there are: between those without and with each cut bucket by its share.
+    /// How many distinct values there are: between those without and with each cut bucket by its
+    /// share.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count below 2^53")]
     pub(super) fn value(slot: &Slot<'_>) -> u64 {
         let mut parts: Parts<'_> = smallvec::smallvec![slot.core];

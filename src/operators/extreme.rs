@@ -1,7 +1,8 @@
 //! The smallest or the largest value of a field, kept verbatim: what `min` and `max` read.
 //!
 //! Numbers compare numerically, an integer with a double exactly (no rounding); text, bytes and json compare bytewise, false before true. Values of different kinds do
-//! not compare: the kind that came first stays, and the slot remembers that there were others. Of equal values the first one stays.
+//! not compare: the kind that came first stays, and the slot remembers that there were others. Of
+//! equal values the first one stays.
 
 use super::reading::{Accuracy, Bound, Part};
 use super::value_slot::{ValueSlot, value_of};
@@ -14,7 +15,8 @@ use streamgauge_api::Value;
 /// Set beside the tag once values came that do not compare with the one that stayed.
 const MIXED: u64 = 8;
 
-/// Slot: `[MIXED | tag] [payload]`, see [`ValueSlot`]. Merge is exact and associative; commutative too where all values are of one kind.
+/// Slot: `[MIXED | tag] [payload]`, see [`ValueSlot`]. Merge is exact and associative; commutative
+/// too where all values are of one kind.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extreme {
     layout: ValueSlot,
@@ -39,7 +41,8 @@ impl Extreme {
 
     /// Without the cut buckets, and with them.
     pub(super) fn accuracy(self, slot: &Slot<'_>) -> Accuracy {
-        // Rows of several kinds: which of them came first is not known of a bucket, nor of one that is cut.
+        // Rows of several kinds: which of them came first is not known of a bucket, nor of one that
+        // is cut.
         let (with, without) = (self.best(slot.parts().map(|(part, _)| part)), self.load(slot.core));
         let mixed = |(part, _): (Part<'_>, f64)| {
             let cell = self.load(part);

@@ -29,7 +29,8 @@ pub(super) struct Counted<'a> {
 }
 
 impl HeavyHitters {
-    /// The `k` values with the highest counts, highest first, equal counts by value. Counts of cut buckets enter with their share, rounded.
+    /// The `k` values with the highest counts, highest first, equal counts by value. Counts of cut
+    /// buckets enter with their share, rounded.
     pub(super) fn top<'a>(slot: &Slot<'a>, k: usize) -> Vec<Counted<'a>> {
         let mut counted = if slot.edges().any(|edge| Self::table(edge.part).is_some()) { weighted(slot) } else { whole(slot.core) };
         let rank = |left: &Counted<'_>, right: &Counted<'_>| rank(&left.hitter, &right.hitter);
@@ -57,7 +58,8 @@ fn whole(core: Part<'_>) -> Vec<Counted<'_>> {
     hitters.map(|hitter| Counted { low: hitter.count - hitter.error, high: hitter.count, hitter }).collect()
 }
 
-/// The counters of all parts by value. A value that a part has no counter for came there at most as often as its floor.
+/// The counters of all parts by value. A value that a part has no counter for came there at most as
+/// often as its floor.
 fn weighted<'a>(slot: &Slot<'a>) -> Vec<Counted<'a>> {
     let core = HeavyHitters::table(slot.core);
     let edges: smallvec::SmallVec<[(Table<'a>, f64); 2]> =

@@ -217,7 +217,8 @@ impl Cut {
     }
 }
 
-/// Checks that a window's reading allows the answer of every window that cuts the same buckets elsewhere. Rows of a bucket come in any order.
+/// Checks that a window's reading allows the answer of every window that cuts the same buckets
+/// elsewhere. Rows of a bucket come in any order.
 pub(super) fn check_edges(
     operator: &dyn Operator,
     kind: FieldType,

@@ -36,7 +36,8 @@ impl Operator for Mean {
     }
 }
 
-/// The least and the largest mean of that many numbers, of which there is at least one, with a sum in between.
+/// The least and the largest mean of that many numbers, of which there is at least one, with a sum
+/// in between.
 fn quotient(numbers: (f64, f64), sums: (f64, f64)) -> (f64, f64) {
     let (fewest, most) = (numbers.0.max(1.0), numbers.1.max(1.0));
     ((sums.0 / fewest).min(sums.0 / most), (sums.1 / fewest).max(sums.1 / most))

@@ -12,7 +12,8 @@ use crate::state::{Accumulator, Arena, Input, Need, f64_of};
 pub(super) struct Moments;
 
 impl Moments {
-    /// Sample variance, m2 / (n - 1), with the numbers of cut buckets weighted by their share; `None` for fewer than two numbers.
+    /// Sample variance, m2 / (n - 1), with the numbers of cut buckets weighted by their share;
+    /// `None` for fewer than two numbers.
     pub(super) fn variance(slot: &Slot<'_>) -> Option<f64> {
         let core = Spread::of(slot.core);
         let all = slot.edges().fold(core, |all, edge| all.with(Spread::of(edge.part), edge.share));
@@ -75,9 +76,11 @@ impl Spread {
         }
     }
 
-    /// The least and the largest variance of these numbers with any of the others; `None` when there are not two in all.
+    /// The least and the largest variance of these numbers with any of the others; `None` when
+    /// there are not two in all.
     ///
-    /// Further numbers never take from the sum of squared distances, and add to it at most their own around the mean of these.
+    /// Further numbers never take from the sum of squared distances, and add to it at most their
+    /// own around the mean of these.
     fn variance_with(self, others: Self) -> Option<(f64, f64)> {
         let all = self.numbers + others.numbers;
         if all < 2.0 {

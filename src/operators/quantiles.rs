@@ -13,7 +13,8 @@
 //! sketch    [SKETCH | buckets << 8 | collapses]    [handle -> smallest, largest, buckets ascending: code << 46 | count]
 //! ```
 //!
-//! Numbers are stored as words that sort as they do ([`word_of`]); 0 is none of them. How a quantile is read is in `ranks`.
+//! Numbers are stored as words that sort as they do ([`word_of`]); 0 is none of them. How a
+//! quantile is read is in `ranks`.
 
 use super::reading::Part;
 use crate::state::{Accumulator, Arena, Input, Need};

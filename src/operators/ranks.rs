@@ -1,18 +1,20 @@
 //! Numbers by rank: how a quantile is read from slots of [`Quantiles`].
 //!
-//! Without a cut bucket the answer comes from one list or one sketch. With cut buckets their numbers stand among
-//! the others with their share as weight. Which of the `n_b` numbers of cut buckets are inside is not known, but
-//! each that is outside moves a number of the answer down by one rank at most: with `n_c` numbers surely inside,
-//! the answer is between the numbers of rank `floor(q * (n_c - 1))` and `ceil(q * (n_c - 1)) + n_b` of all. The
-//! weighted quantile is always among those. A sketch knows a number as its bucket only, so that the bound goes
-//! from the lower edge of the one to the upper edge of the other.
+//! Without a cut bucket the answer comes from one list or one sketch. With cut buckets their
+//! numbers stand among the others with their share as weight. Which of the `n_b` numbers of cut
+//! buckets are inside is not known, but each that is outside moves a number of the answer down by
+//! one rank at most: with `n_c` numbers surely inside, the answer is between the numbers of rank
+//! `floor(q * (n_c - 1))` and `ceil(q * (n_c - 1)) + n_b` of all. The weighted quantile is always
+//! among those. A sketch knows a number as its bucket only, so that the bound goes from the lower
+//! edge of the one to the upper edge of the other.
 
 use super::Slot;
 use super::quantiles::{Held, NUMBER_OFFSET, Quantiles, ZERO, code_of, codes_of, collapse, factor_ln, number_of};
 use super::reading::{Accuracy, Bound, Part};
 
 impl Quantiles {
-    /// The `q`-quantile, with the numbers of cut buckets weighted by their share; `None` without a number.
+    /// The `q`-quantile, with the numbers of cut buckets weighted by their share; `None` without a
+    /// number.
     #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
     pub(super) fn value(slot: &Slot<'_>, q: f64) -> Option<f64> {
         if slot.edges().any(|edge| edge.part.words[0] != 0) {
@@ -99,8 +101,8 @@ impl Ranks {
         }
     }
 
-    /// The number at a position, where a number of weight w takes up w and stands in the middle of it. Without
-    /// weights these are the positions 0, 1, 2, ... of a list.
+    /// The number at a position, where a number of weight w takes up w and stands in the middle of
+    /// it. Without weights these are the positions 0, 1, 2, ... of a list.
     fn interpolated(&self, target: f64) -> Option<f64> {
         let (mut below, mut before) = (0.0, None);
         for run in &self.runs {
@@ -117,7 +119,8 @@ impl Ranks {
         before.map(|(_, number)| number)
     }
 
-    /// The least and the largest number that the quantile may be with any of `cut` numbers beside `inside` others.
+    /// The least and the largest number that the quantile may be with any of `cut` numbers beside
+    /// `inside` others.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "ranks below 2^53")]
     fn between(&self, q: f64, inside: u64, cut: u64) -> (f64, f64) {
         let position = position(q, inside.max(1) as f64);
@@ -217,7 +220,8 @@ pub(super) fn middle(code: i64, collapses: u32) -> f64 {
     magnitude(code, |number| (number * factor_ln).exp() * (2.0 / (1.0 + (-factor_ln).exp())))
 }
 
-/// The edges of a bucket, lower one first. Logarithms round, so that a number may be beyond its bucket's edge by a little.
+/// The edges of a bucket, lower one first. Logarithms round, so that a number may be beyond its
+/// bucket's edge by a little.
 pub(super) fn ends(code: i64, collapses: u32) -> (f64, f64) {
     const ROUNDING: f64 = 1e-11;
     let factor_ln = factor_ln(collapses);

@@ -1,10 +1,11 @@
 //! What an operator reads, and what it says about the value.
 //!
-//! A window of a grown key is a run of whole buckets and at most two that an edge of the window cuts: some of the
-//! cut bucket's rows are inside, and nobody knows which. The state hands both over apart, a [`Slot`] per
-//! accumulator, and decides nothing about values; each operator says in its own file what it makes of a cut
-//! bucket, as a value and as an [`Accuracy`]. Lists and lifetimes have no cut buckets, so one reading serves all
-//! forms. Values are read on every GET; the accuracy only for `explain=1`. Runs on the seat; pure.
+//! A window of a grown key is a run of whole buckets and at most two that an edge of the window
+//! cuts: some of the cut bucket's rows are inside, and nobody knows which. The state hands both
+//! over apart, a [`Slot`] per accumulator, and decides nothing about values; each operator says in
+//! its own file what it makes of a cut bucket, as a value and as an [`Accuracy`]. Lists and
+//! lifetimes have no cut buckets, so one reading serves all forms. Values are read on every GET;
+//! the accuracy only for `explain=1`. Runs on the seat; pure.
 
 use crate::state::Arena;
 use streamgauge_api::Value;
@@ -32,13 +33,16 @@ pub struct Edge<'a> {
 pub struct Slot<'a> {
     /// The bucket at the window's old edge, earlier than the core.
     pub before: Option<Edge<'a>>,
-    /// All that is surely inside: the rows of a list, the merge of whole buckets, the slot of a lifetime.
+    /// All that is surely inside: the rows of a list, the merge of whole buckets, the slot of a
+    /// lifetime.
     pub core: Part<'a>,
     /// The bucket that holds the time of the read, when it has rows after that time too.
     pub after: Option<Edge<'a>>,
-    /// Whether the core was merged from buckets, so that it may not know in which order its rows came.
+    /// Whether the core was merged from buckets, so that it may not know in which order its rows
+    /// came.
     pub bucketed: bool,
-    /// Whether rows may be missing that the window would hold, so that nothing is known of the answer.
+    /// Whether rows may be missing that the window would hold, so that nothing is known of the
+    /// answer.
     pub lacks_rows: bool,
 }
 
@@ -127,8 +131,8 @@ impl From<Bound> for Accuracy {
 }
 
 impl Reading {
-    /// The largest `|value - x| / max(1, |x|)` of all answers x within the bound; none when there is no such number:
-    /// the bound is open, or its values have no distance.
+    /// The largest `|value - x| / max(1, |x|)` of all answers x within the bound; none when there
+    /// is no such number: the bound is open, or its values have no distance.
     pub fn error(&self) -> Option<f64> {
         match &self.accuracy {
             Accuracy::Exact => Some(0.0),
@@ -183,8 +187,8 @@ pub(super) fn with_shares(count: u64, edges: impl Iterator<Item = (u64, f64)>) -
 /// What tests hold a reading against.
 #[cfg(test)]
 impl Reading {
-    /// Whether the reading allows this answer, numbers within a rounding of `rounding` of their size. The answer of a
-    /// list of counts has all of them.
+    /// Whether the reading allows this answer, numbers within a rounding of `rounding` of their
+    /// size. The answer of a list of counts has all of them.
     pub(crate) fn admits(&self, answer: &Value, rounding: f64) -> bool {
         let same = |left: &Value, right: &Value| at_most(left, right, rounding) && at_most(right, left, rounding);
         match (&self.accuracy, &self.value, answer) {

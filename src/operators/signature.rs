@@ -89,8 +89,8 @@ pub struct Param {
     pub help: &'static str,
 }
 
-/// The parameter that stands beside every window: into how many buckets a grown key cuts it. Part of a
-/// feature's identity, since buckets of another length hold other rows.
+/// The parameter that stands beside every window: into how many buckets a grown key cuts it. Part
+/// of a feature's identity, since buckets of another length hold other rows.
 pub const RESOLUTION: Param = Param {
     name: "resolution",
     aliases: &[],
@@ -131,7 +131,8 @@ pub struct Signature {
     pub params: &'static [Param],
     /// The parameter without which a lifetime feature would be unbounded.
     pub lifetime_bound: Option<&'static str>,
-    /// What value and bound are where an edge of the window cuts a bucket of a grown key; empty when no window is allowed.
+    /// What value and bound are where an edge of the window cuts a bucket of a grown key; empty
+    /// when no window is allowed.
     pub grown: &'static str,
     /// Result.
     pub output: Output,

@@ -4,9 +4,10 @@
 //! field are rare and go into a small object. Over `f64` fields the sum carries Neumaier's compensation (A. Neumaier, 1974): its error is about one rounding of the
 //! result plus `n * 2^-106` of the sum of magnitudes. The value is rounded once, when it is read; a sum beyond the doubles reads null. What is no number is passed over.
 //!
-//! A window keeps apart what the negative numbers add up to, one word more: where its edge cuts a bucket, any of
-//! the bucket's numbers may be inside, so the sum lies between what only the negative ones and what only the
-//! positive ones would make of it. That word is never nearer to zero than the truth.
+//! A window keeps apart what the negative numbers add up to, one word more: where its edge cuts a
+//! bucket, any of the bucket's numbers may be inside, so the sum lies between what only the
+//! negative ones and what only the positive ones would make of it. That word is never nearer to
+//! zero than the truth.
 
 use super::reading::{Accuracy, Bound, Edge, Part};
 use super::{FeatureParams, Slot};
@@ -38,7 +39,8 @@ impl Total {
         Self { exact: feature.field_kind != Some(FieldType::F64), windowed: feature.window_us.is_some() }
     }
 
-    /// How many numbers there are and their sum, both with the shares of cut buckets; `None` without any.
+    /// How many numbers there are and their sum, both with the shares of cut buckets; `None`
+    /// without any.
     #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
     pub(super) fn estimate(self, slot: &Slot<'_>) -> Option<(f64, f64)> {
         let with_share = |(numbers, sum): (f64, f64), edge: Edge<'_>| {
@@ -48,7 +50,8 @@ impl Total {
         (numbers > 0.0).then_some((numbers, sum))
     }
 
-    /// What the cut buckets leave open of a figure that is computed from the least and the most of numbers and sum.
+    /// What the cut buckets leave open of a figure that is computed from the least and the most of
+    /// numbers and sum.
     #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
     pub(super) fn open(self, slot: &Slot<'_>, figure: impl Fn((f64, f64), (f64, f64)) -> (f64, f64)) -> Accuracy {
         let inside = self.numbers(slot.core);
@@ -102,7 +105,8 @@ impl Total {
         }
     }
 
-    /// Doubles that together are what the negative numbers add up to; `None` beyond the word's range.
+    /// Doubles that together are what the negative numbers add up to; `None` beyond the word's
+    /// range.
     fn negatives(self, part: Part<'_>) -> Option<[f64; 3]> {
         let word = part.words[self.signs()?];
         if !self.exact {
@@ -243,7 +247,8 @@ fn add_compensation(words: &mut [u64], compensation: f64) {
     words[1] = (f64_of(words[1]) + compensation).to_bits();
 }
 
-/// Adds to a plain double, rounded down where the sum is none: what it holds is never above the truth.
+/// Adds to a plain double, rounded down where the sum is none: what it holds is never above the
+/// truth.
 #[inline]
 fn add_down(word: &mut u64, number: f64) {
     let mut total = Compensated { sum: f64_of(*word), compensation: 0.0 };

@@ -50,8 +50,8 @@ impl Reader {
     /// Reads one row at a time. An absent key is a row that is not present.
     ///
     /// # Errors
-    /// `unknown_table`, `event_not_readable` as a detail of it, `key_parse_failure`, an unknown feature,
-    /// `as_of_out_of_reach`.
+    /// `unknown_table`, `event_not_readable` as a detail of it, `key_parse_failure`, an unknown
+    /// feature, `as_of_out_of_reach`.
     pub fn row(
         &mut self,
         state: &State,
@@ -105,8 +105,9 @@ fn out_of_reach(table: &Table, as_of_us: i64, earliest_us: i64) -> ApiError {
     ApiError::new(Code::AsOfOutOfReach, reason).with("earliest_ms", earliest_ms.into())
 }
 
-/// A reading as a reply: `{bound, confidence, error, exact, nullable, value}`, without what does not apply. A value that is not
-/// exact always has `bound` and `error`; each is null where there is none.
+/// A reading as a reply: `{bound, confidence, error, exact, nullable, value}`, without what does
+/// not apply. A value that is not exact always has `bound` and `error`; each is null where there is
+/// none.
 fn explained(reading: Reading) -> Value {
     let error = reading.error().map_or(Value::Null, Value::F64);
     let mut entries: Vec<(Box<str>, Value)> = Vec::with_capacity(6);

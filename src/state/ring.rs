@@ -5,13 +5,14 @@
 //! word 1, 2  earliest and newest time of rows that were refused for being too far ahead, us; both 0 = none
 //! bucket     time of its newest row, us | slot words of each accumulator        sorted by time, sparse
 //! ```
-//! The bucket of a row begins at `floor(time / bucket) * bucket`, aligned to the Unix epoch. A ring reaches back one window
-//! and one bucket from its edge and [`BUCKETS_AHEAD`] buckets beyond it: an older row is late, a row further ahead is
-//! refused and counted. Buckets that the edge has left behind leave when room is needed.
+//! The bucket of a row begins at `floor(time / bucket) * bucket`, aligned to the Unix epoch. A ring
+//! reaches back one window and one bucket from its edge and [`BUCKETS_AHEAD`] buckets beyond it: an
+//! older row is late, a row further ahead is refused and counted. Buckets that the edge has left
+//! behind leave when room is needed.
 //!
-//! A window at a time T is `(T - window, T]`. A read merges the buckets that are wholly inside and hands the cut ones
-//! over as they are ([`Cut`]): the one that holds the old edge and a row after it, and the one that holds T and a row
-//! after T.
+//! A window at a time T is `(T - window, T]`. A read merges the buckets that are wholly inside and
+//! hands the cut ones over as they are ([`Cut`]): the one that holds the old edge and a row after
+//! it, and the one that holds T and a row after T.
 
 use super::arena::{Arena, Handle};
 use super::head::Head;
@@ -27,8 +28,8 @@ const REFUSED: Range<usize> = 1..3;
 /// Buckets beyond the edge that rows ahead of it may stand in.
 pub(crate) const BUCKETS_AHEAD: usize = 64;
 
-/// Most buckets of a ring whose window is cut into this many: those of the window and one more, one that the
-/// window's old edge cuts, one for the edge itself, and those ahead.
+/// Most buckets of a ring whose window is cut into this many: those of the window and one more, one
+/// that the window's old edge cuts, one for the edge itself, and those ahead.
 pub(crate) const fn buckets_max(resolution: usize) -> usize {
     resolution + 2 + BUCKETS_AHEAD
 }
@@ -38,7 +39,8 @@ pub(crate) const fn buckets_max(resolution: usize) -> usize {
 pub(crate) enum Kept {
     /// It is in its bucket, and in the window of who reads at the edge.
     Taken,
-    /// It is too old for the window. It may be in its bucket all the same: a ring reaches a bucket further back.
+    /// It is too old for the window. It may be in its bucket all the same: a ring reaches a bucket
+    /// further back.
     Late,
     /// It is too far ahead of the key's edge.
     Ahead,
@@ -48,7 +50,8 @@ pub(crate) fn len(object: &[u64]) -> usize {
     Head::of(object).count()
 }
 
-/// Earliest and newest time of rows that were refused for being too far ahead; none when there were none.
+/// Earliest and newest time of rows that were refused for being too far ahead; none when there were
+/// none.
 fn refused_us(object: &[u64]) -> Option<(i64, i64)> {
     match object[REFUSED] {
         [0, 0] => None,
@@ -81,7 +84,8 @@ pub(crate) fn epoch_of(plan: &WindowPlan, time_us: i64) -> i64 {
     time_us.div_euclid(plan.bucket_us).saturating_mul(plan.bucket_us)
 }
 
-/// An empty ring of a key that has come this far. It knows from the first whether the key lost rows before.
+/// An empty ring of a key that has come this far. It knows from the first whether the key lost rows
+/// before.
 pub(crate) fn open(arena: &mut Arena, head: Head) -> Handle {
     let handle = arena.alloc(HEAD_WORDS);
     arena.get_mut(handle)[0] = head.with_count(0).word();
@@ -242,8 +246,8 @@ pub(crate) fn cut(plan: &WindowPlan, object: &[u64], now_us: i64) -> Cut {
     Cut { before, core, after, lacks_rows }
 }
 
-/// The share of the bucket that holds `now_us`. Rows fill it up to the key's edge: of what stands beyond, rows of fast
-/// clocks, there is little.
+/// The share of the bucket that holds `now_us`. Rows fill it up to the key's edge: of what stands
+/// beyond, rows of fast clocks, there is little.
 fn share_after(plan: &WindowPlan, now_us: i64, edge_us: i64) -> f64 {
     let epoch = epoch_of(plan, now_us);
     let filled_us = edge_us.max(now_us).saturating_sub(epoch).saturating_add(1);

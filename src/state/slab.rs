@@ -1,6 +1,6 @@
-//! A slab: the features that one registration added to a table: their words, under the table's row numbers, and an
-//! arena for what does not fit. Nothing outside of a slab holds a handle into its arena, so a slab goes or moves as a
-//! whole.
+//! A slab: the features that one registration added to a table: their words, under the table's row
+//! numbers, and an arena for what does not fit. Nothing outside of a slab holds a handle into its
+//! arena, so a slab goes or moves as a whole.
 
 use super::account::Account;
 use super::arena::Arena;
@@ -151,8 +151,9 @@ impl Slab {
         words.fill(0);
     }
 
-    /// The earliest time at which all rows that these features would have seen are still here, and none that came
-    /// after it is counted; none when any time will do. Lifetime features answer for now only: `lifetime_us`.
+    /// The earliest time at which all rows that these features would have seen are still here, and
+    /// none that came after it is counted; none when any time will do. Lifetime features answer for
+    /// now only: `lifetime_us`.
     pub(crate) fn earliest_us(&self, row: u32, features: &[usize], lifetime_us: i64) -> Option<i64> {
         let (plan, arena) = (&*self.plan, &self.arena);
         let words = self.words.row(row)?;
@@ -170,8 +171,8 @@ impl Slab {
             .max()
     }
 
-    /// Reads features (indices into the plan) of one row at a time: `each` makes of a feature's slots what the reader
-    /// wants to know.
+    /// Reads features (indices into the plan) of one row at a time: `each` makes of a feature's
+    /// slots what the reader wants to know.
     pub(crate) fn read<R>(
         &self,
         row: u32,
@@ -256,8 +257,8 @@ fn count_late(plan: &SlabPlan, age_us: i64, missed: &mut [Missed]) -> bool {
     in_time
 }
 
-/// Turns the list into rings by feeding its rows in time order, all under the edge that the key has reached. The list's inputs borrow the arena that rings grow in,
-/// so it is lifted out first.
+/// Turns the list into rings by feeding its rows in time order, all under the edge that the key has
+/// reached. The list's inputs borrow the arena that rings grow in, so it is lifted out first.
 fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], missed: &mut [Missed]) {
     let list = words[0];
     let head = Head::of(arena.get(list));
@@ -266,7 +267,8 @@ fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], missed: &mut [Mis
     let mut handles: smallvec::SmallVec<[u64; 4]> = plan.windows.iter().map(|_| ring::open(arena, head)).collect();
     list::visit(plan, &lifted, moved, |row| {
         for ((window, handle), missed) in plan.windows.iter().zip(&mut handles).zip(&mut *missed) {
-            // A row that is too old for a short window was counted as late when it came or has had its time.
+            // A row that is too old for a short window was counted as late when it came or has had
+            // its time.
             if ring::update(window, arena, handle, row) == Kept::Ahead {
                 missed.ahead += 1;
             }

@@ -1,9 +1,10 @@
-//! Every feature against a recount of all rows from the documents: which rows a window holds, to the microsecond,
-//! and what each operator makes of them. The recount keeps rows and nothing else.
+//! Every feature against a recount of all rows from the documents: which rows a window holds, to
+//! the microsecond, and what each operator makes of them. The recount keeps rows and nothing else.
 //!
-//! A list must read the recount's answer. A ring must say a bound that the answer and the value are within, and
-//! `exact` only where they are equal; it must be exact where no bucket that an edge of the window cuts has a row after
-//! that edge. Nothing may be said only of times that no read of the past is answered for, and of rows too far ahead for a ring.
+//! A list must read the recount's answer. A ring must say a bound that the answer and the value are
+//! within, and `exact` only where they are equal; it must be exact where no bucket that an edge of
+//! the window cuts has a row after that edge. Nothing may be said only of times that no read of the
+//! past is answered for, and of rows too far ahead for a ring.
 
 use super::Driven;
 use super::pipeline::{Feature, Table, payload, tables};
@@ -55,7 +56,8 @@ fn entities(table: &Table, rows: &[Row], first_lsn: u64) -> BTreeMap<Key, Entity
     entities
 }
 
-/// The rows that a feature sees at a time, in order of row time: its window is `(now - window, now]`.
+/// The rows that a feature sees at a time, in order of row time: its window is `(now - window,
+/// now]`.
 fn seen<'e>(entity: &'e Entity, feature: &Feature, now_us: i64) -> Vec<&'e (Row, u64)> {
     let inside = |row: &Row| window_us(feature).is_none_or(|window_us| (0..window_us).contains(&(now_us - row.time_us)));
     let mut seen: Vec<&(Row, u64)> = entity.iter().filter(|(row, _)| inside(row)).collect();
@@ -186,7 +188,8 @@ fn check(driven: &Driven, table: &Table, key: &Key, entity: &Entity, now_us: i64
     Ok(())
 }
 
-/// Whether a ring may have refused rows of this window for being too far ahead: it has room for 64 buckets of them.
+/// Whether a ring may have refused rows of this window for being too far ahead: it has room for 64
+/// buckets of them.
 fn may_lack_rows(entity: &Entity, feature: &Feature, now_us: i64) -> bool {
     let Some(window_us) = window_us(feature) else { return false };
     let far_us = 62 * bucket_us(feature, window_us);
