@@ -21,6 +21,16 @@ pub(super) struct RowsAhead {
 }
 
 impl RowsAhead {
+    /// What was refused before this process counts: told when it happened, or replayed from the log.
+    pub(super) fn of(state: &State) -> Self {
+        Self { looked_us: 0, refused: state.tables().map(|table| (table.def().id, total(table))).collect() }
+    }
+
+    /// Time was set to `now_us`: the next look comes within its interval.
+    pub(super) fn set_back(&mut self, now_us: i64) {
+        self.looked_us = self.looked_us.min(now_us);
+    }
+
     /// Opens and closes incidents by what was refused since the last look.
     pub(super) fn look(&mut self, state: &State, incidents: &Incidents, now_us: i64) {
         if now_us.saturating_sub(self.looked_us) < LOOK_EVERY_US {
@@ -29,7 +39,7 @@ impl RowsAhead {
         self.looked_us = now_us;
         let mut refused = BTreeMap::new();
         for table in state.tables() {
-            let total = table.missed().values().map(|missed| missed.ahead).sum();
+            let total = total(table);
             let before = self.refused.get(&table.def().id).copied().unwrap_or(0);
             if total > before {
                 let subject = Subject::table(&table.def().name);
@@ -40,6 +50,11 @@ impl RowsAhead {
         self.refused = refused;
         incidents.close_unseen(IncidentKind::RowsAhead, now_us.saturating_sub(OPEN_FOR_US));
     }
+}
+
+/// Rows that the table's windows refused for being too far ahead.
+fn total(table: &Table) -> u64 {
+    table.missed().values().map(|missed| missed.ahead).sum()
 }
 
 fn text(table: &Table, lately: u64) -> IncidentText {

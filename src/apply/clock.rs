@@ -108,9 +108,30 @@ impl Engine {
         let frame = Content::Clock { now_us: wall_us, held: false };
         let lsn = self.commit(&frame)?;
         self.clock.accept(wall_us);
+        self.set_timers_back(wall_us);
         self.facts.incidents.close(IncidentKind::ClockJump, &Subject::Server);
         tracing::warn!(kind = "clock.accepted", was_us, now_us = wall_us, lsn, "the time of frames was set to the wall clock");
         Ok(json!({"was_us": was_us, "now_us": wall_us, "moved_s": (wall_us.saturating_sub(was_us)) / 1_000_000, "lsn": lsn}))
+    }
+}
+
+impl Engine {
+    /// Frame time was set: what was last done beyond it counts as done now, so that no timer waits for a time
+    /// that was taken back.
+    fn set_timers_back(&mut self, now_us: i64) {
+        for last_us in [
+            &mut self.last_snapshot_us,
+            &mut self.commits_us,
+            &mut self.committed_us,
+            &mut self.full_retry_us,
+        ] {
+            *last_us = (*last_us).min(now_us);
+        }
+        for held in &mut self.held {
+            held.set_back(now_us);
+        }
+        self.rows_ahead.set_back(now_us);
+        self.facts.incidents.set_back(now_us);
     }
 }
 

@@ -107,15 +107,15 @@ pub struct Engine {
     /// Packets that the log or the memory limit did not take, one of an inlet at most.
     pub(super) held: Vec<Held>,
     commits: VecDeque<(u64, Vec<Position>)>,
-    commits_us: i64,
-    committed_us: i64,
-    full_retry_us: i64,
+    pub(super) commits_us: i64,
+    pub(super) committed_us: i64,
+    pub(super) full_retry_us: i64,
     durable_positions: Vec<Position>,
-    last_snapshot_us: i64,
+    pub(super) last_snapshot_us: i64,
     snapshot_running: bool,
     snapshots: Option<crossbeam_channel::Sender<State>>,
     failure: Option<WalError>,
-    rows_ahead: RowsAhead,
+    pub(super) rows_ahead: RowsAhead,
 }
 
 /// A read that waits for an LSN.
@@ -157,6 +157,7 @@ impl Engine {
         parts.facts.set_registry(parts.state.registry());
         parts.facts.applied_lsn.store(parts.state.lsn(), Ordering::Release);
         let durable_positions = parts.state.partitions().iter().map(|stored| stored.position).collect();
+        let rows_ahead = RowsAhead::of(&parts.state);
         Self {
             state: parts.state,
             writer: Some(parts.writer),
@@ -188,7 +189,7 @@ impl Engine {
             snapshot_running: false,
             snapshots: parts.snapshots,
             failure: None,
-            rows_ahead: RowsAhead::default(),
+            rows_ahead,
         }
     }
 

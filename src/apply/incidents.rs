@@ -137,6 +137,14 @@ impl Incidents {
         self.close_where(|known, _, seen_us| known == kind && seen_us < before_us)
     }
 
+    /// Time was set to `now_us`: nothing was seen later than that.
+    pub(crate) fn set_back(&self, now_us: i64) {
+        for open in self.board.lock().open.values_mut() {
+            open.seen_us = open.seen_us.min(now_us);
+            open.worded_us = open.worded_us.min(now_us);
+        }
+    }
+
     /// Closes those of tables that are gone.
     pub(crate) fn keep_tables(&self, exists: impl Fn(&str) -> bool) {
         self.close_where(|_, about, _| matches!(about, Subject::Table(name) if !exists(name)));

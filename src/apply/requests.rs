@@ -47,6 +47,8 @@ impl Engine {
             (None, true) => clock.newest_us(find_table(&self.state, &read.table)?),
             (None, false) => clock.now_us,
         };
+        // Rounded up to what a reply can name, so that the time it names can be asked for again.
+        let as_of_us = whole_ms_up(as_of_us);
         let mut freshness = self.freshness_of(&[&read.table]);
         freshness.as_of_ms = as_of_us.div_euclid(1000);
         if let Some(most) = read.options.max_staleness_ms {
@@ -169,6 +171,11 @@ impl ReadClock {
     fn newest_us(&self, table: &Table) -> i64 {
         self.newest.get(&table.def().id).copied().unwrap_or_else(|| table.newest_us().unwrap_or(0))
     }
+}
+
+/// The first whole millisecond that is not before this time.
+fn whole_ms_up(time_us: i64) -> i64 {
+    time_us.saturating_add(999).div_euclid(1000).saturating_mul(1000)
 }
 
 /// A key as the member name it becomes in replies.

@@ -364,9 +364,9 @@ impl RowsBuilder {
                 self.row[index].cast_signed().saturating_mul(1000)
             }
         };
-        if time_us > clock.clock_us.saturating_add(self.schema.max_future_us) {
+        if time_us > clock.latest_us.saturating_add(self.schema.max_future_us) {
             let field = if let TimeSource::Field(field) = self.schema.time { field } else { FieldIndex(0) };
-            let ahead_s = time_us.saturating_sub(clock.clock_us) / 1_000_000;
+            let ahead_s = time_us.saturating_sub(clock.latest_us) / 1_000_000;
             let reason = format!("row time of {} is {ahead_s} s ahead of the clock (max_future)", self.schema.name);
             return Err(CellError { field, code: Code::TimeOutOfRange, reason });
         }

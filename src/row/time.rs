@@ -12,12 +12,14 @@ pub struct RowClock {
     pub now_us: i64,
     /// What its time is judged by: `now_us` for a push, the partition's clock for a record.
     pub clock_us: i64,
+    /// From where `max_future` counts: the clock, or the record's own timestamp when that is later.
+    pub latest_us: i64,
 }
 
 impl RowClock {
     /// The clock of rows that are judged by their arrival.
     pub fn at(now_us: i64) -> Self {
-        Self { now_us, clock_us: now_us }
+        Self { now_us, clock_us: now_us, latest_us: now_us }
     }
 
     /// A row time as this clock sees it.

@@ -69,7 +69,11 @@ impl Head {
     /// With an edge that is at least this.
     #[inline]
     pub(crate) fn with_edge(self, edge_us: i64) -> Self {
-        let edge_ms = edge_us.div_euclid(1000).clamp(-EDGE_MS_MAX, EDGE_MS_MAX);
+        // Zero stands for "no rows yet": the first millisecond of the epoch is kept as the last one before it.
+        let edge_ms = match edge_us.div_euclid(1000) {
+            0 => -1,
+            edge_ms => edge_ms.clamp(-EDGE_MS_MAX, EDGE_MS_MAX),
+        };
         let known = self.0.cast_signed() >> EDGE_SHIFT;
         if self.0 != 0 && known >= edge_ms {
             return self;

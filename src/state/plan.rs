@@ -342,7 +342,8 @@ impl SlabPlan {
     pub(crate) fn bytes_per_key(&self) -> (usize, usize) {
         let row = self.stride * 8;
         let list = if self.is_windowed() { (1 + self.entry_words) * 8 } else { 0 };
-        (row + list, row + self.ring_words() * 8)
+        let rings: usize = self.windows.iter().map(|window| ring_words(window.buckets, window.stride) * 8).sum();
+        (row + list, row + rings)
     }
 
     /// Words of all rings of an entity when every bucket of their windows is there; sketches come on top.

@@ -90,7 +90,7 @@ impl Slab {
     #[cfg(test)]
     pub(crate) fn grow_early(&mut self, number: u32) {
         if self.plan.is_windowed() && !self.is_grown(number) {
-            grow(&self.plan, &mut self.arena, self.words.row_mut(number), &mut self.missed);
+            grow(&self.plan, &mut self.arena, self.words.row_mut(number), i64::MIN, &mut self.missed);
         }
     }
 
@@ -229,7 +229,7 @@ fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], row: Sl
     if words[0] != GROWN {
         match list::insert(plan, arena, &mut words[0], row) {
             Inserted::Taken { age_us } | Inserted::Late { age_us } => return count_late(plan, age_us, missed),
-            Inserted::Full => grow(plan, arena, words, missed),
+            Inserted::Full => grow(plan, arena, words, row.edge_us, missed),
         }
     }
     let mut taken = true;
@@ -257,11 +257,11 @@ fn count_late(plan: &SlabPlan, age_us: i64, missed: &mut [Missed]) -> bool {
     in_time
 }
 
-/// Turns the list into rings by feeding its rows in time order, all under the edge that the key has
-/// reached. The list's inputs borrow the arena that rings grow in, so it is lifted out first.
-fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], missed: &mut [Missed]) {
+/// Turns the list into rings by feeding its rows in time order, all under the edge that the key has reached with
+/// the row that did not fit. The list's inputs borrow the arena that rings grow in, so it is lifted out first.
+fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], edge_us: i64, missed: &mut [Missed]) {
     let list = words[0];
-    let head = Head::of(arena.get(list));
+    let head = Head::of(arena.get(list)).with_edge(edge_us);
     let mut lifted = Arena::default();
     let moved = list::lift(plan, arena, list, &mut lifted);
     let mut handles: smallvec::SmallVec<[u64; 4]> = plan.windows.iter().map(|_| ring::open(arena, head)).collect();

@@ -94,7 +94,11 @@ impl State {
             Content::Incident { slot, incident: None } => {
                 self.incidents.remove(&slot.0);
             }
-            Content::Clock { now_us, held } => (self.frame_us, self.clock_held) = (*now_us, *held),
+            Content::Clock { now_us, held } => {
+                (self.frame_us, self.clock_held) = (*now_us, *held);
+                // Rows of a time that was taken back are none that a read could be asked to begin from.
+                self.tables.values_mut().for_each(|table| table.newest_us = table.newest_us.min(*now_us));
+            }
             Content::Reset => self.reset(),
             Content::Nothing => {}
         }

@@ -76,6 +76,27 @@ fn a_row_ahead_is_counted_when_its_time_has_come() {
     }
 }
 
+/// A list grew into rings under its old edge, which refused a row whose time had come.
+#[test]
+fn a_row_whose_time_has_come_is_kept_when_the_key_grows() {
+    let mut driven = table();
+    let entries_max = driven.state.table("T").unwrap().slabs[0].plan.entries_max as i64;
+    let ahead_us = 50 * MINUTE_US;
+    driven.feed(&(0..entries_max - 1).map(|index| row(START_US + index, 0)).collect::<Vec<_>>(), &[]);
+    driven.feed(&[row(START_US + ahead_us, ahead_us), row(START_US + ahead_us + SECOND_US, 0)], &[]);
+    assert_eq!(count(&driven, "cnt_1m", START_US + ahead_us + SECOND_US), 2);
+    assert!(driven.state.table("T").unwrap().missed().values().all(|missed| missed.ahead == 0));
+}
+
+/// Time 0 looked like "no rows yet", so that all rows of such a key were refused when it grew.
+#[test]
+fn rows_of_the_first_millisecond_of_the_epoch_are_rows() {
+    let mut driven = table();
+    driven.feed(&(0..2000).map(|index| row(index % 2, 0)).collect::<Vec<_>>(), &[]);
+    assert_eq!(["cnt", "cnt_1m", "cnt_1d"].map(|feature| count(&driven, feature, 1)), [2000; 3]);
+    assert!(driven.state.table("T").unwrap().missed().values().all(|missed| *missed == Missed::default()));
+}
+
 #[test]
 fn rows_beyond_a_rings_room_ahead_are_refused_by_that_window_and_counted() {
     let mut driven = table();
