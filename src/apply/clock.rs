@@ -119,12 +119,7 @@ impl Engine {
     /// Frame time was set: what was last done beyond it counts as done now, so that no timer waits for a time
     /// that was taken back.
     fn set_timers_back(&mut self, now_us: i64) {
-        for last_us in [
-            &mut self.last_snapshot_us,
-            &mut self.commits_us,
-            &mut self.committed_us,
-            &mut self.full_retry_us,
-        ] {
+        for last_us in [&mut self.last_snapshot_us, &mut self.commits_us, &mut self.committed_us, &mut self.full_retry_us] {
             *last_us = (*last_us).min(now_us);
         }
         for held in &mut self.held {

