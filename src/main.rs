@@ -9,5 +9,8 @@ use streamgauge::{cli, startup};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::main(std::env::args_os(), &cli::Handlers { run: &startup::run, check: &startup::check, demo: &startup::demo })
+    cli::main(
+        std::env::args_os(),
+        &cli::Handlers { run: &startup::run, check: &startup::check, demo: &startup::demo, wal_skip: &startup::wal_skip },
+    )
 }

@@ -9,7 +9,7 @@
 //! ```
 
 use crate::pipeline::{Registry, TableEffect};
-use crate::row::Rows;
+use crate::row::{EventId, Rows};
 use crate::state::{Content, RowsContent};
 use crate::wal::{Frame, FrameKind};
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,7 @@ pub fn kind_of(content: &Content) -> FrameKind {
         Content::Schema(_) => FrameKind::SCHEMA,
         Content::Incident { .. } => FrameKind::INCIDENT,
         Content::Clock { .. } => FrameKind::CLOCK,
+        Content::Skipped { .. } => unreachable!("what is left out is read from its own frame, never written"),
         Content::Reset => FrameKind::RESET,
         Content::Nothing => FrameKind::MARK,
     }
@@ -131,6 +132,7 @@ pub fn encode(content: &Content, into: &mut Encoded) {
         Content::Schema(schema) => text(schema, &mut into.tail),
         Content::Incident { slot, incident } => text(&IncidentText { slot: slot.0, incident: incident.clone() }, &mut into.tail),
         Content::Clock { now_us, held } => text(&ClockText { now_us: *now_us, held: *held }, &mut into.tail),
+        Content::Skipped { .. } => unreachable!("what is left out is read from its own frame, never written"),
         Content::Reset | Content::Nothing => {}
     }
 }
@@ -179,6 +181,9 @@ fn words(bytes: &[u8], into: &mut Vec<u64>) {
 /// When a sound frame does not have the layout of its kind.
 pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
     let wrong = |reason: String| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason };
+    if frame.kind != FrameKind::ROWS && frame.row_count > 1 {
+        return Err(wrong(format!("{} rows in a {}", frame.row_count, frame.kind.name())));
+    }
     match frame.kind {
         FrameKind::ROWS => match decode_rows(frame).map_err(wrong)? {
             content if content.rows() == frame.row_count as usize => Ok(Content::Rows(content)),
@@ -212,19 +217,52 @@ fn parse<T: for<'de> Deserialize<'de>>(body: &[u64]) -> Result<T, String> {
     serde_json::from_slice(json).map_err(|error| error.to_string())
 }
 
-fn decode_rows(frame: &Frame<'_>) -> Result<RowsContent, String> {
-    let mut content = RowsContent::default();
+/// Reads a frame of rows that is left out: its positions alone, whatever is wrong with its rows.
+///
+/// # Errors
+/// When it is of another kind, or its positions cannot be read.
+pub fn decode_skipped(frame: &Frame<'_>) -> Result<Content, ContentError> {
+    let wrong = |reason: String| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason };
+    if frame.kind != FrameKind::ROWS {
+        return Err(wrong("only a frame of rows can be left out".into()));
+    }
+    let positions = decode_positions(frame).map_err(wrong)?;
+    Ok(Content::Skipped { positions, rows: frame.row_count })
+}
+
+fn decode_positions(frame: &Frame<'_>) -> Result<Vec<(Slot, Position)>, String> {
+    let mut positions = Vec::new();
     let mut eights = frame.positions.chunks_exact(POSITION_BYTES);
     for bytes in eights.by_ref() {
         let word = |at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, i64::from_le_bytes);
         let half = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes);
         let position =
             Position { epoch: half(4).cast_signed(), offset: word(8), after: word(16), record_time_ms: word(24), clock_ms: word(32) };
-        content.positions.push((Slot(half(0)), position));
+        positions.push((Slot(half(0)), position));
     }
     if !eights.remainder().is_empty() {
         return Err("positions of an odd length".into());
     }
+    Ok(positions)
+}
+
+/// Events of the batches of a frame, as far as its words tell; nothing else of the rows is looked at.
+pub fn events_of(frame: &Frame<'_>) -> Vec<EventId> {
+    let mut events = Vec::new();
+    let Some((&head, mut rest)) = frame.body.split_first().filter(|_| frame.kind == FrameKind::ROWS) else { return events };
+    for _ in 0..head & 0xFFFF_FFFF {
+        let (Some(&first), Ok(length)) = (rest.first(), Rows::measure(rest)) else { break };
+        let [a, b, c, d, ..] = first.to_le_bytes();
+        events.push(EventId(u32::from_le_bytes([a, b, c, d])));
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    events.sort_unstable();
+    events.dedup();
+    events
+}
+
+fn decode_rows(frame: &Frame<'_>) -> Result<RowsContent, String> {
+    let mut content = RowsContent { positions: decode_positions(frame)?, ..RowsContent::default() };
     let Some((&head, mut rest)) = frame.body.split_first() else { return Ok(content) };
     for _ in 0..head & 0xFFFF_FFFF {
         let length = Rows::measure(rest).map_err(|error| error.to_string())?;

@@ -9,6 +9,7 @@ use super::clock::EngineClock;
 use super::codec::{Encoded, POSITION_BYTES, encode, kind_of};
 use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
+use super::incidents::{IncidentText, Incidents, Subject};
 use super::long_read::LongRead;
 use super::packets::Held;
 use super::panic::applying;
@@ -27,7 +28,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use streamgauge_api::metrics::{EventSeries, Metrics};
 use streamgauge_api::port::{Read, Request};
-use streamgauge_api::source::SourceBoard;
+use streamgauge_api::source::{IncidentKind, SourceBoard};
 use streamgauge_api::{ApiError, Code, PartitionKey, Position, Reply, Slot, StoredPosition, Tag};
 
 /// Longest sleep of the apply thread: its heartbeat.
@@ -158,6 +159,7 @@ impl Engine {
         parts.facts.applied_lsn.store(parts.state.lsn(), Ordering::Release);
         let durable_positions = parts.state.partitions().iter().map(|stored| stored.position).collect();
         let rows_ahead = RowsAhead::of(&parts.state);
+        say_skips(&parts.state, &parts.facts.incidents, now_us);
         Self {
             state: parts.state,
             writer: Some(parts.writer),
@@ -562,4 +564,17 @@ pub(super) fn staged(
     let rows: usize = batches.iter().map(Rows::len).sum();
     let Ok(row_count) = u32::try_from(rows) else { unreachable!("a frame of {rows} rows is far above its bound in bytes") };
     writer.stage(&FrameParts { kind, flags: 0, row_count, now_us, positions: &encoded.positions, body: &body })
+}
+
+/// Frames that an operator left out are missing in the tables for as long as the state lives.
+fn say_skips(state: &State, incidents: &Incidents, now_us: i64) {
+    let (Some(first), Some(last)) = (state.skips().first(), state.skips().last()) else { return };
+    let rows = state.skips().iter().map(|skip| u64::from(skip.rows)).sum::<u64>();
+    incidents.open(IncidentKind::FrameSkipped, &Subject::Server, now_us, || IncidentText {
+        lost: format!("{rows} rows are in no table: an operator left their frames out of the replay (`wal skip`)"),
+        holds: "everything before and behind them; sources go on".into(),
+        evidence: format!("{} frames between LSN {} and {}", state.skips().len(), first.first_lsn, last.last_lsn()),
+        actions: vec!["nothing, or read the topics again into tables that are started anew (--rebuild TABLE)".into()],
+        ..IncidentText::default()
+    });
 }

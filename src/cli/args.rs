@@ -27,7 +27,8 @@ const WATCH_MAX: Duration = Duration::from_secs(3600);
     before_help = "Examples:\n  streamgauge demo\n  streamgauge run -c streamgauge.toml",
     after_help = "The bare binary with the flags of `run` means `run`.\n\
                   Exit codes: 0 ok, 1 a finding, 2 usage, 65 damaged data, 69 unreachable,\n\
-                  73 cannot create, 74 I/O, 75 try again, 77 permission, 78 config,\n\
+                  70 a frame ends every start,\n\
+                  70 a frame ends every start, 73 cannot create, 74 I/O, 75 try again, 77 permission, 78 config,\n\
                   134 a bug: see panic.json in the data folder.",
     override_usage = "streamgauge <COMMAND>\n       streamgauge --config <FILE> [FLAGS OF run]",
     args_conflicts_with_subcommands = true,
@@ -77,6 +78,13 @@ pub enum Command {
     /// Decide about a wall clock that jumped
     #[command(subcommand, before_help = "Examples:\n  streamgauge status\n  streamgauge clock accept", disable_help_subcommand = true)]
     Clock(ClockCommand),
+    /// Decide about the log of a stopped server
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  streamgauge wal skip 918220 --data-dir /var/lib/gauge\n  streamgauge wal skip 918220 -c streamgauge.toml",
+        disable_help_subcommand = true
+    )]
+    Wal(WalCommand),
 }
 
 impl Command {
@@ -92,6 +100,7 @@ impl Command {
             Self::Demo(args) => args.json,
             Self::Rejects(RejectsCommand::List(args)) => args.json,
             Self::Clock(ClockCommand::Accept(args)) => args.json,
+            Self::Wal(WalCommand::Skip(args)) => args.json,
         }
     }
 }
@@ -110,6 +119,34 @@ pub struct ClockAcceptArgs {
     /// Where the server is
     #[command(flatten)]
     pub server: AdminArgs,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Verbs on the log.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum WalCommand {
+    /// Leave the rows of one frame out of every table, for good
+    #[command(
+        before_help = "Examples:\n  streamgauge wal skip 918220 --data-dir /var/lib/gauge\n  streamgauge wal skip 918220 -c streamgauge.toml --json",
+        after_help = "For a stopped server whose start dies in that frame and says so (exit code 70).\nPositions pass the rows, tables lack them; the decision is in the log."
+    )]
+    Skip(WalSkipArgs),
+}
+
+/// Arguments of `wal skip`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct WalSkipArgs {
+    /// An LSN of the frame
+    #[arg(value_name = "LSN", value_parser = clap::value_parser!(u64).range(1..))]
+    pub lsn: u64,
+    /// Folder of WAL and snapshots
+    #[arg(long, value_name = "PATH", required_unless_present = "config")]
+    pub data_dir: Option<PathBuf>,
+    /// Config file that names it
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// One JSON document
     #[arg(long)]
     pub json: bool,

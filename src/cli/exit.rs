@@ -36,6 +36,7 @@ impl Exit {
     pub fn of(code: Code) -> Self {
         match code {
             Code::WalDamaged | Code::SnapshotDamaged | Code::FormatTooNew => Self::Damaged,
+            Code::CrashLoop => Self::CrashLoop,
             Code::ServerUnreachable | Code::BrokerUnreachable | Code::RegistryUnreachable => Self::Unreachable,
             Code::DataDirForeign => Self::CannotCreate,
             Code::IoFailed | Code::WalUnavailable | Code::StorageFull => Self::Io,
@@ -74,6 +75,7 @@ mod tests {
     fn codes_end_the_process_as_documented() {
         for (code, exit) in [
             (Code::WalDamaged, 65),
+            (Code::CrashLoop, 70),
             (Code::ServerUnreachable, 69),
             (Code::DataDirForeign, 73),
             (Code::IoFailed, 74),

@@ -24,7 +24,7 @@ use streamgauge_api::{ApiError, Code};
 
 pub use args::{
     AdminArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, LagArgs, LogFormat, Rebuild,
-    RejectsListArgs, RunArgs, StatusArgs, parse,
+    RejectsListArgs, RunArgs, StatusArgs, WalCommand, WalSkipArgs, parse,
 };
 pub use console::Console;
 pub use exit::Exit;
@@ -58,6 +58,8 @@ pub struct Handlers<'a> {
     pub check: &'a dyn Fn(&CheckArgs, &mut Console<'_>) -> Result<Exit, Failure>,
     /// `demo`: broker, registry, generator and server in one process.
     pub demo: &'a dyn Fn(&DemoArgs, &mut Console<'_>) -> Result<Exit, Failure>,
+    /// `wal skip`: a decision in the log of a stopped server.
+    pub wal_skip: &'a dyn Fn(&WalSkipArgs, &mut Console<'_>) -> Result<Exit, Failure>,
 }
 
 /// Parses the arguments (`argv[0]` first), runs the verb, and turns its outcome into the process's exit code.
@@ -88,6 +90,7 @@ fn dispatch(command: &Command, handlers: &Handlers<'_>, console: &mut Console<'_
         Command::Errors(args) => errors::run(args, console),
         Command::Rejects(args::RejectsCommand::List(args)) => rejects::list(args, console),
         Command::Clock(args::ClockCommand::Accept(args)) => clock::accept(args, console),
+        Command::Wal(args::WalCommand::Skip(args)) => (handlers.wal_skip)(args, console),
     }
 }
 

@@ -45,7 +45,12 @@ fn run(line: &str, stdin: &str) -> Ran {
     let outcome = match &command {
         Command::Get(args) => get::run(args, &mut stdin.as_bytes(), &mut console),
         command => {
-            let handlers = Handlers { run: &|_, _| Ok(Exit::Ok), check: &|_, _| Ok(Exit::Finding), demo: &|_, _| Ok(Exit::Ok) };
+            let handlers = Handlers {
+                run: &|_, _| Ok(Exit::Ok),
+                check: &|_, _| Ok(Exit::Finding),
+                demo: &|_, _| Ok(Exit::Ok),
+                wal_skip: &|_, _| Ok(Exit::Ok),
+            };
             dispatch(command, &handlers, &mut console)
         }
     };

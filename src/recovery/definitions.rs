@@ -5,11 +5,12 @@
 //! mutation path as live: definitions, resets and counts of rows, minus what they do to tables. Nothing on
 //! disk changes and no lock is taken; a server may be writing meanwhile, and its last frames may be missed.
 
+use super::skip::content_of;
 use super::{RecoveryError, SnapshotRefused};
-use crate::apply::codec::{ContentError, decode};
+use crate::apply::codec::ContentError;
 use crate::pipeline::Registry;
 use crate::row::EventId;
-use crate::snapshot::{Candidate, Choice, SnapshotReader};
+use crate::snapshot::{Candidate, Choice, ChoiceError, SnapshotReader};
 use crate::state::{Content, ImageError, ImageReader, State};
 use crate::storage::Storage;
 use crate::wal::{WalReader, WalSurvey};
@@ -37,17 +38,16 @@ pub fn definitions<S: Storage>(storage: &S, wal: &Path, snapshots: &Path) -> Res
     let Some(log) = survey.log() else { return Ok(None) };
     let mut state = match choice.snapshot.and_then(|index| candidates.get(index)) {
         Some(candidate) => head(storage, &candidate.path).map_err(|refused| match refused {
+            SnapshotRefused::File(error) if !error.damaged() => RecoveryError::Snapshots(ChoiceError::Unreadable { error }),
             SnapshotRefused::File(error) => RecoveryError::Image(ImageError(error.to_string())),
             SnapshotRefused::Image(error) => RecoveryError::Image(error),
         })?,
         None => State::new(log.hash_seed),
     };
-    if !survey.skipped().is_empty() {
-        return Err(RecoveryError::Skipped(survey.skipped().len()));
-    }
+    let skipped = survey.skipped().to_vec();
     let mut reader = WalReader::open(storage.clone(), survey, choice.from_lsn, choice.durable_lsn)?;
     while let Some(frame) = reader.next()? {
-        let content = match decode(&frame)? {
+        let content = match content_of(&frame, &skipped)? {
             Content::Definition { registry, .. } => Content::Definition { registry, effects: Vec::new() },
             content => content,
         };

@@ -3,17 +3,25 @@
 //! Runs on the start-up thread before any source or port may change anything; ports are bound already and answer `recovering`. Nothing on disk changes here. A log or
 //! snapshot that cannot be trusted is refused with what is damaged and what can be done; never an older or an empty state in silence.
 
+mod attempts;
+mod crash_loop;
 mod definitions;
+mod skip;
 
+pub use attempts::Attempts;
+pub use crash_loop::CrashLoop;
 pub use definitions::{Definitions, definitions};
+pub use skip::{LeftOut, SkipError, skip};
+
+use skip::content_of;
 
 use crate::apply::Facts;
-use crate::apply::codec::{ContentError, decode};
+use crate::apply::codec::ContentError;
 use crate::apply::panic::applying;
 use crate::snapshot::{Candidate, Choice, ChoiceError, SnapshotError, SnapshotFacts, SnapshotReader};
-use crate::state::{ImageError, ImageReader, State};
+use crate::state::{Content, ImageError, ImageReader, State};
 use crate::storage::{IoError, Storage, random_bytes};
-use crate::wal::{LogIdentity, Start, WalOpenError, WalReader, WalSurvey};
+use crate::wal::{FrameKind, LogIdentity, Start, WalOpenError, WalReader, WalSurvey};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -49,6 +57,8 @@ pub struct Report {
     pub frames: u64,
     /// Rows replayed.
     pub rows: u64,
+    /// Rows that were left out, as an operator decided.
+    pub skipped_rows: u64,
     /// Damaged snapshots that were passed over.
     pub damaged_snapshots: usize,
     /// Time for the snapshot.
@@ -75,9 +85,9 @@ pub enum RecoveryError {
     /// A verified snapshot is no state.
     #[error("{0}")]
     Image(ImageError),
-    /// An operator took LSNs out of the log, which this program cannot replay.
-    #[error("the log leaves {0} LSNs out (a skip frame), which this program cannot replay")]
-    Skipped(usize),
+    /// A frame that ended start after start.
+    #[error("{0}")]
+    CrashLoop(Box<CrashLoop>),
 }
 
 impl RecoveryError {
@@ -87,7 +97,8 @@ impl RecoveryError {
             Self::Io(_) => false,
             Self::Wal(error) => error.data_is_wrong(),
             Self::Snapshots(error) => error.data_is_wrong(),
-            Self::Content(_) | Self::Image(_) | Self::Skipped(_) => true,
+            Self::Content(_) | Self::Image(_) => true,
+            Self::CrashLoop(_) => false,
         }
     }
 
@@ -95,6 +106,7 @@ impl RecoveryError {
     pub fn report(&self) -> String {
         match self {
             Self::Wal(error) => error.report(),
+            Self::CrashLoop(frame) => frame.report(),
             other => other.to_string(),
         }
     }
@@ -107,7 +119,16 @@ impl From<RecoveryError> for ApiError {
             // The log's report is the reason itself: it has lines of its own.
             RecoveryError::Wal(cause) => Self { reason: error.report(), hint: None, ..Self::from(cause) },
             RecoveryError::Snapshots(cause) => cause.clone().into(),
-            RecoveryError::Content(_) | RecoveryError::Skipped(_) => Self::new(Code::WalDamaged, error.report()),
+            RecoveryError::CrashLoop(_) => Self::new(Code::CrashLoop, error.report()),
+            RecoveryError::Content(cause) => {
+                let refusal = Self::new(Code::WalDamaged, error.report());
+                match FrameKind(cause.kind) {
+                    FrameKind::ROWS => {
+                        refusal.hint(format!("`streamgauge wal skip {}` leaves the rows of this frame out, for good", cause.lsn))
+                    }
+                    _ => refusal,
+                }
+            }
             RecoveryError::Image(_) => Self::new(Code::SnapshotDamaged, error.report()),
         }
     }
@@ -117,7 +138,30 @@ impl From<RecoveryError> for ApiError {
 ///
 /// # Errors
 /// [`RecoveryError`]; nothing was changed on disk.
-pub fn recover<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, facts: &Facts) -> Result<Recovered, RecoveryError> {
+pub fn recover<S: Storage>(
+    storage: &S,
+    wal: &Path,
+    snapshots: &Path,
+    facts: &Facts,
+    attempts: &mut Attempts<S::File>,
+) -> Result<Recovered, RecoveryError> {
+    let recovered = rebuilt(storage, wal, snapshots, facts, attempts, State::apply);
+    match &recovered {
+        Ok(_) => attempts.done(),
+        Err(_) => attempts.refused(),
+    }
+    recovered
+}
+
+/// See [`recover`]; `apply` is [`State::apply`], or what a test puts in its place.
+fn rebuilt<S: Storage>(
+    storage: &S,
+    wal: &Path,
+    snapshots: &Path,
+    facts: &Facts,
+    attempts: &mut Attempts<S::File>,
+    apply: Apply,
+) -> Result<Recovered, RecoveryError> {
     let mut candidates = Candidate::list(storage, snapshots)?;
     let mut report = Report::default();
     loop {
@@ -134,7 +178,8 @@ pub fn recover<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, facts: &Fa
                     return Ok(Recovered { state, start, log, report, damaged_snapshots: Vec::new() });
                 }
             };
-            return replay(storage, State::new(log.hash_seed), survey, &choice, report, Vec::new(), facts);
+            let replay = Replay { storage, choice: &choice, facts, attempts, apply };
+            return replay.run(State::new(log.hash_seed), survey, report, Vec::new());
         };
         let damaged: Vec<u64> = candidates.iter().take(index).map(|candidate| candidate.lsn).collect();
         report.damaged_snapshots = damaged.len();
@@ -151,7 +196,8 @@ pub fn recover<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, facts: &Fa
                 if survey.log() != Some(facts_of.log) || candidate.lsn != facts_of.lsn {
                     return Err(RecoveryError::Image(ImageError("its header names another log, or another LSN than its name".into())));
                 }
-                return replay(storage, state, survey, &choice, report, damaged, facts);
+                let replay = Replay { storage, choice: &choice, facts, attempts, apply };
+                return replay.run(state, survey, report, damaged);
             }
             // The choice is made again: it passes a damaged one over and refuses one that cannot be read for another reason.
             Err(SnapshotRefused::File(error)) => {
@@ -188,40 +234,54 @@ fn read_snapshot<S: Storage>(storage: &S, path: &Path, facts: &Facts) -> Result<
     Ok((state, described, bytes))
 }
 
-fn replay<S: Storage>(
-    storage: &S,
-    mut state: State,
-    survey: WalSurvey,
-    choice: &Choice,
-    mut report: Report,
-    damaged_snapshots: Vec<u64>,
-    facts: &Facts,
-) -> Result<Recovered, RecoveryError> {
-    if !survey.skipped().is_empty() {
-        return Err(RecoveryError::Skipped(survey.skipped().len()));
-    }
-    let begun = Instant::now();
-    let mut reader = WalReader::open(storage.clone(), survey, choice.from_lsn, choice.durable_lsn)?;
-    let (_, total) = reader.progress();
-    facts.replay_done.store(0, Ordering::Relaxed);
-    facts.replay_total.store(total, Ordering::Relaxed);
-    while let Some(frame) = reader.next()? {
-        let content = decode(&frame)?;
-        state.knows_partitions_of(&content).map_err(|reason| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason })?;
-        let (first_lsn, now_us, rows) = (frame.first_lsn, frame.now_us, u64::from(frame.row_count));
-        applying(first_lsn, frame.last_lsn(), || state.apply(&content, first_lsn, now_us));
-        report.frames += 1;
-        report.rows += rows;
-        if report.frames.is_multiple_of(256) {
-            facts.replay_done.store(reader.progress().0, Ordering::Relaxed);
-            facts.replayed_rows.store(report.rows, Ordering::Relaxed);
-        }
-    }
-    facts.replay_done.store(total, Ordering::Relaxed);
-    facts.replayed_rows.store(report.rows, Ordering::Relaxed);
-    report.replay_took = begun.elapsed();
-    let Some(tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
-    assert_eq!(state.lsn(), tail.last_lsn, "the state stands at the last good row of the log");
-    assert!(tail.durable_lsn <= tail.last_lsn, "what was synced is there: anything else was refused as damage");
-    Ok(Recovered { state, log: tail.log, start: Start::After(Box::new(tail)), report, damaged_snapshots })
+/// What is done with each frame.
+type Apply = fn(&mut State, &Content, u64, i64);
+
+/// The log behind a snapshot, into its state.
+struct Replay<'a, S: Storage> {
+    storage: &'a S,
+    choice: &'a Choice,
+    facts: &'a Facts,
+    attempts: &'a mut Attempts<S::File>,
+    apply: Apply,
 }
+
+impl<S: Storage> Replay<'_, S> {
+    fn run(self, mut state: State, survey: WalSurvey, mut report: Report, damaged_snapshots: Vec<u64>) -> Result<Recovered, RecoveryError> {
+        let Self { storage, choice, facts, attempts, apply } = self;
+        let begun = Instant::now();
+        let skipped = survey.skipped().to_vec();
+        let mut reader = WalReader::open(storage.clone(), survey, choice.from_lsn, choice.durable_lsn)?;
+        let (_, total) = reader.progress();
+        facts.replay_done.store(0, Ordering::Relaxed);
+        facts.replay_total.store(total, Ordering::Relaxed);
+        while let Some(frame) = reader.next()? {
+            let left_out = skipped.contains(&frame.first_lsn);
+            if !left_out && let Some(deaths) = attempts.before(frame.first_lsn) {
+                return Err(RecoveryError::CrashLoop(Box::new(CrashLoop::of(&frame, &state, deaths))));
+            }
+            let content = content_of(&frame, &skipped)?;
+            state.knows_partitions_of(&content).map_err(|reason| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason })?;
+            let (first_lsn, now_us, rows) = (frame.first_lsn, frame.now_us, u64::from(frame.row_count));
+            applying(first_lsn, frame.last_lsn(), || apply(&mut state, &content, first_lsn, now_us));
+            assert_eq!(state.lsn(), frame.last_lsn(), "a frame takes the LSNs that its header says");
+            report.frames += 1;
+            report.rows += if left_out { 0 } else { rows };
+            report.skipped_rows += if left_out { rows } else { 0 };
+            if report.frames.is_multiple_of(256) {
+                facts.replay_done.store(reader.progress().0, Ordering::Relaxed);
+                facts.replayed_rows.store(report.rows, Ordering::Relaxed);
+            }
+        }
+        facts.replay_done.store(total, Ordering::Relaxed);
+        facts.replayed_rows.store(report.rows, Ordering::Relaxed);
+        report.replay_took = begun.elapsed();
+        let Some(tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
+        assert_eq!(state.lsn(), tail.last_lsn, "the state stands at the last good row of the log");
+        assert!(tail.durable_lsn <= tail.last_lsn, "what was synced is there: anything else was refused as damage");
+        Ok(Recovered { state, log: tail.log, start: Start::After(Box::new(tail)), report, damaged_snapshots })
+    }
+}
+
+#[cfg(test)]
+mod tests;

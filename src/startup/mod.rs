@@ -6,9 +6,11 @@ mod logging;
 mod plan;
 mod run;
 mod server;
+mod skip;
 
 pub use check::check;
 pub use demo::demo;
 pub use plan::server_options;
 pub use run::run;
 pub use server::{Bound, Declare, Declared, Server, ServerOptions};
+pub use skip::wal_skip;

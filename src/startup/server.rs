@@ -3,11 +3,12 @@
 //! The only place that names concrete connectors. Order of a stop: no new requests, sources stop at a batch edge, what is queued is applied, a last snapshot, the log closes
 //! with a frame that says so.
 
+use crate::apply::panic::PanicNote;
 use crate::apply::{
     Engine, EngineClock, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, News, Parts, Phase, Seat, SeatSlot, Settings,
     SnapshotOptions, Snapshotter, SourceSetup,
 };
-use crate::recovery::{Recovered, Report, recover};
+use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
 use crate::storage::{DataFolder, Disk, RESERVE_BYTES, Reserve};
 use crate::wal::{FIRST_LSN, LogIdentity, SyncEvent, WalHandle, WalOptions, WalSyncer, WalWriter};
@@ -289,7 +290,17 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
         return Ok((None, recovered, writer, handle));
     };
     let folder = DataFolder::open(path)?;
-    let mut recovered = recover(&Disk, &folder.wal(), &folder.snapshots(), &shared.facts)?;
+    let note = PanicNote::read(path).map_err(ApiError::from)?;
+    if let Some(note) = &note {
+        tracing::warn!(kind = "panic.before", at_us = note.at_us, thread = note.thread, place = note.place, lsns = ?note.lsns, "a process before ended in a panic (DATA/panic.json): {}", note.message);
+    }
+    let mut attempts = Attempts::open(&Disk, path, env!("CARGO_PKG_VERSION"));
+    let mut recovered = recover(&Disk, &folder.wal(), &folder.snapshots(), &shared.facts, &mut attempts).map_err(|mut error| {
+        if let RecoveryError::CrashLoop(frame) = &mut error {
+            frame.heard(note);
+        }
+        error
+    })?;
     let unfinished = crate::snapshot::remove_unfinished(&Disk, &folder.snapshots()).map_err(ApiError::from)?;
     if unfinished > 0 {
         tracing::info!(kind = "recovery.unfinished_snapshot", files = unfinished, "a snapshot that was not finished is removed");
@@ -316,6 +327,7 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
         keys = report.keys,
         frames = report.frames,
         rows = report.rows,
+        skipped_rows = report.skipped_rows,
         lsn = recovered.state.lsn(),
         snapshot_ms = report.snapshot_took.as_millis(),
         replay_ms = report.replay_took.as_millis(),

@@ -38,6 +38,13 @@ pub enum Content {
         /// Whether the wall clock is not believed.
         held: bool,
     },
+    /// Rows that an operator left out (`wal skip`): positions pass them, tables never see them.
+    Skipped {
+        /// Where sources stand after the frame, by slot.
+        positions: Vec<(Slot, Position)>,
+        /// Rows that were in it.
+        rows: u32,
+    },
     /// Everything is forgotten (test mode).
     Reset,
     /// Nothing: marks and closes.
@@ -67,6 +74,7 @@ impl Content {
     pub fn lsns(&self) -> u64 {
         match self {
             Self::Rows(content) => (content.rows() as u64).max(1),
+            Self::Skipped { rows, .. } => u64::from(*rows).max(1),
             _ => 1,
         }
     }

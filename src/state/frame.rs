@@ -40,7 +40,7 @@ impl State {
             other => {
                 self.follow(first_lsn, now_us);
                 self.apply_other(other, first_lsn, now_us);
-                self.lsn = first_lsn;
+                self.lsn = first_lsn + other.lsns() - 1;
             }
         }
     }
@@ -96,6 +96,7 @@ impl State {
         let beyond = |slot: &u32| *slot as usize >= known;
         let stranger = match content {
             Content::Rows(rows) => rows.positions.iter().map(|(slot, _)| slot.0).find(beyond),
+            Content::Skipped { positions, .. } => positions.iter().map(|(slot, _)| slot.0).find(beyond),
             Content::Incident { slot, .. } => Some(slot.0).filter(beyond),
             _ => None,
         };

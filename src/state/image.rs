@@ -13,6 +13,7 @@ use super::arena::Arena;
 use super::chunk::Chunk;
 use super::keys::{KEY_WORDS, Keys};
 use super::plan::SlabPlan;
+use super::skip::Skip;
 use super::slab::{Missed, Slab};
 use super::state::{State, text_of};
 use super::table::Table;
@@ -54,6 +55,7 @@ struct Meta {
     registry: String,
     frame_us: i64,
     clock_held: bool,
+    skips: Vec<Skip>,
     partitions: Vec<StoredPosition>,
     schemas: Vec<FetchedSchema>,
     incidents: BTreeMap<u32, Incident>,
@@ -103,6 +105,7 @@ impl State {
             registry: self.registry.to_json(),
             frame_us: self.frame_us,
             clock_held: self.clock_held,
+            skips: self.skips.clone(),
             partitions: self.partitions.clone(),
             schemas: self.schemas.clone(),
             incidents: self.incidents.clone(),
@@ -301,6 +304,7 @@ impl ImageReader {
         state.lsn = lsn;
         state.frame_us = meta.frame_us;
         state.clock_held = meta.clock_held;
+        state.skips = meta.skips;
         state.partitions = meta.partitions;
         state.schemas = meta.schemas;
         state.incidents = meta.incidents;

@@ -14,6 +14,7 @@ mod list;
 mod plan;
 mod retire;
 mod ring;
+mod skip;
 mod slab;
 #[expect(clippy::module_inception, reason = "the state is the noun of this folder")]
 mod state;
@@ -27,6 +28,7 @@ pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, s
 pub use arena::{Arena, Handle};
 pub use content::{Content, RowsContent};
 pub use image::{ImageError, ImageReader};
+pub use skip::Skip;
 pub use slab::Missed;
 pub use state::{NewKeys, ReadScratch, State};
 pub use table::{Funnel, Table};

@@ -6,6 +6,7 @@ use super::account::Account;
 use super::arena::Arena;
 use super::content::Content;
 use super::frame::OpenFrame;
+use super::skip::Skip;
 use super::table::{Scratch, Table};
 use crate::pipeline::{Registry, TableDef, TableEffect};
 use crate::row::{EventId, Rows};
@@ -42,6 +43,8 @@ pub struct State {
     pub(crate) frame_us: i64,
     /// The wall clock was not believed when that frame was written.
     pub(crate) clock_held: bool,
+    /// Frames that an operator left out, oldest first, at most [`super::skip::SKIPS_MAX`].
+    pub(crate) skips: Vec<Skip>,
     pub(crate) hash_seed: u64,
     /// Records that could not become rows, oldest first, bounded by [`REJECTS_MAX`] and [`REJECT_BYTES_MAX`].
     pub(crate) rejects: VecDeque<Reject>,
@@ -72,6 +75,7 @@ impl State {
             lsn: 0,
             frame_us: 0,
             clock_held: false,
+            skips: Vec::new(),
             hash_seed,
             rejects: VecDeque::new(),
             reject_bytes: 0,
@@ -99,6 +103,7 @@ impl State {
                 // Rows of a time that was taken back are none that a read could be asked to begin from.
                 self.tables.values_mut().for_each(|table| table.newest_us = table.newest_us.min(*now_us));
             }
+            Content::Skipped { positions, rows } => self.skip(positions, *rows, first_lsn, now_us),
             Content::Reset => self.reset(),
             Content::Nothing => {}
         }
@@ -310,6 +315,7 @@ impl State {
             lsn: self.lsn,
             frame_us: self.frame_us,
             clock_held: self.clock_held,
+            skips: self.skips.clone(),
             hash_seed: self.hash_seed,
             rejects: self.rejects.clone(),
             reject_bytes: self.reject_bytes,

@@ -34,7 +34,7 @@ impl FrameKind {
     pub const INCIDENT: Self = Self(4);
     /// Nothing but the durable LSN, from an idle log.
     pub const MARK: Self = Self(5);
-    /// LSNs that replay leaves out; stands only at the head of a segment.
+    /// First LSNs of frames that replay leaves out; stands only at the head of a segment.
     pub const SKIP: Self = Self(6);
     /// A clean stop.
     pub const CLOSE: Self = Self(7);
@@ -44,6 +44,23 @@ impl FrameKind {
     pub const PARTITION: Self = Self(9);
     /// The time of frames was set, or is held while the wall clock is not believed.
     pub const CLOCK: Self = Self(10);
+
+    /// The kind in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ROWS => "frame of rows",
+            Self::DEFINITION => "definition",
+            Self::SCHEMA => "writer schema",
+            Self::INCIDENT => "incident",
+            Self::MARK => "mark",
+            Self::SKIP => "skip",
+            Self::CLOSE => "close",
+            Self::RESET => "reset",
+            Self::PARTITION => "partition",
+            Self::CLOCK => "clock frame",
+            _ => "frame of unknown kind",
+        }
+    }
 
     /// Whether this build knows the kind.
     pub fn known(self) -> bool {

@@ -132,6 +132,7 @@ codes! {
     DataDirForeign "data_dir_foreign" 400 false "the folder holds files of another program" "give an empty folder";
     WalDamaged "wal_damaged" 500 false "the WAL is damaged; nothing was changed" "see the ways out that are printed";
     SnapshotDamaged "snapshot_damaged" 500 false "no sound snapshot reaches the WAL; nothing was changed" "see the ways out that are printed";
+    CrashLoop "crash_loop" 500 false "a frame of the log ends every start" "see the ways out that are printed; `streamgauge wal skip LSN` leaves the rows of one frame out";
     FormatTooNew "format_too_new" 500 false "a file is of a newer format than this program" "run the newer program";
     IoFailed "io_failed" 500 false "a file operation failed" "see the operating system's message";
     ServerUnreachable "server_unreachable" 503 true "no server answers at this address" "start it, or give --addr";

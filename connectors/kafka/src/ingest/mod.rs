@@ -212,7 +212,7 @@ impl Ingest {
         let open = track.gauge.as_ref().and_then(|gauge| gauge.incident());
         if let Some(incident) = open {
             track.incident = Some((incident.kind, Cause::parse(&incident.cause)));
-            if !matches!(incident.kind, IncidentKind::Stalled | IncidentKind::PartitionsGrew) {
+            if !matches!(incident.kind, IncidentKind::Stalled | IncidentKind::PartitionsGrew | IncidentKind::FrameSkipped) {
                 track.phase = Phase::Stopped;
             }
         }

@@ -1,0 +1,188 @@
+//! Recovery over a simulated disk: a frame that ends every start, and an operator who gets past it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::attempts::DEATHS_MAX;
+use super::*;
+use crate::apply::codec::{Encoded, encode, kind_of};
+use crate::pipeline::{RegisterOptions, Registry};
+use crate::row::{RowsBuilder, Strictness};
+use crate::state::RowsContent;
+use crate::storage::SimulatedDisk;
+use crate::wal::{FrameParts, WalOptions, WalWriter};
+use serde_json::json;
+use std::sync::Arc;
+use streamgauge_api::source::IncidentKind;
+use streamgauge_api::{PartitionKey, Position, Slot, StoredPosition, TopicId};
+
+const LOG: LogIdentity = LogIdentity { log_id: 5, hash_seed: 9 };
+
+fn small() -> WalOptions {
+    WalOptions { segment_bytes: 4096, ..WalOptions::default() }
+}
+
+fn wal() -> &'static Path {
+    Path::new("data/wal")
+}
+
+fn snapshots() -> &'static Path {
+    Path::new("data/snapshots")
+}
+
+fn registry() -> (Arc<Registry>, Vec<crate::pipeline::TableEffect>) {
+    let payload = json!({"nodes": [
+        {"kind": "event", "name": "Step", "schema": {"fields": {"walker": "str"}, "optional_fields": []}, "event_time_field": null},
+        {"kind": "derivation", "name": "walkers", "output_kind": "table", "upstreams": ["Step"],
+         "ops": [{"op": "group_by", "keys": ["walker"], "agg": {"n": {"op": "count", "params": {}}}}],
+         "schema": {"fields": {"walker": "str"}, "optional_fields": []}, "table_primary_key": ["walker"]}
+    ]});
+    let outcome = Registry::default().apply_register(&payload.to_string(), &RegisterOptions::default());
+    let outcome = outcome.unwrap_or_else(|error| panic!("{}", error.to_json()));
+    (outcome.next.unwrap(), outcome.effects)
+}
+
+fn rows(registry: &Registry, walkers: &[&str], offset: i64) -> Content {
+    let event = registry.event("Step").unwrap();
+    let mut builder = RowsBuilder::new(Arc::clone(&event.schema), Strictness::Push);
+    for walker in walkers {
+        builder.begin();
+        builder.str(crate::row::FieldIndex(0), walker).unwrap();
+        builder.commit(1_000_000, None, false).unwrap();
+    }
+    let position = Position { offset, after: offset, epoch: 1, record_time_ms: 5, clock_ms: 5 };
+    Content::Rows(RowsContent { positions: vec![(Slot(0), position)], batches: vec![builder.finish()], rejects: Vec::new() })
+}
+
+/// A log of a definition, a partition and three frames of rows; returns the LSN of the second of these.
+fn log(disk: &SimulatedDisk) -> u64 {
+    let (mut writer, handle) = WalWriter::start(disk.clone(), wal(), Start::Fresh { log: LOG }, small(), 1).unwrap();
+    let (registry, effects) = registry();
+    let key = PartitionKey { event: "Step".into(), cluster: "c".into(), topic: "steps".into(), topic_id: TopicId::NONE, partition: 3 };
+    let start = Position { offset: 0, after: -1, epoch: -1, record_time_ms: -1, clock_ms: -1 };
+    let contents = [
+        Content::Definition { registry: Arc::clone(&registry), effects },
+        Content::Partition(StoredPosition { key, position: start }),
+        rows(&registry, &["a", "b"], 2),
+        rows(&registry, &["a", "c", "c"], 5),
+        rows(&registry, &["a"], 6),
+    ];
+    let (mut encoded, mut firsts) = (Encoded::default(), Vec::new());
+    for content in &contents {
+        encode(content, &mut encoded);
+        let batches = match content {
+            Content::Rows(rows) => rows.batches.iter().map(|batch| batch.words()).collect(),
+            _ => Vec::new(),
+        };
+        let row_count = if let Content::Rows(rows) = content { u32::try_from(rows.rows()).unwrap() } else { 0 };
+        let body: Vec<&[u64]> = [&encoded.head[..]].into_iter().chain(batches).chain([&encoded.tail[..]]).collect();
+        let parts =
+            FrameParts { kind: kind_of(content), flags: 0, row_count, now_us: 7_000_000, positions: &encoded.positions, body: &body };
+        firsts.push(writer.stage(&parts).unwrap());
+        writer.write().unwrap();
+    }
+    handle.sync_now().unwrap();
+    writer.close(7_000_000).unwrap();
+    firsts[3]
+}
+
+fn start(disk: &SimulatedDisk, apply: Apply) -> Result<Recovered, RecoveryError> {
+    let mut attempts = Attempts::open(disk, Path::new("data"), "1");
+    let recovered = rebuilt(disk, wal(), snapshots(), &Facts::default(), &mut attempts, apply);
+    match &recovered {
+        Ok(_) => attempts.done(),
+        Err(_) => attempts.refused(),
+    }
+    recovered
+}
+
+/// Applies, and dies in the frame of rows that brings the partition to offset 5.
+fn deadly(state: &mut State, content: &Content, first_lsn: u64, now_us: i64) {
+    if let Content::Rows(rows) = content {
+        assert_ne!(rows.positions.first().map(|(_, position)| position.offset), Some(5), "the frame that cannot be applied");
+    }
+    state.apply(content, first_lsn, now_us);
+}
+
+fn dies(disk: &SimulatedDisk) {
+    let disk = disk.clone();
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| start(&disk, deadly).is_ok())).is_err());
+}
+
+#[test]
+fn no_row_is_a_crash_loop() {
+    let disk = SimulatedDisk::new();
+    let lsn = log(&disk);
+    for _ in 0..DEATHS_MAX {
+        dies(&disk);
+    }
+    for _ in 0..2 {
+        let error = start(&disk, deadly).unwrap_err();
+        let RecoveryError::CrashLoop(frame) = &error else { panic!("{error}") };
+        assert_eq!((frame.lsns, frame.kind, frame.at_us), ((lsn, lsn + 2), "frame of rows", 7_000_000));
+        assert_eq!(
+            (frame.events.as_slice(), frame.partitions.as_slice()),
+            (["Step".to_owned()].as_slice(), ["steps/3 offsets 2 to 4".to_owned()].as_slice())
+        );
+        let refusal = ApiError::from(error);
+        assert_eq!(refusal.code, Code::CrashLoop);
+        assert!(refusal.reason.contains(&format!("streamgauge wal skip {lsn}")), "{}", refusal.reason);
+    }
+    // Any LSN of the frame names it.
+    let left_out = skip(&disk, wal(), snapshots(), lsn + 1).unwrap();
+    assert_eq!((left_out.lsns, left_out.rows), ((lsn, lsn + 2), 3));
+    assert_eq!(left_out.positions[0].1.offset, 5);
+    assert!(matches!(skip(&disk, wal(), snapshots(), lsn), Err(SkipError::Already { .. })));
+
+    let recovered = start(&disk, deadly).unwrap();
+    let state = &recovered.state;
+    assert_eq!(state.partitions()[0].position.offset, 6, "positions pass it");
+    assert_eq!((recovered.report.rows, recovered.report.skipped_rows), (3, 3));
+    let (_, incident) = state.incidents().next().unwrap();
+    assert_eq!(incident.kind, IncidentKind::FrameSkipped);
+    assert_eq!(incident.lost, "records of offsets 2 to 4 are in no table");
+    assert_eq!(state.skips().iter().map(|skip| (skip.first_lsn, skip.rows)).collect::<Vec<_>>(), [(lsn, 3)]);
+    assert_eq!(state.table("walkers").unwrap().len(), 2, "a and b; c was in the frame alone");
+    // And so does every later start, to the same state.
+    let again = start(&disk, State::apply).unwrap();
+    assert_eq!(again.state.fingerprint(), recovered.state.fingerprint());
+    assert_eq!(definitions(&disk, wal(), snapshots()).unwrap().unwrap().registry.version, state.registry().version);
+}
+
+#[test]
+fn only_rows_that_a_start_replays_can_be_left_out() {
+    let disk = SimulatedDisk::new();
+    let lsn = log(&disk);
+    let before: Vec<Vec<u8>> = files(&disk);
+    for (asked, expected) in [(1, "definition"), (2, "partition"), (lsn + 4, "close")] {
+        match skip(&disk, wal(), snapshots(), asked) {
+            Err(SkipError::NotRows { kind, .. }) => assert_eq!(kind, expected, "LSN {asked}"),
+            other => panic!("LSN {asked}: {other:?}"),
+        }
+    }
+    assert!(matches!(skip(&disk, wal(), snapshots(), 900), Err(SkipError::NotThere { from_lsn: 1, .. })));
+    assert_eq!(files(&disk), before, "a refusal changes nothing");
+}
+
+fn files(disk: &SimulatedDisk) -> Vec<Vec<u8>> {
+    disk.list(wal()).unwrap().iter().map(|entry| disk.bytes(&wal().join(&entry.name)).unwrap()).collect()
+}
+
+#[test]
+fn a_skip_that_dies_anywhere_is_decided_or_not_and_the_log_is_whole() {
+    for stop in 0..120 {
+        for seed in 0..4 {
+            let disk = SimulatedDisk::new();
+            let lsn = log(&disk);
+            disk.set_faults(crate::storage::Faults { stop_at: Some(stop), ..Default::default() });
+            let told = skip(&disk, wal(), snapshots(), lsn).is_ok();
+            if seed == 0 {
+                disk.kill()
+            } else {
+                disk.crash(seed)
+            }
+            let recovered = start(&disk, State::apply).unwrap();
+            let skipped = recovered.report.skipped_rows == 3;
+            assert!(skipped || !told, "stop {stop} seed {seed}: what was told is decided");
+            assert_eq!(recovered.report.rows, if skipped { 3 } else { 6 }, "stop {stop} seed {seed}");
+        }
+    }
+}

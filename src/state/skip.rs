@@ -1,0 +1,65 @@
+//! What becomes of a frame of rows that an operator left out with `wal skip`.
+//!
+//! Positions apply, so that sources go on behind it; rows and rejects do not. That tables lack them is said for as long as it is so: an
+//! informing incident on each partition that the frame moved, and a list of the frames left out, both in every snapshot. Replay alone brings
+//! such content; the engine never writes it.
+
+use super::state::State;
+use serde::{Deserialize, Serialize};
+use streamgauge_api::source::{Incident, IncidentKind};
+use streamgauge_api::{Position, Slot};
+
+/// Frames left out that are remembered; older ones are in the log of the processes that replayed them.
+pub(super) const SKIPS_MAX: usize = 256;
+
+/// A frame that was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// LSN of its first row.
+    pub first_lsn: u64,
+    /// Rows that were in it.
+    pub rows: u32,
+    /// When it was written, microseconds since the Unix epoch.
+    pub at_us: i64,
+}
+
+impl Skip {
+    /// LSN of its last row.
+    pub fn last_lsn(&self) -> u64 {
+        self.first_lsn + u64::from(self.rows).max(1) - 1
+    }
+}
+
+impl State {
+    pub(super) fn skip(&mut self, positions: &[(Slot, Position)], rows: u32, first_lsn: u64, at_us: i64) {
+        let skip = Skip { first_lsn, rows, at_us };
+        for (slot, position) in positions {
+            let Some(stored) = self.partitions.get_mut(slot.0 as usize) else { unreachable!("slots were checked when the frame was read") };
+            let from = std::mem::replace(&mut stored.position, *position).offset;
+            // An incident that stops the partition says more.
+            self.incidents.entry(slot.0).or_insert_with(|| incident(&skip, from, position.offset));
+        }
+        if self.skips.len() == SKIPS_MAX {
+            self.skips.remove(0);
+        }
+        self.skips.push(skip);
+    }
+
+    /// Frames that an operator left out, oldest first.
+    pub fn skips(&self) -> &[Skip] {
+        &self.skips
+    }
+}
+
+fn incident(skip: &Skip, from: i64, to: i64) -> Incident {
+    let (first, last) = (skip.first_lsn, skip.last_lsn());
+    Incident {
+        kind: IncidentKind::FrameSkipped,
+        cause: String::new(),
+        opened_us: skip.at_us,
+        lost: format!("records of offsets {from} to {} are in no table", to.saturating_sub(1)),
+        holds: "everything before and behind them; the partition goes on".into(),
+        evidence: format!("an operator left LSN {first} to {last} out of the replay (`wal skip`)"),
+        actions: vec!["nothing, or read the topic again into a table that is started anew (--rebuild)".into()],
+    }
+}
