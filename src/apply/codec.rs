@@ -270,7 +270,7 @@ fn decode_rows(frame: &Frame<'_>) -> Result<RowsContent, String> {
         content.batches.push(Rows::from_words(batch.to_vec()).map_err(|error| error.to_string())?);
         rest = behind;
     }
-    let rejects = usize::try_from(head >> 32).unwrap_or(usize::MAX);
+    let rejects = (head >> 32) as usize;
     if rejects > 0 {
         let bytes: &[u8] = bytemuck::cast_slice(rest);
         let json = bytes.get(..rejects).ok_or("rejects beyond the body")?;

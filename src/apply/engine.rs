@@ -29,7 +29,7 @@ use std::time::Duration;
 use streamgauge_api::metrics::{EventSeries, Metrics};
 use streamgauge_api::port::{Read, Request};
 use streamgauge_api::source::{IncidentKind, SourceBoard};
-use streamgauge_api::{ApiError, Code, PartitionKey, Position, Reply, Slot, StoredPosition, Tag};
+use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Reply, Slot, StoredPosition, Tag};
 
 /// Longest sleep of the apply thread: its heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -41,6 +41,10 @@ pub(super) const POSITIONS_BYTES_MAX: usize = PARTITIONS_MAX * POSITION_BYTES;
 const FULL_RETRY_US: i64 = 500_000;
 /// How often a snapshot is tried on a full disk, since one lets segments of the log go.
 const FULL_SNAPSHOT_US: i64 = 10_000_000;
+/// Bytes of all definitions: with each quote escaped, and what they do to tables, they fit into a frame.
+const DEFINITIONS_BYTES_MAX: usize = 16 << 20;
+/// Positions that wait for a sync.
+const COMMITS_MAX: usize = 64;
 /// Positions for group commits are remembered this often.
 const COMMIT_EVERY_US: i64 = 1_000_000;
 /// A log at rest for this long says in a mark frame what of it is durable.
@@ -154,7 +158,7 @@ impl Engine {
     pub fn new(parts: Parts) -> Self {
         // From here on nobody's clock is behind the last frame.
         parts.clock.resume(parts.state.frame_us(), parts.state.clock_held());
-        let now_us = parts.clock.now_us();
+        let passed_us = parts.clock.boot_us();
         parts.facts.set_registry(parts.state.registry());
         parts.facts.applied_lsn.store(parts.state.lsn(), Ordering::Release);
         let durable_positions = parts.state.partitions().iter().map(|stored| stored.position).collect();
@@ -183,11 +187,11 @@ impl Engine {
             series: BTreeMap::new(),
             held: Vec::new(),
             commits: VecDeque::new(),
-            commits_us: 0,
-            committed_us: 0,
-            full_retry_us: 0,
+            commits_us: passed_us,
+            committed_us: passed_us,
+            full_retry_us: passed_us,
             durable_positions,
-            last_snapshot_us: now_us,
+            last_snapshot_us: passed_us,
             snapshot_running: false,
             snapshots: parts.snapshots,
             failure: None,
@@ -224,9 +228,12 @@ impl Engine {
         let written = staged(writer, &self.encoded, kind_of(content), &[], now_us).and_then(|lsn| writer.write().map(|_| lsn));
         let lsn = match written {
             Ok(lsn) => lsn,
-            Err(error) => return Err(self.refused(error)),
+            Err(error) => {
+                debug_assert!(!matches!(error, WalError::FrameTooLarge { .. }), "whoever makes a content bounds it: {error}");
+                return Err(self.refused(error));
+            }
         };
-        self.wrote(now_us);
+        self.wrote();
         applying(lsn, lsn, || self.state.apply(content, lsn, now_us));
         let next = self.writer.as_ref().map(WalWriter::next_lsn);
         assert_eq!(next, Some(self.state.lsn() + 1), "what was written is applied, and nothing else");
@@ -234,16 +241,37 @@ impl Engine {
         Ok(lsn)
     }
 
-    /// The log took something.
-    pub(super) fn wrote(&mut self, now_us: i64) {
-        self.facts.disk_full.store(false, Ordering::Relaxed);
-        self.committed_us = now_us;
+    /// The log took something of a turn.
+    pub(super) fn wrote(&mut self) {
+        self.log_has_room();
+        self.committed_us = self.passed_us();
+    }
+
+    /// The disk took what it was given.
+    fn log_has_room(&self) {
+        if self.facts.disk_full.load(Ordering::Relaxed) {
+            self.facts.disk_full.store(false, Ordering::Relaxed);
+            self.facts.incidents.close(IncidentKind::WriteStall, &Subject::Server);
+        }
+    }
+
+    /// The disk has no room: pushes are refused and sources wait until it has.
+    fn log_is_full(&self, error: &WalError) {
+        self.facts.disk_full.store(true, Ordering::Relaxed);
+        let text = || IncidentText {
+            cause: Code::StorageFull.as_str().to_owned(),
+            lost: "nothing that was acknowledged: pushes are refused, rows of sources wait".to_owned(),
+            holds: "everything applied so far is read; the disk is tried again twice a second".to_owned(),
+            evidence: error.to_string(),
+            actions: vec![Code::StorageFull.advice().to_owned()],
+        };
+        self.facts.incidents.open(IncidentKind::WriteStall, &Subject::Server, self.clock.now_us(), text);
     }
 
     pub(super) fn refused(&mut self, error: WalError) -> ApiError {
         let told = ApiError::from(error.clone());
         match told.code {
-            Code::StorageFull => self.facts.disk_full.store(true, Ordering::Relaxed),
+            Code::StorageFull => self.log_is_full(&error),
             _ if matches!(error, WalError::Poisoned { .. }) => self.failed(error),
             _ => {}
         }
@@ -264,9 +292,14 @@ impl Engine {
 
     /// Everything up to `lsn` is durable: releases replies and remembers positions for group commits.
     pub fn synced(&mut self, lsn: u64) {
+        let written = self.writer.as_ref().map(WalWriter::next_lsn);
+        assert!(written.is_none_or(|next| lsn < next), "LSN {lsn} is durable before it is written ({written:?})");
         self.facts.durable_lsn.store(lsn, Ordering::Release);
         while self.unsynced.front().is_some_and(|parked| parked.lsn <= lsn) {
-            let Some(Unsynced { outbox, tag, mut reply, .. }) = self.unsynced.pop_front() else { break };
+            let Some(Unsynced { outbox, tag, mut reply, lsn: parked }) = self.unsynced.pop_front() else {
+                unreachable!("the front was there")
+            };
+            assert!(parked <= self.state.lsn(), "a reply that waits for a sync is of rows that are applied");
             if let Reply::Pushed { durable_lsn, .. } = &mut reply {
                 *durable_lsn = Some(lsn);
             }
@@ -284,42 +317,47 @@ impl Engine {
         (0u32..).map(Slot).zip(self.durable_positions.iter().copied()).collect()
     }
 
+    /// Time that only passes, for deadlines and intervals: the time of frames may be set back by an operator.
+    pub(super) fn passed_us(&self) -> i64 {
+        self.clock.boot_us()
+    }
+
     /// Deadlines and housekeeping; gives how long the apply thread may sleep.
     pub(crate) fn tick(&mut self) -> Duration {
-        let now_us = self.clock.now_us();
-        self.facts.heartbeat_us.store(now_us, Ordering::Relaxed);
+        let (now_us, passed_us) = (self.clock.now_us(), self.passed_us());
+        self.facts.heartbeat_us.store(passed_us, Ordering::Relaxed);
         self.answer_waiting();
         self.rows_ahead.look(&self.state, &self.facts.incidents, now_us);
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
         self.off_limit(now_us);
-        self.retry_held(now_us);
+        self.retry_held(passed_us);
         if !self.is_mid_turn() {
-            self.keep_house(now_us);
+            self.keep_house(now_us, passed_us);
         }
         let deadline_us = self.waiting.iter().map(|waiting| waiting.until_us).min().unwrap_or(i64::MAX);
-        let until_us = deadline_us.saturating_sub(now_us).max(1000);
+        let until_us = deadline_us.saturating_sub(passed_us).max(1000);
         HEARTBEAT.min(Duration::from_micros(until_us.unsigned_abs()))
     }
 
     /// What is done between two turns only.
-    fn keep_house(&mut self, now_us: i64) {
+    fn keep_house(&mut self, now_us: i64, passed_us: i64) {
         self.watch_clock(now_us);
-        self.remember_positions(now_us);
-        self.try_full_disk(now_us);
-        self.mark(now_us);
+        self.remember_positions(passed_us);
+        self.try_full_disk(now_us, passed_us);
+        self.mark(now_us, passed_us);
         let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
         if every_us > 0
-            && now_us.saturating_sub(self.last_snapshot_us) >= every_us
+            && passed_us.saturating_sub(self.last_snapshot_us) >= every_us
             && self.state.lsn() > self.facts.snapshot_lsn.load(Ordering::Relaxed)
         {
             self.snapshot();
         }
     }
 
-    fn mark(&mut self, now_us: i64) {
+    fn mark(&mut self, now_us: i64, passed_us: i64) {
         let Some(writer) = &self.writer else { return };
-        let rests = now_us.saturating_sub(self.committed_us) >= MARK_AFTER_US;
+        let rests = passed_us.saturating_sub(self.committed_us) >= MARK_AFTER_US;
         if rests && writer.needs_mark() && !self.facts.disk_full.load(Ordering::Relaxed) {
             self.append_mark(now_us);
         }
@@ -331,7 +369,7 @@ impl Engine {
             Ok(lsn) => {
                 applying(lsn, lsn, || self.state.apply(&Content::Nothing, lsn, now_us));
                 self.facts.applied_lsn.store(lsn, Ordering::Release);
-                self.facts.disk_full.store(false, Ordering::Relaxed);
+                self.log_has_room();
             }
             Err(error) => {
                 let _told = self.refused(error);
@@ -340,13 +378,13 @@ impl Engine {
     }
 
     /// A full disk is found to have room again though nobody pushes, and is helped to it by a snapshot.
-    fn try_full_disk(&mut self, now_us: i64) {
-        if !self.facts.disk_full.load(Ordering::Relaxed) || now_us < self.full_retry_us {
+    fn try_full_disk(&mut self, now_us: i64, passed_us: i64) {
+        if !self.facts.disk_full.load(Ordering::Relaxed) || passed_us < self.full_retry_us {
             return;
         }
-        self.full_retry_us = now_us.saturating_add(FULL_RETRY_US);
+        self.full_retry_us = passed_us.saturating_add(FULL_RETRY_US);
         self.append_mark(now_us);
-        if self.facts.disk_full.load(Ordering::Relaxed) && now_us.saturating_sub(self.last_snapshot_us) >= FULL_SNAPSHOT_US {
+        if self.facts.disk_full.load(Ordering::Relaxed) && passed_us.saturating_sub(self.last_snapshot_us) >= FULL_SNAPSHOT_US {
             self.snapshot();
         }
     }
@@ -357,7 +395,8 @@ impl Engine {
         if self.snapshot_running {
             return false;
         }
-        self.last_snapshot_us = self.clock.now_us();
+        assert!(!self.is_mid_turn(), "a snapshot is of whole frames");
+        self.last_snapshot_us = self.passed_us();
         self.snapshot_running = snapshots.try_send(self.state.freeze()).is_ok();
         self.snapshot_running
     }
@@ -424,14 +463,20 @@ impl Engine {
         Ok((slot_of(known), start))
     }
 
-    fn remember_positions(&mut self, now_us: i64) {
-        if now_us.saturating_sub(self.commits_us) < COMMIT_EVERY_US || self.state.partitions().is_empty() {
+    fn remember_positions(&mut self, passed_us: i64) {
+        if passed_us.saturating_sub(self.commits_us) < COMMIT_EVERY_US || self.state.partitions().is_empty() {
             return;
         }
-        self.commits_us = now_us;
+        self.commits_us = passed_us;
+        assert!(!self.is_mid_turn(), "positions are those of whole frames");
         let lsn = self.state.lsn();
         if self.commits.back().is_some_and(|(covered, _)| *covered == lsn) {
             return;
+        }
+        assert!(self.commits.back().is_none_or(|(covered, _)| *covered < lsn), "positions are remembered in the order of the log");
+        // While nothing becomes durable the newest replace each other.
+        if self.commits.len() >= COMMITS_MAX {
+            self.commits.pop_back();
         }
         let positions = self.state.partitions().iter().map(|stored| stored.position).collect();
         self.commits.push_back((lsn, positions));
@@ -489,6 +534,11 @@ impl Engine {
         registry: Arc<crate::pipeline::Registry>,
         effects: Vec<crate::pipeline::TableEffect>,
     ) -> Result<u64, ApiError> {
+        let bytes = registry.to_json().len();
+        if bytes > DEFINITIONS_BYTES_MAX {
+            let reason = format!("the definitions together take {bytes} bytes, at most {DEFINITIONS_BYTES_MAX}");
+            return Err(ApiError::new(Code::InvalidRegistration, reason));
+        }
         let lsn = self.commit(&Content::Definition { registry, effects })?;
         self.facts.set_registry(self.state.registry());
         Ok(lsn)
@@ -520,8 +570,9 @@ impl Engine {
 
     /// Remembers where sources stand now, and gives what has to be durable before they may commit it.
     pub fn remember_all(&mut self) -> (WalHandle<Disk>, u64) {
-        self.commits_us = 0;
-        self.remember_positions(self.clock.now_us());
+        let passed_us = self.passed_us();
+        self.commits_us = passed_us.saturating_sub(COMMIT_EVERY_US);
+        self.remember_positions(passed_us);
         (self.handle.clone(), self.state.lsn())
     }
 
@@ -530,6 +581,10 @@ impl Engine {
     /// # Errors
     /// The log's failure.
     pub fn close(&mut self) -> Result<u64, WalError> {
+        assert!(
+            !self.is_mid_turn() && self.state.lsn() + 1 == self.writer.as_ref().map_or(self.state.lsn() + 1, WalWriter::next_lsn),
+            "what is written is applied when the log closes"
+        );
         match self.writer.take() {
             Some(writer) => writer.close(self.clock.now_us()),
             None => Ok(self.state.lsn()),

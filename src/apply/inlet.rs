@@ -28,6 +28,8 @@ const BYTES_PER_PACKET: usize = 4 << 20;
 const REJECT_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a reason that are kept.
 const REASON_BYTES_MAX: usize = 1 << 10;
+/// Bytes of a schema with all that it refers to; each may be escaped in its frame.
+const SCHEMA_BYTES_MAX: usize = 10 << 20;
 /// Bytes of a text in an incident that are kept: brokers and registries may say anything.
 const INCIDENT_TEXT_BYTES_MAX: usize = 8 << 10;
 
@@ -203,6 +205,7 @@ impl EngineInlet {
                 unreachable!("slot {slot} is in the packet, so it is attached");
             };
             assert!(attached.position.after <= attached.position.offset, "slot {slot} has applied what it has not read");
+            assert_eq!(attached.in_packet.map(|index| index as usize), Some(positions.len()), "runs name positions by their place");
             positions.push((Slot(slot), attached.position));
             records.push((slot, std::mem::take(&mut attached.records)));
             attached.in_packet = None;
@@ -211,6 +214,10 @@ impl EngineInlet {
         let batches: Vec<Rows> = filled.map(|feed| feed.builder.finish()).collect();
         assert_eq!(batches.iter().map(Rows::len).sum::<usize>(), self.rows, "every row that was counted is in a batch");
         assert_eq!(positions.len(), records.len(), "every position comes with its count of records");
+        debug_assert!(
+            batches.iter().flat_map(Rows::runs).all(|run| (run.position as usize) < positions.len()),
+            "runs name positions that are there"
+        );
         let content = RowsContent { positions, batches, rejects: std::mem::take(&mut self.rejects) };
         let bytes = rows_bytes(&content);
         assert!(bytes <= FRAME_BODY_BYTES_MAX, "a packet of {bytes} bytes fits into no frame");
@@ -407,6 +414,11 @@ impl Inlet for EngineInlet {
         let Some(feed) = self.attached(slot).map(|attached| attached.feed) else {
             return Err(ApiError::new(Code::InternalError, format!("slot {} is not attached", slot.0)));
         };
+        let bytes = schema.text.len() + schema.references.iter().map(String::len).sum::<usize>();
+        if bytes > SCHEMA_BYTES_MAX {
+            let reason = format!("schema id {} takes {bytes} bytes with its references, at most {SCHEMA_BYTES_MAX}", schema.id);
+            return Err(ApiError::new(Code::SchemaUnusable, reason));
+        }
         let content = Content::Schema(schema.clone());
         self.seat.with(|engine| {
             let known =

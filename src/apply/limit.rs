@@ -169,7 +169,9 @@ impl Engine {
         content.batches.retain(|batch| !batch.is_empty());
         for ack in &mut kept {
             let before = gone[..ack.first_row as usize].iter().filter(|gone| **gone).count();
-            ack.first_row -= u32::try_from(before).unwrap_or(0);
+            let Ok(before) = u32::try_from(before) else { unreachable!("rows of a frame are counted in 32 bits") };
+            assert!(before <= ack.first_row, "no more rows are gone before a push than stood before it");
+            ack.first_row -= before;
         }
         *acks = kept;
         !acks.is_empty()

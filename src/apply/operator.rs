@@ -219,7 +219,7 @@ fn table_json(table: &Table, bad: u64) -> Json {
 impl Control for EngineControl {
     fn alive(&self) -> bool {
         let beat = self.facts.heartbeat_us.load(Ordering::Relaxed);
-        beat == 0 || self.clock.now_us() - beat < ALIVE_US
+        beat == 0 || self.clock.boot_us() - beat < ALIVE_US
     }
 
     fn readiness(&self) -> Readiness {

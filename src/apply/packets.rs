@@ -57,30 +57,30 @@ impl Engine {
     pub(crate) fn take_packet(&mut self, packet: Packet) {
         if let Err(refused) = self.try_packet(packet) {
             let (packet, error) = *refused;
-            let (source, now_us) = (self.source_of(&packet), self.clock.now_us());
-            let mut held = Held { packet, source, error, since_us: now_us, next_us: 0, told_us: now_us, tries: 0 };
-            self.hold(&mut held, now_us);
+            let (source, passed_us) = (self.source_of(&packet), self.passed_us());
+            let mut held = Held { packet, source, error, since_us: passed_us, next_us: passed_us, told_us: passed_us, tries: 0 };
+            self.hold(&mut held, passed_us);
             self.held.push(held);
         }
     }
 
     /// Tries packets that wait again, when it is time.
-    pub(super) fn retry_held(&mut self, now_us: i64) {
+    pub(super) fn retry_held(&mut self, passed_us: i64) {
         for mut held in std::mem::take(&mut self.held) {
             // A packet that was taken may be applied in part: nothing else is written until it is.
-            if held.next_us > now_us || self.is_mid_turn() {
+            if held.next_us > passed_us || self.is_mid_turn() {
                 self.held.push(held);
                 continue;
             }
             match self.try_packet(held.packet) {
                 Ok(()) => {
-                    let waited_s = (now_us - held.since_us).max(0) / 1_000_000;
+                    let waited_s = (passed_us - held.since_us) / 1_000_000;
                     tracing::info!(kind = "source.goes_on", source = %held.source, tries = held.tries, waited_s, "rows that waited are written");
                     self.facts.incidents.close(IncidentKind::WriteStall, &Subject::source(&held.source));
                 }
                 Err(refused) => {
                     (held.packet, held.error) = *refused;
-                    self.hold(&mut held, now_us);
+                    self.hold(&mut held, passed_us);
                     self.held.push(held);
                 }
             }
@@ -88,12 +88,14 @@ impl Engine {
     }
 
     /// Counts and shows that a packet waits.
-    fn hold(&mut self, held: &mut Held, now_us: i64) {
+    fn hold(&mut self, held: &mut Held, passed_us: i64) {
+        assert!(passed_us >= held.since_us, "time only passes");
+        assert!(self.held.iter().all(|other| other.packet.inlet != held.packet.inlet), "an inlet has one packet that waits");
         held.tries += 1;
-        held.next_us = now_us.saturating_add(RETRY_US);
+        held.next_us = passed_us.saturating_add(RETRY_US);
         let Held { source, error, since_us, tries, packet, .. } = &*held;
         self.metrics.source_retries(source, error.code).inc();
-        let waited_s = (now_us - since_us).max(0) / 1_000_000;
+        let waited_s = (passed_us - since_us) / 1_000_000;
         let text = || IncidentText {
             cause: error.code.as_str().to_owned(),
             lost: "nothing: the rows wait, and their partitions with them".to_owned(),
@@ -101,9 +103,9 @@ impl Engine {
             evidence: format!("{} rows, tried {tries} times in {waited_s} s: {error}", packet.content.rows()),
             actions: vec![error.code.advice().to_owned()],
         };
-        self.facts.incidents.open(IncidentKind::WriteStall, &Subject::source(source), now_us, text);
-        if now_us.saturating_sub(held.told_us) >= TELL_EVERY_US {
-            held.told_us = now_us;
+        self.facts.incidents.open(IncidentKind::WriteStall, &Subject::source(source), self.clock.now_us(), text);
+        if passed_us.saturating_sub(held.told_us) >= TELL_EVERY_US {
+            held.told_us = passed_us;
             let (source, error, tries) = (&held.source, &held.error, held.tries);
             tracing::warn!(kind = "source.waits", %source, tries, waited_s, %error, "rows of a source wait still");
         }
@@ -161,6 +163,7 @@ impl Engine {
 
     /// Shows where sources stand when their rows are applied.
     pub(super) fn show(&mut self, content: &RowsContent, records: Vec<(u32, u64)>, oldest_ms: i64) {
+        assert_eq!(records.len(), content.positions.len(), "records are counted for each partition that moves");
         for (slot, position) in &content.positions {
             if let Some(gauge) = self.freshness.gauge(&self.board, slot.0) {
                 gauge.applied_to(position.offset, position.reached_ms());

@@ -18,7 +18,7 @@
 use super::codec::shortened;
 use crate::storage::{Disk, IoError, Storage, StorageFile};
 use serde::{Deserialize, Serialize};
-use std::backtrace::Backtrace;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
@@ -52,8 +52,9 @@ pub struct PanicNote {
     pub message: String,
     /// First and last LSN of the frame that the thread was applying, if it was.
     pub lsns: Option<(u64, u64)>,
-    /// Where it came from.
-    pub backtrace: String,
+    /// Where it came from, when `RUST_BACKTRACE` is set: finding the names of a trace takes seconds, in which the process
+    /// would live on.
+    pub backtrace: Option<String>,
 }
 
 impl PanicNote {
@@ -66,6 +67,7 @@ impl PanicNote {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = text.or_else(|| payload.downcast_ref::<String>().cloned());
         let (first, last) = APPLYING.try_with(Cell::get).unwrap_or_default();
+        let trace = Backtrace::capture();
         let message = message.unwrap_or_else(|| "a panic without words".to_owned());
         Self {
             at_us: SystemClock.now_us(),
@@ -74,7 +76,7 @@ impl PanicNote {
             place: info.location().map(ToString::to_string).unwrap_or_default(),
             message: shortened(message, MESSAGE_BYTES_MAX),
             lsns: (first > 0).then_some((first, last)),
-            backtrace: shortened(Backtrace::force_capture().to_string(), BACKTRACE_BYTES_MAX),
+            backtrace: (trace.status() == BacktraceStatus::Captured).then(|| shortened(trace.to_string(), BACKTRACE_BYTES_MAX)),
         }
     }
 

@@ -187,6 +187,7 @@ impl EnginePort {
             .collect();
         let content = RowsContent { positions: Vec::new(), batches, rejects: Vec::new() };
         let acks = std::mem::take(&mut self.acks);
+        assert_eq!(content.rows(), acks.len(), "each push of a shared frame is one row of it");
         self.add(Step::Rows { content, acks });
         self.rows = 0;
     }
@@ -287,6 +288,7 @@ impl Port for EnginePort {
         }
         let Ok(count) = u32::try_from(rows.len()) else { unreachable!("a batch has at most {ROWS_PER_REQUEST_MAX} rows") };
         let content = RowsContent { positions: Vec::new(), batches, rejects: Vec::new() };
+        assert_eq!(content.rows(), rows.len(), "a batch is taken whole");
         self.add(Step::Rows { content, acks: vec![Ack { tag, first_row: 0, count, wait }] });
     }
 

@@ -47,6 +47,7 @@ impl Engine {
             return None;
         }
         let round = self.backlog.pop_front()?;
+        assert!(round.weight() <= self.backlogged, "a round that leaves the backlog was counted when it came");
         self.backlogged -= round.weight();
         Some(round)
     }
@@ -58,6 +59,7 @@ impl Engine {
     }
 
     fn serve_all(&mut self, mut round: Round, holder: Holder) -> Option<Round> {
+        assert!(self.busy.is_empty(), "connections are busy in the middle of a turn only");
         let outbox = Arc::clone(&round.outbox);
         let mut begun: Option<Instant> = None;
         let mut served = 0;
@@ -134,7 +136,7 @@ impl Engine {
         for ack in acks {
             let first = first_lsn + u64::from(ack.first_row);
             let last = first + u64::from(ack.count.max(1)) - 1;
-            assert!(last <= self.state.lsn(), "push {last} is answered before it is applied");
+            assert!(first_lsn <= first && last <= self.state.lsn(), "push {first} to {last} is answered when it is applied");
             let synced = ack.wait == Wait::Synced || self.options.push_synced;
             let durable_lsn = (synced && durable >= last).then_some(durable);
             let reply = Reply::Pushed { ack_lsn: last, first_lsn: first, count: ack.count, durable_lsn, registry_version };
@@ -191,7 +193,7 @@ impl Engine {
             && read.options.wait_ms > 0
         {
             let wait_us = i64::try_from(read.options.wait_ms.min(30_000) * 1000).unwrap_or(0);
-            let until_us = self.clock.now_us().saturating_add(wait_us);
+            let until_us = self.passed_us().saturating_add(wait_us);
             self.waiting.push(WaitingRead { outbox: Arc::clone(outbox), tag, read: read.clone(), until_us });
             self.deadline_moved = true;
             return;
@@ -214,8 +216,8 @@ impl Engine {
         if self.waiting.is_empty() {
             return;
         }
-        let (lsn, now_us) = (self.state.lsn(), self.clock.now_us());
-        let due = |waiting: &WaitingRead| waiting.until_us <= now_us || waiting.read.options.min_lsn.is_none_or(|wanted| wanted <= lsn);
+        let (lsn, passed_us) = (self.state.lsn(), self.passed_us());
+        let due = |waiting: &WaitingRead| waiting.until_us <= passed_us || waiting.read.options.min_lsn.is_none_or(|wanted| wanted <= lsn);
         let (answered, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(due);
         self.waiting = waiting;
         for WaitingRead { outbox, tag, read, .. } in answered {

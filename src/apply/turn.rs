@@ -113,7 +113,7 @@ impl Engine {
         if let Some(error) = refused.or_else(|| writer.write().err()) {
             return Err(Box::new((frames, self.refused(error))));
         }
-        self.wrote(now_us);
+        self.wrote();
         self.turn = Turn { frames, now_us };
         Ok(())
     }

@@ -112,6 +112,7 @@ impl Round {
     /// Takes the next step.
     pub(crate) fn next(&mut self) -> Option<Step> {
         let step = self.steps.pop_front()?;
+        assert!(step.weight() <= self.weight, "a step that leaves was counted when it came");
         self.weight -= step.weight();
         Some(step)
     }

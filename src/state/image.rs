@@ -109,7 +109,7 @@ impl State {
             partitions: self.partitions.clone(),
             schemas: self.schemas.clone(),
             incidents: self.incidents.clone(),
-            rejects: self.rejects.iter().cloned().collect(),
+            rejects: self.rejects().cloned().collect(),
             applied_rows: self.applied_rows.iter().map(|(event, rows)| (event.0, *rows)).collect(),
             tables,
         };

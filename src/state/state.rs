@@ -47,7 +47,8 @@ pub struct State {
     pub(crate) skips: Vec<Skip>,
     pub(crate) hash_seed: u64,
     /// Records that could not become rows, oldest first, bounded by [`REJECTS_MAX`] and [`REJECT_BYTES_MAX`].
-    pub(crate) rejects: VecDeque<Reject>,
+    /// Shared with frozen copies.
+    pub(crate) rejects: VecDeque<Arc<Reject>>,
     pub(crate) reject_bytes: usize,
     /// The frame that is applied in part.
     pub(super) open: Option<OpenFrame>,
@@ -93,6 +94,7 @@ impl State {
             Content::Partition(partition) => self.partitions.push(partition.clone()),
             Content::Schema(schema) => self.schemas.push(schema.clone()),
             Content::Incident { slot, incident: Some(incident) } => {
+                assert!((slot.0 as usize) < self.partitions.len(), "an incident of slot {} of {}", slot.0, self.partitions.len());
                 self.incidents.insert(slot.0, incident.clone());
             }
             Content::Incident { slot, incident: None } => {
@@ -111,17 +113,19 @@ impl State {
 
     pub(super) fn keep_reject(&mut self, reject: &Reject, lsn: u64) {
         self.reject_bytes += reject_size(reject);
-        self.rejects.push_back(Reject { lsn, ..reject.clone() });
+        self.rejects.push_back(Arc::new(Reject { lsn, ..reject.clone() }));
         while self.rejects.len() > REJECTS_MAX || self.reject_bytes > REJECT_BYTES_MAX {
-            let Some(oldest) = self.rejects.pop_front() else { break };
-            self.reject_bytes -= reject_size(&oldest);
+            let Some(oldest) = self.rejects.pop_front() else { unreachable!("an empty reject log is within its bounds") };
+            let size = reject_size(&oldest);
+            assert!(size <= self.reject_bytes, "a reject that leaves was counted when it came");
+            self.reject_bytes -= size;
         }
     }
 
     /// Takes the reject log of a snapshot.
     pub(crate) fn restore_rejects(&mut self, rejects: Vec<Reject>) {
         self.reject_bytes = rejects.iter().map(reject_size).sum();
-        self.rejects = rejects.into();
+        self.rejects = rejects.into_iter().map(Arc::new).collect();
     }
 
     /// Some rows of a batch, in every table that they feed. `lsn` is that of the batch's first row.
@@ -240,7 +244,7 @@ impl State {
 
     /// Rejected records, oldest first.
     pub fn rejects(&self) -> impl Iterator<Item = &Reject> {
-        self.rejects.iter()
+        self.rejects.iter().map(|reject| &**reject)
     }
 
     /// Whether a slot stands as this incident says: stopped for that kind and cause, or not at all.
@@ -348,7 +352,7 @@ impl State {
         self.partitions.iter().enumerate().for_each(|stored| add(text_of(&stored), 1));
         self.schemas.iter().for_each(|schema| add(text_of(schema), 2));
         self.incidents.iter().for_each(|incident| add(text_of(&incident), 4));
-        self.rejects.iter().for_each(|reject| add(text_of(reject), 5));
+        self.rejects.iter().for_each(|reject| add(text_of(&**reject), 5));
         self.applied_rows.iter().for_each(|counted| add(text_of(&counted), 6));
         self.registry.projections.iter().for_each(|projection| add(text_of(&projection), 7));
         let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));

@@ -8,6 +8,7 @@
     kafka_admin.py BOOTSTRAP ends   TOPIC                 log ends per partition, read uncommitted
     kafka_admin.py BOOTSTRAP trim   TOPIC PARTITION OFFSET   deletes the records before an offset, as retention would
     kafka_admin.py BOOTSTRAP allow  TOPIC USER            lets a user read the topic
+    kafka_admin.py BOOTSTRAP giant  TOPIC CODEC BYTES HEAD TAIL   one record of HEAD, so many letters, and TAIL
 
 Every wait is bounded by --within (default 60 s); exit code 1 and the reason on stderr when it runs out. Called by tests/support.
 """
@@ -95,10 +96,20 @@ def ends(admin, topic, deadline):
     return {str(tp.partition): future.result(timeout=left(deadline)).offset for tp, future in futures.items()}
 
 
+def giant(bootstrap, topic, codec, count, head, tail, deadline):
+    """One record that is small on the wire and large when it is decompressed."""
+    producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 1_000_000_000, "compression.type": codec, "linger.ms": 0, **QUIET})
+    failures = []
+    producer.produce(topic, (head + "g" * count + tail).encode(), partition=0, on_delivery=lambda error, _: error and failures.append(str(error)))
+    if producer.flush(left(deadline)) or failures:
+        sys.exit(f"kafka_admin: the record was not taken: {failures}")
+    return {"bytes": len(head) + count + len(tail)}
+
+
 def main():
     parser = argparse.ArgumentParser(description="one administrative act on a Kafka cluster")
     parser.add_argument("bootstrap")
-    parser.add_argument("act", choices=["ready", "create", "grow", "delete", "ends", "trim", "allow"])
+    parser.add_argument("act", choices=["ready", "create", "grow", "delete", "ends", "trim", "allow", "giant"])
     parser.add_argument("topic", nargs="?")
     parser.add_argument("more", nargs="*")
     parser.add_argument("--config", action="append", default=[])
@@ -127,6 +138,9 @@ def main():
                 for operation in (AclOperation.DESCRIBE, AclOperation.READ)]
         done(admin.create_acls(acls), deadline)
         answer = {"allowed": given.more[0]}
+    elif given.act == "giant":
+        codec, letters, head, tail = given.more
+        answer = giant(given.bootstrap, given.topic, codec, int(letters), head, tail, deadline)
     else:
         answer = ends(admin, given.topic, deadline)
     print(json.dumps(answer))

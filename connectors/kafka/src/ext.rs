@@ -50,6 +50,10 @@ pub mod code {
     pub const PARTITION_EOF: i32 = -191;
     /// The partition stands still until it is unassigned and assigned again.
     pub const AUTO_OFFSET_RESET: i32 = -140;
+    /// A batch whose checksum does not fit.
+    pub const BAD_MSG: i32 = -199;
+    /// A batch that cannot be decompressed, or takes more room than it may.
+    pub const BAD_COMPRESSION: i32 = -198;
     /// A codec or feature that this build lacks.
     pub const NOT_IMPLEMENTED: i32 = -170;
     /// Login refused.

@@ -209,6 +209,10 @@ const BYTES_PER_QUEUED_RECORD: u64 = 320 + 200;
 /// What one answer may bring together: more than this only stands in memory (8 M records of 67 bytes over 12 partitions: the same rate, 60 MB less at the peak).
 const FETCH_BYTES_MAX: u64 = 8 << 20;
 
+/// Batches that zstd shrank are unpacked up to this size, which the client takes from `receive.message.max.bytes`; other
+/// codecs know no bound. A record larger than a row may be is then rejected like any other that does not fit.
+const UNPACKED_BYTES_MAX: u64 = 128 << 20;
+
 /// The largest answer that is taken at all, for a batch that alone is larger than a fetch; librdkafka's own default for fetches.
 const RECEIVE_BYTES_MAX: u64 = 50 << 20;
 
@@ -308,7 +312,7 @@ pub fn reader(source: &KafkaSource, instance: &str, budget: Budget) -> Vec<(Stri
     let fetch = asked("fetch.max.bytes").map_or(budget.fetch_bytes, |asked| asked.min(budget.receive_bytes));
     let per_partition = asked("fetch.message.max.bytes").or(asked("max.partition.fetch.bytes")).unwrap_or(1 << 20).min(fetch);
     let message = asked("message.max.bytes").unwrap_or(1_000_000).min(fetch);
-    let receive = asked("receive.message.max.bytes").unwrap_or(0).max(budget.receive_bytes + 512);
+    let receive = asked("receive.message.max.bytes").unwrap_or(0).max(budget.receive_bytes + 512).max(UNPACKED_BYTES_MAX);
     set("fetch.max.bytes", fetch.to_string());
     set("fetch.message.max.bytes", per_partition.to_string());
     set("message.max.bytes", message.to_string());
@@ -418,6 +422,7 @@ mod tests {
             ("bootstrap.servers", "a:1,b:2"),
             ("fetch.max.bytes", "20132659"),
             ("queued.max.messages.kbytes", "32768"),
+            ("receive.message.max.bytes", "134217728"),
         ] {
             assert_eq!(settings.get(name).map(String::as_str), Some(value), "{name}");
         }

@@ -127,6 +127,49 @@ pub(crate) mod fake {
 mod tests {
     use super::*;
 
+    /// The requests of `wire` that reach the engine before anything is answered, and after the first one was.
+    fn reached(wire: &[u8], unanswered_max: u32) -> [usize; 2] {
+        let (shared, id) =
+            (fake::shared(NativeConfig { test_mode: true, ..NativeConfig::default() }), ConnectionId { place: 0, tenant: 0 });
+        let (mut port, mut slots, mut out) = (fake::Notes::default(), Slots::default(), Vec::new());
+        let mut http = crate::http::Http::default();
+        let mut consumed = 0;
+        [0, 1].map(|pass| {
+            if pass == 1 {
+                slots.fill(0, &mut out, |_, bytes| bytes.push(b'.'));
+            }
+            let mut desk = Desk { port: &mut port, slots: &mut slots, out: &mut out, sent: 0, shared: &shared, id, unanswered_max };
+            consumed += http.parse(&wire[consumed..], &mut desk).consumed;
+            port.0.len()
+        })
+    }
+
+    #[test]
+    fn nothing_behind_a_fence_is_parsed_until_it_is_answered() {
+        let post = |path: &str, body: &str| {
+            let length = body.len();
+            format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+        };
+        let entries = |count: usize| vec![r#"{"table":"t","key":"k"}"#; count].join(",");
+        let many = |count| post("/batch_get", &format!(r#"{{"requests":[{}]}}"#, entries(count)));
+        let push = post("/push/E", "{}");
+        for (first, behind) in [
+            (post("/register", "{}"), false),
+            (post("/reset", "{}"), false),
+            (many(17), false),
+            (many(16), true),
+            (push.clone(), true),
+            (post("/ping", ""), true),
+        ] {
+            let wire = format!("{push}{first}{push}{push}");
+            // The push in front is answered first: what is open then is the fence itself.
+            let [before, after] = reached(wire.as_bytes(), 64);
+            assert_eq!((before, after), if behind { (4, 4) } else { (2, 2) }, "{first:.60}");
+            let [before, after] = reached(format!("{first}{push}{push}").as_bytes(), 64);
+            assert_eq!((before, after), if behind { (3, 3) } else { (1, 3) }, "{first:.60}");
+        }
+    }
+
     #[test]
     fn tags_split_into_what_they_were_joined_from() {
         for (place, tenant, sequence) in [(0, 0, 0), (u16::MAX, u32::MAX, u16::MAX), (1, 2, 3), (u16::MAX, 0, 1)] {

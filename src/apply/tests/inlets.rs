@@ -9,6 +9,7 @@ use crate::apply::{EngineInlet, EngineOptions};
 use crate::row::ROW_BYTES_MAX;
 use crate::wal::FRAME_BODY_BYTES_MAX;
 use proptest::prelude::*;
+use std::sync::atomic::Ordering;
 use streamgauge_api::control::Reject;
 use streamgauge_api::source::IncidentKind;
 use streamgauge_api::{Inlet, PartitionKey, Position, RawRecord, Slot, Stop, TopicId};
@@ -55,16 +56,20 @@ fn rejects(house: &House) -> Vec<Reject> {
 
 #[test]
 fn a_flood_of_bad_records_goes_through_and_the_good_ones_behind_it_are_applied() {
-    // Before, no row was counted for a reject: all of them went into one packet, whose frame no log took.
-    for (records, bytes) in [(30_000, 250), (900, 70_000)] {
+    // Before, no row was counted for a reject: all of them went into one packet, whose frame no log took in the end.
+    for (records, bytes, frames) in [(5_000, 250, 4), (200, 70_000, 3)] {
         let house = House::build();
         let mut inlet = house.inlet("steps");
         let slot = attach(&mut inlet, "steps", 0);
         let bad = "x".repeat(bytes);
         let flood = (0..records).map(|offset| record(slot, offset, bad.as_bytes()));
+        let before = house.facts.applied_lsn.load(Ordering::Relaxed);
         let good = (records..records + 100).map(|offset| record(slot, offset, br#"{"walker":"w"}"#));
         offer_all(&house, &mut inlet, flood.chain(good));
         assert_eq!(house.steps_of("w").map(|(n, _)| n), Some(100), "{records} of {bytes} bytes");
+        // A frame of rejects takes one LSN.
+        let lsns = house.facts.applied_lsn.load(Ordering::Relaxed) - before;
+        assert!(lsns >= frames + 100, "{records} rejects of {bytes} bytes and 100 rows in frames of {lsns} LSNs");
         let position = house.seat.look(|engine| engine.state().partitions()[slot.0 as usize].position.offset);
         assert_eq!(position, records + 100);
         let kept = rejects(&house);
@@ -142,8 +147,13 @@ fn a_source_whose_rows_wait_does_not_hold_another_one() {
     }
     assert!(house.metrics.text().contains("streamgauge_source_retries_total{code=\"table_memory_exceeded\",source=\"full\"} 4"));
     house.seat.with(|engine| engine.options = options());
-    house.clock.set(NOW_US + 2_000_000);
-    house.seat.with(|engine| engine.tick());
+    // Also when the time of frames is set back by a year: only time that passes counts.
+    house.seat.with(|engine| {
+        house.clock.set(NOW_US + 2_000_000);
+        house.clock.jump(-365 * 86_400 * 1_000_000);
+        engine.accept_clock().unwrap();
+        engine.tick();
+    });
     apply_all(&house);
     assert_eq!((house.steps_of("new").map(|(n, _)| n), house.steps_of("known").map(|(n, _)| n)), (Some(1), Some(2_001)));
     assert!(!house.facts.incidents.is_open(IncidentKind::WriteStall, &source));

@@ -47,7 +47,12 @@ fn a_child_that_panics() {
 fn child(case: &str, folder: &Path) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", CHILD, "--nocapture", "--test-threads=1"]);
-    command.env(CASE, format!("{case} {}", folder.display())).output().unwrap()
+    command
+        .env_remove("RUST_BACKTRACE")
+        .env_remove("RUST_LIB_BACKTRACE")
+        .env(CASE, format!("{case} {}", folder.display()))
+        .output()
+        .unwrap()
 }
 
 #[test]

@@ -154,6 +154,14 @@ impl Admin {
         self.act(&["allow", topic, user]).map(|_| ())
     }
 
+    /// Writes one record into partition 0 that is small on the wire and large when it is decompressed: `head`, so many letters, `tail`.
+    ///
+    /// # Errors
+    /// What the client said.
+    pub fn giant(&self, topic: &str, codec: &str, letters: usize, head: &str, tail: &str) -> Outcome<()> {
+        self.act(&["giant", topic, codec, &letters.to_string(), head, tail]).map(|_| ())
+    }
+
     /// Log end of each partition, read uncommitted: transaction markers and open transactions count.
     ///
     /// # Errors

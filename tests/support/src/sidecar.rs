@@ -198,6 +198,18 @@ impl Sidecar {
         self.process.pid()
     }
 
+    /// The most memory that it held at one time, bytes.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn peak_memory_bytes(&self) -> Outcome<u64> {
+        let path = format!("/proc/{}/status", self.pid());
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().map_err(|error| format!("{line}: {error}"))?;
+        Ok(kilobytes * 1024)
+    }
+
     /// SIGKILL.
     pub fn kill9(mut self) {
         self.process.kill9();

@@ -289,6 +289,14 @@ impl Ingest {
             }
             code::TOPIC_AUTHORIZATION_FAILED => self.unassign_and_wait(index, Cause::Auth, &text),
             code::UNKNOWN_TOPIC_OR_PART => self.ask(&[index]),
+            // The client goes on behind a batch that it cannot read; we do not, or its records would be missing in silence.
+            code::BAD_COMPRESSION => {
+                let hint = "if it takes more room than the client gives it, raise kafka.client \"receive.message.max.bytes\"";
+                self.unassign_and_wait(index, Cause::Unknown, &format!("{text}; {hint}"));
+            }
+            code::BAD_MSG => {
+                self.unassign_and_wait(index, Cause::Unknown, &format!("{text}; the batch is damaged on its broker or on its way"))
+            }
             code::NOT_IMPLEMENTED => {
                 let text = format!("{text}; this build of the client lacks the codec (cargo features of rdkafka: zstd, libz, ssl)");
                 self.unassign_and_wait(index, Cause::Unknown, &text);
