@@ -280,8 +280,11 @@ impl Engine {
 
     /// The log is gone for good: nothing is acknowledged any more; the process stops.
     pub fn failed(&mut self, error: WalError) {
-        tracing::error!(kind = "wal.failed", %error, "the write-ahead log failed; stopping without acknowledging anything more");
-        self.metrics.wal_fsync_errors.inc();
+        // Who comes afterwards hears of the same failure.
+        if self.failure.is_none() {
+            tracing::error!(kind = "wal.failed", %error, "the write-ahead log failed; stopping without acknowledging anything more");
+            self.metrics.wal_fsync_errors.inc();
+        }
         self.facts.set_phase(Phase::Failed);
         for parked in self.unsynced.drain(..) {
             let error = ApiError::new(Code::WalUnavailable, "the sync that was to cover this push failed");

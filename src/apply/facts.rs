@@ -59,6 +59,8 @@ pub struct Facts {
     registry: RwLock<Arc<Registry>>,
     /// Rows that wait for the seat.
     pub queued_rows: AtomicU64,
+    /// Their bytes.
+    pub queued_bytes: AtomicU64,
     /// When the apply thread last stepped or found nothing to do, microseconds of boot time; 0 = not yet.
     pub heartbeat_us: AtomicI64,
     /// The disk took no more frames when it was last tried.

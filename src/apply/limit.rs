@@ -127,13 +127,13 @@ impl Engine {
     /// Counts the rows of pushes by what became of them.
     pub(super) fn count_pushes(&mut self, content: &RowsContent, accepted: bool) {
         for batch in &content.batches {
-            let series = self.push_series(batch.event());
+            let series = self.event_series(batch.event());
             let counter = if accepted { &series.push_accepted } else { &series.push_refused };
             counter.inc_by(batch.len() as u64);
         }
     }
 
-    fn push_series(&mut self, event: EventId) -> &EventSeries {
+    pub(super) fn event_series(&mut self, event: EventId) -> &EventSeries {
         self.series.entry(event.0).or_insert_with(|| {
             let name = self.state.registry().event_by_id(event).map(|event| event.schema.name.to_string());
             self.metrics.event_series(&name.unwrap_or_default())
@@ -162,7 +162,7 @@ impl Engine {
         for batch in &mut content.batches {
             let rows = batch.len();
             let kept = batch.keep(|row| !gone[first + row]);
-            self.push_series(batch.event()).push_refused.inc_by((rows - kept.len()) as u64);
+            self.event_series(batch.event()).push_refused.inc_by((rows - kept.len()) as u64);
             *batch = kept;
             first += rows;
         }

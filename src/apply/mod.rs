@@ -23,6 +23,7 @@ mod port;
 mod rates;
 mod requests;
 mod rounds;
+mod scrape;
 mod seat;
 mod snapshotter;
 mod turn;

@@ -7,21 +7,21 @@ use super::facts::{Facts, Phase};
 use super::incidents::Subject;
 use super::port::SeatSlot;
 use super::rates::Rates;
+use super::scrape::Scraped;
 use super::seat::Seat;
 use crate::read::{UnknownFeature, find_table, key_to_json};
-use crate::state::{Funnel, Missed, Table};
-use crate::storage::{Disk, Storage};
+use crate::state::Table;
+use crate::storage::Disk;
 use crate::wal::WalHandle;
 use base64::Engine as _;
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
-use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use streamgauge_api::control::{Action, Control, KeysPage, PartitionStatus, Readiness, Reject};
-use streamgauge_api::metrics::{IntCounter, Metrics, TableLevel};
+use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
 use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard, SourceNote};
 use streamgauge_api::{ApiError, Clock, Code};
@@ -53,16 +53,17 @@ pub struct Settings {
 /// See the module's head.
 pub struct EngineControl {
     seat: SeatSlot,
-    facts: Arc<Facts>,
-    board: Arc<SourceBoard>,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
-    wal: Arc<std::sync::OnceLock<WalHandle<Disk>>>,
-    settings: Settings,
+    pub(super) facts: Arc<Facts>,
+    pub(super) board: Arc<SourceBoard>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) wal: Arc<std::sync::OnceLock<WalHandle<Disk>>>,
+    pub(super) settings: Settings,
     started: Instant,
+    /// The same by the wall clock, microseconds: what this process counts, it counts since then.
+    started_us: i64,
     rates: Mutex<Rates>,
-    counted: Mutex<HashMap<String, Counted>>,
-    counted_sources: Mutex<HashMap<String, u64>>,
+    pub(super) scraped: Mutex<Scraped>,
 }
 
 impl EngineControl {
@@ -76,6 +77,7 @@ impl EngineControl {
         wal: Arc<std::sync::OnceLock<WalHandle<Disk>>>,
         settings: Settings,
     ) -> Self {
+        let started_us = clock.now_us();
         Self {
             seat,
             facts,
@@ -85,9 +87,9 @@ impl EngineControl {
             wal,
             settings,
             started: Instant::now(),
+            started_us,
             rates: Mutex::default(),
-            counted: Mutex::default(),
-            counted_sources: Mutex::default(),
+            scraped: Mutex::default(),
         }
     }
 
@@ -100,17 +102,17 @@ impl EngineControl {
     }
 
     /// Looks at the engine where it stands, without waiting for the end of a frame.
-    fn look<T>(&self, run: impl FnOnce(&mut Engine) -> T) -> Result<T, ApiError> {
+    pub(super) fn look<T>(&self, run: impl FnOnce(&mut Engine) -> T) -> Result<T, ApiError> {
         Ok(self.seat()?.look(run))
     }
 
     /// Partitions with incidents of their own.
-    fn statuses(&self) -> Vec<PartitionStatus> {
+    pub(super) fn statuses(&self) -> Vec<PartitionStatus> {
         let now_us = self.clock.now_us();
         self.rates.lock().statuses(&self.board.partitions(), now_us)
     }
 
-    fn replay_progress(&self) -> f64 {
+    pub(super) fn replay_progress(&self) -> f64 {
         let total = self.facts.replay_total.load(Ordering::Relaxed);
         #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
         if total == 0 { 0.0 } else { self.facts.replay_done.load(Ordering::Relaxed) as f64 / total as f64 }
@@ -148,30 +150,6 @@ impl EngineControl {
         incidents
     }
 
-    /// Adds what sources counted since the last scrape.
-    fn count_sources(&self, metrics: &Metrics) {
-        let mut last = self.counted_sources.lock();
-        let mut add = |what: String, counter: &IntCounter, now: u64| {
-            let known = last.entry(what).or_default();
-            counter.inc_by(now.saturating_sub(*known));
-            *known = now;
-        };
-        for gauge in self.board.partitions() {
-            let (topic, number) = (&gauge.key.topic, gauge.key.partition);
-            let counter = metrics.kafka_records(&gauge.source, topic, number);
-            add(format!("{} {topic}/{number}", gauge.source), &counter, gauge.read_records.load(Ordering::Relaxed));
-        }
-        let mut client_bytes = 0;
-        for (source, counters) in self.board.counters() {
-            let series = metrics.source_series(&source);
-            add(format!("{source} connects"), &series.connects, counters.connects.load(Ordering::Relaxed));
-            add(format!("{source} errors"), &series.errors, counters.client_errors.load(Ordering::Relaxed));
-            client_bytes += counters.client_queue_bytes.load(Ordering::Relaxed);
-        }
-        #[expect(clippy::cast_precision_loss, reason = "Prometheus gauges are doubles")]
-        metrics.memory_bytes("kafka").set(client_bytes as f64);
-    }
-
     fn bottleneck(&self) -> &'static str {
         let queued = self.facts.queued_rows.load(Ordering::Relaxed);
         match (self.behind(), queued) {
@@ -188,7 +166,8 @@ fn partition_subject(gauge: &PartitionGauge) -> String {
     format!("source {} partition {}/{}", gauge.source, gauge.key.topic, gauge.key.partition)
 }
 
-fn table_json(table: &Table, bad: u64) -> Json {
+/// `counting_us` is when this process began to count: the funnel and the windows' misses are of rows that came since, or since the table is there.
+fn table_json(table: &Table, bad: u64, counting_us: i64) -> Json {
     let funnel = table.funnel;
     let (since_lsn, since_us) = table.since();
     json!({
@@ -200,6 +179,7 @@ fn table_json(table: &Table, bad: u64) -> Json {
         "since_lsn": since_lsn,
         "since_ms": since_us / 1000,
         "newest_ms": table.newest_us().map(|us| us / 1000),
+        "counting_since_ms": counting_us.max(since_us) / 1000,
         "windows": table.missed().iter().map(|(window_us, missed)| json!({
             "window_ms": window_us / 1000, "late": missed.late, "ahead_refused": missed.ahead,
         })).collect::<Vec<_>>(),
@@ -264,7 +244,10 @@ impl Control for EngineControl {
         let tables = self
             .look(|engine| {
                 let state = engine.state();
-                state.tables().map(|table| table_json(table, bad.get(&*table.def().event_name).copied().unwrap_or(0))).collect::<Vec<_>>()
+                state
+                    .tables()
+                    .map(|table| table_json(table, bad.get(&*table.def().event_name).copied().unwrap_or(0), self.started_us))
+                    .collect::<Vec<_>>()
             })
             .unwrap_or_default();
         json!({
@@ -272,6 +255,7 @@ impl Control for EngineControl {
             "version": self.settings.version,
             "phase": self.facts.phase().as_str(),
             "uptime_s": self.started.elapsed().as_secs(),
+            "counting_since_ms": self.started_us / 1000,
             "durability": self.settings.durability,
             "bottleneck": self.bottleneck(),
             "registry_version": self.facts.registry_version.load(Ordering::Relaxed),
@@ -282,7 +266,7 @@ impl Control for EngineControl {
                 "snapshot": self.facts.snapshot_lsn.load(Ordering::Relaxed),
             },
             "wal": wal.map(|wal| json!({
-                "segments": wal.segments, "sealed_bytes": wal.sealed_bytes, "unsynced_bytes": wal.unsynced_bytes, "syncs": wal.syncs,
+                "segments": wal.segments, "sealed_bytes": wal.sealed_bytes, "unsynced_bytes": wal.unsynced_bytes, "syncs": wal.syncs, "written_bytes": wal.written_bytes, "counting_since_ms": self.started_us / 1000,
                 "full": wal.full, "poisoned": wal.poisoned,
             })),
             "memory": {
@@ -376,54 +360,7 @@ impl Control for EngineControl {
     }
 
     fn metrics(&self) -> String {
-        let metrics = &self.metrics;
-        let bad = self.facts.bad_rows();
-        let tables = self.look(|engine| {
-            let level = |table: &Table| {
-                let level = TableLevel { table: table.def().name.to_string(), keys: table.len() as u64, bytes: table.bytes() as u64 };
-                (level, table.funnel, bad.get(&*table.def().event_name).copied().unwrap_or(0), table.missed())
-            };
-            engine.state().tables().map(level).collect::<Vec<_>>()
-        });
-        let tables = tables.unwrap_or_default();
-        let mut counted = self.counted.lock();
-        for (level, funnel, bad, missed) in &tables {
-            counted.entry(level.table.clone()).or_default().add_up(metrics, &level.table, *funnel, *bad, missed.clone());
-        }
-        drop(counted);
-        metrics.set_tables(&tables.into_iter().map(|(level, ..)| level).collect::<Vec<_>>());
-        self.count_sources(metrics);
-        for (kind, opened) in self.facts.incidents.take_opened() {
-            metrics.incidents(kind).inc_by(opened);
-        }
-        let open: Vec<IncidentKind> = self.facts.incidents.list().iter().map(|(_, incident)| incident.kind).collect();
-        metrics.set_partitions(&self.statuses(), &open);
-        metrics.set_phase(self.facts.phase().as_str());
-        #[expect(clippy::cast_precision_loss, reason = "Prometheus gauges are doubles")]
-        {
-            let registry = self.facts.registry();
-            metrics.registry_version.set(registry.version as f64);
-            metrics.registry_nodes.set(registry.node_count() as f64);
-            metrics.memory_limit_bytes.set(self.settings.memory_max_bytes as f64);
-            metrics.memory_bytes("tables").set(self.facts.table_bytes.load(Ordering::Relaxed) as f64);
-            metrics.apply_queue_rows.set(self.facts.queued_rows.load(Ordering::Relaxed) as f64);
-            metrics.replay_progress_ratio.set(if self.facts.recovered() { 1.0 } else { self.replay_progress() });
-            metrics.lsn_snapshot.set(self.facts.snapshot_lsn.load(Ordering::Relaxed) as f64);
-            metrics.snapshot_size_bytes.set(self.facts.snapshot_bytes.load(Ordering::Relaxed) as f64);
-            let snapshot_us = self.facts.snapshot_us.load(Ordering::Relaxed);
-            if snapshot_us > 0 {
-                metrics.snapshot_age_seconds.set((self.clock.now_us() - snapshot_us) as f64 / 1e6);
-            }
-            if let Some(wal) = self.wal.get().map(WalHandle::status) {
-                metrics.lsn_written.set(wal.written_lsn as f64);
-                metrics.lsn_durable.set(wal.durable_lsn as f64);
-                metrics.wal_segments.set(wal.segments as f64);
-            }
-            if let Ok(space) = Disk.space(&self.settings.data_dir) {
-                metrics.disk_free_bytes.set(space.free_bytes as f64);
-            }
-        }
-        metrics.text()
+        self.scrape()
     }
 
     fn limits(&self) -> Json {
@@ -482,36 +419,5 @@ impl Control for EngineControl {
                 }
             }
         }
-    }
-}
-
-/// What of a table's funnel the counters of the exposition hold already.
-#[derive(Default)]
-struct Counted {
-    funnel: Funnel,
-    bad: u64,
-    missed: BTreeMap<i64, Missed>,
-}
-
-impl Counted {
-    /// Adds what came since the last scrape; a table that was rebuilt begins anew.
-    fn add_up(&mut self, metrics: &Metrics, table: &str, funnel: Funnel, bad: u64, missed: BTreeMap<i64, Missed>) {
-        let series = metrics.table_series(table);
-        let since = |last: u64, now: u64| if now >= last { now - last } else { now };
-        let bad_since = since(self.bad, bad);
-        series.received.inc_by(since(self.funnel.received, funnel.received) + bad_since);
-        series.decoded.inc_by(since(self.funnel.received, funnel.received));
-        series.bad.inc_by(bad_since);
-        series.filtered.inc_by(since(self.funnel.filtered, funnel.filtered));
-        series.null_key.inc_by(since(self.funnel.null_key, funnel.null_key));
-        series.late.inc_by(since(self.funnel.late, funnel.late));
-        series.applied.inc_by(since(self.funnel.applied, funnel.applied));
-        for (window_us, now) in &missed {
-            let (late, ahead) = metrics.window_series(table, window_us / 1000);
-            let known = self.missed.get(window_us).copied().unwrap_or_default();
-            late.inc_by(since(known.late, now.late));
-            ahead.inc_by(since(known.ahead, now.ahead));
-        }
-        *self = Self { funnel, bad, missed };
     }
 }

@@ -112,8 +112,11 @@ impl Inbox {
         Some(packet)
     }
 
-    fn queued_rows(&self) -> usize {
-        self.queued.iter().map(|queued| queued.rows).sum()
+    /// Shows what is queued to whoever asks.
+    fn show(&self, facts: &Facts) {
+        let (rows, bytes) = self.queued.iter().fold((0, 0), |(rows, bytes), queued| (rows + queued.rows, bytes + queued.bytes));
+        facts.queued_rows.store(rows as u64, Ordering::Relaxed);
+        facts.queued_bytes.store(bytes as u64, Ordering::Relaxed);
     }
 
     /// Whether the apply thread would find something to do.
@@ -285,7 +288,7 @@ impl Seat {
             Kind::Rows if engine.is_mid_turn() => Some(Event::Slice),
             Kind::Rows => {
                 let packet = inbox.next_packet(engine)?;
-                self.facts.queued_rows.store(inbox.queued_rows() as u64, Ordering::Relaxed);
+                inbox.show(&self.facts);
                 self.room.notify_all();
                 Some(Event::Packet(packet))
             }
@@ -418,7 +421,7 @@ impl Seat {
             queued.rows += packet.weight();
             queued.bytes += packet.bytes;
             inbox.packets.push_back(packet);
-            self.facts.queued_rows.store(inbox.queued_rows() as u64, Ordering::Relaxed);
+            inbox.show(&self.facts);
             self.waiting.store(true, Ordering::Release);
         }
         self.unpark();

@@ -137,12 +137,14 @@ impl Worker {
             other => other,
         };
         match written {
-            Ok(info) => {
+            Ok((info, sync_took)) => {
                 self.facts.snapshot_bytes.store(info.bytes, Ordering::Release);
                 self.facts.snapshot_lsn.store(lsn, Ordering::Release);
                 self.facts.snapshot_us.store(info.facts.wall_us, Ordering::Release);
                 self.metrics.snapshots_written.inc();
                 self.metrics.snapshot.record(begun.elapsed());
+                self.metrics.snapshot_last_seconds.set(begun.elapsed().as_secs_f64());
+                self.metrics.snapshot_last_fsync_seconds.set(sync_took.as_secs_f64());
                 let seconds = begun.elapsed().as_secs_f64();
                 tracing::info!(
                     kind = "snapshot.written",
@@ -168,7 +170,7 @@ impl Worker {
         drop(held);
     }
 
-    fn write(&self, frozen: &State) -> Result<SnapshotInfo, SnapshotFailed> {
+    fn write(&self, frozen: &State) -> Result<(SnapshotInfo, Duration), SnapshotFailed> {
         let facts = SnapshotFacts { log: self.options.log, lsn: frozen.lsn(), wall_us: self.clock.now_us() };
         let writer = SnapshotWriter::begin(Disk, &self.options.folder, facts)?;
         write(writer, frozen, &self.handle, SYNC_WAIT)
@@ -210,7 +212,7 @@ fn write<S: Storage>(
     frozen: &State,
     handle: &WalHandle<S>,
     patience: Duration,
-) -> Result<SnapshotInfo, SnapshotFailed> {
+) -> Result<(SnapshotInfo, Duration), SnapshotFailed> {
     let lsn = frozen.lsn();
     frozen.write_image(&mut writer)?;
     let fingerprint = frozen.fingerprint();
@@ -249,7 +251,7 @@ mod tests {
         assert!(matches!(refused, SnapshotFailed::NotDurable { lsn: 1, durable_lsn: 0, .. }), "{refused}");
         assert_eq!(disk.list(folder).unwrap(), [], "neither a name nor a leftover");
         handle.sync_now().unwrap();
-        assert_eq!(take().unwrap().facts.lsn, lsn);
+        assert_eq!(take().unwrap().0.facts.lsn, lsn);
         assert_eq!(disk.list(folder).unwrap().len(), 1);
     }
 }

@@ -9,8 +9,8 @@
 //! applied; when the turn is over, what was written is what is applied.
 //!
 //! A slice ends by time, measured here so that the state needs no clock: [`SLICE`] after its first step,
-//! or after [`ROWS_PER_SLICE_MAX`] rows, whichever comes first. A turn of few rows is over after one step
-//! and reads no clock at all.
+//! or after [`ROWS_PER_SLICE_MAX`] rows, whichever comes first. A turn of few rows is over after one step;
+//! it reads the clock twice, for the histogram of turns.
 
 use super::codec::encode_rows;
 use super::engine::{Engine, staged};
@@ -40,6 +40,8 @@ pub(super) type Refused<T> = Box<(T, ApiError)>;
 pub(super) struct Turn {
     frames: VecDeque<Frame>,
     now_us: i64,
+    /// When it began to be written.
+    begun: Option<Instant>,
 }
 
 /// One frame of a turn.
@@ -94,7 +96,7 @@ impl Engine {
     /// Gives the frames back; nothing has changed then.
     pub(super) fn write_turn(&mut self, mut frames: VecDeque<Frame>) -> Result<(), Refused<VecDeque<Frame>>> {
         assert!(!self.is_mid_turn(), "a turn begins when the one before it is over");
-        let now_us = self.clock.now_us();
+        let (now_us, begun) = (self.clock.now_us(), Instant::now());
         let Some(writer) = self.writer.as_mut() else {
             return Err(Box::new((frames, ApiError::new(Code::Draining, "the server is stopping"))));
         };
@@ -114,7 +116,7 @@ impl Engine {
             return Err(Box::new((frames, self.refused(error))));
         }
         self.wrote();
-        self.turn = Turn { frames, now_us };
+        self.turn = Turn { frames, now_us, begun: Some(begun) };
         Ok(())
     }
 
@@ -165,11 +167,17 @@ impl Engine {
         let next = self.writer.as_ref().map(crate::wal::WalWriter::next_lsn);
         assert_eq!(next, Some(self.state.lsn() + 1), "what a turn wrote is applied, and nothing else");
         self.busy.clear();
+        if let Some(begun) = self.turn.begun.take() {
+            self.metrics.apply_batch.record(begun.elapsed());
+        }
         true
     }
 
     fn applied(&mut self, frame: Frame) {
         let Frame { content, first_lsn, then } = frame;
+        for batch in &content.batches {
+            self.event_series(batch.event()).applied.inc_by(batch.len() as u64);
+        }
         match then {
             Then::Answer { outbox, acks } => {
                 self.count_pushes(&content, true);

@@ -40,7 +40,7 @@ impl Exit {
             Code::ServerUnreachable | Code::BrokerUnreachable | Code::RegistryUnreachable => Self::Unreachable,
             Code::DataDirForeign => Self::CannotCreate,
             Code::IoFailed | Code::WalUnavailable | Code::StorageFull => Self::Io,
-            Code::Unauthorized | Code::Forbidden => Self::Denied,
+            Code::Forbidden => Self::Denied,
             Code::ConfigSyntax
             | Code::UnknownConfigKey
             | Code::InvalidConfigValue
@@ -81,7 +81,7 @@ mod tests {
             (Code::IoFailed, 74),
             (Code::Recovering, 75),
             (Code::Overloaded, 75),
-            (Code::Unauthorized, 77),
+            (Code::Forbidden, 77),
             (Code::UnknownConfigKey, 78),
             (Code::ConfigChangeDestructive, 78),
             (Code::KeyNotFound, 1),

@@ -30,6 +30,7 @@ const TABLES: &[Column] = &[
 struct Report {
     version: Option<String>,
     uptime_s: Option<f64>,
+    counting_since_ms: Option<i64>,
     durability: Option<String>,
     lsn: Lsns,
     memory: Memory,
@@ -192,6 +193,11 @@ fn render(report: &Report, state: &State) -> Vec<String> {
     if !report.tables.is_empty() {
         lines.push(String::new());
         lines.extend(of_tables(&report.tables));
+        // A restart begins anew; what a table holds goes on.
+        lines.extend(report.counting_since_ms.and_then(|ms| {
+            let since = jiff::Timestamp::from_millisecond(ms).ok()?;
+            Some(format!("rows are counted since {since:.0}, keys and bytes are those of now"))
+        }));
     }
     lines
 }
@@ -295,7 +301,7 @@ mod tests {
     fn a_full_report_fits_on_one_screen() {
         check(
             json!({
-                "version": "0.1.0", "uptime_s": 192.4, "durability": "written", "lsn": {"written": 918_221, "durable": 918_200, "snapshot": 900_000, "archived": 0},
+                "version": "0.1.0", "uptime_s": 192.4, "counting_since_ms": 1_795_146_062_125i64, "durability": "written", "lsn": {"written": 918_221, "durable": 918_200, "snapshot": 900_000, "archived": 0},
                 "memory": {"bytes": 1_288_490_189u64, "limit_bytes": 4_294_967_296u64}, "snapshot": {"lsn": 900_000, "age_s": 41, "size_bytes": 12_582_912},
                 "bottleneck": "none: apply is idle 93 % of the time", "member": "of a newer server",
                 "tables": [
@@ -324,7 +330,8 @@ TABLE            KEYS    BYTES   RECEIVED   BAD  FILTERED  NULL KEY  LATE   APPL
 card_stats     50 000   50 MiB    918 221    17         4         0     0   918 200
 by_country          0      0 B      1 200     0        10     1 190     0         0
 by_country is empty: 1 190 of 1 200 rows have no value in a key column
-card_stats: 1 200 rows are too old for its window of 1m 0s, 3 too far ahead",
+card_stats: 1 200 rows are too old for its window of 1m 0s, 3 too far ahead
+rows are counted since 2026-11-20T03:41:02Z, keys and bytes are those of now",
         );
     }
 

@@ -109,7 +109,7 @@ fn an_unknown_table_ends_get_at_once() {
 fn the_exit_code_says_what_kind_of_failure_it_was() {
     for (status, body, exit) in [
         (503, r#"{"code":"overloaded","detail":"busy"}"#, Exit::Temporary),
-        (401, r#"{"code":"unauthorized","detail":"no"}"#, Exit::Denied),
+        (403, r#"{"code":"forbidden","detail":"no"}"#, Exit::Denied),
         (200, "not json", Exit::Finding),
         (502, "", Exit::Finding),
     ] {

@@ -31,7 +31,7 @@ fn write<S: Storage>(storage: &S, folder: &Path, lsn: u64) -> Result<SnapshotInf
     for index in 0..3 {
         writer.section(3, index, &vec![u64::from(index); 64])?;
     }
-    writer.finish(17, 0x0102_0304_0506_0708_090A_0B0C_0D0E_0F10, lsn)
+    writer.finish(17, 0x0102_0304_0506_0708_090A_0B0C_0D0E_0F10, lsn).map(|(info, _)| info)
 }
 
 type Sections = Vec<(u32, u32, Vec<u8>, bool)>;

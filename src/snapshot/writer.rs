@@ -4,6 +4,7 @@
 //! removes its file, so a full disk gets its space back at once.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -119,13 +120,13 @@ impl<S: Storage> SnapshotWriter<S> {
         Ok(())
     }
 
-    /// Footer, sync, read back and verify every checksum and the hash, then the name. Only after this may WAL be released.
+    /// Footer, sync, read back and verify every checksum and the hash, then the name. Only after this may WAL be released. Returns also how long the sync took.
     /// `durable_lsn` is the highest LSN of the WAL that is known to be synced: it covers the snapshot, or there must be no snapshot,
     /// since an opening log takes a snapshot's LSN as proof of what was synced.
     ///
     /// # Errors
     /// [`SnapshotError::Damaged`] when what is read back is not what was written; and what the file layer says. There is no snapshot then.
-    pub fn finish(mut self, key_count: u64, fingerprint: u128, durable_lsn: u64) -> Result<SnapshotInfo, SnapshotError> {
+    pub fn finish(mut self, key_count: u64, fingerprint: u128, durable_lsn: u64) -> Result<(SnapshotInfo, Duration), SnapshotError> {
         assert!(self.facts.lsn <= durable_lsn, "a snapshot at {} would be named while the WAL is durable to {durable_lsn}", self.facts.lsn);
         let footer = Footer { sections: self.sections, key_count, fingerprint, hash: self.hash.0.digest128() };
         let encoded = footer.encode();
@@ -133,7 +134,9 @@ impl<S: Storage> SnapshotWriter<S> {
         self.put(bytemuck::cast_slice(&encoded))?;
         self.flush()?;
         assert_eq!(self.file.size_bytes()?, self.offset, "what was put into the file is all that is in it");
+        let begun = Instant::now();
         self.file.sync()?;
+        let sync_took = begun.elapsed();
         let info = SnapshotReader::verify(&self.storage, self.file.path())?;
         let expected = SnapshotInfo { facts: self.facts, sections: self.sections, key_count, fingerprint, bytes: self.offset };
         if info != expected {
@@ -141,7 +144,7 @@ impl<S: Storage> SnapshotWriter<S> {
         }
         self.storage.rename(self.file.path(), &self.target)?;
         self.finished = true;
-        Ok(info)
+        Ok((info, sync_took))
     }
 }
 

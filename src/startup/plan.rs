@@ -39,6 +39,11 @@ pub fn client_rules() -> config::ClientRules {
 /// A source that cannot be put together: a topic pattern that the client side refuses, an event that no registry has.
 pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOptions, ApiError> {
     let memory = config.durability.push == PushLevel::Memory;
+    let level = match config.durability.push {
+        PushLevel::Written => "written",
+        PushLevel::Synced => "synced",
+        PushLevel::Memory => "memory",
+    };
     let native = NativeConfig {
         http: Some(config.server.http),
         tcp: config.server.tcp,
@@ -47,6 +52,7 @@ pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOpt
         frame_max: config.limits.frame_bytes,
         connections_max: config.limits.connections,
         test_mode: config.test_mode,
+        durability: level,
         ..NativeConfig::default()
     };
     let engine = EngineOptions {
@@ -82,11 +88,7 @@ pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOpt
         instance: instance(config),
         kafka_memory_bytes: config.limits.kafka_memory_bytes,
         declare: Box::new(move |state| declare(&declared, state, &rebuild)),
-        durability: match config.durability.push {
-            PushLevel::Written => "written",
-            PushLevel::Synced => "synced",
-            PushLevel::Memory => "memory",
-        },
+        durability: level,
     })
 }
 

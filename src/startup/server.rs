@@ -11,7 +11,7 @@ use crate::apply::{
 use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
 use crate::storage::{DataFolder, Disk, RESERVE_BYTES, Reserve};
-use crate::wal::{FIRST_LSN, LogIdentity, SyncEvent, WalHandle, WalOptions, WalSyncer, WalWriter};
+use crate::wal::{FIRST_LSN, LogIdentity, Start, SyncEvent, TailEnd, WalHandle, WalOptions, WalSyncer, WalWriter};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -175,7 +175,7 @@ impl Bound {
             let readiness = probe.readiness();
             (readiness.ready, readiness.body(false).to_string())
         });
-        let plane = plane.start(ports, readiness).map_err(|error| io("cannot start the data plane", &error))?;
+        let plane = plane.start(ports, readiness, &shared.metrics).map_err(|error| io("cannot start the data plane", &error))?;
         let admin = options.admin.map(|address| start_admin(address, &shared)).transpose()?;
         Ok(Self { options, plane, admin, http, tcp, shared })
     }
@@ -209,7 +209,8 @@ impl Bound {
         shared.facts.set_phase(Phase::Recovering);
         let begun = Instant::now();
         let (folder, recovered, writer, handle) = open_log(&options, &shared)?;
-        let Recovered { state, log, report, .. } = recovered;
+        let Recovered { mut state, log, report, .. } = recovered;
+        state.count_anew();
         let _first = shared.wal.set(handle.clone());
         shared.facts.durable_lsn.store(handle.durable_lsn(), Ordering::Release);
         shared.facts.snapshot_lsn.store(report.snapshot_lsn, Ordering::Release);
@@ -236,7 +237,7 @@ impl Bound {
         let seat = Seat::new(engine, Arc::clone(&shared.facts));
         let _first = weak.set(Arc::downgrade(&seat));
         let log_failed = Arc::new(AtomicBool::new(false));
-        let syncer = spawn_syncer(&handle, &seat, &log_failed)?;
+        let syncer = spawn_syncer(&handle, &seat, &log_failed, &shared.metrics)?;
         let running = Arc::clone(&seat);
         let apply = spawn("apply", move || running.run())?;
         let _first = shared.seat.set(Arc::clone(&seat));
@@ -285,7 +286,7 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
         let log = LogIdentity { log_id: 0, hash_seed: u64::from_le_bytes(crate::storage::random_bytes().map_err(ApiError::from)?) };
         let (writer, handle) = WalWriter::memory(FIRST_LSN, options.wal);
         let state = State::new(log.hash_seed);
-        let start = crate::wal::Start::Fresh { log };
+        let start = Start::Fresh { log };
         let recovered = Recovered { state, start, log, report: Report::default(), damaged_snapshots: Vec::new() };
         return Ok((None, recovered, writer, handle));
     };
@@ -306,6 +307,9 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
         tracing::info!(kind = "recovery.unfinished_snapshot", files = unfinished, "a snapshot that was not finished is removed");
     }
     let start = recovered.start.clone();
+    if matches!(&start, Start::After(tail) if matches!(tail.end, TailEnd::Torn { .. })) {
+        shared.metrics.wal_torn_tail.inc();
+    }
     let (writer, handle) = WalWriter::start(Disk, &folder.wal(), start, options.wal, now_us).map_err(ApiError::from)?;
     if handle.status().full {
         start_without_room(&handle, &Reserve::new(Disk, path, RESERVE_BYTES))?;
@@ -377,12 +381,19 @@ fn spawn_snapshotter(
     .map_err(|error| io("cannot start the snapshot thread", &error))
 }
 
-fn spawn_syncer(handle: &WalHandle<Disk>, seat: &Arc<Seat>, failed: &Arc<AtomicBool>) -> Result<WalSyncer<Disk>, ApiError> {
+fn spawn_syncer(
+    handle: &WalHandle<Disk>,
+    seat: &Arc<Seat>,
+    failed: &Arc<AtomicBool>,
+    metrics: &Metrics,
+) -> Result<WalSyncer<Disk>, ApiError> {
+    let fsync = Arc::clone(&metrics.wal_fsync);
     let seat = Arc::downgrade(seat);
     let failed = Arc::clone(failed);
     WalSyncer::spawn(handle, move |event| {
         let Some(seat) = seat.upgrade() else { return };
         match event {
+            SyncEvent::Synced(took) => fsync.record(took),
             SyncEvent::Durable(lsn) => seat.post(News::Durable(lsn)),
             SyncEvent::Failed(error) => {
                 failed.store(true, Ordering::Release);

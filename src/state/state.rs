@@ -122,6 +122,16 @@ impl State {
         }
     }
 
+    /// Bytes of the reject log.
+    pub fn reject_bytes(&self) -> usize {
+        self.reject_bytes
+    }
+
+    /// What was counted until now does not count: the funnels and the windows' misses of a process begin when it serves, not where its snapshot stood.
+    pub fn count_anew(&mut self) {
+        self.tables.values_mut().for_each(Table::count_anew);
+    }
+
     /// Takes the reject log of a snapshot.
     pub(crate) fn restore_rejects(&mut self, rejects: Vec<Reject>) {
         self.reject_bytes = rejects.iter().map(reject_size).sum();

@@ -104,6 +104,12 @@ impl Table {
         (self.newest_us != i64::MIN).then_some(self.newest_us)
     }
 
+    /// See [`State::count_anew`](super::State::count_anew).
+    pub(crate) fn count_anew(&mut self) {
+        self.funnel = Funnel::default();
+        self.slabs.iter_mut().for_each(|slab| slab.missed.fill(Missed::default()));
+    }
+
     /// Rows that each window did not take since this process started, by window length in microseconds.
     pub fn missed(&self) -> BTreeMap<i64, Missed> {
         let mut by_window: BTreeMap<i64, Missed> = BTreeMap::new();

@@ -93,6 +93,7 @@ pub(super) struct Shared<S: Storage> {
     written: AtomicU64,
     unsynced_bytes: AtomicU64,
     syncs: AtomicU64,
+    written_bytes: AtomicU64,
     poison: OnceLock<IoError>,
     pub(super) options: WalOptions,
     pub(super) files: Option<SharedFiles<S>>,
@@ -125,6 +126,8 @@ pub struct WalStatus {
     pub sealed_bytes: u64,
     /// Syncs since the start.
     pub syncs: u64,
+    /// Bytes of frames written since the start.
+    pub written_bytes: u64,
     /// Whether the disk had no room for the end of the old log or for the next segment when it was last tried.
     pub full: bool,
     /// Whether a write or sync has failed for good.
@@ -333,6 +336,7 @@ impl<S: Storage> Shared<S> {
             written: AtomicU64::new(written),
             unsynced_bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
             poison: OnceLock::new(),
             options,
             files,
@@ -383,6 +387,7 @@ impl<S: Storage> Shared<S> {
     pub(super) fn written(&self, last_lsn: u64, bytes: u64) {
         let before = self.written.swap(last_lsn, Ordering::AcqRel);
         assert!(before < last_lsn, "a turn has frames, and each takes LSNs: {before} to {last_lsn}");
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
         let before = self.unsynced_bytes.fetch_add(bytes, Ordering::AcqRel);
         let limit = self.options.sync_bytes;
         if before == 0 || (before < limit && before + bytes >= limit) {
@@ -651,6 +656,7 @@ impl<S: Storage> WalHandle<S> {
             segments,
             sealed_bytes,
             syncs: shared.syncs.load(Ordering::Relaxed),
+            written_bytes: shared.written_bytes.load(Ordering::Relaxed),
             full: shared.files.as_ref().is_some_and(SharedFiles::full),
             poisoned: shared.poison().is_some(),
         }

@@ -17,6 +17,8 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 /// News from the syncer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyncEvent {
+    /// A sync of the log's files is done, after this long.
+    Synced(Duration),
     /// Everything up to this LSN is durable.
     Durable(u64),
     /// A write or sync failed for good; no more news will come.
@@ -180,8 +182,11 @@ impl<S: Storage, T: Fn(SyncEvent)> Worker<S, T> {
         }
         self.due_at = None;
         self.synced_since_prepared = true;
-        if let Err(error) = self.shared.sync_now() {
-            tracing::error!(kind = "wal.sync_failed", %error, "the WAL takes nothing any more");
+        let begun = Instant::now();
+        match self.shared.sync_now() {
+            Ok(_) if self.shared.files.is_some() => (self.tell)(SyncEvent::Synced(begun.elapsed())),
+            Ok(_) => {}
+            Err(error) => tracing::error!(kind = "wal.sync_failed", %error, "the WAL takes nothing any more"),
         }
     }
 

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod dials;
 mod layers;
 mod pages;
 mod paths;

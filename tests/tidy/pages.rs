@@ -69,6 +69,81 @@ format. Names carry their unit; counters start at 0 when the process starts. Ser
     page
 }
 
+/// What each opcode of framed TCP does, by the constant that names it in the code.
+const OPCODES: &[(&str, &str)] = &[
+    ("PING", "Registry version and LSNs."),
+    ("REGISTER", "Declares events and tables."),
+    ("PUSH", "Pushes one row of an event: `{\"event\", \"body\"}`."),
+    ("PUSH_SYNC", "The same, answered when it is on the disk."),
+    ("PUSH_MANY", "Pushes rows as one transaction."),
+    ("GET", "Features of a key."),
+    ("MGET", "One feature of many keys."),
+    ("GET_MULTI", "Some features of many keys."),
+    ("GET_RESPONSE", "Only in answers: what a read found."),
+    ("BATCH_GET", "Features of many keys, in order, each with its own error."),
+    ("RESET", "Forgets everything; in test mode only."),
+];
+
+/// The opcodes of the code, by name.
+fn opcodes() -> Vec<(String, String)> {
+    let source = fs::read_to_string(root().join("connectors/native/src/framed/handle.rs")).unwrap();
+    let constants = source.lines().filter_map(|line| line.strip_prefix("const ")?.split_once(": u16 = "));
+    constants.map(|(name, number)| (name.to_owned(), number.trim_end_matches(';').to_owned())).collect()
+}
+
+fn routes_of(document: &Json) -> String {
+    let mut rows = String::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let does = operation["summary"].as_str().unwrap();
+            writeln!(rows, "| {} | `{path}` | {} |", method.to_ascii_uppercase(), cell(does)).unwrap();
+        }
+    }
+    rows
+}
+
+fn protocols() -> String {
+    let data: Json = serde_json::from_str(&fs::read_to_string(root().join("schemas/openapi-data.json")).unwrap()).unwrap();
+    let (data, admin) = (routes_of(&data), routes_of(&streamgauge_admin::openapi("0")));
+    let does = |name: &str| OPCODES.iter().find(|(known, _)| *known == name).map(|(_, does)| *does);
+    let mut rows = String::new();
+    for (name, number) in opcodes() {
+        let does = does(&name).unwrap_or_else(|| panic!("OPCODES does not say what {name} does"));
+        writeln!(rows, "| `{number}` | {} | {does} |", name.to_ascii_lowercase()).unwrap();
+    }
+    format!(
+        "# Protocols
+
+This page is generated from the interfaces; a test compares it with them. Parameters, bodies and answers of the HTTP routes are in
+[openapi-data.json](../schemas/openapi-data.json) (data plane) and at `GET /openapi.json` (admin port).
+
+## HTTP, data plane (`server.http`)
+
+| method | path | does |
+|---|---|---|
+{data}
+## HTTP, admin port (`server.admin`)
+
+| method | path | does |
+|---|---|---|
+{admin}
+## Framed TCP (`server.tcp`)
+
+A frame is `[u32 length][u16 opcode][u8 content type][payload]`, big-endian; the length counts what follows it, so it is at least 3. Content type 1 is JSON, 2 is MessagePack.
+Replies leave in the order of their requests; opcode `0xFFFF` carries an error.
+
+| opcode | name | does |
+|---|---|---|
+{rows}"
+    )
+}
+
+#[test]
+fn the_protocols_page_is_what_the_interfaces_say() {
+    assert_eq!(opcodes().len(), OPCODES.len(), "{:?}", opcodes());
+    check("docs/PROTOCOLS.md", &protocols());
+}
+
 #[test]
 fn the_errors_page_is_what_the_table_says() {
     check("docs/ERRORS.md", &errors());

@@ -51,7 +51,7 @@ const fn page(path: &'static str, summary: &'static str, schema: &'static str) -
 
 const READY: RouteSpec = RouteSpec {
     parameters: &[query("verbose", "boolean", "Show phase and progress in a 200 too.")],
-    codes: &[Code::Recovering, Code::Draining, Code::WalUnavailable, Code::StorageFull, Code::Stale],
+    codes: &[Code::Recovering, Code::Draining, Code::WalUnavailable, Code::StorageFull, Code::TableMemoryExceeded, Code::Stale],
     ..page("/ready", "200 when requests are served, else 503 with the reasons.", "Readiness")
 };
 

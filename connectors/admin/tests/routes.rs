@@ -80,7 +80,7 @@ impl Control for Engine {
         Ok(KeysPage { table: table.into(), keys: vec![json!(after), json!(limit)], next: Some("n".into()), total: 2 })
     }
     fn get(&self, _: &Read) -> Result<(Row, Freshness), ApiError> {
-        Err(ApiError::new(Code::Unsupported, "not asked for"))
+        Err(ApiError::new(Code::NotAvailable, "not asked for"))
     }
     fn rejects(&self, _: u64, _: usize) -> Vec<Reject> {
         Vec::new()
@@ -95,8 +95,10 @@ impl Control for Engine {
         Ok((42, "00ff".into()))
     }
     fn act(&self, action: Action) -> Result<Json, ApiError> {
-        assert_eq!(action, Action::Snapshot);
-        Ok(json!({"lsn": 42}))
+        match action {
+            Action::Snapshot => Ok(json!({"lsn": 42})),
+            Action::AcceptClock => Ok(json!({"lsn": 43, "moved_s": 0, "now_us": 2, "was_us": 1})),
+        }
     }
 }
 

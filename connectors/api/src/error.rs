@@ -49,11 +49,10 @@ codes! {
     FeatureNotFound "feature_not_found" 404 false "the table has no such feature" "check the spelling; `reason` names what is missing";
     UnsupportedRequestShape "unsupported_request_shape" 400 false "this request shape is not supported" "use {\"table\":..,\"key\":..,\"features\":[..]?}";
     InternalError "internal_error" 500 false "the request failed" "see `reason`";
-    NotFound "not_found" 404 false "no such route" "see docs/OPERATORS.md for the routes";
+    NotFound "not_found" 404 false "no such route" "docs/PROTOCOLS.md lists the routes";
     MethodNotAllowed "method_not_allowed" 405 false "wrong method for this route" "use the method that the Allow header names";
     UnsupportedMediaType "unsupported_media_type" 415 false "the request's media type is not accepted" "send Content-Type: application/json";
     ResetDisabledInProduction "reset_disabled_in_production" 403 false "reset works in test mode only" "start with --test-mode";
-    Unsupported "unsupported" 501 false "not supported" "see `reason`";
     InvalidRegistration "invalid_registration" 400 false "the declaration is not valid" "`path` and `reason` say where and why";
     InvalidExpression "invalid_expression" 400 false "an expression or chain step is not valid" "`path` and `reason` say where and why";
     AggregationOnTableNotSupported "aggregation_on_table_not_supported" 400 false "a table cannot be aggregated" "aggregate an event, or an event derivation";
@@ -64,10 +63,8 @@ codes! {
     AggregationUnknownOp "aggregation_unknown_op" 400 false "no such operator" "see docs/OPERATORS.md for the list";
     AggregationGroupKeyCollidesWithFeature "aggregation_group_key_collides_with_feature" 400 false "a feature has the name of a key column" "rename the feature";
     AggregationFeatureNameCollisionAcrossAggregations "aggregation_feature_name_collision_across_aggregations" 400 false "two features share a name" "rename one of them";
-    WindowNotSupported "window_not_supported" 400 false "this operator takes no window" "leave the window out";
     InvalidPercentileQ "invalid_percentile_q" 400 false "q is out of range" "0 < q < 1";
     InvalidTopKK "invalid_top_k_k" 400 false "k is out of range" "1 to 1024";
-    InvalidBloomFpr "invalid_bloom_fpr" 400 false "the false-positive rate is out of range" "0.000001 to 0.5";
     UnboundedOpInLifetimeMode "unbounded_op_in_lifetime_mode" 400 false "this operator needs a bound over a lifetime" "give the parameter that `reason` names, or a window";
     UnsupportedNodeKind "unsupported_node_kind" 400 false "a node is neither event nor derivation" "use kind event or derivation";
     FeatureRemovedNoJoinsV0 "feature_removed_no_joins_v0" 400 false "there are no joins" "enrich before Kafka, or key two tables alike";
@@ -76,15 +73,13 @@ codes! {
     WalUnavailable "wal_unavailable" 503 true "the write-ahead log does not accept writes" "look at /ready and the log for the I/O error";
     FrameTooLarge "frame_too_large" 413 false "a frame is larger than the limit" "send at most `limit` bytes";
     UnsupportedContentType "unsupported_content_type" 400 false "this operation takes no such encoding" "use JSON";
-    OpNotImplemented "op_not_implemented" 501 false "this opcode is not implemented" "see docs/OPERATORS.md for the opcodes";
-    UnknownOp "unknown_op" 400 false "no such opcode" "see docs/OPERATORS.md for the opcodes";
+    UnknownOp "unknown_op" 400 false "no such opcode" "docs/PROTOCOLS.md lists the opcodes";
     FrameError "frame_error" 400 false "the frame is malformed" "length counts opcode, content type and payload: at least 3";
     HttpProtocolError "http_protocol_error" 400 false "the request is not valid HTTP/1.1" "`reason` says which rule it broke; the connection is closed";
     InvalidRequest "invalid_request" 400 false "the request is not valid" "`reason` says what is missing or wrong";
-    Unauthorized "unauthorized" 401 false "credentials are missing or wrong" "send Authorization: Bearer TOKEN";
     Forbidden "forbidden" 403 false "the token lacks the scope" "use a token with the scope that `reason` names";
     RequestTimeout "request_timeout" 408 true "the request did not arrive in time" "send head within 5 s and body within 30 s";
-    PayloadTooLarge "payload_too_large" 413 false "the body is larger than the limit" "send at most 4 MiB, or split the batch";
+    PayloadTooLarge "payload_too_large" 413 false "the body is larger than the limit" "send at most limits.body bytes (4 MiB by default), or split the batch";
     BatchTooLarge "batch_too_large" 413 false "too many entries in one request" "at most 65,536; split it";
     RowTooLarge "row_too_large" 413 false "the row is larger than a row may be" "declare fewer or shorter fields: at most 16 MiB of a row are kept";
     ResponseTooLarge "response_too_large" 413 false "the answer would be larger than the limit" "ask for fewer keys or features";
@@ -96,10 +91,9 @@ codes! {
     MinLsnNotReached "min_lsn_not_reached" 503 true "the asked LSN is not applied yet" "retry, or give a larger wait_ms";
     AsOfOutOfReach "as_of_out_of_reach" 409 false "rows of that time are gone, or later ones are in" "ask for `earliest_ms` or later, or add approximate=1";
     StorageFull "storage_full" 507 true "the disk is full" "free space; pushes resume by themselves";
-    TableMemoryExceeded "table_memory_exceeded" 507 false "the memory limit is reached: new keys are refused" "raise limits.memory, or expire keys";
+    TableMemoryExceeded "table_memory_exceeded" 507 false "the memory limit is reached: new keys are refused" "raise limits.memory, or remove tables and features that nobody reads";
     EventNotReadable "event_not_readable" 400 false "events cannot be read by key" "read a table that aggregates the event";
     KindChange "kind_change" 409 false "the name exists as the other kind" "drop it first, or choose another name";
-    ControlMessageExpected "control_message_expected" 400 false "the member has the wrong type" "see `reason`";
     NotAvailable "not_available" 400 false "this part does not exist yet" "leave the key out; docs/CONFIG.md lists what works";
     DecodeFraming "decode_framing" 400 false "the record lacks the declared framing" "check `framing` of the source: confluent expects 0x00 and a 4-byte schema id";
     DecodeTypeMismatch "decode_type_mismatch" 400 false "a record's field does not fit the declared type" "check the writer schema against the event's fields";
@@ -135,8 +129,7 @@ codes! {
     CrashLoop "crash_loop" 500 false "a frame of the log ends every start" "see the ways out that are printed; `streamgauge wal skip LSN` leaves the rows of one frame out";
     FormatTooNew "format_too_new" 500 false "a file is of a newer format than this program" "run the newer program";
     IoFailed "io_failed" 500 false "a file operation failed" "see the operating system's message";
-    ServerUnreachable "server_unreachable" 503 true "no server answers at this address" "start it, or give --addr";
-    IncidentNotFound "incident_not_found" 404 false "no such incident" "see `streamgauge status`";
+    ServerUnreachable "server_unreachable" 503 true "no server answers at this address" "start it with `streamgauge run`, or name another address with --admin or --http";
 }
 
 impl Code {

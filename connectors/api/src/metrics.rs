@@ -38,9 +38,9 @@ pub const OTHER: &str = "other";
 /// Phases of `streamgauge_state`, as in `Readiness::phase`.
 pub const PHASES: &[&str] = &["starting", "recovering", "catching_up", "ready", "draining", "failed"];
 
-/// Uses of `streamgauge_memory_bytes`: tables (what limits.memory bounds), chunks frozen by a running snapshot, decoded rows in queues, records held by Kafka
-/// clients, and the bounded reject log.
-pub const MEMORY_KINDS: &[&str] = &["tables", "frozen", "queues", "kafka", "rejects"];
+/// Uses of `streamgauge_memory_bytes`: tables with what a running snapshot holds of them (what limits.memory bounds), decoded rows in queues, records held
+/// by Kafka clients, and the bounded reject log.
+pub const MEMORY_KINDS: &[&str] = &["tables", "queues", "kafka", "rejects"];
 
 /// Listeners of `streamgauge_connections`.
 pub const LISTENERS: &[&str] = &["http", "tcp", "admin"];
@@ -70,6 +70,17 @@ const BAD_CODES: &[Code] = &[
 /// Why rows of a source may have to wait.
 const WAIT_CODES: &[Code] = &[Code::StorageFull, Code::TableMemoryExceeded, Code::WalUnavailable];
 
+/// Codes of `streamgauge_http_rejected_total`.
+const REFUSED_CODES: &[Code] = &[
+    Code::HttpProtocolError,
+    Code::HeadersTooLarge,
+    Code::PayloadTooLarge,
+    Code::RequestTimeout,
+    Code::Overloaded,
+    Code::FrameError,
+    Code::FrameTooLarge,
+];
+
 /// All series of one process.
 pub struct Metrics {
     families: Families,
@@ -86,12 +97,6 @@ pub struct Metrics {
     pub snapshots_written: IntCounter,
     /// `streamgauge_snapshots_total{result="failed"}`.
     pub snapshots_failed: IntCounter,
-    /// `beava_entropy_categories_capped_total`.
-    pub categories_capped: IntCounter,
-    /// `beava_cold_entity_evictions_total`.
-    pub keys_expired: IntCounter,
-    /// `beava_bucket_reclaim_total`.
-    pub buckets_reclaimed: IntCounter,
     /// `streamgauge_memory_limit_bytes`.
     pub memory_limit_bytes: Gauge,
     /// `streamgauge_lsn{kind="written"}`.
@@ -100,8 +105,6 @@ pub struct Metrics {
     pub lsn_durable: Gauge,
     /// `streamgauge_lsn{kind="snapshot"}`.
     pub lsn_snapshot: Gauge,
-    /// `streamgauge_lsn{kind="archived"}`.
-    pub lsn_archived: Gauge,
     /// `streamgauge_wal_segments`.
     pub wal_segments: Gauge,
     /// `streamgauge_disk_free_bytes`.
@@ -118,8 +121,6 @@ pub struct Metrics {
     pub registry_version: Gauge,
     /// `streamgauge_registry_nodes`.
     pub registry_nodes: Gauge,
-    /// `beava_bytes_per_entity_p99`.
-    pub bytes_per_key_p99: Gauge,
     /// `beava_snapshot_last_duration_seconds`.
     pub snapshot_last_seconds: Gauge,
     /// `beava_snapshot_last_fsync_seconds`.
@@ -173,7 +174,7 @@ impl Metrics {
         for route in GET_ROUTES {
             families.duration("streamgauge_get_seconds", &[route]);
         }
-        for code in [Code::HttpProtocolError, Code::HeadersTooLarge, Code::PayloadTooLarge, Code::RequestTimeout, Code::Overloaded] {
+        for code in REFUSED_CODES {
             counter("streamgauge_http_rejected_total", &[code.as_str()]);
         }
         Self {
@@ -182,14 +183,10 @@ impl Metrics {
             wal_fsync_errors: counter("streamgauge_wal_fsync_errors_total", &[]),
             snapshots_written: counter("streamgauge_snapshots_total", &["written"]),
             snapshots_failed: counter("streamgauge_snapshots_total", &["failed"]),
-            categories_capped: counter("beava_entropy_categories_capped_total", &[]),
-            keys_expired: counter("beava_cold_entity_evictions_total", &[]),
-            buckets_reclaimed: counter("beava_bucket_reclaim_total", &[]),
             memory_limit_bytes: gauge("streamgauge_memory_limit_bytes", &[]),
             lsn_written: gauge("streamgauge_lsn", &["written"]),
             lsn_durable: gauge("streamgauge_lsn", &["durable"]),
             lsn_snapshot: gauge("streamgauge_lsn", &["snapshot"]),
-            lsn_archived: gauge("streamgauge_lsn", &["archived"]),
             wal_segments: gauge("streamgauge_wal_segments", &[]),
             disk_free_bytes: gauge("streamgauge_disk_free_bytes", &[]),
             snapshot_age_seconds: gauge("streamgauge_snapshot_age_seconds", &[]),
@@ -198,7 +195,6 @@ impl Metrics {
             apply_queue_rows: gauge("streamgauge_apply_queue_rows", &[]),
             registry_version: gauge("streamgauge_registry_version", &[]),
             registry_nodes: gauge("streamgauge_registry_nodes", &[]),
-            bytes_per_key_p99: gauge("beava_bytes_per_entity_p99", &[]),
             snapshot_last_seconds: gauge("beava_snapshot_last_duration_seconds", &[]),
             snapshot_last_fsync_seconds: gauge("beava_snapshot_last_fsync_seconds", &[]),
             apply_batch: duration("streamgauge_apply_batch_seconds"),

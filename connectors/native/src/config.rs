@@ -70,6 +70,8 @@ pub struct NativeConfig {
     pub write_timeout: Duration,
     /// Whether `reset` is allowed.
     pub test_mode: bool,
+    /// The level at which a push is acknowledged that asks for none: one of [`DURABILITIES`](streamgauge_api::metrics::DURABILITIES).
+    pub durability: &'static str,
 }
 
 impl Default for NativeConfig {
@@ -88,6 +90,7 @@ impl Default for NativeConfig {
             tcp_idle_timeout: Duration::from_secs(24 * 60 * 60),
             write_timeout: Duration::from_secs(10),
             test_mode: false,
+            durability: "written",
         }
     }
 }

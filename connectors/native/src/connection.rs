@@ -12,6 +12,8 @@ use crate::framed::{self, Framed};
 use crate::http::{self, Http};
 use crate::protocol::{Phase, Progress, Stop};
 use crate::slots::Slots;
+use crate::tally::OpenConnection;
+use crate::worker::Speech;
 use mio::net::TcpStream;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -69,6 +71,7 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) stream: TcpStream,
     _place: Place,
+    _open: OpenConnection,
     protocol: Protocol,
     input: Vec<u8>,
     slots: Slots,
@@ -95,12 +98,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(id: ConnectionId, stream: TcpStream, place: Place, protocol: Protocol, now: Instant) -> Self {
+    pub(crate) fn new(id: ConnectionId, stream: TcpStream, place: Place, open: OpenConnection, protocol: Protocol, now: Instant) -> Self {
         let arrival = Arrival { phase: Phase::Idle, request: 0, since: now, rate_at: now + RATE_INTERVAL, received_at_rate: 0 };
         Self {
             id,
             stream,
             _place: place,
+            _open: open,
             protocol,
             input: Vec::new(),
             slots: Slots::default(),
@@ -199,15 +203,25 @@ impl Connection {
     }
 
     /// Encodes a reply into its place.
-    pub(crate) fn deliver(&mut self, sequence: u16, reply: &Reply, scratch: &mut Vec<u8>, config: &NativeConfig) {
+    pub(crate) fn deliver(&mut self, sequence: u16, reply: &Reply, scratch: &mut Vec<u8>, shared: &Shared) {
         if self.life == Life::Dead {
             return;
         }
-        match self.protocol {
-            Protocol::Http(_) => self.slots.fill(sequence, &mut self.out, |shape, out| http::write::reply(out, scratch, shape, reply)),
-            Protocol::Framed(_) => {
-                self.slots.fill(sequence, &mut self.out, |shape, out| framed::write::reply(out, scratch, shape, reply, config.frame_max));
+        let (speech, filled) = match self.protocol {
+            Protocol::Http(_) => {
+                (Speech::Http, self.slots.fill(sequence, &mut self.out, |shape, out| http::write::reply(out, scratch, shape, reply)))
             }
+            Protocol::Framed(_) => {
+                let frame_max = shared.config.frame_max;
+                let write = |shape, out: &mut Vec<u8>| {
+                    framed::write::reply(out, scratch, shape, reply, frame_max);
+                    0
+                };
+                (Speech::Framed, self.slots.fill(sequence, &mut self.out, write))
+            }
+        };
+        if let Some((shape, parsed_us, status)) = filled {
+            shared.tally.borrow_mut().replied(speech, shape.kind, status, reply, parsed_us);
         }
     }
 
@@ -430,8 +444,10 @@ mod tests {
             let place = Census::new(1, 1).admit(peer.ip()).unwrap();
             let now = Instant::now();
             let id = ConnectionId { place: 0, tenant: 0 };
-            let connection = Connection::new(id, TcpStream::from_std(stream), place, Protocol::Http(Http::default()), now);
-            Self { connection, client, port: Notes::default(), shared: shared(NativeConfig::default()), now }
+            let shared = shared(NativeConfig::default());
+            let open = shared.tally.borrow().open(Speech::Http);
+            let connection = Connection::new(id, TcpStream::from_std(stream), place, open, Protocol::Http(Http::default()), now);
+            Self { connection, client, port: Notes::default(), shared, now }
         }
 
         /// Lets the client send, until the connection has all of it.

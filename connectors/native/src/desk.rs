@@ -7,7 +7,8 @@ use crate::deadlines::ConnectionId;
 use crate::server::Readiness;
 use crate::shape::Shape;
 use crate::slots::Slots;
-use std::cell::Cell;
+use crate::tally::Tally;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use streamgauge_api::port::{Port, Request, Tag};
 
@@ -19,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) readiness: Readiness,
     /// The registry version that the engine told last, for push errors that never reach it.
     pub(crate) registry_version: Cell<u64>,
+    /// What the thread counts and times.
+    pub(crate) tally: RefCell<Tally>,
 }
 
 /// The parser's counter.
@@ -64,7 +67,7 @@ impl Desk<'_> {
     }
 
     fn tag_at(&mut self, shape: Shape, cost: u32) -> Tag {
-        let sequence = self.slots.take(shape, cost);
+        let sequence = self.slots.take(shape, cost, self.shared.tally.borrow().round_us());
         join_tag(self.id, sequence)
     }
 }
@@ -88,8 +91,8 @@ pub(crate) fn split_tag(tag: Tag) -> (ConnectionId, u16) {
 /// An engine for unit tests.
 #[cfg(test)]
 pub(crate) mod fake {
-    use super::Request;
-    use super::{Arc, Cell, NativeConfig, Port, Shared, Tag};
+    use super::{Arc, Cell, NativeConfig, Port, RefCell, Request, Shared, Tag, Tally};
+    use streamgauge_api::metrics::Metrics;
     use streamgauge_api::port::{Encoding, PushRow, Reply, Wait};
 
     /// Writes down what it is given; answers nothing.
@@ -119,7 +122,8 @@ pub(crate) mod fake {
     /// What connections share, under `config`.
     pub(crate) fn shared(config: NativeConfig) -> Shared {
         let readiness = Arc::new(|| (true, "{}".to_owned()));
-        Shared { config: Arc::new(config), readiness, registry_version: Cell::new(0) }
+        let tally = RefCell::new(Tally::new(Arc::new(Metrics::new("0", "0")), "written"));
+        Shared { config: Arc::new(config), readiness, registry_version: Cell::new(0), tally }
     }
 }
 

@@ -5,11 +5,13 @@
 //! or the log; nothing here blocks except in poll; every buffer, queue and wait has a named bound in `config`.
 //!
 //! ```no_run
-//! # fn serve(ports: Vec<Box<dyn streamgauge_api::Port>>, readiness: streamgauge_native::Readiness) -> std::io::Result<()> {
+//! # use std::sync::Arc;
+//! # use streamgauge_api::{Port, metrics::Metrics};
+//! # fn serve(ports: Vec<Box<dyn Port>>, readiness: streamgauge_native::Readiness, metrics: Arc<Metrics>) -> std::io::Result<()> {
 //! use streamgauge_native::{NativeConfig, Server};
 //! let server = Server::bind(NativeConfig { http: Some(([127, 0, 0, 1], 0).into()), ..NativeConfig::default() })?;
 //! let address = server.http_addr();
-//! let running = server.start(ports, readiness)?;
+//! let running = server.start(ports, readiness, &metrics)?;
 //! running.stop(std::time::Duration::from_secs(5));
 //! # Ok(())
 //! # }
@@ -29,6 +31,7 @@ mod reply;
 mod server;
 mod shape;
 mod slots;
+mod tally;
 mod worker;
 
 pub use config::NativeConfig;

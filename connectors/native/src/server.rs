@@ -5,6 +5,7 @@
 
 use crate::census::Census;
 use crate::config::NativeConfig;
+use crate::tally::Tally;
 use crate::worker::{Door, Mailbox, Speech, Worker, shared};
 use mio::Poll;
 use mio::net::TcpListener;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::Port;
 
 /// Answers `GET /ready` on an I/O thread: whether the service is ready, and the JSON body that says so or why not. Must not block.
@@ -53,7 +55,7 @@ impl Server {
     }
 
     /// Starts one I/O thread per port. `ports` has `io_threads` items, at least one.
-    pub fn start(self, ports: Vec<Box<dyn Port>>, readiness: Readiness) -> io::Result<Running> {
+    pub fn start(self, ports: Vec<Box<dyn Port>>, readiness: Readiness, metrics: &Arc<Metrics>) -> io::Result<Running> {
         if ports.is_empty() || ports.len() != self.config.io_threads {
             let text = format!("{} ports for {} I/O threads", ports.len(), self.config.io_threads);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -66,7 +68,8 @@ impl Server {
         let mut doors = Some(self.doors);
         for (index, (poll, port)) in polls.into_iter().zip(ports).enumerate() {
             let (config, readiness) = (Arc::clone(&config), Arc::clone(&readiness));
-            let mut worker = Worker::new(poll, port, shared(config, readiness), Arc::clone(&census), mailboxes.clone(), index);
+            let tally = Tally::new(Arc::clone(metrics), config.durability);
+            let mut worker = Worker::new(poll, port, shared(config, readiness, tally), Arc::clone(&census), mailboxes.clone(), index);
             if let Some(doors) = doors.take() {
                 worker.open_doors(doors)?;
             }

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 struct Slot {
     shape: Shape,
     cost: u32,
+    /// The round in which it was parsed.
+    parsed_us: u32,
     ready: Option<Vec<u8>>,
 }
 
@@ -27,10 +29,10 @@ pub(crate) struct Slots {
 
 impl Slots {
     /// Takes the next slot and gives its sequence number.
-    pub(crate) fn take(&mut self, shape: Shape, cost: u32) -> u16 {
+    pub(crate) fn take(&mut self, shape: Shape, cost: u32, parsed_us: u32) -> u16 {
         debug_assert!(self.ring.len() < usize::from(u16::MAX), "a connection's requests are bounded far below the sequence space");
         let sequence = self.first.wrapping_add(self.ring.len() as u16);
-        self.ring.push_back(Slot { shape, cost, ready: None });
+        self.ring.push_back(Slot { shape, cost, parsed_us, ready: None });
         self.cost += cost;
         sequence
     }
@@ -54,28 +56,36 @@ impl Slots {
         let mut bytes = Vec::new();
         write(&mut bytes);
         self.cost += 1;
-        self.ring.push_back(Slot { shape: Shape::default(), cost: 1, ready: Some(bytes) });
+        self.ring.push_back(Slot { shape: Shape::default(), cost: 1, parsed_us: 0, ready: Some(bytes) });
     }
 
-    /// Fills the slot `sequence`; `write` appends the encoded reply. A sequence without an open slot is ignored.
-    pub(crate) fn fill(&mut self, sequence: u16, out: &mut Vec<u8>, write: impl FnOnce(Shape, &mut Vec<u8>)) {
+    /// Fills the slot `sequence`; `write` appends the encoded reply. Returns what the request left behind, when it was parsed, and what `write` said. A
+    /// sequence without an open slot is ignored.
+    pub(crate) fn fill<T>(
+        &mut self,
+        sequence: u16,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(Shape, &mut Vec<u8>) -> T,
+    ) -> Option<(Shape, u32, T)> {
         let index = usize::from(sequence.wrapping_sub(self.first));
         let Some(slot) = self.ring.get_mut(index).filter(|slot| slot.ready.is_none()) else {
             tracing::debug!(sequence, "a reply came for a request that is not open");
-            return;
+            return None;
         };
+        let (shape, parsed_us) = (slot.shape, slot.parsed_us);
         if index > 0 {
             let mut bytes = Vec::new();
-            write(slot.shape, &mut bytes);
+            let said = write(shape, &mut bytes);
             slot.ready = Some(bytes);
-            return;
+            return Some((shape, parsed_us, said));
         }
-        write(slot.shape, out);
+        let said = write(shape, out);
         self.drop_front();
         while let Some(bytes) = self.ring.front_mut().and_then(|slot| slot.ready.take()) {
             out.extend_from_slice(&bytes);
             self.drop_front();
         }
+        Some((shape, parsed_us, said))
     }
 
     fn drop_front(&mut self) {
@@ -97,7 +107,7 @@ mod tests {
         fn replies_leave_in_request_order(count in 1usize..300, start in any::<u16>(), seed in any::<u64>()) {
             let mut slots = Slots { first: start, ..Slots::default() };
             let mut out = Vec::new();
-            let mut open: Vec<(u16, u16)> = (0..count).map(|index| (slots.take(Shape::default(), 1), index as u16)).collect();
+            let mut open: Vec<(u16, u16)> = (0..count).map(|index| (slots.take(Shape::default(), 1, 0), index as u16)).collect();
             let mut state = seed;
             while !open.is_empty() {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -114,7 +124,7 @@ mod tests {
     #[test]
     fn a_local_answer_waits_for_the_ones_before_it() {
         let (mut slots, mut out) = (Slots::default(), Vec::new());
-        let first = slots.take(Shape::default(), 1);
+        let first = slots.take(Shape::default(), 1, 0);
         slots.answer(&mut out, |bytes| bytes.push(b'2'));
         assert!(out.is_empty());
         slots.fill(first, &mut out, |_, bytes| bytes.push(b'1'));

@@ -16,8 +16,10 @@ use crate::deadlines::{ConnectionId, Deadlines};
 use crate::desk::{Shared, split_tag};
 use crate::framed::{self, Framed};
 use crate::http::{self, Http};
+use crate::tally::Tally;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -203,6 +205,7 @@ impl Worker {
                     Token(token) => self.notice(token - CONNECTIONS, event),
                 }
             }
+            self.shared.tally.get_mut().begin(now);
             self.take_newcomers(now);
             self.serve(now);
             self.expire(now);
@@ -284,6 +287,7 @@ impl Worker {
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, speech: Speech, now: Instant) {
         let Some(place) = self.census.admit(peer.ip()) else {
             tracing::warn!(%peer, "too many connections; one is refused");
+            self.shared.tally.get_mut().refused(Code::Overloaded);
             turn_away(stream, speech);
             return;
         };
@@ -322,7 +326,8 @@ impl Worker {
             Speech::Http => Protocol::Http(Http::default()),
             Speech::Framed => Protocol::Framed(Framed::default()),
         };
-        let mut connection = Box::new(Connection::new(id, newcomer.stream, newcomer.place, protocol, now));
+        let open = self.shared.tally.get_mut().open(newcomer.speech);
+        let mut connection = Box::new(Connection::new(id, newcomer.stream, newcomer.place, open, protocol, now));
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut connection.stream, Token(CONNECTIONS + index), interest) {
             tracing::warn!(%error, "a connection cannot be watched");
@@ -372,13 +377,14 @@ impl Worker {
             if connection.id != id {
                 continue;
             }
-            connection.deliver(sequence, &reply, &mut self.body_buffer, &self.shared.config);
+            connection.deliver(sequence, &reply, &mut self.body_buffer, &self.shared);
             if !connection.touched {
                 connection.touched = true;
                 self.touched.push(id.place);
             }
         }
         self.replies = replies;
+        self.shared.tally.get_mut().end();
     }
 
     /// Sends, then decides what becomes of the connection.
@@ -473,6 +479,6 @@ fn turn_away(mut stream: TcpStream, speech: Speech) {
 }
 
 /// Keeps the configuration next to what the thread's requests may do with it.
-pub(crate) fn shared(config: Arc<NativeConfig>, readiness: crate::server::Readiness) -> Shared {
-    Shared { config, readiness, registry_version: std::cell::Cell::new(0) }
+pub(crate) fn shared(config: Arc<NativeConfig>, readiness: crate::server::Readiness, tally: Tally) -> Shared {
+    Shared { config, readiness, registry_version: std::cell::Cell::new(0), tally: RefCell::new(tally) }
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod clock;
+mod counts;
 mod inlets;
 mod panic;
 mod turns;

@@ -355,7 +355,7 @@ fn push_sync_waits_for_fsync() {
     let start = Start::Fresh { log: LOG };
     let (mut writer, handle) = WalWriter::start(Disk, folder.path(), start, options, 1).unwrap();
     let (tell, news) = mpsc::channel();
-    let syncer = WalSyncer::spawn(&handle, move |event| drop(tell.send(event))).unwrap();
+    let syncer = WalSyncer::spawn(&handle, move |event| tell_on(&tell, event)).unwrap();
     let body = [7_u64; 100];
     for lsn in 1..=500 {
         let parts = FrameParts { kind: FrameKind::ROWS, flags: 0, row_count: 1, now_us: 0, positions: b"abc", body: &[&body] };
@@ -372,6 +372,7 @@ fn push_sync_waits_for_fsync() {
                 assert!(lsn > heard);
                 heard = lsn;
             }
+            SyncEvent::Synced(_) => unreachable!("not told on"),
             SyncEvent::Failed(error) => panic!("{error}"),
         }
     }
@@ -393,6 +394,13 @@ fn push_sync_waits_for_fsync() {
     assert!(names.iter().all(|entry| entry.name.ends_with(".seg")), "a clean stop leaves nothing but segments: {names:?}");
 }
 
+/// What the tests listen to: watermarks and failures.
+fn tell_on(tell: &mpsc::Sender<SyncEvent>, event: SyncEvent) {
+    if !matches!(event, SyncEvent::Synced(_)) {
+        drop(tell.send(event));
+    }
+}
+
 #[test]
 fn unwaited_frames_are_synced_after_the_interval() {
     let disk = SimulatedDisk::new();
@@ -400,7 +408,7 @@ fn unwaited_frames_are_synced_after_the_interval() {
     let start = Start::Fresh { log: LOG };
     let (mut writer, handle) = WalWriter::start(disk, folder(), start, options, 1).unwrap();
     let (tell, news) = mpsc::channel();
-    let _syncer = WalSyncer::spawn(&handle, move |event| drop(tell.send(event))).unwrap();
+    let _syncer = WalSyncer::spawn(&handle, move |event| tell_on(&tell, event)).unwrap();
     append_rows(&mut writer, 4, 4).unwrap();
     assert_eq!(news.recv_timeout(PATIENCE).unwrap(), SyncEvent::Durable(4));
 }
@@ -410,7 +418,7 @@ fn a_failed_sync_is_told_once_to_everybody() {
     let disk = SimulatedDisk::new();
     let (mut writer, handle) = fresh(&disk);
     let (tell, news) = mpsc::channel();
-    let syncer = WalSyncer::spawn(&handle, move |event| drop(tell.send(event))).unwrap();
+    let syncer = WalSyncer::spawn(&handle, move |event| tell_on(&tell, event)).unwrap();
     disk.set_faults(Faults { fail_sync_at: Some(0), ..Faults::default() });
     append_rows(&mut writer, 1, 4).unwrap();
     assert!(handle.wait_durable(1, PATIENCE).is_err());
@@ -423,7 +431,7 @@ fn a_failed_sync_is_told_once_to_everybody() {
 fn level_memory_counts_lsns_announces_them_and_touches_nothing() {
     let (mut writer, handle) = WalWriter::<SimulatedDisk>::memory(10, small());
     let (tell, news) = mpsc::channel();
-    let _syncer = WalSyncer::spawn(&handle, move |event| drop(tell.send(event))).unwrap();
+    let _syncer = WalSyncer::spawn(&handle, move |event| tell_on(&tell, event)).unwrap();
     assert_eq!(append_rows(&mut writer, 3, 4).unwrap().first_lsn, 10);
     assert!(handle.wait_durable(12, PATIENCE).unwrap());
     assert_eq!(news.recv_timeout(PATIENCE).unwrap(), SyncEvent::Durable(12));

@@ -10,7 +10,7 @@ use super::families::sound;
 use crate::error::Code;
 
 /// Statuses that our listeners answer with; any other one is `other`.
-const STATUSES: &[u16] = &[200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 431, 500, 501, 503, 507];
+const STATUSES: &[u16] = &[200, 400, 403, 404, 405, 408, 409, 413, 415, 431, 500, 501, 503, 507];
 
 /// The funnel of one table, one handle per stage.
 #[derive(Debug, Clone)]

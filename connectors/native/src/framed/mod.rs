@@ -64,6 +64,7 @@ impl Framed {
     /// Answers an error that ends the connection.
     pub(crate) fn refuse(&self, error: &ApiError, desk: &mut Desk<'_>) {
         tracing::debug!(%error, "a TCP connection is closed");
+        desk.shared.tally.borrow().refused(error.code);
         desk.answer(|out| write::error(out, error, None));
     }
 }

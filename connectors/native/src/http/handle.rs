@@ -9,6 +9,7 @@ use crate::form::json::{is_too_deep, skip_space};
 use crate::form::push::{self, Batch};
 use crate::form::read;
 use crate::shape::{Kind, Shape};
+use crate::tally::Template;
 use std::borrow::Cow;
 use streamgauge_api::port::{Encoding, KeyText, PushRow, Request, Wait};
 use streamgauge_api::{ApiError, Code};
@@ -21,6 +22,7 @@ pub(crate) fn request(head: &Head<'_>, body: &[u8], desk: &mut Desk<'_>) {
             let kind = kind_of(&found);
             if let Err(error) = act(found, head, body, desk) {
                 let registry_version = kind.shows_registry_version().then(|| desk.shared.registry_version.get());
+                desk.shared.tally.borrow().answered(Template::of(kind), error.code.status());
                 desk.answer(|out| write::error(out, &error, close, registry_version));
             }
         }
@@ -30,6 +32,7 @@ pub(crate) fn request(head: &Head<'_>, body: &[u8], desk: &mut Desk<'_>) {
                 Stray::Method(allow) => Some(allow),
                 Stray::NotFound | Stray::Encoding => None,
             };
+            desk.shared.tally.borrow().answered(Template::Unknown, error.code.status());
             desk.answer(|out| write::stray(out, &error, allow, close, head.method == "HEAD"));
         }
     }
@@ -60,10 +63,15 @@ fn act(route: Route<'_>, head: &Head<'_>, body: &[u8], desk: &mut Desk<'_>) -> R
         Route::BatchGet => desk.call(shape, read::batch_get(body, Encoding::Json)?),
         Route::Register => desk.call(shape, Request::Register(register_text(head, body)?)),
         Route::Ping => desk.call(shape, Request::Ping),
-        Route::Health => desk.answer(|out| write::json(out, 200, b"{\"status\":\"ok\"}", head.close)),
+        Route::Health => {
+            desk.shared.tally.borrow().answered(Template::Health, 200);
+            desk.answer(|out| write::json(out, 200, b"{\"status\":\"ok\"}", head.close));
+        }
         Route::Ready => {
             let (ready, body) = (desk.shared.readiness)();
-            desk.answer(|out| write::json(out, if ready { 200 } else { 503 }, body.as_bytes(), head.close));
+            let status = if ready { 200 } else { 503 };
+            desk.shared.tally.borrow().answered(Template::Ready, status);
+            desk.answer(|out| write::json(out, status, body.as_bytes(), head.close));
         }
         Route::Reset if !desk.shared.config.test_mode => return Err(reset_disabled()),
         Route::Reset => desk.call(shape, Request::Reset),

@@ -74,6 +74,7 @@ impl Http {
     /// Answers an error that ends the connection.
     pub(crate) fn refuse(&self, error: &ApiError, desk: &mut Desk<'_>) {
         tracing::debug!(%error, "an HTTP connection is closed");
+        desk.shared.tally.borrow().refused(error.code);
         desk.answer(|out| write::error(out, error, true, None));
     }
 

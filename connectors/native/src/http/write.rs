@@ -17,8 +17,8 @@ use crate::shape::Shape;
 use streamgauge_api::port::{Freshness, Reply};
 use streamgauge_api::{ApiError, Code};
 
-/// Appends the engine's reply. `scratch` is a buffer to build the body in.
-pub(crate) fn reply(out: &mut Vec<u8>, scratch: &mut Vec<u8>, shape: Shape, reply: &Reply) {
+/// Appends the engine's reply and returns its status. `scratch` is a buffer to build the body in.
+pub(crate) fn reply(out: &mut Vec<u8>, scratch: &mut Vec<u8>, shape: Shape, reply: &Reply) -> u16 {
     scratch.clear();
     match write_body(scratch, shape, reply, RESPONSE_BYTES_MAX) {
         Body::Whole { freshness, .. } => {
@@ -27,6 +27,7 @@ pub(crate) fn reply(out: &mut Vec<u8>, scratch: &mut Vec<u8>, shape: Shape, repl
                 write_freshness(out, freshness);
             }
             write_rest(out, scratch);
+            200
         }
         Body::Error { error, registry_version, freshness } => {
             write_error(scratch, &error, registry_version);
@@ -36,6 +37,7 @@ pub(crate) fn reply(out: &mut Vec<u8>, scratch: &mut Vec<u8>, shape: Shape, repl
             }
             write_retry(out, &error);
             write_rest(out, scratch);
+            error.code.status()
         }
     }
 }
@@ -119,7 +121,6 @@ fn status_line(status: u16) -> &'static [u8] {
     match status {
         200 => b"HTTP/1.1 200 OK\r\n",
         400 => b"HTTP/1.1 400 Bad Request\r\n",
-        401 => b"HTTP/1.1 401 Unauthorized\r\n",
         403 => b"HTTP/1.1 403 Forbidden\r\n",
         404 => b"HTTP/1.1 404 Not Found\r\n",
         405 => b"HTTP/1.1 405 Method Not Allowed\r\n",

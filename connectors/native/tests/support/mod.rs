@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Encoding, Freshness, KeyText, Port, PushRow, Read as KeyRead, Reply, Request, Row, Tag, Wait};
 use streamgauge_api::{ApiError, Code, Value};
 use streamgauge_native::{NativeConfig, Running, Server};
@@ -182,7 +183,7 @@ pub fn plane(change: impl FnOnce(&mut NativeConfig)) -> Plane {
         true => (false, r#"{"status":"recovering"}"#.to_owned()),
         false => (true, r#"{"status":"ready"}"#.to_owned()),
     });
-    let running = Some(server.start(ports, readiness).unwrap());
+    let running = Some(server.start(ports, readiness, &Arc::new(Metrics::new("0", "0"))).unwrap());
     Plane { engine, http, tcp, running }
 }
 
