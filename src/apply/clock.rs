@@ -116,15 +116,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Frame time was set: what was last done beyond it counts as done now, so that no timer waits for a time
-    /// that was taken back.
+    /// Frame time was set: what goes by it and was last done beyond it counts as done now. Timers go by boot time.
     fn set_timers_back(&mut self, now_us: i64) {
-        for last_us in [&mut self.last_snapshot_us, &mut self.commits_us, &mut self.committed_us, &mut self.full_retry_us] {
-            *last_us = (*last_us).min(now_us);
-        }
-        for held in &mut self.held {
-            held.set_back(now_us);
-        }
         self.rows_ahead.set_back(now_us);
         self.facts.incidents.set_back(now_us);
     }

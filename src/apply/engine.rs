@@ -112,11 +112,11 @@ pub struct Engine {
     /// Packets that the log or the memory limit did not take, one of an inlet at most.
     pub(super) held: Vec<Held>,
     commits: VecDeque<(u64, Vec<Position>)>,
-    pub(super) commits_us: i64,
-    pub(super) committed_us: i64,
-    pub(super) full_retry_us: i64,
+    commits_us: i64,
+    committed_us: i64,
+    full_retry_us: i64,
     durable_positions: Vec<Position>,
-    pub(super) last_snapshot_us: i64,
+    last_snapshot_us: i64,
     snapshot_running: bool,
     snapshots: Option<crossbeam_channel::Sender<State>>,
     failure: Option<WalError>,
@@ -163,7 +163,7 @@ impl Engine {
         parts.facts.applied_lsn.store(parts.state.lsn(), Ordering::Release);
         let durable_positions = parts.state.partitions().iter().map(|stored| stored.position).collect();
         let rows_ahead = RowsAhead::of(&parts.state);
-        say_skips(&parts.state, &parts.facts.incidents, now_us);
+        say_skips(&parts.state, &parts.facts.incidents, parts.clock.now_us());
         Self {
             state: parts.state,
             writer: Some(parts.writer),

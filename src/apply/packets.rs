@@ -38,15 +38,6 @@ pub(super) struct Held {
     tries: u64,
 }
 
-impl Held {
-    /// Time was set to `now_us`: the next try comes within its interval.
-    pub(super) fn set_back(&mut self, now_us: i64) {
-        self.since_us = self.since_us.min(now_us);
-        self.next_us = self.next_us.min(now_us);
-        self.told_us = self.told_us.min(now_us);
-    }
-}
-
 impl Engine {
     /// Whether packets of this inlet may be taken off the queue now.
     pub(crate) fn takes_packets_of(&self, inlet: InletId) -> bool {

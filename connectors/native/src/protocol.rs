@@ -61,7 +61,9 @@ mod tests {
                 buffer.drain(..progress.consumed);
                 if progress.stop == Stop::Blocked {
                     // A fence: everything that is open is answered, with nothing.
-                    (0..1_000).for_each(|sequence| slots.fill(sequence, &mut out, |_, _| {}));
+                    for sequence in 0..1_000 {
+                        let _answered = slots.fill(sequence, &mut out, |_, _| {});
+                    }
                 }
                 progress
             };
