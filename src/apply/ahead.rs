@@ -16,6 +16,7 @@ const OPEN_FOR_US: i64 = 600_000_000;
 /// Rows refused so far, by table id.
 #[derive(Debug, Default)]
 pub(super) struct RowsAhead {
+    /// Boot time.
     looked_us: i64,
     refused: BTreeMap<u32, u64>,
 }
@@ -26,17 +27,13 @@ impl RowsAhead {
         Self { looked_us: 0, refused: state.tables().map(|table| (table.def().id, total(table))).collect() }
     }
 
-    /// Time was set to `now_us`: the next look comes within its interval.
-    pub(super) fn set_back(&mut self, now_us: i64) {
-        self.looked_us = self.looked_us.min(now_us);
-    }
-
-    /// Opens and closes incidents by what was refused since the last look.
-    pub(super) fn look(&mut self, state: &State, incidents: &Incidents, now_us: i64) {
-        if now_us.saturating_sub(self.looked_us) < LOOK_EVERY_US {
+    /// Opens and closes incidents by what was refused since the last look. `passed_us` is boot time, which says
+    /// when to look; `now_us` is the time of incidents.
+    pub(super) fn look(&mut self, state: &State, incidents: &Incidents, now_us: i64, passed_us: i64) {
+        if passed_us.saturating_sub(self.looked_us) < LOOK_EVERY_US {
             return;
         }
-        self.looked_us = now_us;
+        self.looked_us = passed_us;
         let mut refused = BTreeMap::new();
         for table in state.tables() {
             let total = total(table);
@@ -82,7 +79,7 @@ mod tests {
     #[test]
     fn a_state_without_such_rows_opens_nothing() {
         let (incidents, mut ahead) = (Incidents::default(), RowsAhead::default());
-        ahead.look(&State::new(1), &incidents, LOOK_EVERY_US);
+        ahead.look(&State::new(1), &incidents, LOOK_EVERY_US, LOOK_EVERY_US);
         assert!(incidents.list().is_empty());
     }
 }

@@ -108,18 +108,11 @@ impl Engine {
         let frame = Content::Clock { now_us: wall_us, held: false };
         let lsn = self.commit(&frame)?;
         self.clock.accept(wall_us);
-        self.set_timers_back(wall_us);
+        // Incidents are told in frame time; timers go by boot time and need no care.
+        self.facts.incidents.set_back(wall_us);
         self.facts.incidents.close(IncidentKind::ClockJump, &Subject::Server);
         tracing::warn!(kind = "clock.accepted", was_us, now_us = wall_us, lsn, "the time of frames was set to the wall clock");
         Ok(json!({"was_us": was_us, "now_us": wall_us, "moved_s": (wall_us.saturating_sub(was_us)) / 1_000_000, "lsn": lsn}))
-    }
-}
-
-impl Engine {
-    /// Frame time was set: what goes by it and was last done beyond it counts as done now. Timers go by boot time.
-    fn set_timers_back(&mut self, now_us: i64) {
-        self.rows_ahead.set_back(now_us);
-        self.facts.incidents.set_back(now_us);
     }
 }
 

@@ -120,7 +120,7 @@ pub struct Engine {
     snapshot_running: bool,
     snapshots: Option<crossbeam_channel::Sender<State>>,
     failure: Option<WalError>,
-    pub(super) rows_ahead: RowsAhead,
+    rows_ahead: RowsAhead,
 }
 
 /// A read that waits for an LSN.
@@ -330,7 +330,7 @@ impl Engine {
         let (now_us, passed_us) = (self.clock.now_us(), self.passed_us());
         self.facts.heartbeat_us.store(passed_us, Ordering::Relaxed);
         self.answer_waiting();
-        self.rows_ahead.look(&self.state, &self.facts.incidents, now_us);
+        self.rows_ahead.look(&self.state, &self.facts.incidents, now_us, passed_us);
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
         self.off_limit(now_us);

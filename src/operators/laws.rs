@@ -5,6 +5,7 @@
 use super::{Accuracy, Compiled, Edge, FeatureParams, Operator, ParamValue, ParamValues, Reading, Slot};
 use crate::row::{Cell, FieldType};
 use crate::state::{Accumulator, Arena, Input, hash_cell};
+use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use streamgauge_api::Value;
 
@@ -44,6 +45,17 @@ pub(super) struct Row {
     pub(super) datum: Datum,
     pub(super) time_us: i64,
     pub(super) lsn: u64,
+}
+
+/// Numbers of both kinds, small and huge, whole and not, and missing ones.
+pub(super) fn numbers() -> impl Strategy<Value = Datum> {
+    prop_oneof![
+        4 => (-50i64..50).prop_map(Datum::I64),
+        2 => (-4000i64..4000).prop_map(|quarters| Datum::F64(quarters as f64 / 4.0)),
+        1 => any::<i64>().prop_map(Datum::I64),
+        1 => (-1.0f64..1.0).prop_map(Datum::F64),
+        1 => Just(Datum::Null),
+    ]
 }
 
 /// Rows of these values, one after the other.

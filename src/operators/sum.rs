@@ -36,19 +36,9 @@ impl Operator for Sum {
 
 #[cfg(test)]
 mod tests {
-    use super::super::laws::{Datum, check_edges, rows};
+    use super::super::laws::{check_edges, numbers, rows};
     use super::*;
     use proptest::prelude::*;
-
-    fn numbers() -> impl Strategy<Value = Datum> {
-        prop_oneof![
-            4 => (-50i64..50).prop_map(Datum::I64),
-            2 => (-4000i64..4000).prop_map(|quarters| Datum::F64(quarters as f64 / 4.0)),
-            1 => any::<i64>().prop_map(Datum::I64),
-            1 => (-1.0f64..1.0).prop_map(Datum::F64),
-            1 => Just(Datum::Null),
-        ]
-    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
