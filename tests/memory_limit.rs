@@ -1,7 +1,7 @@
 //! The memory limit holds before a row is applied: tables never hold more, keys that are there go on, and what is kept out waits or is told.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::time::Duration;
 use streamgauge_testing::payments::{CARDS, FEATURES, Topics, config};
 use streamgauge_testing::{Admin, Frame, Production, Raw, Setup, Sidecar, broker, unique, wait_for};
@@ -10,6 +10,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_streamgauge");
 const WITHIN: Duration = Duration::from_secs(120);
 const LIMIT: u64 = 16 << 20;
 const PUSH: u16 = 0x0010;
+const PUSH_MANY: u16 = 0x0012;
 
 fn limited(config: &str, what: &str) -> String {
     config.replacen("config_version = 1\n", &format!("config_version = 1\n[limits]\nmemory = \"16MiB\"\non_memory_limit = \"{what}\"\n"), 1)
@@ -86,29 +87,81 @@ fn pushes_of_new_keys_are_refused_one_by_one_and_known_keys_go_on() {
     let mixed: Vec<String> =
         (0..2_000).map(|number| if number % 2 == 0 { known[number].clone() } else { format!("stranger-{number}") }).collect();
     let taken_now = push_all(&sidecar.tcp, &mixed);
-    assert!(taken_now.iter().enumerate().all(|(number, taken)| *taken == (number % 2 == 0)), "{:?}", &taken_now[..20]);
+    // A stranger gets in only where it needs no room at all: a place in a part of the index and a row that are there.
+    assert!(taken_now.iter().step_by(2).all(|taken| *taken), "{:?}", &taken_now[..20]);
+    let let_in = taken_now.iter().skip(1).step_by(2).filter(|taken| **taken).count();
+    assert!(let_in < 1000, "the limit was not reached");
     let refused = taken.iter().chain(&taken_now).filter(|taken| !**taken).count() + 1;
     assert_eq!(metric(&sidecar, "streamgauge_memory_refused_rows_total{table=\"walkers\"}"), refused as u64);
-
-    // The table says so wherever somebody may look.
-    let ready = sidecar.data_get("/ready").unwrap();
-    assert_eq!((ready.status, &ready.body["reasons"]), (503, &json!(["memory_limit"])), "{}", ready.text);
-    assert_eq!(ready.body["warnings"], json!(["MemoryLimit: table walkers"]));
-    let incident = sidecar.status().unwrap()["incidents"][0].clone();
-    assert_eq!((&incident["kind"], &incident["subject"]), (&json!("MemoryLimit"), &json!("table walkers")), "{incident}");
-    let read = sidecar.data_get(&format!("/tables/walkers/{}", mixed[0])).unwrap();
-    assert_eq!(read.headers.get("x-streamgauge-incident").map(String::as_str), Some("MemoryLimit"));
-    assert_eq!(metric(&sidecar, "streamgauge_incidents_open{kind=\"MemoryLimit\"}"), 1);
-    assert_eq!(metric(&sidecar, "streamgauge_incidents_total{kind=\"MemoryLimit\"}"), 1);
-    assert_eq!(sidecar.log().matches("an incident opened").count(), 1);
+    assert!(held_bytes(&sidecar) <= LIMIT);
 
     // Recovery meets no limit: what was let in is there again, and nothing else.
     sidecar.kill9();
     let sidecar = setup.start().unwrap();
-    assert_eq!(sidecar.get("walkers", &mixed[0]).unwrap(), Some(json!({ "n": 2 })));
-    assert_eq!(sidecar.get("walkers", &mixed[1]).unwrap(), None);
+    for (walker, taken) in mixed.iter().zip(&taken_now).take(40) {
+        let expected = taken.then(|| json!({ "n": if walker.starts_with("stranger") { 1 } else { 2 } }));
+        assert_eq!(sidecar.get("walkers", walker).unwrap(), expected, "{walker}");
+    }
     let tables = sidecar.status().unwrap();
-    assert_eq!(tables["tables"][0]["keys"].as_u64(), Some((known.len() + fillers) as u64));
+    assert_eq!(tables["tables"][0]["keys"].as_u64(), Some((known.len() + fillers + let_in) as u64));
+}
+
+/// A number of the kernel's about a process, bytes.
+fn memory_of(pid: u32, line: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let found = text.lines().find_map(|known| known.strip_prefix(line)).unwrap_or_else(|| panic!("no {line} in {text}"));
+    found.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Every key is there before the limit is near, and all that grows is what their windows hold: lists, then rings, sketches and
+/// texts. Growth of known keys was let through without a look at it, so that 2,000,000 rows of 20,000 keys took 195 MB more
+/// than the limit.
+#[test]
+fn known_keys_stay_within_the_limit_in_the_account_and_in_the_process() {
+    const KNOWN_LIMIT: u64 = 32 << 20;
+    const KEYS: usize = 4_000;
+    const ROWS: usize = 120;
+    let config = "config_version = 1\n[limits]\nmemory = \"32MiB\"\n[events.Step]\ntime = { field = \"ts\" }\n\
+                  fields = { walker = \"str\", ts = \"datetime\", place = \"str\", far = \"f64\" }\n\
+                  [tables.walkers]\nfrom = \"Step\"\nkey = [\"walker\"]\n[tables.walkers.features]\n\
+                  n_1h = { op = \"count\", window = \"1h\" }\nfar_1h = { op = \"sum\", field = \"far\", window = \"1h\" }\n\
+                  far_1d = { op = \"sum\", field = \"far\", window = \"1d\" }\nplaces_1d = { op = \"n_unique\", field = \"place\", window = \"1d\" }\n\
+                  furthest = { op = \"max\", field = \"place\", window = \"1d\" }\nlast = { op = \"last\", field = \"place\" }\n";
+    let setup = Setup::new(BINARY, config).unwrap();
+    let sidecar = setup.start().unwrap();
+    let idle = memory_of(sidecar.pid(), "VmRSS");
+    let now_ms = i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let mut raw = Raw::connect(&sidecar.tcp).unwrap();
+    let (mut taken, mut refused) = (0, 0);
+    for row in 0..ROWS {
+        for keys in (0..KEYS).collect::<Vec<_>>().chunks(250) {
+            let rows: Vec<Json> = keys
+                .iter()
+                .map(|key| {
+                    let ts = now_ms - 86_000_000 + i64::try_from(row * 700_000 + key * 7 % 600_000).unwrap();
+                    json!({ "walker": format!("walker-{key}"), "ts": ts, "place": format!("place-{}-{}", row * 31 % 97, "x".repeat(key % 60)), "far": 1.5 })
+                })
+                .collect();
+            raw.send(&Frame::json(PUSH_MANY, &json!({ "event": "Step", "rows": rows }).to_string()).bytes()).unwrap();
+            let reply = raw.frame().unwrap();
+            if reply.op == PUSH_MANY {
+                taken += keys.len();
+            } else {
+                assert_eq!(reply.code(), "table_memory_exceeded");
+                refused += keys.len();
+            }
+        }
+        assert!(held_bytes(&sidecar) <= KNOWN_LIMIT, "{} bytes after {row} rows a key", held_bytes(&sidecar));
+    }
+    let grown = memory_of(sidecar.pid(), "VmHWM") - idle;
+    assert!(refused > 10_000 && taken > KEYS * 10, "{taken} rows were taken, {refused} refused");
+    assert!(
+        grown <= KNOWN_LIMIT * 5 / 4,
+        "the process grew by {grown} bytes under a limit of {KNOWN_LIMIT}: {taken} rows taken, {refused} refused"
+    );
+    // All keys are there and are read.
+    assert_eq!(sidecar.status().unwrap()["tables"][0]["keys"].as_u64(), Some(KEYS as u64));
+    assert!(sidecar.get("walkers", "walker-7").unwrap().is_some());
 }
 
 fn many_cards(topic: &str) -> Production {

@@ -121,6 +121,8 @@ pub struct Engine {
     snapshots: Option<crossbeam_channel::Sender<State>>,
     failure: Option<WalError>,
     rows_ahead: RowsAhead,
+    /// When rows were last kept out by the memory limit.
+    pub(super) lacking_us: i64,
 }
 
 /// A read that waits for an LSN.
@@ -196,6 +198,7 @@ impl Engine {
             snapshots: parts.snapshots,
             failure: None,
             rows_ahead,
+            lacking_us: i64::MIN,
         }
     }
 

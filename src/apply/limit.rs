@@ -1,14 +1,17 @@
 //! The memory limit: what would not fit is kept out before it is applied.
 //!
-//! A batch whose growth might lead beyond `limits.memory` is looked at row by row: rows of keys that are there go on, rows that would make a key wait (`pause`) or are
-//! refused, counted and, when they came from Kafka, told in the reject log (`refuse_new`, and every push). Decided before the log is written, so a replay never meets it.
+//! A batch whose growth, bounded from above, might lead beyond `limits.memory` is looked at row by row. Rows that need
+//! nothing, and deletes, go on. Rows for which there may be no room wait with their packet, or are refused: rows of new
+//! keys under `refuse_new`, told in the reject log, and every push, whole. Decided before the log is written, so a
+//! replay never meets it.
 
 use super::engine::Engine;
 use super::incidents::{IncidentText, Subject};
 use super::port::Outbox;
 use super::work::Ack;
+use crate::pipeline::TableDef;
 use crate::row::{EventId, Rows};
-use crate::state::{NewKeys, RowsContent};
+use crate::state::{Lacking, RowsContent};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,71 +22,102 @@ use streamgauge_api::{ApiError, Code, Position, Reply, Slot};
 
 /// A table that kept no row out for this long is off the limit.
 const OFF_LIMIT_AFTER_US: i64 = 10_000_000;
+/// New keys leave this part of the limit to the growth of those that are there: one in so many bytes.
+const NEW_KEYS_LEAVE: u64 = 32;
+/// Memory is what holds things up for this long after rows were kept out; what waits is tried more often.
+const FULL_FOR_US: i64 = 2_000_000;
 
 impl Engine {
-    /// Rows that would make a key which there may be no room for, by batch; none when everything may go on.
-    pub(super) fn over_limit(&mut self, content: &RowsContent) -> Option<Vec<NewKeys>> {
-        let growth: usize = content.batches.iter().map(|batch| self.state.growth_bytes(batch)).sum();
-        let full = (self.state.bytes() + growth) as u64 > self.options.memory_max_bytes;
-        self.facts.memory_full.store(full, Ordering::Relaxed);
-        if !full {
-            return None;
+    /// Bytes that tables may still take.
+    fn room(&self) -> usize {
+        let limit = usize::try_from(self.options.memory_max_bytes).unwrap_or(usize::MAX);
+        limit.saturating_sub(self.state.bytes())
+    }
+
+    /// Whether rows fit beside what others of the same turn may take, without a look at each of them; what all may take.
+    pub(super) fn fits_surely(&self, content: &RowsContent, beside: usize) -> Option<usize> {
+        let growth = beside.saturating_add(self.state.growth_bytes(&content.batches));
+        (growth <= self.room()).then_some(growth)
+    }
+
+    /// Rows that there may be no room for.
+    pub(super) fn lacking(&mut self, content: &RowsContent) -> Vec<Lacking> {
+        if self.fits_surely(content, 0).is_some() {
+            return Vec::new();
         }
-        let new: Vec<NewKeys> = content.batches.iter().map(|batch| self.state.new_keys(batch)).collect();
-        let kept_out = new.iter().any(|new| !new.tables.is_empty()).then_some(new);
-        self.at_limit(kept_out.as_deref().unwrap_or_default());
-        kept_out
+        let reserve = self.options.memory_max_bytes / NEW_KEYS_LEAVE;
+        let lacking = self.state.lacking(&content.batches, self.room(), usize::try_from(reserve).unwrap_or(usize::MAX));
+        if !lacking.is_empty() {
+            self.facts.memory_full.store(true, Ordering::Relaxed);
+            self.lacking_us = self.clock.now_us();
+            self.at_limit(&lacking);
+        }
+        lacking
     }
 
     /// Tables whose rows are kept out stand at the limit.
-    fn at_limit(&self, new: &[NewKeys]) {
-        let now_us = self.clock.now_us();
-        for (table, rows) in new.iter().flat_map(|new| &new.tables) {
+    fn at_limit(&self, lacking: &[Lacking]) {
+        for Lacking { table, known, new, .. } in lacking {
             let text = || {
-                let waits = "; Kafka sources that bring such rows wait, and nothing of theirs is lost";
-                let lost = format!("rows of new keys are refused{}", if self.options.pause_on_memory { waits } else { "" });
+                let refuses_new = if self.options.pause_on_memory { "" } else { ", those of new keys are left out" };
+                let lost = format!("pushes that need room are refused; rows of Kafka sources wait{refuses_new}");
                 IncidentText {
                     cause: if self.options.pause_on_memory { "pause" } else { "refuse_new" }.to_owned(),
                     lost,
-                    holds: "known keys are read and updated as ever".to_owned(),
-                    evidence: format!("{rows} rows just now; {}", self.exceeded().reason),
+                    holds: "keys are read; deletes, and rows that need no room, are applied as ever".to_owned(),
+                    evidence: format!(
+                        "{} rows of new keys and {} of known ones just now; {}",
+                        new.len(),
+                        known.len(),
+                        self.exceeded().reason
+                    ),
                     actions: vec!["raise limits.memory, or remove tables and features that nobody reads".to_owned()],
                 }
             };
-            self.facts.incidents.open(IncidentKind::MemoryLimit, &Subject::table(&table.name), now_us, text);
+            self.facts.incidents.open(IncidentKind::MemoryLimit, &Subject::table(&table.name), self.lacking_us, text);
         }
     }
 
     /// A table is off the limit when none of its rows was kept out for a while and tables have room again.
     pub(super) fn off_limit(&self, now_us: i64) {
+        if now_us.saturating_sub(self.lacking_us) >= FULL_FOR_US {
+            self.facts.memory_full.store(false, Ordering::Relaxed);
+        }
         let limit = self.options.memory_max_bytes;
         if self.state.bytes() as u64 <= limit - limit / 64 {
             self.facts.incidents.close_unseen(IncidentKind::MemoryLimit, now_us.saturating_sub(OFF_LIMIT_AFTER_US));
         }
     }
 
-    fn count_refused(&self, new: &[NewKeys]) {
-        for (table, rows) in new.iter().flat_map(|new| &new.tables) {
-            self.metrics.table_series(&table.name).memory_refused.inc_by(*rows);
-        }
+    fn count_refused(&self, table: &TableDef, rows: usize) {
+        self.metrics.table_series(&table.name).memory_refused.inc_by(rows as u64);
     }
 
     pub(super) fn exceeded(&self) -> ApiError {
-        let reason =
-            format!("tables hold {} bytes, the limit is {}: no room for new keys", self.state.bytes(), self.options.memory_max_bytes);
+        let reason = format!(
+            "tables hold {} bytes, the limit is {}: no room for what would grow",
+            self.state.bytes(),
+            self.options.memory_max_bytes
+        );
         ApiError::new(Code::TableMemoryExceeded, reason)
     }
 
     /// `on_memory_limit = "refuse_new"`: takes rows of new keys out of a packet. Their positions move on; the reject log says which they were.
-    pub(super) fn refuse_rows(&mut self, content: &mut RowsContent, new: &[NewKeys], now_us: i64) {
-        self.count_refused(new);
+    pub(super) fn refuse_rows(&mut self, content: &mut RowsContent, lacking: &[Lacking], now_us: i64) {
         let error = self.exceeded();
-        for (batch, new) in content.batches.iter_mut().zip(new).filter(|(_, new)| !new.tables.is_empty()) {
-            for (position, refused) in refused_by_position(batch, |row| new.rows[row]) {
-                let reject = self.reject(batch, &content.positions, position, refused, &error, now_us);
+        lacking.iter().for_each(|lacking| self.count_refused(&lacking.table, lacking.new.len()));
+        for (number, batch) in content.batches.iter_mut().enumerate() {
+            let new = || lacking.iter().filter(|lacking| lacking.batch == number).flat_map(|lacking| &lacking.new);
+            if new().next().is_none() {
+                continue;
+            }
+            let mut refused = vec![false; batch.len()];
+            new().for_each(|row| refused[*row as usize] = true);
+            for (position, rows) in refused_by_position(batch, |row| refused[row]) {
+                let reject = self.reject(batch, &content.positions, position, rows, &error, now_us);
                 content.rejects.extend(reject);
             }
-            *batch = batch.keep(|row| !new.rows[row]);
+            *batch = batch.keep(|row| !refused[row]);
         }
         content.batches.retain(|batch| !batch.is_empty());
     }
@@ -140,7 +174,7 @@ impl Engine {
         })
     }
 
-    /// Takes pushes out of a frame whose rows would make keys, and answers them; a push is taken whole or not at all. False when none is left.
+    /// Takes pushes out of a frame that need room which there may not be, and answers them; a push is taken whole or not at all. False when none is left.
     pub(super) fn admit(&mut self, content: &mut RowsContent, acks: &mut Vec<Ack>, outbox: &Outbox) -> bool {
         let version = self.state.registry().version;
         if content.batches.iter().any(|batch| self.state.registry().event_by_id(batch.event()).is_none()) {
@@ -149,14 +183,24 @@ impl Engine {
             refuse_all(outbox, acks, &error, version);
             return false;
         }
-        let Some(new) = self.over_limit(content) else { return true };
-        self.count_refused(&new);
-        let is_new: Vec<bool> = new.into_iter().flat_map(|new| new.rows).collect();
+        let lacking = self.lacking(content);
+        if lacking.is_empty() {
+            return true;
+        }
+        let mut first = 0;
+        let mut lacks = vec![false; content.rows()];
+        for (number, batch) in content.batches.iter().enumerate() {
+            for Lacking { table, known, new, .. } in lacking.iter().filter(|lacking| lacking.batch == number) {
+                self.count_refused(table, known.len() + new.len());
+                known.iter().chain(new).for_each(|row| lacks[first + *row as usize] = true);
+            }
+            first += batch.len();
+        }
         let rows_of = |ack: &Ack| ack.first_row as usize..(ack.first_row + ack.count) as usize;
         let (refused, mut kept): (Vec<Ack>, Vec<Ack>) =
-            acks.iter().partition(|ack| is_new.get(rows_of(ack)).is_none_or(|rows| rows.contains(&true)));
+            acks.iter().partition(|ack| lacks.get(rows_of(ack)).is_none_or(|rows| rows.contains(&true)));
         refuse_all(outbox, &refused, &self.exceeded(), version);
-        let mut gone = vec![false; is_new.len()];
+        let mut gone = vec![false; lacks.len()];
         refused.iter().for_each(|ack| gone[rows_of(ack)].fill(true));
         let mut first = 0;
         for batch in &mut content.batches {

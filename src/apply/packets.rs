@@ -106,12 +106,13 @@ impl Engine {
     fn try_packet(&mut self, packet: Packet) -> Result<(), Refused<Packet>> {
         let Packet { inlet, mut content, records, oldest_ms, bytes } = packet;
         let now_us = self.clock.now_us();
-        if let Some(new) = self.over_limit(&content) {
-            if self.options.pause_on_memory {
-                let error = self.exceeded();
-                return Err(Box::new((Packet { inlet, content, records, oldest_ms, bytes }, error)));
-            }
-            self.refuse_rows(&mut content, &new, now_us);
+        let lacking = self.lacking(&content);
+        if lacking.iter().any(|lacking| self.options.pause_on_memory || !lacking.known.is_empty()) {
+            let error = self.exceeded();
+            return Err(Box::new((Packet { inlet, content, records, oldest_ms, bytes }, error)));
+        }
+        if !lacking.is_empty() {
+            self.refuse_rows(&mut content, &lacking, now_us);
         }
         let frame = Frame::new(content, Then::Show { inlet, records, oldest_ms, bytes });
         match self.write_turn(VecDeque::from([frame])) {

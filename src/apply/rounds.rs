@@ -87,13 +87,21 @@ impl Engine {
     fn collect(&mut self, round: &mut Round, content: RowsContent, acks: Vec<Ack>, holder: Holder) -> VecDeque<Frame> {
         let outbox = Arc::clone(&round.outbox);
         let mut collected = rows_bytes(&content);
+        // Near the memory limit a frame is looked at row by row, as the tables stand: it has a turn of its own.
+        let mut growth = self.fits_surely(&content, 0);
         let mut frames = VecDeque::with_capacity(1);
         let mut next = Some((content, acks));
         while let Some((mut content, mut acks)) = next.take() {
             if self.admit(&mut content, &mut acks, &outbox) {
                 frames.push_back(Frame::new(content, Then::Answer { outbox: Arc::clone(&outbox), acks }));
             }
-            let goes_on = |step: &Step| matches!(step, Step::Rows { .. }) && (holder == Holder::Apply || !step.is_heavy());
+            let goes_on = |step: &Step| match step {
+                Step::Rows { content, .. } if holder == Holder::Apply || !step.is_heavy() => {
+                    growth = growth.and_then(|growth| self.fits_surely(content, growth));
+                    growth.is_some()
+                }
+                _ => false,
+            };
             if collected < TURN_BYTES_MAX
                 && round.peek().is_some_and(goes_on)
                 && let Some(Step::Rows { content, acks }) = round.next()

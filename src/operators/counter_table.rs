@@ -12,7 +12,7 @@
 
 use super::value_slot::value_of;
 use crate::row::Cell;
-use crate::state::{Arena, hash_cell};
+use crate::state::{Arena, Demand, hash_cell};
 use std::cmp::Ordering;
 use streamgauge_api::Value;
 
@@ -29,8 +29,11 @@ const OFFSET_BITS: u32 = 21;
 /// Capacity of the table when it holds all counters.
 pub(super) const CAPACITY_MAX: usize = COUNTERS_MAX + COUNTERS_MAX / 2;
 
-// A full table of longest texts, as much again left behind by values that lost their counter, stays within 1 MiB: then 21-bit offsets do.
-const _: () = assert!(2 * COUNTERS_MAX * TEXT_BYTES_MAX + (3 + 3 * CAPACITY_MAX) * 8 <= 1 << 20);
+/// A full table of longest texts, as much again left behind by values that lost their counter.
+pub(super) const OBJECT_WORDS_MAX: usize = 2 * COUNTERS_MAX * TEXT_BYTES_MAX / 8 + 3 + 3 * CAPACITY_MAX;
+
+// It stays within 1 MiB: then 21-bit offsets do.
+const _: () = assert!(OBJECT_WORDS_MAX * 8 <= 1 << 20);
 const _: () = assert!(TEXT_BYTES_MAX < 1 << LENGTH_BITS && CAPACITY_MAX < 1 << 16);
 
 /// One value with its count.
@@ -303,6 +306,22 @@ pub(super) fn make_room(slot: &mut [u64], arena: &mut Arena, counters: usize, te
         } else {
             slot[0] = arena.grow(slot[0], head.words(head.text_bytes + text_bytes));
         }
+    }
+}
+
+/// Names what inserting an item may make after `before` items that were not looked at: an object of another capacity, one
+/// with more room for texts, or both in turn. `room` is what the table's object has.
+pub(super) fn demand_room(table: Option<Table<'_>>, room: usize, item: &Item<'_>, before: usize, demand: &mut Demand) {
+    let head = table.map_or(Head::of(0), |table| table.head);
+    let counters = (head.counters + before + 1).min(COUNTERS_MAX);
+    let text_bytes = (head.text_bytes + before * TEXT_BYTES_MAX + item.text.len()).min(2 * COUNTERS_MAX * TEXT_BYTES_MAX);
+    let approximate = head.approximate || head.counters + before >= COUNTERS_MAX;
+    let capacity = if approximate { CAPACITY_MAX } else { Head::capacity_for(counters).max(head.capacity) };
+    let most = Head { capacity, approximate, ..head }.words(text_bytes);
+    if table.is_none() && before == 0 {
+        demand.object(most);
+    } else if capacity > head.capacity || approximate != head.approximate || most > room {
+        demand.objects(2 * most, most);
     }
 }
 

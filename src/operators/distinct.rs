@@ -13,7 +13,7 @@
 
 use super::Slot;
 use super::reading::{Accuracy, Bound, CONFIDENCE, DEVIATIONS, Part};
-use crate::state::{Accumulator, Arena, Input, Need};
+use crate::state::{Accumulator, Arena, Demand, Input, Need};
 
 /// Most hashes of the exact list.
 const LIST_MAX: usize = 1024;
@@ -141,6 +141,25 @@ impl Accumulator for Distinct {
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
         if input.hash != 0 {
             insert(slot, arena, input.hash);
+        }
+    }
+
+    fn demand_words_max(&self) -> usize {
+        LIST_MAX
+    }
+
+    fn demand(&self, slot: &[u64], arena: &Arena, input: &Input<'_>, before: usize, demand: &mut Demand) {
+        if input.hash == 0 || dense(slot) || held(slot, arena).binary_search(&input.hash).is_ok() {
+            return;
+        }
+        let length = held(slot, arena).len();
+        let most = length + before + 1;
+        if length == LIST_MAX && before == 0 {
+            demand.object(REGISTER_WORDS);
+        } else if most > LIST_MAX {
+            demand.objects(LIST_MAX, LIST_MAX);
+        } else if most > Arena::capacity(slot[1]).max(1) {
+            demand.object_within(length + 1, most);
         }
     }
 

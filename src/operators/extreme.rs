@@ -8,7 +8,7 @@ use super::reading::{Accuracy, Bound, Part};
 use super::value_slot::{ValueSlot, value_of};
 use super::{FeatureParams, Slot};
 use crate::row::Cell;
-use crate::state::{Accumulator, Arena, Input, Need};
+use crate::state::{Accumulator, Arena, Demand, Input, Need};
 use std::cmp::Ordering;
 use streamgauge_api::Value;
 
@@ -72,12 +72,18 @@ impl Extreme {
         })
     }
 
+    /// How a cell compares with the value of a slot; as one that replaces it when there is none.
+    #[inline]
+    fn order(self, slot: &[u64], arena: &Arena, cell: Cell<'_>) -> Option<Ordering> {
+        if slot[0] == 0 { Some(self.replace_on) } else { compare(cell, self.layout.load(slot[0] & !MIXED, slot[1], arena)) }
+    }
+
     #[inline]
     fn take(self, slot: &mut [u64], arena: &mut Arena, cell: Cell<'_>) {
         if !self.layout.takes(cell) {
             return;
         }
-        let order = if slot[0] == 0 { Some(self.replace_on) } else { compare(cell, self.layout.load(slot[0] & !MIXED, slot[1], arena)) };
+        let order = self.order(slot, arena, cell);
         if order.is_none() {
             slot[0] |= MIXED;
         } else if order == Some(self.replace_on) {
@@ -107,6 +113,17 @@ impl Accumulator for Extreme {
     #[inline]
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
         self.take(slot, arena, input.cell);
+    }
+
+    fn demand_words_max(&self) -> usize {
+        self.layout.demand_words_max()
+    }
+
+    fn demand(&self, slot: &[u64], arena: &Arena, input: &Input<'_>, before: usize, demand: &mut Demand) {
+        // What does not replace the value does not replace a later one.
+        if self.layout.takes(input.cell) && self.order(slot, arena, input.cell) == Some(self.replace_on) {
+            self.layout.demand(slot[1], before == 0, input.cell, demand);
+        }
     }
 
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {

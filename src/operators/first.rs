@@ -5,7 +5,7 @@
 use super::value_slot::{ValueSlot, value_of};
 use super::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Part, Signature, Slot, WindowRule};
 use crate::row::Cell;
-use crate::state::{Accumulator, Arena, Input, Need};
+use crate::state::{Accumulator, Arena, Demand, Input, Need};
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
 
@@ -63,15 +63,15 @@ impl EndOfTime {
     }
 
     #[inline]
+    fn replaces(self, slot: &[u64], time_us: i64, lsn: u64) -> bool {
+        let (new, held) = ((time_us, lsn), (slot[1].cast_signed(), slot[2] >> 3));
+        slot[2] == 0 || if self.latest { new >= held } else { new < held }
+    }
+
+    #[inline]
     fn take(self, slot: &mut [u64], arena: &mut Arena, cell: Cell<'_>, time_us: i64, lsn: u64) {
-        if !self.layout.takes(cell) {
+        if !self.layout.takes(cell) || !self.replaces(slot, time_us, lsn) {
             return;
-        }
-        if slot[2] != 0 {
-            let (new, held) = ((time_us, lsn), (slot[1].cast_signed(), slot[2] >> 3));
-            if if self.latest { new < held } else { new >= held } {
-                return;
-            }
         }
         let tag = self.layout.store(&mut slot[0], arena, cell);
         slot[1] = time_us.cast_unsigned();
@@ -99,6 +99,17 @@ impl Accumulator for EndOfTime {
     #[inline]
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
         self.take(slot, arena, input.cell, input.time_us, input.lsn);
+    }
+
+    fn demand_words_max(&self) -> usize {
+        self.layout.demand_words_max()
+    }
+
+    fn demand(&self, slot: &[u64], _arena: &Arena, input: &Input<'_>, before: usize, demand: &mut Demand) {
+        // What does not replace the value does not replace a later one.
+        if self.layout.takes(input.cell) && self.replaces(slot, input.time_us, input.lsn) {
+            self.layout.demand(slot[0], before == 0, input.cell, demand);
+        }
     }
 
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {

@@ -9,9 +9,12 @@
 //! One slot word: the handle of a counter table. Called by apply, row by row.
 
 use super::Slot;
-use super::counter_table::{CAPACITY_MAX, COUNTERS_MAX, Head, Hitter, Item, TAG_BITS, Table, insert, make_room, rank, rebuild, remove};
+use super::counter_table::{
+    CAPACITY_MAX, COUNTERS_MAX, Head, Hitter, Item, OBJECT_WORDS_MAX, TAG_BITS, Table, demand_room, insert, make_room, rank, rebuild,
+    remove,
+};
 use super::reading::{Part, with_shares};
-use crate::state::{Accumulator, Arena, Input, Need};
+use crate::state::{Accumulator, Arena, Demand, Input, Need};
 
 /// Counts of values.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +120,21 @@ impl Accumulator for HeavyHitters {
         } else {
             insert(slot, arena, &item, 1, 0);
         }
+    }
+
+    fn demand_words_max(&self) -> usize {
+        2 * OBJECT_WORDS_MAX
+    }
+
+    fn demand(&self, slot: &[u64], arena: &Arena, input: &Input<'_>, before: usize, demand: &mut Demand) {
+        let Some(item) = Item::of(input.cell, input.hash) else { return };
+        let table = Table::over(arena.get(slot[0]));
+        let counters = table.map_or(0, |table| table.head.counters) + before;
+        // While no counter is taken over, one that is there stays.
+        if counters < COUNTERS_MAX && table.is_some_and(|table| table.find(&item).is_some()) {
+            return;
+        }
+        demand_room(table, Arena::capacity(slot[0]), &item, before, demand);
     }
 
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {

@@ -4,7 +4,7 @@
 
 use super::{Accuracy, Compiled, Edge, FeatureParams, Operator, ParamValue, ParamValues, Reading, Slot};
 use crate::row::{Cell, FieldType};
-use crate::state::{Accumulator, Arena, Input, hash_cell};
+use crate::state::{Accumulator, Arena, Demand, Input, hash_cell};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use streamgauge_api::Value;
@@ -148,10 +148,35 @@ pub(super) fn check_laws(accumulator: &dyn Accumulator, rows: &[Row], cuts: (usi
     if continued.content(accumulator) != whole.content(accumulator) {
         return fails("a clone goes on as the original");
     }
+    check_demand(accumulator, rows)?;
     let mut released = left;
     accumulator.release(&mut released.words, &mut released.arena);
     if released.words.iter().any(|&word| word != 0) || released.arena.used_bytes() != 0 {
         return fails("release gives everything back");
+    }
+    Ok(())
+}
+
+/// Checks that an update makes no object that was not named before it: looked at right before the row, and some rows ahead.
+pub(super) fn check_demand(accumulator: &dyn Accumulator, rows: &[Row]) -> Result<(), TestCaseError> {
+    const AHEAD: usize = 3;
+    let mut state = State::empty(accumulator);
+    let mut looked_at: Vec<[Demand; AHEAD + 1]> = vec![Default::default(); rows.len() + AHEAD];
+    for (at, row) in rows.iter().enumerate() {
+        for before in 0..=AHEAD {
+            let Some(row) = rows.get(at + before) else { continue };
+            let cell = row.datum.cell();
+            let input = Input { cell, hash: hash_cell(cell), time_us: row.time_us, lsn: row.lsn };
+            accumulator.demand(&state.words, &state.arena, &input, before, &mut looked_at[at + before][before]);
+        }
+        state.arena.made.clear();
+        state.feed(accumulator, row);
+        for (before, demand) in looked_at[at].iter().enumerate().take(at + 1) {
+            if !demand.covers(&state.arena.made) {
+                let message = format!("row {at} made objects of classes {:?}; {before} rows before {demand:?}", state.arena.made);
+                return Err(TestCaseError::fail(format!("an update makes no object that was not named: {message}")));
+            }
+        }
     }
     Ok(())
 }

@@ -17,7 +17,7 @@
 //! quantile is read is in `ranks`.
 
 use super::reading::Part;
-use crate::state::{Accumulator, Arena, Input, Need};
+use crate::state::{Accumulator, Arena, Demand, Input, Need};
 
 /// Most numbers of the exact list.
 ///
@@ -122,6 +122,37 @@ impl Accumulator for Quantiles {
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
         if let Some(number) = input.cell.number().filter(|number| number.is_finite()) {
             insert(slot, arena, word_of(number));
+        }
+    }
+
+    fn demand_words_max(&self) -> usize {
+        HEAD_WORDS + BUCKETS_MAX
+    }
+
+    fn demand(&self, slot: &[u64], arena: &Arena, input: &Input<'_>, before: usize, demand: &mut Demand) {
+        let Some(number) = input.cell.number().filter(|number| number.is_finite()) else { return };
+        let room = Arena::capacity(slot[1]);
+        let length = match (slot[0], slot[1]) {
+            (0, 0) => 0,
+            (_, 0) => 1,
+            (head, handle) if head & SKETCH != 0 => {
+                let shape = Shape::of(head);
+                let buckets = &arena.get(handle)[HEAD_WORDS..HEAD_WORDS + shape.buckets];
+                let code = collapse(code_of(number), shape.collapses);
+                let most = HEAD_WORDS + (shape.buckets + before + 1).min(BUCKETS_MAX);
+                if most > room && buckets.binary_search_by_key(&code, |bucket| bucket >> COUNT_BITS).is_err() {
+                    demand.object_within(HEAD_WORDS + shape.buckets + 1, most);
+                }
+                return;
+            }
+            (length, _) => index(length),
+        };
+        let most = length + before + 1;
+        if most > LIST_MAX {
+            // A sketch grows bucket by bucket: its object and the one before it are there at a time.
+            demand.objects(4 * (HEAD_WORDS + LIST_MAX + 1), HEAD_WORDS + LIST_MAX + 1);
+        } else if most > room.max(1) {
+            demand.object_within(length + 1, most);
         }
     }
 

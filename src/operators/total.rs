@@ -12,7 +12,7 @@
 use super::reading::{Accuracy, Bound, Edge, Part};
 use super::{FeatureParams, Slot};
 use crate::row::{Cell, FieldType};
-use crate::state::{Accumulator, Arena, Input, Need, f64_of};
+use crate::state::{Accumulator, Arena, Demand, Input, Need, f64_of};
 
 /// Count and sum of numbers. Merge is exact for integers; for doubles associative within the bound above.
 ///
@@ -165,6 +165,16 @@ impl Accumulator for Total {
             _ => return,
         }
         slot[0] += 1;
+    }
+
+    fn demand_words_max(&self) -> usize {
+        if self.exact { FRACTION_WORDS } else { 0 }
+    }
+
+    fn demand(&self, slot: &[u64], _arena: &Arena, input: &Input<'_>, _before: usize, demand: &mut Demand) {
+        if self.exact && slot[FRACTIONS] == 0 && matches!(input.cell, Cell::F64(_)) {
+            demand.object(FRACTION_WORDS);
+        }
     }
 
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {

@@ -5,7 +5,7 @@
 //! is written in place when it has about the right size. Rows of a scalar field never hold text; should one come, it counts as no value.
 
 use crate::row::{Cell, FieldType};
-use crate::state::{Arena, Handle, load_bytes, store_bytes};
+use crate::state::{Arena, Demand, Handle, load_bytes, store_bytes, words_of_bytes};
 use streamgauge_api::Value;
 
 /// Values beyond this many bytes are passed over: no feature of one key may grow beyond 1 MiB.
@@ -44,6 +44,25 @@ impl ValueSlot {
             Cell::Absent | Cell::Null => false,
             Cell::Str(bytes) | Cell::Bytes(bytes) | Cell::Json(bytes) => self == Self::Object && bytes.len() <= VALUE_BYTES_MAX,
             _ => true,
+        }
+    }
+
+    /// Words of the object of a scalar.
+    pub(super) fn demand_words_max(self) -> usize {
+        match self {
+            Self::Inline => 0,
+            Self::Object => words_of_bytes(8),
+        }
+    }
+
+    /// Names the object that storing a cell may make in place of the payload's, when that is still the same.
+    pub(super) fn demand(self, payload: u64, same: bool, cell: Cell<'_>, demand: &mut Demand) {
+        let bytes = match cell {
+            Cell::Str(bytes) | Cell::Bytes(bytes) | Cell::Json(bytes) => bytes.len(),
+            _ => 8,
+        };
+        if self == Self::Object && !(same && fits(payload, bytes)) {
+            demand.bytes(bytes);
         }
     }
 
@@ -104,13 +123,19 @@ pub(super) fn value_of(cell: Cell<'_>) -> Value {
     }
 }
 
+/// Whether an object has room for so many bytes, and not too much of it.
+fn fits(handle: Handle, bytes: usize) -> bool {
+    let (words, room) = (words_of_bytes(bytes), Arena::capacity(handle));
+    words <= room && room <= 2 * words
+}
+
 /// The bytes in place of the object's; another object when they do not fit or would leave more than half of it empty.
 fn replace_bytes(arena: &mut Arena, handle: Handle, bytes: &[u8]) -> Handle {
-    let (words, room) = (1 + bytes.len().div_ceil(8), Arena::capacity(handle));
-    if words > room || room > 2 * words {
+    if !fits(handle, bytes.len()) {
         arena.free(handle);
         return store_bytes(arena, bytes);
     }
+    let words = words_of_bytes(bytes.len());
     let object = arena.get_mut(handle);
     // Nothing of a longer value may stay behind the new one: equal values are equal bytes.
     object[words - 1..].fill(0);

@@ -18,17 +18,31 @@ pub(crate) struct Account(Option<Arc<Book>>);
 struct Book {
     bytes: AtomicUsize,
     above: Account,
+    /// The most that there were since somebody asked.
+    #[cfg(test)]
+    peak: AtomicUsize,
+}
+
+impl Book {
+    fn below(above: Account) -> Self {
+        Self {
+            bytes: AtomicUsize::new(0),
+            above,
+            #[cfg(test)]
+            peak: AtomicUsize::new(0),
+        }
+    }
 }
 
 impl Account {
     /// An account at zero.
     pub(crate) fn open() -> Self {
-        Self(Some(Arc::new(Book { bytes: AtomicUsize::new(0), above: Self(None) })))
+        Self(Some(Arc::new(Book::below(Self(None)))))
     }
 
     /// An account at zero whose bytes are this one's too.
     pub(crate) fn below(&self) -> Self {
-        Self(Some(Arc::new(Book { bytes: AtomicUsize::new(0), above: self.clone() })))
+        Self(Some(Arc::new(Book::below(self.clone()))))
     }
 
     /// Bytes charged and not given back.
@@ -41,6 +55,12 @@ impl Account {
         let mut charge = Charge { account: self.clone(), bytes: 0 };
         charge.set(bytes);
         charge
+    }
+
+    /// The most bytes that there were since this was asked last.
+    #[cfg(test)]
+    pub(crate) fn take_peak(&self) -> usize {
+        self.0.as_ref().map_or(0, |book| book.peak.swap(self.bytes(), Ordering::Relaxed))
     }
 
     fn books(&self) -> impl Iterator<Item = &Book> {
@@ -70,7 +90,9 @@ impl Charge {
     pub(crate) fn set(&mut self, bytes: usize) {
         for book in self.account.books() {
             if bytes >= self.bytes {
-                book.bytes.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+                let _before = book.bytes.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+                #[cfg(test)]
+                book.peak.fetch_max(_before + bytes - self.bytes, Ordering::Relaxed);
             } else {
                 let before = book.bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
                 assert!(before >= self.bytes - bytes, "an account gives back {} of {before} bytes", self.bytes - bytes);

@@ -2,9 +2,10 @@
 //!
 //! An accumulator is a set of pure functions over (its slot of fixed-size words, an arena for what does not fit, one input). It knows neither windows nor tables.
 //! Laws, tested in each file: a slot of zeroes is the empty state; `merge` is associative, exact for integers and within a stated bound for floats; merging the
-//! parts of any split equals feeding the whole; equal input gives equal bytes.
+//! parts of any split equals feeding the whole; equal input gives equal bytes; an update makes no object that `demand` did not name.
 
 use super::arena::{Arena, Handle};
+use super::demand::Demand;
 use crate::row::Cell;
 use std::fmt::Debug;
 
@@ -51,6 +52,19 @@ pub trait Accumulator: Send + Sync + Debug {
     /// Takes one row that passed the filter.
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>);
 
+    /// Names the objects that taking one more row may make; whoever makes none need not say so. Of the rows since the
+    /// slot was as it is, `before` were not looked at: each may have made it larger by what one row can.
+    fn demand(&self, slot: &[u64], arena: &Arena, input: &Input<'_>, before: usize, demand: &mut Demand) {
+        let _ = (slot, arena, input, before, demand);
+        assert!(self.handles().is_empty(), "{} makes objects and does not say so", self.identity());
+    }
+
+    /// The most words of objects that one row makes, but for the bytes of its own texts.
+    fn demand_words_max(&self) -> usize {
+        assert!(self.handles().is_empty(), "{} makes objects and does not say so", self.identity());
+        0
+    }
+
     /// Adds another slot's state to this one. `other` may live in another arena; it is not changed.
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena);
 
@@ -90,9 +104,14 @@ pub fn f64_of(word: u64) -> f64 {
     f64::from_bits(word)
 }
 
+/// Words of an object with this many bytes in it.
+pub fn words_of_bytes(bytes: usize) -> usize {
+    1 + bytes.div_ceil(8)
+}
+
 /// Stores bytes as an object: length in the first word, then the bytes, zero-padded.
 pub fn store_bytes(arena: &mut Arena, bytes: &[u8]) -> Handle {
-    let handle = arena.alloc(1 + bytes.len().div_ceil(8));
+    let handle = arena.alloc(words_of_bytes(bytes.len()));
     let object = arena.get_mut(handle);
     object[0] = bytes.len() as u64;
     bytemuck::cast_slice_mut::<u64, u8>(&mut object[1..])[..bytes.len()].copy_from_slice(bytes);

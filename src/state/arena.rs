@@ -52,6 +52,9 @@ const SMALL: [u32; 23] = [
 /// snapshot (64 MiB).
 const LARGE: usize = 48;
 
+/// Classes whose objects share ordinary chunks.
+pub(crate) const SMALL_CLASSES: usize = SMALL.len();
+
 /// Size classes.
 const CLASSES: usize = SMALL.len() + LARGE;
 
@@ -64,6 +67,9 @@ pub struct Arena {
     classes: Vec<Class>,
     used_words: usize,
     account: Account,
+    /// Classes of all objects that were ever made.
+    #[cfg(test)]
+    pub(crate) made: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -76,6 +82,11 @@ struct Class {
     open: Vec<u32>,
     /// How many of `open` are there.
     roomy: u32,
+    /// Free slots of all chunks.
+    room: usize,
+    /// Live objects, and the most that there were.
+    objects: usize,
+    most: usize,
     /// Numbers of dropped chunks.
     vacant: Vec<u32>,
 }
@@ -133,12 +144,17 @@ const fn shape(class: usize) -> (u32, u16) {
 
 /// Words of an object of this class.
 #[inline]
-const fn class_words(class: usize) -> usize {
+pub(crate) const fn class_words(class: usize) -> usize {
     SHAPES[class].0 as usize
 }
 
+/// Objects that a chunk of this class has room for.
+pub(crate) const fn slots(class: usize) -> usize {
+    SHAPES[class].1 as usize
+}
+
 /// Words of a chunk of this class.
-const fn chunk_words(class: usize) -> usize {
+pub(crate) const fn chunk_words(class: usize) -> usize {
     if class < SMALL.len() { CHUNK_WORDS } else { class_words(class) + OCCUPANCY_WORDS }
 }
 
@@ -158,7 +174,7 @@ static CLASS_OF: [u8; ROOM + 1] = {
 
 /// The smallest class with room for this many words.
 #[inline]
-fn class_of(words: usize) -> usize {
+pub(crate) fn class_of(words: usize) -> usize {
     match CLASS_OF.get(words) {
         Some(&class) => usize::from(class),
         None => SHAPES.partition_point(|&(room, _)| (room as usize) < words),
@@ -209,6 +225,7 @@ impl Class {
         *place = Some(chunk);
         self.open.push(number);
         self.roomy = 1;
+        self.room += slots(class);
         number as usize
     }
 
@@ -228,9 +245,10 @@ impl Class {
         }
     }
 
-    fn drop_chunk(&mut self, number: usize) {
+    fn drop_chunk(&mut self, class: usize, number: usize) {
         let chunk = self.chunks[number].take();
-        assert!(chunk.is_some(), "a chunk is dropped once");
+        assert!(chunk.is_some() && self.live[number] == 0, "an empty chunk is dropped once");
+        self.room -= slots(class);
         let Ok(number) = u32::try_from(number) else { unreachable!("chunk numbers have 32 bits") };
         self.vacant.push(number);
     }
@@ -253,6 +271,8 @@ impl Arena {
             self.classes.resize_with(class + 1, Class::default);
         }
         self.used_words += class_words(class);
+        #[cfg(test)]
+        self.made.push(class);
         let kept = &mut self.classes[class];
         let number = kept.roomy(class, &self.account);
         let words = kept.chunk_mut(number).words_mut();
@@ -270,6 +290,9 @@ impl Arena {
         words[0] = occupancy.word();
         debug_assert!(words[place(class, usize::from(slot))].iter().all(|&word| word == 0), "what is free is zeroes");
         kept.live[number] += 1;
+        kept.room -= 1;
+        kept.objects += 1;
+        kept.most = kept.most.max(kept.objects);
         debug_assert!(kept.live[number] <= occupancy.fresh && occupancy.fresh <= SHAPES[class].1);
         if kept.live[number] == SHAPES[class].1 {
             kept.open.pop();
@@ -290,9 +313,11 @@ impl Arena {
         assert!(live > 0 && live <= slots, "an object is given back once");
         let has_room = u32::from(live < slots);
         kept.live[number] -= 1;
+        kept.room += 1;
+        kept.objects -= 1;
         if live == 1 && kept.roomy > has_room {
             kept.roomy -= has_room;
-            kept.drop_chunk(number);
+            kept.drop_chunk(class, number);
             return;
         }
         let words = kept.chunk_mut(number).words_mut();
@@ -358,6 +383,30 @@ impl Arena {
         self.used_words * 8
     }
 
+    /// Objects of a class that need no further chunk.
+    pub(crate) fn free_slots(&self, class: usize) -> usize {
+        self.classes.get(class).map_or(0, |class| class.room)
+    }
+
+    /// The most objects of each class that there were at one time.
+    pub(crate) fn most_objects(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.classes.iter().enumerate().map(|(number, class)| (number, class.most))
+    }
+
+    /// Classes of the objects that there were at one time beyond those of [`Arena::begin`].
+    #[cfg(test)]
+    pub(crate) fn exceeding(&self, begun: &[usize]) -> Vec<usize> {
+        let more = |(number, class): (usize, &Class)| std::iter::repeat_n(number, class.most - begun.get(number).copied().unwrap_or(0));
+        self.classes.iter().enumerate().flat_map(more).collect()
+    }
+
+    /// Objects by class now; the most at one time is counted from here on.
+    #[cfg(test)]
+    pub(crate) fn begin(&mut self) -> Vec<usize> {
+        self.classes.iter_mut().for_each(|class| class.most = class.objects);
+        self.classes.iter().map(|class| class.objects).collect()
+    }
+
     /// Forgets every object; for scratch arenas between reads. One ordinary chunk of each class is kept.
     pub fn clear(&mut self) {
         for (number, class) in self.classes.iter_mut().enumerate() {
@@ -368,7 +417,8 @@ impl Arena {
             let occupancy = Occupancy::of(words[0]);
             words[OCCUPANCY_WORDS..place(number, usize::from(occupancy.fresh)).start].fill(0);
             words[0] = Occupancy { fresh: 0, freed: 0, ..occupancy }.word();
-            *class = Class { chunks: vec![Some(chunk)], live: vec![0], open: vec![0], roomy: 1, vacant: Vec::new() };
+            let (chunks, room) = (vec![Some(chunk)], slots(number));
+            *class = Class { chunks, live: vec![0], open: vec![0], roomy: 1, room, ..Class::default() };
         }
         self.used_words = 0;
     }
@@ -376,7 +426,7 @@ impl Arena {
     /// The same objects for reading: what snapshots and fingerprints look at.
     pub(crate) fn freeze(&self) -> Self {
         let frozen = |class: &Class| Class { chunks: class.chunks.clone(), ..Class::default() };
-        Self { classes: self.classes.iter().map(frozen).collect(), used_words: self.used_words, account: Account::default() }
+        Self { classes: self.classes.iter().map(frozen).collect(), used_words: self.used_words, ..Self::default() }
     }
 
     /// The chunks of each class, for snapshots.
@@ -414,6 +464,8 @@ impl Class {
             let live = chunk.as_ref().map_or(Ok(0), |chunk| live_slots(class, chunk.words()));
             let live = live.map_err(|reason| format!("chunk {number} of arena class {class}: {reason}"))?;
             restored.live.push(live);
+            restored.objects += usize::from(live);
+            restored.room += chunk.as_ref().map_or(0, |_| slots(class) - usize::from(live));
             if chunk.is_none() {
                 restored.vacant.push(number);
             } else if live < SHAPES[class].1 {
@@ -421,6 +473,7 @@ impl Class {
                 restored.roomy += 1;
             }
         }
+        restored.most = restored.objects;
         Ok(restored)
     }
 }

@@ -5,13 +5,12 @@
 //! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
 //!             arena), slab, class; 0 for what does not apply
 //! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group, numbers ascend
-//! 4 FREE      words: free row numbers, after key words
 //! ```
 
 use super::account::Account;
 use super::arena::Arena;
 use super::chunk::Chunk;
-use super::keys::{KEY_WORDS, Keys};
+use super::keys::{Free, KEY_WORDS, Keys};
 use super::plan::SlabPlan;
 use super::skip::Skip;
 use super::slab::{Missed, Slab};
@@ -34,7 +33,6 @@ use streamgauge_api::source::Incident;
 const META: u32 = 1;
 const GROUP: u32 = 2;
 const CHUNK: u32 = 3;
-const FREE: u32 = 4;
 
 const KEYS: u64 = 1;
 const KEYS_CLASS: u64 = 2;
@@ -68,6 +66,7 @@ struct Meta {
 struct TableMeta {
     id: u32,
     rows: u32,
+    free: Free,
     newest_us: i64,
     since: (u64, i64),
     slabs: Vec<Vec<(String, serde_json::Value)>>,
@@ -95,6 +94,7 @@ impl State {
             .map(|table| TableMeta {
                 id: table.def.id,
                 rows: table.keys.rows(),
+                free: table.keys.free(),
                 newest_us: table.newest_us,
                 since: table.since,
                 slabs: table.slabs.iter().map(|slab| slab.plan.features.iter().map(|feature| described(&feature.def)).collect()).collect(),
@@ -129,7 +129,6 @@ fn write_table<S: Storage>(table: &Table, writer: &mut SnapshotWriter<S>) -> Res
     let id = u64::from(table.def.id);
     writer.section(GROUP, 0, &[id, KEYS, 0, 0])?;
     write_chunks(table.keys.words().chunks(), writer)?;
-    write_numbers(table.keys.free(), writer)?;
     write_arena([id, KEYS_CLASS, 0], table.keys.long(), writer)?;
     for (number, slab) in (0u64..).zip(&table.slabs) {
         writer.section(GROUP, 0, &[id, SLAB, number, 0])?;
@@ -156,15 +155,6 @@ fn write_chunks<S: Storage>(chunks: &[Option<Chunk>], writer: &mut SnapshotWrite
     Ok(())
 }
 
-fn write_numbers<S: Storage>(numbers: &[u32], writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
-    let words: Vec<u64> = numbers.iter().map(|number| u64::from(*number)).collect();
-    // A section is bounded; a million numbers are 8 MiB.
-    for part in words.chunks(1 << 20) {
-        writer.section(FREE, 0, part)?;
-    }
-    Ok(())
-}
-
 /// Collects the sections of a snapshot into a state.
 pub struct ImageReader {
     meta: Option<Meta>,
@@ -180,7 +170,7 @@ impl Default for ImageReader {
     }
 }
 
-/// What the next chunks and free numbers belong to.
+/// What the next chunks belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Group {
     table: u64,
@@ -192,7 +182,6 @@ struct Group {
 struct TableParts {
     account: Account,
     keys: Vec<Option<Chunk>>,
-    free: Vec<u32>,
     long: Classes,
     slabs: BTreeMap<u64, SlabParts>,
 }
@@ -207,7 +196,7 @@ type Classes = BTreeMap<u64, Vec<Option<Chunk>>>;
 
 impl TableParts {
     fn new(above: &Account) -> Self {
-        Self { account: above.below(), keys: Vec::new(), free: Vec::new(), long: Classes::new(), slabs: BTreeMap::new() }
+        Self { account: above.below(), keys: Vec::new(), long: Classes::new(), slabs: BTreeMap::new() }
     }
 
     /// The chunks that a group names.
@@ -232,7 +221,6 @@ impl ImageReader {
             META => self.meta = Some(serde_json::from_slice(section.bytes).map_err(|error| ImageError(error.to_string()))?),
             GROUP => self.group(section.words)?,
             CHUNK => self.chunk(section.index as usize, section.words)?,
-            FREE => self.free(section.words)?,
             other => return Err(ImageError(format!("section {other} is unknown"))),
         }
         Ok(())
@@ -266,17 +254,6 @@ impl ImageReader {
         }
         chunks.resize_with(index, || None);
         chunks.push(Some(chunk));
-        Ok(())
-    }
-
-    fn free(&mut self, words: &[u64]) -> Result<(), ImageError> {
-        let (at, parts) = self.parts()?;
-        if at.what != KEYS {
-            return Err(ImageError(format!("free row numbers in {at:?}")));
-        }
-        for word in words {
-            parts.free.push(u32::try_from(*word).map_err(|_| ImageError("a free number beyond 32 bits".into()))?);
-        }
         Ok(())
     }
 
@@ -332,7 +309,7 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
     let keys = Keys::new(hash_seed, &parts.account);
     let words = Words::from_chunks(KEY_WORDS, &parts.account, parts.keys).map_err(wrong)?;
     let long = restore_arena(&parts.account, parts.long).map_err(wrong)?;
-    let keys = keys.restored(words, long, meta.rows, parts.free).map_err(wrong)?;
+    let keys = keys.restored(words, long, meta.rows, meta.free).map_err(wrong)?;
     let mut table = Table::new(Arc::clone(&def), keys, meta.since, parts.account);
     table.newest_us = meta.newest_us;
     table.slabs.clear();

@@ -11,6 +11,9 @@ const PARTS: usize = 256;
 /// A part with more room than this gives some back when most of its keys have left.
 const SHRINK_ABOVE: usize = 1024;
 
+/// Control bytes behind those of the buckets, as hashbrown has them.
+const GROUP_BYTES: usize = 16;
+
 const PARTS_BYTES: usize = allocated(PARTS * size_of::<HashTable<Entry>>());
 
 /// Row numbers by key hash.
@@ -49,6 +52,25 @@ impl KeyHash {
 #[inline]
 fn spread(kept: u32) -> u64 {
     u64::from(kept) | u64::from(kept) << 32
+}
+
+/// At least as many bytes as a part takes more for `more` keys after `added`. It doubles when it is full; marks of removed
+/// keys may make that sooner than its size says, or have it tidied up and double later: both are counted.
+fn doublings(part: &HashTable<Entry>, added: usize, more: usize) -> usize {
+    let keys = part.len() + added..part.len() + added + more;
+    let size = |buckets: usize| allocated(buckets * (size_of::<Entry>() + 1) + 2 * GROUP_BYTES);
+    let mut buckets = (part.allocation_size().saturating_sub(GROUP_BYTES) / (size_of::<Entry>() + 1)).next_power_of_two();
+    let mut bytes = if keys.contains(&part.capacity()) { size(buckets.max(2) * 2) } else { 0 };
+    loop {
+        let full = if buckets <= 8 { buckets - 1 } else { buckets / 8 * 7 };
+        if full >= keys.end {
+            return bytes;
+        }
+        buckets *= 2;
+        if full > part.capacity() && keys.contains(&full) {
+            bytes += size(buckets);
+        }
+    }
 }
 
 impl Index {
@@ -116,6 +138,19 @@ impl Index {
         self.charge.set(bytes);
     }
 
+    /// The part of a key, and at least as many bytes as one more key adds there after `added` others.
+    pub(crate) fn growth_bytes(&self, hash: KeyHash, added: impl Fn(usize) -> usize) -> (usize, usize) {
+        let part = &self.parts[hash.part()];
+        (hash.part(), doublings(part, added(hash.part()), 1))
+    }
+
+    /// At least as many bytes as this many keys add, whichever they are.
+    pub(crate) fn growth_bytes_most(&self, keys: usize) -> usize {
+        let parts = self.parts.iter().map(|part| doublings(part, 0, keys));
+        // No more parts than keys can grow.
+        if keys >= PARTS { parts.sum() } else { keys * parts.max().unwrap_or(0) }
+    }
+
     /// Bytes of all parts.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
@@ -125,5 +160,46 @@ impl Index {
     /// An index that finds nothing: that of a frozen copy.
     pub(crate) fn absent() -> Self {
         Self { seed: 0, parts: Vec::new(), len: 0, charge: Charge::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn growth_is_never_more_than_was_said(
+            steps in prop::collection::vec((0u8..3, 1usize..600), 1..30), batch in 1usize..400,
+        ) {
+            let account = Account::open();
+            let mut index = Index::new(7, &account);
+            let (mut next, mut held) = (0u32, Vec::new());
+            for (what, count) in steps {
+                if what == 0 {
+                    for number in held.drain(..count.min(held.len())) {
+                        prop_assert!(index.remove(index.hash(&u32::to_le_bytes(number)), number));
+                    }
+                    continue;
+                }
+                let count = count.min(batch);
+                let (before, most) = (account.bytes(), index.growth_bytes_most(count));
+                let mut said = 0;
+                let mut added = [0; PARTS];
+                for number in next..next + u32::try_from(count).unwrap_or(0) {
+                    let (part, bytes) = index.growth_bytes(index.hash(&u32::to_le_bytes(number)), |part| added[part]);
+                    added[part] += 1;
+                    said += bytes;
+                }
+                for number in next..next + u32::try_from(count).unwrap_or(0) {
+                    index.insert(index.hash(&u32::to_le_bytes(number)), number);
+                    held.push(number);
+                }
+                next += u32::try_from(count).unwrap_or(0);
+                let grown = account.bytes().saturating_sub(before);
+                prop_assert!(grown <= said && said <= most, "{grown} bytes, {said} were said, {most} at most");
+            }
+        }
     }
 }

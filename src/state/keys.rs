@@ -3,13 +3,14 @@
 //! ```text
 //! key words of a row     up to 15 bytes inline, byte 15 = length | 0x80
 //!                        longer: handle of the bytes in the arena of long keys | LONG
-//!                        free row number: 0 | 0
+//!                        free row number: the next free one + 1, or 0 | 0
 //! ```
 //! One value with everything that belongs to keys: index, key words, numbers handed out, freed numbers, the bytes of
 //! long keys. Slabs hold features under the same row numbers and know no keys. A number that was freed is handed out
-//! again before a new one is made, the last freed first. Called by apply only; a frozen copy has no index.
+//! again before a new one is made, the last freed first; freed numbers are chained through their key words, so that
+//! forgetting a key never takes memory. Called by apply only; a frozen copy has no index.
 
-use super::account::{Account, Charge, allocated};
+use super::account::Account;
 use super::accumulator::{load_bytes, store_bytes};
 use super::arena::Arena;
 use super::chunk::Chunk;
@@ -21,7 +22,8 @@ use crate::row::Key;
 pub(crate) const KEY_WORDS: usize = 2;
 const INLINE_BYTES_MAX: usize = 15;
 const LONG: u64 = 0xFF << 56;
-const VACANT: [u64; KEY_WORDS] = [0; KEY_WORDS];
+/// High key word of a free row number.
+const VACANT: u64 = 0;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -32,9 +34,16 @@ pub(crate) struct Keys {
     long: Arena,
     /// Row numbers handed out, freed ones included.
     rows: u32,
-    free: Vec<u32>,
-    /// What `free` takes.
-    charge: Charge,
+    free: Free,
+}
+
+/// Freed row numbers, a chain through their key words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Free {
+    /// The last freed + 1; 0 is none.
+    last: u32,
+    /// How many there are.
+    count: u32,
 }
 
 /// A key made ready for look-ups.
@@ -80,8 +89,7 @@ impl Keys {
             words: Words::new(KEY_WORDS, account),
             long: Arena::new(account),
             rows: 0,
-            free: Vec::new(),
-            charge: account.charge(0),
+            free: Free::default(),
         }
     }
 
@@ -89,13 +97,13 @@ impl Keys {
     ///
     /// # Errors
     /// What contradicts itself.
-    pub(crate) fn restored(mut self, words: Words, long: Arena, rows: u32, free: Vec<u32>) -> Result<Self, String> {
+    pub(crate) fn restored(mut self, words: Words, long: Arena, rows: u32, free: Free) -> Result<Self, String> {
         assert_eq!(self.rows, 0, "keys are restored into none");
-        if free.len() > rows as usize || free.iter().any(|&number| number >= rows) {
-            return Err(format!("{} of {rows} row numbers are free, or one beyond them", free.len()));
-        }
-        self.charge.set(allocated(free.capacity() * 4));
         (self.words, self.long, self.rows, self.free) = (words, long, rows, free);
+        let chained = self.freed().take(rows as usize + 1).take_while(|&number| number < rows).count();
+        if free.count > rows || chained != free.count as usize {
+            return Err(format!("{} of {rows} row numbers are said to be free, {chained} are chained", free.count));
+        }
         let expected = self.held();
         self.index.reserve(expected);
         for number in 0..rows {
@@ -119,20 +127,44 @@ impl Keys {
         self.rows
     }
 
-    /// Freed row numbers, the last freed last.
-    pub(crate) fn free(&self) -> &[u32] {
-        &self.free
+    /// Where the chain of freed row numbers begins, for snapshots.
+    pub(crate) fn free(&self) -> Free {
+        self.free
+    }
+
+    /// Freed row numbers in the order in which they will be handed out.
+    pub(crate) fn freed(&self) -> impl Iterator<Item = u32> {
+        std::iter::successors(self.free.last.checked_sub(1), |&number| self.next_free(number))
+    }
+
+    /// The freed number behind a freed one; none when the chain ends there or is none.
+    fn next_free(&self, number: u32) -> Option<u32> {
+        match self.words.row(number)? {
+            &[next, VACANT] => u32::try_from(next).ok()?.checked_sub(1),
+            _ => None,
+        }
     }
 
     /// Number of keys, of a frozen copy too.
     pub(crate) fn held(&self) -> usize {
-        self.rows as usize - self.free.len()
+        self.rows as usize - self.free.count as usize
     }
 
     /// A key made ready for look-ups.
     #[inline]
     pub(crate) fn probe(&self, key: &[u8]) -> Probe {
         Probe { hash: self.index.hash(key), form: Form::of(key) }
+    }
+
+    /// The part of the index that a key belongs to, and at least as many bytes as one more key adds to it after `added`
+    /// others.
+    pub(crate) fn index_growth(&self, probe: &Probe, added: impl Fn(usize) -> usize) -> (usize, usize) {
+        self.index.growth_bytes(probe.hash, added)
+    }
+
+    /// At least as many bytes as this many keys add to the index.
+    pub(crate) fn index_growth_most(&self, keys: usize) -> usize {
+        self.index.growth_bytes_most(keys)
     }
 
     /// Reads what [`Keys::find`] will read, so that many misses are under way at once.
@@ -166,18 +198,26 @@ impl Keys {
         if let Some(number) = self.find(probe, key) {
             return number;
         }
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.rows += 1;
-            self.rows - 1
-        });
+        let number = self.take_number();
         let words = match probe.form {
             Form::Inline(words) => words,
             Form::Long => [store_bytes(&mut self.long, key), LONG],
         };
         let place = self.words.row_mut(number);
-        debug_assert_eq!(*place, VACANT, "row number {number} was free");
+        debug_assert_eq!(place[1], VACANT, "row number {number} was free");
         place.copy_from_slice(&words);
         self.index.insert(probe.hash, number);
+        number
+    }
+
+    fn take_number(&mut self) -> u32 {
+        let Some(number) = self.free.last.checked_sub(1) else {
+            assert!(self.rows < u32::MAX, "row numbers have 32 bits");
+            self.rows += 1;
+            return self.rows - 1;
+        };
+        self.free = Free { last: self.next_free(number).map_or(0, |next| next + 1), count: self.free.count - 1 };
+        debug_assert_eq!(self.free.last == 0, self.free.count == 0, "the chain ends with the last freed number");
         number
     }
 
@@ -189,12 +229,8 @@ impl Keys {
         if words[1] == LONG {
             self.long.free(words[0]);
         }
-        words.copy_from_slice(&VACANT);
-        let room = self.free.capacity();
-        self.free.push(number);
-        if self.free.capacity() != room {
-            self.charge.set(allocated(self.free.capacity() * 4));
-        }
+        words.copy_from_slice(&[u64::from(self.free.last), VACANT]);
+        self.free = Free { last: number + 1, count: self.free.count + 1 };
     }
 
     /// Canonical bytes of a row's key; none for a free row number.
@@ -203,7 +239,7 @@ impl Keys {
         if high == LONG {
             return Some(Key::from_slice(load_bytes(&self.long, low)));
         }
-        if [low, high] == VACANT {
+        if high == VACANT {
             return None;
         }
         let bytes = (u128::from(low) | u128::from(high) << 64).to_le_bytes();
@@ -212,9 +248,8 @@ impl Keys {
 
     /// The same keys without their index: what snapshots and fingerprints read.
     pub(crate) fn freeze(&self) -> Self {
-        let charge = self.charge.again();
         let (words, long) = (self.words.clone(), self.long.freeze());
-        Self { index: Index::absent(), words, long, rows: self.rows, free: self.free.clone(), charge }
+        Self { index: Index::absent(), words, long, rows: self.rows, free: self.free }
     }
 
     /// Every chunk of key words and long keys.
@@ -222,10 +257,10 @@ impl Keys {
         self.words.chunks().iter().flatten().chain(self.long.chunks())
     }
 
-    /// Bytes charged besides chunks: the index and the free row numbers.
+    /// Bytes charged besides chunks: the index.
     #[cfg(test)]
     pub(crate) fn bytes_besides_chunks(&self) -> usize {
-        self.index.bytes() + self.charge.bytes()
+        self.index.bytes()
     }
 
     /// Bytes in live objects of long keys.

@@ -87,8 +87,7 @@ pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, handle: &mut Handle, ro
             return Inserted::Full;
         }
         if count >= room {
-            let entries = if count < 4 { count + 1 } else { (count * 3 / 2).min(plan.entries_max) };
-            *handle = arena.grow(*handle, 1 + entries * plan.entry_words);
+            *handle = arena.grow(*handle, grown_words(plan, count));
         }
     }
     let object = arena.get(*handle);
@@ -116,6 +115,18 @@ pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, handle: &mut Handle, ro
     }
     object[0] = Head::of(object).with_edge(row.edge_us).with_count(count + 1).word();
     Inserted::Taken { age_us }
+}
+
+/// Words of the object that a full list of `count` entries moves into for one more.
+pub(crate) fn grown_words(plan: &SlabPlan, count: usize) -> usize {
+    let entries = if count < 4 { count + 1 } else { (count * 3 / 2).min(plan.entries_max) };
+    1 + entries * plan.entry_words
+}
+
+/// Bytes of the object that an entry has for a column's cell; none when it has none.
+pub(crate) fn text_bytes(plan: &SlabPlan, column: usize, input: &Input<'_>) -> Option<usize> {
+    let (Cell::Str(text) | Cell::Bytes(text) | Cell::Json(text)) = input.cell else { return None };
+    (plan.columns[column].listed == Need::Value && text.len() <= TEXT_BYTES_MAX).then_some(text.len())
 }
 
 fn encode(plan: &SlabPlan, arena: &mut Arena, column: usize, input: &Input<'_>) -> (u64, u64) {

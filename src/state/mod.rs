@@ -5,7 +5,9 @@ mod accumulator;
 mod arena;
 mod chunk;
 mod content;
+mod demand;
 mod frame;
+mod growth;
 mod head;
 mod image;
 mod index;
@@ -24,13 +26,15 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, store_bytes};
+pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, store_bytes, words_of_bytes};
 pub use arena::{Arena, Handle};
 pub use content::{Content, RowsContent};
+pub use demand::Demand;
+pub use growth::Lacking;
 pub use image::{ImageError, ImageReader};
 pub use skip::Skip;
 pub use slab::Missed;
-pub use state::{NewKeys, ReadScratch, State};
+pub use state::{ReadScratch, State};
 pub use table::{Funnel, Table};
 
 pub(crate) use plan::{OversizedRing, oversized_ring};

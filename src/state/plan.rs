@@ -35,6 +35,9 @@ fn resolution_fitting(stride: usize) -> usize {
     (1..=room.min(RESOLUTION_ROOM)).take_while(|&resolution| ring::buckets_max(resolution) <= room).last().unwrap_or(0)
 }
 
+/// Words of objects that one row of a list makes at most in one sketch of a ring, when there was none before it.
+const LIFTED_WORDS: usize = 16;
+
 /// A list may take as many bytes as its key's rings would, but has room for this many rows,
 const ENTRIES_MIN: usize = 64;
 /// and for no more than these, since a read looks at all of them.
@@ -138,6 +141,17 @@ pub(crate) struct ColumnPlan {
     pub(crate) listed: Need,
 }
 
+/// The most that one row may need of a slab's arena, whatever its key holds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct GrowthMax {
+    /// Words of objects, but for texts.
+    pub(crate) words: usize,
+    /// How often a text of the row may be written.
+    pub(crate) texts: usize,
+    /// Texts of earlier rows may be written once more for each window, when their list turns into rings.
+    pub(crate) lifts_texts: bool,
+}
+
 /// Where a feature's slots are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotRef {
@@ -166,6 +180,8 @@ pub(crate) struct SlabPlan {
     pub(crate) keep_us: i64,
     /// A list with more live rows than this grows into rings.
     pub(crate) entries_max: usize,
+    /// What one row may need of the arena.
+    pub(crate) growth: GrowthMax,
     /// Words of a list entry: time, tags, cells.
     pub(crate) entry_words: usize,
     /// Words of a list entry that hold tags and filter bits.
@@ -193,6 +209,7 @@ impl SlabPlan {
             stride: 0,
             keep_us: 0,
             entries_max: 0,
+            growth: GrowthMax::default(),
             entry_words: 0,
             tag_words: 0,
             listed: Vec::new(),
@@ -309,6 +326,7 @@ impl SlabPlan {
             at += plan.words;
         }
         self.stride = at;
+        self.growth = self.growth();
     }
 
     /// Whether words written under the other plan mean the same under this one.
@@ -344,6 +362,25 @@ impl SlabPlan {
         let list = if self.is_windowed() { (1 + self.entry_words) * 8 } else { 0 };
         let rings: usize = self.windows.iter().map(|window| ring_words(window.buckets, window.stride) * 8).sum();
         (row + list, row + rings)
+    }
+
+    fn growth(&self) -> GrowthMax {
+        let holds_values = |plan: &&AccumulatorPlan| plan.accumulator.need() == Need::Value && !plan.accumulator.handles().is_empty();
+        let windowed = || self.windows.iter().flat_map(|window| &window.accumulators);
+        let all = || self.lifetime.iter().chain(windowed());
+        let objects: usize = all().map(|plan| plan.accumulator.demand_words_max()).sum();
+        if self.windows.is_empty() {
+            return GrowthMax { words: objects, texts: all().filter(holds_values).count(), lifts_texts: false };
+        }
+        let list = 1 + self.entries_max * self.entry_words;
+        // A ring that grows bucket by bucket is there twice; sketches of lifted rows are small, but there are many.
+        let rings: usize = self.windows.iter().map(|window| 2 * ring_words(window.buckets, window.stride)).sum();
+        let lifted = self.entries_max * LIFTED_WORDS * windowed().filter(|plan| !plan.accumulator.handles().is_empty()).count();
+        GrowthMax {
+            words: list + rings + objects.max(lifted) + objects,
+            texts: self.listed.len() + all().filter(holds_values).count(),
+            lifts_texts: windowed().any(|plan| holds_values(&plan)),
+        }
     }
 
     /// Words of all rings of an entity when every bucket of their windows is there; sketches come on top.

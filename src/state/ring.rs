@@ -67,7 +67,7 @@ pub(crate) fn bucket_words(plan: &WindowPlan, index: usize) -> Range<usize> {
 }
 
 /// Time of the newest row of a bucket.
-fn newest_at(plan: &WindowPlan, object: &[u64], index: usize) -> i64 {
+pub(crate) fn newest_at(plan: &WindowPlan, object: &[u64], index: usize) -> i64 {
     object[HEAD_WORDS + index * plan.stride].cast_signed()
 }
 
@@ -82,6 +82,11 @@ fn refuse(object: &mut [u64], time_us: i64) {
 /// First microsecond of the bucket that holds `time_us`.
 pub(crate) fn epoch_of(plan: &WindowPlan, time_us: i64) -> i64 {
     time_us.div_euclid(plan.bucket_us).saturating_mul(plan.bucket_us)
+}
+
+/// Whether a bucket is too far beyond the edge to be kept.
+pub(crate) fn is_ahead(plan: &WindowPlan, epoch: i64, edge_us: i64) -> bool {
+    epoch.saturating_sub(epoch_of(plan, edge_us)) > plan.bucket_us.saturating_mul(BUCKETS_AHEAD as i64)
 }
 
 /// An empty ring of a key that has come this far. It knows from the first whether the key lost rows
@@ -99,8 +104,7 @@ pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, 
     let epoch = epoch_of(plan, time_us);
     let age_us = head.edge_us().saturating_sub(time_us);
     let gone = age_us >= plan.keep_us;
-    let ahead_us = plan.bucket_us.saturating_mul(BUCKETS_AHEAD as i64);
-    let ahead = epoch.saturating_sub(epoch_of(plan, head.edge_us())) > ahead_us;
+    let ahead = is_ahead(plan, epoch, head.edge_us());
     debug_assert!(!(gone && ahead), "a row is behind the edge or beyond it");
     if gone || ahead {
         if *handle == 0 {
@@ -136,10 +140,9 @@ pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, 
     kept
 }
 
-/// First word of the bucket of a row that begins at `epoch`, made when it is new.
-fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, (epoch, time_us): (i64, i64), head: &mut Head) -> usize {
-    let object = arena.get(*handle);
-    let mut count = head.count();
+/// The bucket that begins at `epoch`, or where it belongs. The newest are looked at first.
+#[inline]
+pub(crate) fn find(plan: &WindowPlan, object: &[u64], count: usize, epoch: i64) -> Result<usize, usize> {
     let mut at = count;
     while at > 0 {
         let known = newest_at(plan, object, at - 1);
@@ -147,10 +150,21 @@ fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, (epoch, tim
             break;
         }
         if known.saturating_sub(plan.bucket_us) < epoch {
-            return HEAD_WORDS + (at - 1) * plan.stride;
+            return Ok(at - 1);
         }
         at -= 1;
     }
+    Err(at)
+}
+
+/// First word of the bucket of a row that begins at `epoch`, made when it is new.
+fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, (epoch, time_us): (i64, i64), head: &mut Head) -> usize {
+    let object = arena.get(*handle);
+    let mut count = head.count();
+    let mut at = match find(plan, object, count, epoch) {
+        Ok(known) => return HEAD_WORDS + known * plan.stride,
+        Err(at) => at,
+    };
     let room = Arena::capacity(*handle).saturating_sub(HEAD_WORDS) / plan.stride;
     // Expired buckets stay until the object is full, so that a busy ring does not move for each new one.
     if count >= room {
@@ -159,8 +173,7 @@ fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, (epoch, tim
         count = left;
         if count >= room {
             assert!(count < plan.buckets, "{count} live buckets in a ring for {}", plan.buckets);
-            let buckets = if count < 4 { count + 1 } else { (count * 3 / 2).min(plan.buckets) };
-            *handle = arena.grow(*handle, HEAD_WORDS + buckets * plan.stride);
+            *handle = arena.grow(*handle, grown_words(plan, count));
         }
     }
     let object = arena.get_mut(*handle);
@@ -170,6 +183,12 @@ fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, (epoch, tim
     object[start] = time_us.cast_unsigned();
     *head = head.with_count(count + 1);
     start
+}
+
+/// Words of the object that a full ring of `count` buckets moves into for one more.
+pub(crate) fn grown_words(plan: &WindowPlan, count: usize) -> usize {
+    let buckets = if count < 4 { count + 1 } else { (count * 3 / 2).min(plan.buckets) };
+    HEAD_WORDS + buckets * plan.stride
 }
 
 /// Removes buckets that no read can reach from the edge; returns how many are left.

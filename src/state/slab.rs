@@ -225,7 +225,7 @@ impl Slab {
     }
 }
 
-fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], row: SlabRow<'_, '_>, missed: &mut [Missed]) -> bool {
+pub(crate) fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], row: SlabRow<'_, '_>, missed: &mut [Missed]) -> bool {
     if words[0] != GROWN {
         match list::insert(plan, arena, &mut words[0], row) {
             Inserted::Taken { age_us } | Inserted::Late { age_us } => return count_late(plan, age_us, missed),

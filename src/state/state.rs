@@ -8,7 +8,7 @@ use super::content::Content;
 use super::frame::OpenFrame;
 use super::skip::Skip;
 use super::table::{Scratch, Table};
-use crate::pipeline::{Registry, TableDef, TableEffect};
+use crate::pipeline::{Registry, TableEffect};
 use crate::row::{EventId, Rows};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,15 +16,6 @@ use streamgauge_api::control::Reject;
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::source::Incident;
 use streamgauge_api::{Slot, StoredPosition};
-
-/// Rows of a batch that would make keys.
-#[derive(Debug, Clone)]
-pub struct NewKeys {
-    /// By row.
-    pub rows: Vec<bool>,
-    /// Tables, and how many of the rows are new to them.
-    pub tables: Vec<(Arc<TableDef>, u64)>,
-}
 
 /// Everything that a log of frames amounts to.
 #[derive(Debug)]
@@ -285,34 +276,9 @@ impl State {
         self.account.bytes()
     }
 
-    /// More bytes than applying these rows can add to [`State::bytes`], but for sketches of keys that are there.
-    pub fn growth_bytes(&self, batch: &Rows) -> usize {
-        self.fed_by(batch).map(|table| table.growth_bytes(batch)).sum()
-    }
-
-    /// Which rows would make a key that is not there, and in which tables how many.
-    pub fn new_keys(&mut self, batch: &Rows) -> NewKeys {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut new = NewKeys { rows: vec![false; batch.len()], tables: Vec::new() };
-        if let Some(event) = self.registry.event_by_id(batch.event()) {
-            for table in self.fed_by(batch) {
-                let found = table.mark_new_keys(batch, &event.schema, &mut scratch, &mut new.rows);
-                if found > 0 {
-                    new.tables.push((Arc::clone(table.def()), found));
-                }
-            }
-        }
-        self.scratch = scratch;
-        new
-    }
-
     /// How many tables the rows of a batch go to.
     pub fn tables_fed_by(&self, batch: &Rows) -> usize {
         self.by_event.get(&batch.event()).map_or(0, Vec::len)
-    }
-
-    fn fed_by(&self, batch: &Rows) -> impl Iterator<Item = &Table> {
-        self.by_event.get(&batch.event()).into_iter().flatten().filter_map(|id| self.tables.get(id))
     }
 
     /// A copy that shares every chunk and stays as it is while apply goes on: what snapshots and fingerprints read.

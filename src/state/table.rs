@@ -3,8 +3,8 @@
 use super::account::{Account, Charge};
 use super::accumulator::{Input, hash_cell};
 use super::arena::Arena;
-use super::chunk::{CHUNK_WORDS, Chunk};
-use super::keys::{KEY_WORDS, Keys, Probe};
+use super::chunk::Chunk;
+use super::keys::{Keys, Probe};
 use super::plan::{FeaturePlan, SlabPlan, SlabRow};
 use super::retire;
 use super::slab::{Missed, Slab};
@@ -15,9 +15,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use streamgauge_api::Value;
-
-/// Bytes of an index entry with its control byte, right after its part has doubled.
-const INDEX_BYTES: usize = 22;
 
 /// Rows are applied in groups of this many, so that their addresses are known before memory is touched.
 pub(crate) const GROUP: usize = 32;
@@ -314,30 +311,6 @@ impl Table {
             }
         }
         (numbers, None)
-    }
-
-    /// Marks the rows of the batch that would make a key that is not there; gives how many.
-    pub(crate) fn mark_new_keys(&self, rows: &Rows, schema: &EventSchema, scratch: &mut Scratch, marks: &mut [bool]) -> u64 {
-        let Scratch { derived, key, .. } = scratch;
-        let mut found = 0;
-        for (row, mark) in marks.iter_mut().enumerate() {
-            if rows.is_delete(row) || !self.def.chain.run(rows, row, schema, derived) {
-                continue;
-            }
-            let env = RowEnv { rows, row, schema, derived };
-            if key_of(&self.def.keys, &env, key) && self.find(key).is_none() {
-                *mark = true;
-                found += 1;
-            }
-        }
-        found
-    }
-
-    /// More bytes than applying these rows can take, but for sketches of keys that are there: every row makes a key with a list, or grows one.
-    pub(crate) fn growth_bytes(&self, rows: &Rows) -> usize {
-        let per_row: usize = self.slabs.iter().map(|slab| slab.plan.bytes_per_key().0).sum();
-        let blocks = (2 + self.slabs.len()) * CHUNK_WORDS * 8;
-        blocks + rows.len() * 2 * (per_row + KEY_WORDS * 8 + INDEX_BYTES) + rows.words().len() * 8
     }
 
     /// Where each feature of the declaration stands: slab and index in its plan, in the declaration's (alphabetical) order.

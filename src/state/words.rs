@@ -2,7 +2,7 @@
 //! zeroes. As many rows to a chunk as fit; a row is found with a multiplication, never with a division.
 
 use super::account::Account;
-use super::chunk::{Chunk, words_for};
+use super::chunk::{Chunk, chunk_bytes, words_for};
 
 /// Rows of one stride.
 #[derive(Debug, Clone)]
@@ -67,6 +67,20 @@ impl Words {
         }
         let chunk = self.chunks[number].get_or_insert_with(|| Chunk::zeroed(&self.account, self.chunk_words));
         &mut chunk.words_mut()[at..at + self.stride]
+    }
+
+    /// The chunk that writing a row would make, and its bytes; none when it is there.
+    pub(crate) fn lacking(&self, row: u32) -> Option<(usize, usize)> {
+        let (number, _) = self.place(row);
+        let is_there = self.chunks.get(number).is_some_and(Option::is_some);
+        (!is_there).then(|| (number, chunk_bytes(self.chunk_words)))
+    }
+
+    /// At least as many bytes as writing this many rows makes, whichever of the first `known` they are, or further ones.
+    pub(crate) fn lacking_most(&self, known: u32, rows: usize) -> usize {
+        let known = (known as usize).div_ceil(self.rows as usize);
+        let missing = known.saturating_sub(self.chunks.len()) + self.chunks.iter().filter(|chunk| chunk.is_none()).count();
+        (missing.min(rows) + rows.div_ceil(self.rows as usize) + 1) * chunk_bytes(self.chunk_words)
     }
 
     /// The chunks, for snapshots.

@@ -91,7 +91,7 @@ codes! {
     MinLsnNotReached "min_lsn_not_reached" 503 true "the asked LSN is not applied yet" "retry, or give a larger wait_ms";
     AsOfOutOfReach "as_of_out_of_reach" 409 false "rows of that time are gone, or later ones are in" "ask for `earliest_ms` or later, or add approximate=1";
     StorageFull "storage_full" 507 true "the disk is full" "free space; pushes resume by themselves";
-    TableMemoryExceeded "table_memory_exceeded" 507 false "the memory limit is reached: new keys are refused" "raise limits.memory, or remove tables and features that nobody reads";
+    TableMemoryExceeded "table_memory_exceeded" 507 false "the memory limit is reached: what needs room is refused" "raise limits.memory, delete keys, or remove tables and features that nobody reads";
     EventNotReadable "event_not_readable" 400 false "events cannot be read by key" "read a table that aggregates the event";
     KindChange "kind_change" 409 false "the name exists as the other kind" "drop it first, or choose another name";
     NotAvailable "not_available" 400 false "this part does not exist yet" "leave the key out; docs/CONFIG.md lists what works";

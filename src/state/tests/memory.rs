@@ -1,10 +1,12 @@
 //! What is forgotten gives its memory back: deleted keys, expired rows, dropped features.
 
 use super::pipeline::{payload, tables};
-use super::rows::{Datum, Row, START_US, newest_us, rows, split};
+use super::rows::{Datum, Row, START_US, ends, newest_us, rows, split};
 use super::{Driven, State};
-use crate::state::Table;
+use crate::row::Rows;
+use crate::state::{Content, Lacking, RowsContent, Table};
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 use serde_json::json;
 use std::collections::HashMap;
 
@@ -18,6 +20,66 @@ fn walked(states: &[&State]) -> usize {
     let tables = || states.iter().flat_map(|state| state.tables());
     let chunks: HashMap<usize, usize> = tables().flat_map(Table::chunks).map(|chunk| (chunk.identity(), chunk.bytes())).collect();
     chunks.values().sum::<usize>() + tables().map(Table::bytes_besides_chunks).sum::<usize>()
+}
+
+/// What the tables of these tests hold before they have a row: their empty indexes.
+const EMPTY_BYTES: usize = 60_000;
+
+fn batches(driven: &Driven, rows: &[Row]) -> Vec<Rows> {
+    let Content::Rows(content) = driven.pack(rows) else { unreachable!("packed rows are rows") };
+    content.batches
+}
+
+/// Whether a row is among those that lack room in some table.
+fn lacks(lacking: &[Lacking], batch: usize, row: usize) -> bool {
+    let of_batch = lacking.iter().filter(|lacking| lacking.batch == batch);
+    of_batch.flat_map(|lacking| lacking.known.iter().chain(&lacking.new)).any(|lacks| *lacks as usize == row)
+}
+
+fn only(batches: &[Rows], lacking: &[Lacking]) -> Vec<Rows> {
+    let kept = batches.iter().enumerate().map(|(number, batch)| batch.keep(|row| lacks(lacking, number, row)));
+    kept.filter(|batch| !batch.is_empty()).collect()
+}
+
+fn without(batches: &[Rows], lacking: &[Lacking]) -> Content {
+    let kept = batches.iter().enumerate().map(|(number, batch)| batch.keep(|row| !lacks(lacking, number, row)));
+    Content::Rows(RowsContent { batches: kept.filter(|batch| !batch.is_empty()).collect(), ..RowsContent::default() })
+}
+
+/// Applies rows and checks what was said of their growth: by bytes, and object by object.
+fn check_growth(driven: &mut Driven, rows: &[Row]) -> Result<(), TestCaseError> {
+    let batches = batches(driven, rows);
+    let (untold, said, tallies) = driven.state.growth_of_rows(&batches);
+    let begun: Vec<Vec<usize>> =
+        driven.state.tables.values_mut().flat_map(|table| &mut table.slabs).map(|slab| slab.arena.begin()).collect();
+    let mut begun = begun.iter();
+    let most = driven.state.growth_bytes(&batches);
+    prop_assert!(said <= most || !untold.is_empty(), "row by row {} bytes, at most {}", said, most);
+    let (before, _) = (driven.state.bytes(), driven.state.account.take_peak());
+    driven.apply(without(&batches, &untold), START_US);
+    let grown = driven.state.account.take_peak() - before;
+    prop_assert!(grown <= said, "{} bytes, {} were said for {} rows", grown, said, rows.len());
+    for (id, table) in &driven.state.tables {
+        for (number, slab) in table.slabs.iter().enumerate() {
+            let (more, name) = (slab.arena.exceeding(begun.next().unwrap()), &table.def.name);
+            let tally = tallies.get(id).map(|tallies| tallies[number].clone()).unwrap_or_default();
+            prop_assert!(tally.covers(&more), "{}: objects of classes {:?}, said were {:?}", name, more, tally);
+        }
+    }
+    // What cannot be told is bounded by numbers alone, whatever the keys hold.
+    let rest = only(&batches, &untold);
+    let (most, before) = (driven.state.growth_bytes(&rest), driven.state.bytes());
+    driven.apply(Content::Rows(RowsContent { batches: rest, ..RowsContent::default() }), START_US);
+    let grown = driven.state.account.take_peak() - before;
+    prop_assert!(grown <= most, "{} bytes, {} at most", grown, most);
+    Ok(())
+}
+
+/// A row of a user with a label.
+fn labelled(user: &str, label: &str, time_us: i64) -> Row {
+    let mut data = vec![Datum::Null; 8];
+    (data[0], data[6]) = (Datum::Str(user.into()), Datum::Str(label.into()));
+    Row { time_us, ahead_us: 0, delete: false, data }
 }
 
 proptest! {
@@ -69,6 +131,64 @@ proptest! {
             let account = driven.state.account.clone();
             drop(driven);
             prop_assert_eq!(account.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn rows_take_no_more_than_was_said_before_they_were_applied(rows in rows(400), ends in ends()) {
+        let mut driven = Driven::with(&payload(&tables()));
+        for batch in split(&rows, &ends) {
+            check_growth(&mut driven, batch)?;
+        }
+    }
+
+    #[test]
+    fn keys_that_become_rings_take_no_more_than_was_said(seed in any::<u64>(), batch in 1usize..7) {
+        let agg = json!({
+            "cnt_1m": { "op": "count", "params": { "window": "1m" } },
+            "label_1m": { "op": "max", "params": { "field": "label", "window": "1m" } },
+            "last_label": { "op": "last", "params": { "field": "label" } },
+            "uniq_1h": { "op": "n_unique", "params": { "field": "label", "window": "1h" } },
+            "top_1h": { "op": "top_k", "params": { "field": "label", "window": "1h", "k": 3 } },
+            "median_1h": { "op": "quantile", "params": { "field": "n", "window": "1h", "q": 0.5 } },
+        });
+        let nodes = [super::pipeline::event(), super::pipeline::node("T", &[], &["user"], &agg)];
+        let mut driven = Driven::with(&json!({ "nodes": nodes }));
+        let (mut stream, mut time_us) = (seed, START_US);
+        let mut next = |below: u64| {
+            stream = stream.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (stream >> 33) % below
+        };
+        let rows: Vec<Row> = (0..1200)
+            .map(|_| {
+                time_us += next(3_000_000).cast_signed();
+                let label = format!("{:0>1$}", next(200), next(30) as usize);
+                let mut row = labelled(&format!("u{}", next(3)), &label, time_us - next(20_000_000).cast_signed());
+                row.data[5] = Datum::I64(next(1000).cast_signed());
+                row
+            })
+            .collect();
+        for batch in rows.chunks(batch) {
+            check_growth(&mut driven, batch)?;
+        }
+        let slab = &driven.state.table("T").unwrap().slabs[0];
+        prop_assert!((0..3).any(|row| slab.words.row(row).unwrap()[0] == crate::state::plan::GROWN), "no key became rings");
+    }
+
+    #[test]
+    fn no_packet_leads_beyond_the_limit_and_deletes_go_on(rows in rows(400), ends in ends(), limit in 600_000usize..4_000_000) {
+        let mut driven = Driven::with(&payload(&tables()));
+        for batch in split(&rows, &ends) {
+            let batches = batches(&driven, batch);
+            let lacking = driven.state.lacking(&batches, limit.saturating_sub(driven.state.bytes()), limit / 32);
+            for lacking in &lacking {
+                let mut rows = lacking.known.iter().chain(&lacking.new);
+                prop_assert!(!rows.any(|row| batches[lacking.batch].is_delete(*row as usize)), "a delete waits");
+            }
+            driven.state.account.take_peak();
+            driven.apply(without(&batches, &lacking), START_US);
+            let peak = driven.state.account.take_peak();
+            prop_assert!(peak <= limit.max(EMPTY_BYTES), "{peak} bytes of {limit}");
         }
     }
 

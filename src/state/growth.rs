@@ -1,0 +1,400 @@
+//! How much memory rows may take, before they are applied: what the memory limit is decided by.
+//!
+//! Two bounds, both above what applying takes at any moment on the way. [`State::growth_bytes`] looks at numbers of rows
+//! only. [`State::lacking`], near the limit, looks at each row's key as it stands: does its list have room, is its bucket
+//! there, would a sketch grow? Rows that need nothing cost nothing; rows are admitted in order while the room lasts.
+//! Memory that rows give back is no credit. Copies on write are not counted here: a frozen state is let go before they
+//! could pass the limit.
+//!
+//! A key's further rows of a batch are looked at as the key stands before all of them, so they carry how many came
+//! `before` and assume the worst of those. Where that cannot be told (a list that may become rings in between) a row
+//! counts as lacking room; it is looked at again with the next try.
+
+use super::accumulator::{Input, hash_cell};
+use super::arena::Arena;
+use super::chunk::CHUNK_WORDS;
+use super::demand::{Demand, Tally, spread_bytes};
+use super::head::Head;
+use super::list;
+use super::plan::{AccumulatorPlan, GROWN, SlabPlan, SlabRow, WindowPlan};
+use super::ring;
+use super::slab::{self, Missed, Slab};
+use super::state::State;
+use super::table::{Table, key_of};
+use crate::pipeline::{Derived, RowEnv, TableDef};
+use crate::row::{Cell, EventSchema, Key, Rows};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Rows of one batch for which there may be no room in one table.
+#[derive(Debug, Clone)]
+pub struct Lacking {
+    /// The table.
+    pub table: Arc<TableDef>,
+    /// Index of the batch.
+    pub batch: usize,
+    /// Rows of keys that are there, ascending.
+    pub known: Vec<u32>,
+    /// Rows that would make a key, ascending.
+    pub new: Vec<u32>,
+}
+
+impl State {
+    /// At least as many bytes as applying these rows can add, whatever they are.
+    pub fn growth_bytes(&self, batches: &[Rows]) -> usize {
+        batches.iter().flat_map(|batch| self.fed_by(batch).map(|table| table.growth_bytes(batch))).sum()
+    }
+
+    /// The rows for which `room` more bytes may not do, by batch and table; rows that would make a key leave `reserve` of
+    /// them to others.
+    pub fn lacking(&self, batches: &[Rows], room: usize, reserve: usize) -> Vec<Lacking> {
+        Room { bytes: room, reserve, ..Room::default() }.admit(self, batches)
+    }
+
+    /// The rows whose needs cannot be told, at least as many bytes as the others take, and their objects by table and slab.
+    #[cfg(test)]
+    pub(crate) fn growth_of_rows(&self, batches: &[Rows]) -> (Vec<Lacking>, usize, BTreeMap<u32, Vec<Tally>>) {
+        let mut room = Room { bytes: usize::MAX, ..Room::default() };
+        let lacking = room.admit(self, batches);
+        (lacking, usize::MAX - room.bytes, room.tables.into_iter().map(|(id, taken)| (id, taken.slabs)).collect())
+    }
+
+    fn fed_by(&self, batch: &Rows) -> impl Iterator<Item = &Table> {
+        self.by_event.get(&batch.event()).into_iter().flatten().filter_map(|id| self.tables.get(id))
+    }
+}
+
+/// What is left, and what each table's rows have taken of it.
+#[derive(Default)]
+struct Room {
+    bytes: usize,
+    /// What rows of new keys leave.
+    reserve: usize,
+    tables: BTreeMap<u32, Taken>,
+    scratch: Scratch,
+}
+
+/// What the admitted rows of one table take.
+struct Taken {
+    long: Tally,
+    slabs: Vec<Tally>,
+    /// Chunks of key words (0) and of slabs' words (1 and up) that will be made.
+    chunks: HashSet<(usize, usize)>,
+    /// Keys that will be made, by part of the index.
+    indexed: HashMap<usize, usize>,
+    /// Admitted rows by row number, of those that may have changed what the key needs.
+    before: HashMap<u32, usize>,
+    /// Keys that will be made, with their row numbers.
+    made: HashMap<Key, u32>,
+    /// Row numbers that deletes of this frame free and nobody has taken, the last freed last.
+    freed: Vec<u32>,
+    /// Keys that deletes of this frame forget.
+    deleted: HashSet<u32>,
+    /// Freed numbers of the table that will be taken, and numbers that are handed out for the first time.
+    reused: usize,
+    fresh: u32,
+}
+
+#[derive(Default)]
+struct Scratch {
+    derived: Derived,
+    key: Key,
+    matches: Vec<bool>,
+    demands: Vec<Demand>,
+}
+
+impl Taken {
+    fn new(table: &Table) -> Self {
+        Self {
+            long: Tally::default(),
+            slabs: vec![Tally::default(); table.slabs.len()],
+            chunks: HashSet::new(),
+            indexed: HashMap::new(),
+            before: HashMap::new(),
+            made: HashMap::new(),
+            freed: Vec::new(),
+            deleted: HashSet::new(),
+            reused: 0,
+            fresh: 0,
+        }
+    }
+
+    fn forget(&mut self, table: &Table, key: &Key) {
+        let number = match self.made.remove(key) {
+            Some(number) => Some(number),
+            None => table.find(key).filter(|&number| self.deleted.insert(number)),
+        };
+        if let Some(number) = number {
+            self.before.remove(&number);
+            self.freed.push(number);
+        }
+    }
+
+    /// The row number that the next key gets.
+    fn next_number(&self, table: &Table) -> u32 {
+        if let Some(&number) = self.freed.last() {
+            return number;
+        }
+        table.keys.freed().nth(self.reused).unwrap_or(table.keys.rows() + self.fresh)
+    }
+
+    fn take_number(&mut self, table: &Table) {
+        if self.freed.pop().is_some() {
+            return;
+        }
+        let freed = table.keys.rows() as usize - table.keys.held();
+        if freed > self.reused { self.reused += 1 } else { self.fresh += 1 }
+    }
+}
+
+impl Room {
+    fn admit(&mut self, state: &State, batches: &[Rows]) -> Vec<Lacking> {
+        let mut lacking = Vec::new();
+        for (number, batch) in batches.iter().enumerate() {
+            let Some(event) = state.registry.event_by_id(batch.event()) else { continue };
+            for table in state.fed_by(batch) {
+                let (known, new) = self.in_table(table, batch, &event.schema);
+                if !known.is_empty() || !new.is_empty() {
+                    lacking.push(Lacking { table: Arc::clone(table.def()), batch: number, known, new });
+                }
+            }
+        }
+        lacking
+    }
+
+    /// Admits the rows of a batch that there is room for; returns the others, of keys that are there and of new ones.
+    fn in_table(&mut self, table: &Table, batch: &Rows, schema: &EventSchema) -> (Vec<u32>, Vec<u32>) {
+        let mut taken = self.tables.remove(&table.def.id).unwrap_or_else(|| Taken::new(table));
+        let (mut known, mut new) = (Vec::new(), Vec::new());
+        let def = Arc::clone(&table.def);
+        for (row, index) in (0..batch.len()).zip(0u32..) {
+            let Scratch { derived, key, .. } = &mut self.scratch;
+            if batch.is_delete(row) {
+                def.chain.derive(batch, row, schema, derived);
+            } else if !def.chain.run(batch, row, schema, derived) {
+                continue;
+            }
+            if !key_of(&def.keys, &RowEnv { rows: batch, row, schema, derived }, key) {
+                continue;
+            }
+            if batch.is_delete(row) {
+                if !def.keys.is_empty() {
+                    taken.forget(table, key);
+                }
+                continue;
+            }
+            let found = match taken.made.get(key) {
+                Some(&number) => Some((number, true)),
+                None => table.find(key).filter(|number| !taken.deleted.contains(number)).map(|number| (number, false)),
+            };
+            match self.row(table, &mut taken, found, batch, row, schema) {
+                Some(bytes) => self.bytes -= bytes,
+                None if found.is_none() => new.push(index),
+                None => known.push(index),
+            }
+        }
+        self.tables.insert(table.def.id, taken);
+        (known, new)
+    }
+
+    /// Bytes that one more row takes, now counted as taken; none when there may be no room for it. `found` is the key's
+    /// row number, and whether an earlier row of this frame makes it.
+    fn row(
+        &mut self,
+        table: &Table,
+        taken: &mut Taken,
+        found: Option<(u32, bool)>,
+        rows: &Rows,
+        row: usize,
+        schema: &EventSchema,
+    ) -> Option<usize> {
+        let Scratch { derived, key, matches, demands } = &mut self.scratch;
+        let env = RowEnv { rows, row, schema, derived };
+        let number = found.map_or_else(|| taken.next_number(table), |found| found.0);
+        let before = taken.before.get(&number).copied().unwrap_or(0);
+        let (mut bytes, mut chunks) = (0, smallvec::SmallVec::<[(usize, usize); 4]>::new());
+        let mut long = Demand::default();
+        if found.is_none() {
+            let probe = table.keys.probe(key);
+            if probe.needs_bytes() {
+                long.bytes(key.len());
+            }
+            let (part, more) = table.keys.index_growth(&probe, |part| taken.indexed.get(&part).copied().unwrap_or(0));
+            debug_assert!(part < 256, "an index has 256 parts");
+            bytes += more + taken.long.cost(table.keys.long(), &long);
+            if let Some((chunk, more)) = table.keys.words().lacking(number)
+                && !taken.chunks.contains(&(0, chunk))
+            {
+                chunks.push((0, chunk));
+                bytes += more;
+            }
+        }
+        demands.resize_with(table.slabs.len(), Demand::default);
+        for (at, (slab, demand)) in table.slabs.iter().zip(demands.iter_mut()).enumerate() {
+            demand.clear();
+            if slab.plan.stride == 0 {
+                continue;
+            }
+            if let Some((chunk, more)) = slab.words.lacking(number)
+                && !taken.chunks.contains(&(at + 1, chunk))
+            {
+                chunks.push((at + 1, chunk));
+                bytes += more;
+            }
+            let is_there = found.is_some_and(|found| !found.1);
+            let known = is_there.then(|| slab.words.row(number)).flatten();
+            if !demand_of(slab, known, before, &env, matches, demand) {
+                return None;
+            }
+            bytes += taken.slabs[at].cost(&slab.arena, demand);
+        }
+        let reserve = if found.is_none() { self.reserve } else { 0 };
+        if bytes > 0 && bytes > self.bytes.saturating_sub(reserve) {
+            return None;
+        }
+        if found.is_none() {
+            taken.long.take(&long);
+            taken.take_number(table);
+            *taken.indexed.entry(table.keys.index_growth(&table.keys.probe(key), |_| 0).0).or_default() += 1;
+            taken.made.insert(key.clone(), number);
+        }
+        for (tally, demand) in taken.slabs.iter_mut().zip(demands) {
+            tally.take(demand);
+        }
+        taken.chunks.extend(chunks);
+        *taken.before.entry(number).or_default() += 1;
+        Some(bytes)
+    }
+}
+
+/// What a row needs of a slab's arena; false when that cannot be told. `words` are those of the key, when it has any.
+fn demand_of(slab: &Slab, words: Option<&[u64]>, before: usize, env: &RowEnv<'_>, matches: &mut Vec<bool>, demand: &mut Demand) -> bool {
+    let time_us = env.rows.time_us(env.row);
+    let bare = Input { cell: Cell::Null, hash: 0, time_us, lsn: u64::MAX >> 3 };
+    matches.clear();
+    matches.extend(slab.plan.filters.iter().map(|filter| filter.test(env)));
+    let inputs: smallvec::SmallVec<[Input<'_>; 6]> = slab
+        .plan
+        .columns
+        .iter()
+        .map(|column| {
+            let cell = env.cell(column.column);
+            Input { cell, hash: if column.need_hash { hash_cell(cell) } else { 0 }, ..bare }
+        })
+        .collect();
+    let edge_us = time_us.saturating_sub(env.rows.ahead_us(env.row));
+    let row = SlabRow { inputs: &inputs, matches, bare: &bare, edge_us };
+    let zeroes = vec![0; slab.plan.stride];
+    let words = words.unwrap_or(&zeroes);
+    for plan in &slab.plan.lifetime {
+        of_accumulator(plan, &words[plan.at..plan.at + plan.words], &slab.arena, row, before, demand);
+    }
+    if !slab.plan.is_windowed() {
+        return true;
+    }
+    if words[0] != GROWN {
+        return of_list(&slab.plan, &slab.arena, words[0], row, before, demand);
+    }
+    for window in &slab.plan.windows {
+        of_ring(window, &slab.arena, words[window.at], row, before, demand);
+    }
+    true
+}
+
+fn of_accumulator(plan: &AccumulatorPlan, slot: &[u64], arena: &Arena, row: SlabRow<'_, '_>, before: usize, demand: &mut Demand) {
+    if plan.idle || plan.accumulator.handles().is_empty() || plan.filter.is_some_and(|filter| !row.matches[filter]) {
+        return;
+    }
+    plan.accumulator.demand(slot, arena, plan.column.map_or(row.bare, |column| &row.inputs[column]), before, demand);
+}
+
+/// What [`list::insert`] needs, and turning the list into rings where it is full.
+fn of_list(plan: &SlabPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, before: usize, demand: &mut Demand) -> bool {
+    let object = arena.get(handle);
+    let head = Head::of(object).with_edge(row.edge_us);
+    if head.edge_us().saturating_sub(row.bare.time_us) >= plan.keep_us {
+        return true;
+    }
+    let (count, room) = (head.count(), Arena::capacity(handle).saturating_sub(1) / plan.entry_words);
+    let most = count + before;
+    if most >= room.min(plan.entries_max) {
+        let oldest = (count > 0).then(|| object[list::entry(plan, object, 0).start].cast_signed());
+        let makes_room = oldest.is_some_and(|oldest| head.edge_us().saturating_sub(oldest) >= plan.keep_us);
+        if before == 0 && makes_room {
+            // A row that has expired makes room for this one.
+        } else if most >= plan.entries_max {
+            return before == 0 && of_growing(plan, arena, handle, row, demand);
+        } else if most >= room {
+            demand.object_within(list::grown_words(plan, count.max(room).min(most)), list::grown_words(plan, most));
+        }
+    }
+    for &column in &plan.listed {
+        if let Some(bytes) = list::text_bytes(plan, column, &row.inputs[column]) {
+            demand.bytes(bytes);
+        }
+    }
+    true
+}
+
+/// What turning a list into rings needs: it is done with a copy.
+fn of_growing(plan: &SlabPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, demand: &mut Demand) -> bool {
+    let mut copy = Arena::default();
+    let mut words = vec![0; plan.stride];
+    let mut missed = vec![Missed::default(); plan.windows.len()];
+    words[0] = list::lift(plan, arena, handle, &mut copy);
+    slab::update_windows(plan, &mut copy, &mut words, row, &mut missed);
+    demand.all_of(&copy);
+    true
+}
+
+/// What [`ring::update`] needs.
+fn of_ring(plan: &WindowPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, before: usize, demand: &mut Demand) {
+    let object = arena.get(handle);
+    let head = Head::of(object).with_edge(row.edge_us);
+    let epoch = ring::epoch_of(plan, row.bare.time_us);
+    if handle == 0 {
+        demand.object(ring::HEAD_WORDS);
+    }
+    let (count, from_us) = (head.count(), head.edge_us().saturating_sub(plan.keep_us));
+    let is_ahead = ring::is_ahead(plan, epoch, head.edge_us());
+    if row.bare.time_us <= from_us || (is_ahead && before == 0) {
+        return;
+    }
+    let bucket = ring::find(plan, object, count, epoch).ok();
+    if bucket.is_none() {
+        let room = Arena::capacity(handle).saturating_sub(ring::HEAD_WORDS) / plan.stride;
+        let most = (count + before).min(plan.buckets - 1);
+        let makes_room = count > 0 && ring::newest_at(plan, object, 0) <= from_us;
+        if most >= room && !(before == 0 && makes_room) {
+            demand.object_within(ring::grown_words(plan, count.max(room).min(most)), ring::grown_words(plan, most));
+        }
+    }
+    let zeroes: smallvec::SmallVec<[u64; 24]>;
+    let words = match bucket {
+        Some(index) => &object[ring::bucket_words(plan, index)],
+        None => {
+            zeroes = smallvec::smallvec![0; plan.stride];
+            &zeroes[..]
+        }
+    };
+    for accumulator in &plan.accumulators {
+        of_accumulator(accumulator, &words[accumulator.at..accumulator.at + accumulator.words], arena, row, before, demand);
+    }
+}
+
+impl Table {
+    /// At least as many bytes as applying these rows can take, whatever their keys hold: each may make a key, and need of
+    /// each slab the most that a row can.
+    fn growth_bytes(&self, rows: &Rows) -> usize {
+        let (count, row_bytes) = (rows.len(), rows.words().len() * 8);
+        let slabs = self.slabs.iter().map(|slab| {
+            let most = slab.plan.growth;
+            // What stands in lists already may be written once more for each window.
+            let lifted = if most.lifts_texts { slab.arena.used_bytes() * slab.plan.windows.len() } else { 0 };
+            let objects = spread_bytes(count * most.words + lifted / 8, Arena::OBJECT_WORDS_MAX.min(most.words));
+            slab.words.lacking_most(self.keys.rows(), count) + objects + most.texts * row_bytes * 2
+        });
+        let keys = self.keys.words().lacking_most(self.keys.rows(), count) + spread_bytes(row_bytes / 8, CHUNK_WORDS);
+        keys + self.keys.index_growth_most(count) + slabs.sum::<usize>()
+    }
+}
