@@ -56,13 +56,13 @@ impl Demand {
         self.object(words_of_bytes(bytes));
     }
 
-    /// The most objects of each size that an arena had at one time.
-    pub(crate) fn all_of(&mut self, made: &Arena) {
-        for (class, most) in made.most_objects().filter(|(_, most)| *most > 0) {
-            let (Ok(class), Ok(most)) = (u8::try_from(class), u32::try_from(most)) else {
-                unreachable!("classes have 8 bits, a copy of one key has few objects")
-            };
-            self.add(class, most);
+    /// So many objects of a size class.
+    pub(crate) fn of_class(&mut self, class: usize, count: usize) {
+        let (Ok(class), Ok(count)) = (u8::try_from(class), u32::try_from(count)) else {
+            unreachable!("classes have 8 bits, one key has few objects")
+        };
+        if count > 0 {
+            self.add(class, count);
         }
     }
 

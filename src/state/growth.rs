@@ -6,9 +6,9 @@
 //! Memory that rows give back is no credit. Copies on write are not counted here: a frozen state is let go before they
 //! could pass the limit.
 //!
-//! A key's further rows of a batch are looked at as the key stands before all of them, so they carry how many came
-//! `before` and assume the worst of those. Where that cannot be told (a list that may become rings in between) a row
-//! counts as lacking room; it is looked at again with the next try.
+//! A key's further rows of a frame are looked at as the key stands before all of them, so they carry which rows came
+//! before and assume the worst of those. Where the worst would be far too much, at a list that may become rings, the
+//! rows are applied to a copy of the list instead ([`Shadow`]), and what that made is what they need.
 
 use super::accumulator::{Input, hash_cell};
 use super::arena::Arena;
@@ -16,15 +16,19 @@ use super::chunk::CHUNK_WORDS;
 use super::demand::{Demand, Tally, spread_bytes};
 use super::head::Head;
 use super::list;
-use super::plan::{AccumulatorPlan, GROWN, SlabPlan, SlabRow, WindowPlan};
+use super::plan::{AccumulatorPlan, ColumnPlan, GROWN, SlabPlan, SlabRow, WindowPlan};
 use super::ring;
-use super::slab::{self, Missed, Slab};
+use super::shadow::Shadow;
+use super::slab::Slab;
 use super::state::State;
 use super::table::{Table, key_of};
 use crate::pipeline::{Derived, RowEnv, TableDef};
 use crate::row::{Cell, EventSchema, Key, Rows};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+
+/// Copies of lists that are kept between rows; beyond them a copy is made anew for each row that needs it.
+const SHADOWS_MAX: usize = 64;
 
 /// Rows of one batch for which there may be no room in one table.
 #[derive(Debug, Clone)]
@@ -51,12 +55,13 @@ impl State {
         Room { bytes: room, reserve, ..Room::default() }.admit(self, batches)
     }
 
-    /// The rows whose needs cannot be told, at least as many bytes as the others take, and their objects by table and slab.
+    /// At least as many bytes as the rows take, each looked at, and their objects by table and slab.
     #[cfg(test)]
-    pub(crate) fn growth_of_rows(&self, batches: &[Rows]) -> (Vec<Lacking>, usize, BTreeMap<u32, Vec<Tally>>) {
+    pub(crate) fn growth_of_rows(&self, batches: &[Rows]) -> (usize, BTreeMap<u32, Vec<Tally>>) {
         let mut room = Room { bytes: usize::MAX, ..Room::default() };
         let lacking = room.admit(self, batches);
-        (lacking, usize::MAX - room.bytes, room.tables.into_iter().map(|(id, taken)| (id, taken.slabs)).collect())
+        assert!(lacking.is_empty(), "there is room for every row where there is room for all: {lacking:?}");
+        (usize::MAX - room.bytes, room.tables.into_iter().map(|(id, taken)| (id, taken.slabs)).collect())
     }
 
     fn fed_by(&self, batch: &Rows) -> impl Iterator<Item = &Table> {
@@ -82,8 +87,12 @@ struct Taken {
     chunks: HashSet<(usize, usize)>,
     /// Keys that will be made, by part of the index.
     indexed: HashMap<usize, usize>,
-    /// Admitted rows by row number, of those that may have changed what the key needs.
-    before: HashMap<u32, usize>,
+    /// Admitted rows by row number, of those that may have changed what the key needs: batch and row.
+    before: HashMap<u32, Vec<(usize, usize)>>,
+    /// Copies of lists that rows were applied to, by row number and slab.
+    shadows: HashMap<(u32, usize), Shadow>,
+    /// Row numbers of which a row with a shadow was kept out: what came behind it cannot be looked at.
+    shut: HashSet<u32>,
     /// Keys that will be made, with their row numbers.
     made: HashMap<Key, u32>,
     /// Row numbers that deletes of this frame free and nobody has taken, the last freed last.
@@ -99,7 +108,6 @@ struct Taken {
 struct Scratch {
     derived: Derived,
     key: Key,
-    matches: Vec<bool>,
     demands: Vec<Demand>,
 }
 
@@ -111,6 +119,8 @@ impl Taken {
             chunks: HashSet::new(),
             indexed: HashMap::new(),
             before: HashMap::new(),
+            shadows: HashMap::new(),
+            shut: HashSet::new(),
             made: HashMap::new(),
             freed: Vec::new(),
             deleted: HashSet::new(),
@@ -125,9 +135,16 @@ impl Taken {
             None => table.find(key).filter(|&number| self.deleted.insert(number)),
         };
         if let Some(number) = number {
-            self.before.remove(&number);
+            self.forget_rows(number);
             self.freed.push(number);
         }
+    }
+
+    /// What was seen of a row number belongs to a key that is gone.
+    fn forget_rows(&mut self, number: u32) {
+        self.before.remove(&number);
+        self.shut.remove(&number);
+        self.shadows.retain(|place, _| place.0 != number);
     }
 
     /// The row number that the next key gets.
@@ -153,7 +170,7 @@ impl Room {
         for (number, batch) in batches.iter().enumerate() {
             let Some(event) = state.registry.event_by_id(batch.event()) else { continue };
             for table in state.fed_by(batch) {
-                let (known, new) = self.in_table(table, batch, &event.schema);
+                let (known, new) = self.in_table(table, batches, number, &event.schema);
                 if !known.is_empty() || !new.is_empty() {
                     lacking.push(Lacking { table: Arc::clone(table.def()), batch: number, known, new });
                 }
@@ -163,7 +180,8 @@ impl Room {
     }
 
     /// Admits the rows of a batch that there is room for; returns the others, of keys that are there and of new ones.
-    fn in_table(&mut self, table: &Table, batch: &Rows, schema: &EventSchema) -> (Vec<u32>, Vec<u32>) {
+    fn in_table(&mut self, table: &Table, batches: &[Rows], number: usize, schema: &EventSchema) -> (Vec<u32>, Vec<u32>) {
+        let batch = &batches[number];
         let mut taken = self.tables.remove(&table.def.id).unwrap_or_else(|| Taken::new(table));
         let (mut known, mut new) = (Vec::new(), Vec::new());
         let def = Arc::clone(&table.def);
@@ -187,7 +205,7 @@ impl Room {
                 Some(&number) => Some((number, true)),
                 None => table.find(key).filter(|number| !taken.deleted.contains(number)).map(|number| (number, false)),
             };
-            match self.row(table, &mut taken, found, batch, row, schema) {
+            match self.row(table, &mut taken, found, Place { batches, batch: number, row }, schema) {
                 Some(bytes) => self.bytes -= bytes,
                 None if found.is_none() => new.push(index),
                 None => known.push(index),
@@ -204,14 +222,16 @@ impl Room {
         table: &Table,
         taken: &mut Taken,
         found: Option<(u32, bool)>,
-        rows: &Rows,
-        row: usize,
+        place: Place<'_>,
         schema: &EventSchema,
     ) -> Option<usize> {
-        let Scratch { derived, key, matches, demands } = &mut self.scratch;
-        let env = RowEnv { rows, row, schema, derived };
+        let Scratch { derived, key, demands } = &mut self.scratch;
+        let env = RowEnv { rows: &place.batches[place.batch], row: place.row, schema, derived };
         let number = found.map_or_else(|| taken.next_number(table), |found| found.0);
-        let before = taken.before.get(&number).copied().unwrap_or(0);
+        if taken.shut.contains(&number) {
+            return None;
+        }
+        let history = taken.before.get(&number).map_or(&[][..], Vec::as_slice);
         let (mut bytes, mut chunks) = (0, smallvec::SmallVec::<[(usize, usize); 4]>::new());
         let mut long = Demand::default();
         if found.is_none() {
@@ -243,13 +263,20 @@ impl Room {
             }
             let is_there = found.is_some_and(|found| !found.1);
             let known = is_there.then(|| slab.words.row(number)).flatten();
-            if !demand_of(slab, known, before, &env, matches, demand) {
-                return None;
+            let shadow = taken.shadows.remove(&(number, at));
+            let earlier = Earlier { table, batches: place.batches, schema, history };
+            let shadow = demand_of(slab, known, &earlier, shadow, &env, demand);
+            if let Some(shadow) = shadow.filter(|_| taken.shadows.len() < SHADOWS_MAX) {
+                taken.shadows.insert((number, at), shadow);
             }
             bytes += taken.slabs[at].cost(&slab.arena, demand);
         }
         let reserve = if found.is_none() { self.reserve } else { 0 };
         if bytes > 0 && bytes > self.bytes.saturating_sub(reserve) {
+            // The copies have taken the row already.
+            if (0..table.slabs.len()).any(|at| taken.shadows.contains_key(&(number, at))) {
+                taken.shut.insert(number);
+            }
             return None;
         }
         if found.is_none() {
@@ -262,43 +289,99 @@ impl Room {
             tally.take(demand);
         }
         taken.chunks.extend(chunks);
-        *taken.before.entry(number).or_default() += 1;
+        taken.before.entry(number).or_default().push((place.batch, place.row));
         Some(bytes)
     }
 }
 
-/// What a row needs of a slab's arena; false when that cannot be told. `words` are those of the key, when it has any.
-fn demand_of(slab: &Slab, words: Option<&[u64]>, before: usize, env: &RowEnv<'_>, matches: &mut Vec<bool>, demand: &mut Demand) -> bool {
+/// A row of the batches that are looked at.
+#[derive(Clone, Copy)]
+struct Place<'b> {
+    batches: &'b [Rows],
+    batch: usize,
+    row: usize,
+}
+
+/// Rows of the same key that were admitted before, batch and row.
+struct Earlier<'b> {
+    table: &'b Table,
+    batches: &'b [Rows],
+    schema: &'b EventSchema,
+    history: &'b [(usize, usize)],
+}
+
+impl Earlier<'_> {
+    /// Feeds a copy of the key's list with them.
+    fn feed(&self, slab: &Slab, shadow: &mut Shadow) {
+        let mut derived = Derived::default();
+        for &(batch, row) in self.history {
+            let rows = &self.batches[batch];
+            let passes = self.table.def().chain.run(rows, row, self.schema, &mut derived);
+            assert!(passes, "a row that was admitted passed the table's chain");
+            let env = RowEnv { rows, row, schema: self.schema, derived: &derived };
+            as_row(&slab.plan, &env, |row| shadow.feed(&slab.plan, row));
+        }
+    }
+}
+
+/// A row as the accumulators of a slab see it.
+fn as_row<R>(plan: &SlabPlan, env: &RowEnv<'_>, then: impl FnOnce(SlabRow<'_, '_>) -> R) -> R {
     let time_us = env.rows.time_us(env.row);
     let bare = Input { cell: Cell::Null, hash: 0, time_us, lsn: u64::MAX >> 3 };
-    matches.clear();
-    matches.extend(slab.plan.filters.iter().map(|filter| filter.test(env)));
-    let inputs: smallvec::SmallVec<[Input<'_>; 6]> = slab
-        .plan
-        .columns
-        .iter()
-        .map(|column| {
-            let cell = env.cell(column.column);
-            Input { cell, hash: if column.need_hash { hash_cell(cell) } else { 0 }, ..bare }
-        })
-        .collect();
+    let matches: smallvec::SmallVec<[bool; 8]> = plan.filters.iter().map(|filter| filter.test(env)).collect();
+    let input = |column: &ColumnPlan| {
+        let cell = env.cell(column.column);
+        Input { cell, hash: if column.need_hash { hash_cell(cell) } else { 0 }, ..bare }
+    };
+    let inputs: smallvec::SmallVec<[Input<'_>; 6]> = plan.columns.iter().map(input).collect();
     let edge_us = time_us.saturating_sub(env.rows.ahead_us(env.row));
-    let row = SlabRow { inputs: &inputs, matches, bare: &bare, edge_us };
-    let zeroes = vec![0; slab.plan.stride];
+    then(SlabRow { inputs: &inputs, matches: &matches, bare: &bare, edge_us })
+}
+
+/// What a row needs of a slab's arena. `words` are those of the key, when it has any; `shadow` is the copy that earlier
+/// rows of the key were applied to, the one that comes back has taken this row too.
+fn demand_of(
+    slab: &Slab,
+    words: Option<&[u64]>,
+    earlier: &Earlier<'_>,
+    shadow: Option<Shadow>,
+    env: &RowEnv<'_>,
+    demand: &mut Demand,
+) -> Option<Shadow> {
+    let (plan, before) = (&*slab.plan, earlier.history.len());
+    let zeroes = vec![0; plan.stride];
     let words = words.unwrap_or(&zeroes);
-    for plan in &slab.plan.lifetime {
-        of_accumulator(plan, &words[plan.at..plan.at + plan.words], &slab.arena, row, before, demand);
-    }
-    if !slab.plan.is_windowed() {
-        return true;
-    }
-    if words[0] != GROWN {
-        return of_list(&slab.plan, &slab.arena, words[0], row, before, demand);
-    }
-    for window in &slab.plan.windows {
-        of_ring(window, &slab.arena, words[window.at], row, before, demand);
-    }
-    true
+    as_row(plan, env, |row| {
+        for accumulator in &plan.lifetime {
+            let slot = &words[accumulator.at..accumulator.at + accumulator.words];
+            of_accumulator(accumulator, slot, &slab.arena, row, before, demand);
+        }
+        if !plan.is_windowed() {
+            return None;
+        }
+        if let Some(mut shadow) = shadow {
+            shadow.feed(plan, row);
+            shadow.made(demand);
+            return Some(shadow);
+        }
+        if words[0] == GROWN {
+            for window in &plan.windows {
+                of_ring(window, &slab.arena, words[window.at], row, before, demand);
+            }
+            return None;
+        }
+        if of_list(plan, &slab.arena, words[0], row, before, demand) {
+            return None;
+        }
+        let mut shadow = Shadow::of(plan, &slab.arena, words[0]);
+        earlier.feed(slab, &mut shadow);
+        // What those needed was named when they were admitted.
+        shadow.made(&mut Demand::default());
+        shadow.feed(plan, row);
+        shadow.made(demand);
+        // Most keys have one such row in a frame; the copy is worth its room from the second one on.
+        (before > 0).then_some(shadow)
+    })
 }
 
 fn of_accumulator(plan: &AccumulatorPlan, slot: &[u64], arena: &Arena, row: SlabRow<'_, '_>, before: usize, demand: &mut Demand) {
@@ -308,7 +391,7 @@ fn of_accumulator(plan: &AccumulatorPlan, slot: &[u64], arena: &Arena, row: Slab
     plan.accumulator.demand(slot, arena, plan.column.map_or(row.bare, |column| &row.inputs[column]), before, demand);
 }
 
-/// What [`list::insert`] needs, and turning the list into rings where it is full.
+/// What [`list::insert`] needs; false where the list may be full.
 fn of_list(plan: &SlabPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, before: usize, demand: &mut Demand) -> bool {
     let object = arena.get(handle);
     let head = Head::of(object).with_edge(row.edge_us);
@@ -323,7 +406,7 @@ fn of_list(plan: &SlabPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, be
         if before == 0 && makes_room {
             // A row that has expired makes room for this one.
         } else if most >= plan.entries_max {
-            return before == 0 && of_growing(plan, arena, handle, row, demand);
+            return false;
         } else if most >= room {
             demand.object_within(list::grown_words(plan, count.max(room).min(most)), list::grown_words(plan, most));
         }
@@ -333,17 +416,6 @@ fn of_list(plan: &SlabPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, be
             demand.bytes(bytes);
         }
     }
-    true
-}
-
-/// What turning a list into rings needs: it is done with a copy.
-fn of_growing(plan: &SlabPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, demand: &mut Demand) -> bool {
-    let mut copy = Arena::default();
-    let mut words = vec![0; plan.stride];
-    let mut missed = vec![Missed::default(); plan.windows.len()];
-    words[0] = list::lift(plan, arena, handle, &mut copy);
-    slab::update_windows(plan, &mut copy, &mut words, row, &mut missed);
-    demand.all_of(&copy);
     true
 }
 

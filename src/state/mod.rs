@@ -16,6 +16,7 @@ mod list;
 mod plan;
 mod retire;
 mod ring;
+mod shadow;
 mod skip;
 mod slab;
 #[expect(clippy::module_inception, reason = "the state is the noun of this folder")]
