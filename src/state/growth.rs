@@ -7,8 +7,9 @@
 //! could pass the limit.
 //!
 //! A key's further rows of a frame are looked at as the key stands before all of them, so they carry which rows came
-//! before and assume the worst of those. Where the worst would be far too much, at a list that may become rings, the
-//! rows are applied to a copy of the list instead ([`Shadow`]), and what that made is what they need.
+//! before and assume the worst of those. Where the worst would be far too much, at a list that may become rings and at
+//! rings that many rows go to, the rows are applied to a copy instead ([`Shadow`]), and what they make of it is what they
+//! need.
 
 use super::accumulator::{Input, hash_cell};
 use super::arena::Arena;
@@ -26,9 +27,6 @@ use crate::pipeline::{Derived, RowEnv, TableDef};
 use crate::row::{Cell, EventSchema, Key, Rows};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-
-/// Copies of lists that are kept between rows; beyond them a copy is made anew for each row that needs it.
-const SHADOWS_MAX: usize = 64;
 
 /// Rows of one batch for which there may be no room in one table.
 #[derive(Debug, Clone)]
@@ -52,13 +50,13 @@ impl State {
     /// The rows for which `room` more bytes may not do, by batch and table; rows that would make a key leave `reserve` of
     /// them to others.
     pub fn lacking(&self, batches: &[Rows], room: usize, reserve: usize) -> Vec<Lacking> {
-        Room { bytes: room, reserve, ..Room::default() }.admit(self, batches)
+        Room { bytes: room, reserve, copies: reserve, ..Room::default() }.admit(self, batches)
     }
 
     /// At least as many bytes as the rows take, each looked at, and their objects by table and slab.
     #[cfg(test)]
     pub(crate) fn growth_of_rows(&self, batches: &[Rows]) -> (usize, BTreeMap<u32, Vec<Tally>>) {
-        let mut room = Room { bytes: usize::MAX, ..Room::default() };
+        let mut room = Room { bytes: usize::MAX, copies: 8 << 20, ..Room::default() };
         let lacking = room.admit(self, batches);
         assert!(lacking.is_empty(), "there is room for every row where there is room for all: {lacking:?}");
         (usize::MAX - room.bytes, room.tables.into_iter().map(|(id, taken)| (id, taken.slabs)).collect())
@@ -75,6 +73,8 @@ struct Room {
     bytes: usize,
     /// What rows of new keys leave.
     reserve: usize,
+    /// What copies of keys may take. Beyond it a list is copied anew for each row, and rings assume the worst.
+    copies: usize,
     tables: BTreeMap<u32, Taken>,
     scratch: Scratch,
 }
@@ -89,7 +89,7 @@ struct Taken {
     indexed: HashMap<usize, usize>,
     /// Admitted rows by row number, of those that may have changed what the key needs: batch and row.
     before: HashMap<u32, Vec<(usize, usize)>>,
-    /// Copies of lists that rows were applied to, by row number and slab.
+    /// Copies of keys that rows were applied to, by row number and slab.
     shadows: HashMap<(u32, usize), Shadow>,
     /// Row numbers of which a row with a shadow was kept out: what came behind it cannot be looked at.
     shut: HashSet<u32>,
@@ -142,9 +142,10 @@ impl Taken {
 
     /// What was seen of a row number belongs to a key that is gone.
     fn forget_rows(&mut self, number: u32) {
-        self.before.remove(&number);
-        self.shut.remove(&number);
-        self.shadows.retain(|place, _| place.0 != number);
+        if self.before.remove(&number).is_some() {
+            self.shut.remove(&number);
+            self.shadows.retain(|place, _| place.0 != number);
+        }
     }
 
     /// The row number that the next key gets.
@@ -264,9 +265,11 @@ impl Room {
             let is_there = found.is_some_and(|found| !found.1);
             let known = is_there.then(|| slab.words.row(number)).flatten();
             let shadow = taken.shadows.remove(&(number, at));
+            self.copies += shadow.as_ref().map_or(0, Shadow::bytes);
             let earlier = Earlier { table, batches: place.batches, schema, history };
-            let shadow = demand_of(slab, known, &earlier, shadow, &env, demand);
-            if let Some(shadow) = shadow.filter(|_| taken.shadows.len() < SHADOWS_MAX) {
+            let shadow = demand_of(slab, known, &earlier, shadow, self.copies > 0, &env, demand);
+            if let Some(shadow) = shadow.filter(|shadow| shadow.bytes() <= self.copies) {
+                self.copies -= shadow.bytes();
                 taken.shadows.insert((number, at), shadow);
             }
             bytes += taken.slabs[at].cost(&slab.arena, demand);
@@ -339,12 +342,13 @@ fn as_row<R>(plan: &SlabPlan, env: &RowEnv<'_>, then: impl FnOnce(SlabRow<'_, '_
 }
 
 /// What a row needs of a slab's arena. `words` are those of the key, when it has any; `shadow` is the copy that earlier
-/// rows of the key were applied to, the one that comes back has taken this row too.
+/// rows of the key were applied to, the one that comes back has taken this row too; `copies`: one may be kept.
 fn demand_of(
     slab: &Slab,
     words: Option<&[u64]>,
     earlier: &Earlier<'_>,
     shadow: Option<Shadow>,
+    copies: bool,
     env: &RowEnv<'_>,
     demand: &mut Demand,
 ) -> Option<Shadow> {
@@ -364,16 +368,16 @@ fn demand_of(
             shadow.made(demand);
             return Some(shadow);
         }
-        if words[0] == GROWN {
+        if words[0] == GROWN && (before == 0 || !copies) {
             for window in &plan.windows {
                 of_ring(window, &slab.arena, words[window.at], row, before, demand);
             }
             return None;
         }
-        if of_list(plan, &slab.arena, words[0], row, before, demand) {
+        if words[0] != GROWN && of_list(plan, &slab.arena, words[0], row, before, demand) {
             return None;
         }
-        let mut shadow = Shadow::of(plan, &slab.arena, words[0]);
+        let mut shadow = Shadow::of(plan, &slab.arena, words);
         earlier.feed(slab, &mut shadow);
         // What those needed was named when they were admitted.
         shadow.made(&mut Demand::default());

@@ -191,6 +191,29 @@ pub(crate) fn grown_words(plan: &WindowPlan, count: usize) -> usize {
     HEAD_WORDS + buckets * plan.stride
 }
 
+/// Copies a ring with what its accumulators keep into another arena and returns its handle there.
+pub(crate) fn lift(plan: &WindowPlan, arena: &Arena, handle: Handle, into: &mut Arena) -> Handle {
+    if handle == 0 {
+        return 0;
+    }
+    let object = arena.get(handle);
+    let moved = into.alloc(object.len());
+    into.get_mut(moved)[..object.len()].copy_from_slice(object);
+    for accumulator in plan.accumulators.iter().filter(|_| plan.has_leaves) {
+        for (index, &word) in (0..len(object)).flat_map(|index| accumulator.accumulator.handles().iter().map(move |word| (index, word))) {
+            let at = bucket_words(plan, index).start + accumulator.at + word;
+            let leaf = arena.get(object[at]);
+            if leaf.is_empty() {
+                continue;
+            }
+            let copy = into.alloc(leaf.len());
+            into.get_mut(copy)[..leaf.len()].copy_from_slice(leaf);
+            into.get_mut(moved)[at] = copy;
+        }
+    }
+    moved
+}
+
 /// Removes buckets that no read can reach from the edge; returns how many are left.
 fn drop_expired(plan: &WindowPlan, arena: &mut Arena, handle: Handle, head: &mut Head) -> usize {
     let object = arena.get(handle);

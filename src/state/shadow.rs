@@ -1,15 +1,18 @@
-//! A copy of one key's list that rows are applied to before they are applied: what they make of it is what they need.
+//! A copy of one key's list or rings that rows are applied to before they are applied: what they make of it is what they
+//! need.
 //!
-//! A list that may become rings takes anything from one entry to some hundred buckets with sketches for its next row, so
-//! near the memory limit that is not estimated but done, on a copy in an arena of its own. Invariant: objects of the
+//! The next row of a list that may become rings takes anything from one entry to some hundred buckets with sketches, and
+//! of a frame's many rows of one key any may be the one for which a ring moves. Near the memory limit that is not
+//! estimated but done, on a copy in an arena of its own. Invariant: objects of the
 //! copy are made and given back in the order in which those of the key will be, so the most that there were of a class
-//! at one time is the most that the key will have. Called by [`growth`](super::growth) only, cold; a copy takes some
-//! 100 kB while a frame is looked at.
+//! at one time is the most that the key will have. Called by [`growth`](super::growth) only, cold.
 
-use super::arena::{Arena, Handle};
+use super::arena::Arena;
+use super::chunk::chunk_bytes;
 use super::demand::Demand;
 use super::list;
 use super::plan::{GROWN, SlabPlan, SlabRow};
+use super::ring;
 use super::slab::{self, Missed};
 
 /// See the module's head.
@@ -22,20 +25,30 @@ pub(crate) struct Shadow {
 }
 
 impl Shadow {
-    /// A copy of a list; handle 0 is the empty one.
-    pub(crate) fn of(plan: &SlabPlan, arena: &Arena, handle: Handle) -> Self {
-        assert!(plan.is_windowed() && handle != GROWN, "only a list is copied");
+    /// A copy of what a key's windows hold.
+    pub(crate) fn of(plan: &SlabPlan, arena: &Arena, words: &[u64]) -> Self {
+        assert!(plan.is_windowed() && words.len() == plan.stride, "windows are copied, of a row of this slab");
         let mut shadow = Self {
             arena: Arena::default(),
             words: vec![0; plan.stride],
             missed: vec![Missed::default(); plan.windows.len()],
             named: Vec::new(),
         };
-        if handle != 0 {
-            shadow.words[0] = list::lift(plan, arena, handle, &mut shadow.arena);
+        if words[0] == GROWN {
+            shadow.words[0] = GROWN;
+            for window in &plan.windows {
+                shadow.words[window.at] = ring::lift(window, arena, words[window.at], &mut shadow.arena);
+            }
+        } else if words[0] != 0 {
+            shadow.words[0] = list::lift(plan, arena, words[0], &mut shadow.arena);
         }
         shadow.made(&mut Demand::default());
         shadow
+    }
+
+    /// Bytes that the copy takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.arena.chunks().map(|chunk| chunk_bytes(chunk.words().len())).sum()
     }
 
     /// Applies a row.

@@ -279,11 +279,15 @@ fn a_frame_in_which_a_busy_key_becomes_rings_needs_what_the_rings_take_and_no_mo
     let nodes = [super::pipeline::event(), super::pipeline::node("T", &[], &["user"], &agg)];
     let mut driven = Driven::with(&json!({ "nodes": nodes }));
     let row = |index: i64| labelled("everybody", &format!("label {}", index % 50), START_US + index * 10_000_000);
-    let batches = batches(&driven, &(0..2000).map(row).collect::<Vec<_>>());
+    let batches_of = batches;
+    let batches = batches_of(&driven, &(0..2000).map(row).collect::<Vec<_>>());
     let before = driven.state.bytes();
     assert!(driven.state.lacking(&batches, 4 << 20, 1 << 17).is_empty());
     assert_eq!(driven.state.lacking(&batches, 1 << 17, 0).len(), 1, "and with less room some wait");
     driven.apply(Content::Rows(RowsContent { batches, ..RowsContent::default() }), START_US);
     let took = driven.state.account.take_peak() - before;
     assert!((1 << 17..4 << 20).contains(&took), "{took} bytes");
+    // The next frame finds rings: each of its rows may move them, but not all of them do.
+    let later = batches_of(&driven, &(2000..4000).map(row).collect::<Vec<_>>());
+    assert!(driven.state.lacking(&later, 1 << 20, 1 << 19).is_empty());
 }
