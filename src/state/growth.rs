@@ -28,6 +28,9 @@ use crate::row::{Cell, EventSchema, Key, Rows};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+/// Copies of keys may take as much as new keys leave to others, and at least this: some twenty busy keys.
+const COPIES_BYTES_MIN: usize = 2 << 20;
+
 /// Rows of one batch for which there may be no room in one table.
 #[derive(Debug, Clone)]
 pub struct Lacking {
@@ -50,13 +53,13 @@ impl State {
     /// The rows for which `room` more bytes may not do, by batch and table; rows that would make a key leave `reserve` of
     /// them to others.
     pub fn lacking(&self, batches: &[Rows], room: usize, reserve: usize) -> Vec<Lacking> {
-        Room { bytes: room, reserve, copies: reserve, ..Room::default() }.admit(self, batches)
+        Room { bytes: room, reserve, copies: reserve.max(COPIES_BYTES_MIN), ..Room::default() }.admit(self, batches)
     }
 
     /// At least as many bytes as the rows take, each looked at, and their objects by table and slab.
     #[cfg(test)]
     pub(crate) fn growth_of_rows(&self, batches: &[Rows]) -> (usize, BTreeMap<u32, Vec<Tally>>) {
-        let mut room = Room { bytes: usize::MAX, copies: 8 << 20, ..Room::default() };
+        let mut room = Room { bytes: usize::MAX, copies: COPIES_BYTES_MIN, ..Room::default() };
         let lacking = room.admit(self, batches);
         assert!(lacking.is_empty(), "there is room for every row where there is room for all: {lacking:?}");
         (usize::MAX - room.bytes, room.tables.into_iter().map(|(id, taken)| (id, taken.slabs)).collect())
