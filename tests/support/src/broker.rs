@@ -113,6 +113,15 @@ impl Admin {
         self.act(&["create", topic, &partitions.to_string()]).map(|_| ())
     }
 
+    /// Creates a topic that keeps whatever time its records carry: far ahead of the broker's, and long past.
+    ///
+    /// # Errors
+    /// What the client said.
+    pub fn create_timeless(&self, topic: &str, partitions: u32) -> Outcome<()> {
+        let kept = ["--config", "message.timestamp.after.max.ms=9223372036854775807", "--config", "retention.ms=-1"];
+        self.act(&[&["create", topic, &partitions.to_string()], &kept[..]].concat()).map(|_| ())
+    }
+
     /// Creates a topic whose partitions all have these replicas, the first one preferred.
     ///
     /// # Errors
