@@ -17,8 +17,8 @@ Timestamps are the records' own, each a millisecond that no other record has, so
 multiples of 0.25, exact in any order of addition.
 
 The oracle keeps every row of every key and recomputes from them. A value is one number where it does not hang on when a
-row was read; else `[low, high]`: windows of keys with more rows than a list holds, whose edges are buckets, and which may
-refuse rows that are ahead by more than the window's length.
+row was read; else `[low, high, recounted]`: windows of keys with more rows than a list holds, whose edges are buckets, and
+which may refuse rows that are ahead by more than the window's length.
 """
 
 import argparse
@@ -130,14 +130,16 @@ def fold(rows):
 
 
 def window_features(rows, as_of, length):
-    if len(rows) <= LIST_ROWS:
-        exact = fold([row for row in rows if as_of - length < row.ts <= as_of])
+    exact = fold([row for row in rows if as_of - length < row.ts <= as_of])
+    if not exact["n"]:
         # Nothing to add up and nothing to compare: null.
-        return exact if exact["n"] else {**exact, "total": None, "high": None}
+        exact = {**exact, "total": None, "high": None}
+    if len(rows) <= LIST_ROWS:
+        return exact
     edge = length * EDGE_SHARE
     surely = fold([row for row in rows if as_of - length + edge < row.ts <= as_of - edge and row.ahead <= 0.9 * length])
     perhaps = fold([row for row in rows if as_of - length - edge < row.ts <= as_of + edge])
-    return {name: [surely[name], perhaps[name]] for name in surely}
+    return {name: [surely[name], perhaps[name], exact[name]] for name in surely}
 
 
 class Mixture:

@@ -2,8 +2,8 @@
 //! that is not ours, and the comparison of every key of every table with what it then says.
 //!
 //! Invariant: a command's answer is waited for within a bound, and a mixture that ends by itself fails the
-//! test with what it said. A value that is one number must be equal; `[low, high]` is a window whose edges
-//! are buckets, and the value must lie within.
+//! test with what it said. A value that is one number must be equal; `[low, high, recounted]` is a window
+//! whose edges are buckets: the value must lie within, and what `explain=1` promises must hold for the recount.
 
 use crate::process::{Folder, Guarded, log_file, tail};
 use crate::{Outcome, Sidecar, fetch};
@@ -158,6 +158,14 @@ impl Answers {
         self.tables[table].as_array().map_or(0, Vec::len)
     }
 
+    /// What `explain=1` says of a key.
+    fn explained(&self, sidecar: &Sidecar, table: &str, key: &Json) -> Outcome<Json> {
+        let parts = key.as_array().into_iter().flatten().filter_map(Json::as_str);
+        let path = parts.fold(format!("/tables/{table}"), |path, part| format!("{path}/{part}"));
+        let answer = sidecar.data_get(&format!("{path}?as_of={}&explain=1", self.as_of_ms))?;
+        if answer.status == 200 { Ok(answer.body) } else { Err(format!("{path}: {} {:.500}", answer.status, answer.text)) }
+    }
+
     /// Compares every feature of every key of every table.
     ///
     /// # Errors
@@ -175,11 +183,15 @@ impl Answers {
                 let found = answer.body["results"].as_array().filter(|found| answer.status == 200 && found.len() == chunk.len());
                 let found = found.ok_or_else(|| format!("batch_get of {table}: {} {:.500}", answer.status, answer.text))?;
                 for (row, found) in chunk.iter().zip(found) {
-                    for (feature, want) in row[1].as_object().into_iter().flatten() {
+                    let wanted = || row[1].as_object().into_iter().flatten();
+                    let is_grown = wanted().any(|(_, want)| want.is_array());
+                    let explained = if is_grown { self.explained(sidecar, table, &row[0])? } else { Json::Null };
+                    for (feature, want) in wanted() {
                         compared += 1;
-                        if !agrees(want, &found[feature]) {
+                        if !agrees(want, &found[feature]) || (want.is_array() && !holds(&want[2], &explained[feature])) {
                             wrong += 1;
-                            told.push(format!("{table}{}.{feature}: oracle {want}, sidecar {}", row[0], found[feature]));
+                            let have = (&found[feature], &explained[feature]);
+                            told.push(format!("{table}{}.{feature}: oracle {want}, sidecar {} {}", row[0], have.0, have.1));
                             told.truncate(DIFFERENCES_TOLD);
                         }
                     }
@@ -190,11 +202,23 @@ impl Answers {
     }
 }
 
+/// Whether what `explain=1` says of a value holds for the recount of all rows.
+fn holds(recounted: &Json, told: &Json) -> bool {
+    if told["exact"] == true {
+        return recounted.as_f64() == told["value"].as_f64();
+    }
+    let Some([least, most]) = told["bound"].as_array().map(Vec::as_slice) else { return told["bound"].is_null() };
+    match recounted.as_f64() {
+        None => told["nullable"] == true,
+        Some(value) => least.as_f64().is_none_or(|least| least <= value) && most.as_f64().is_none_or(|most| value <= most),
+    }
+}
+
 /// Equal, or within `[low, high]`, where null is the empty window's 0.
 fn agrees(want: &Json, have: &Json) -> bool {
     #[expect(clippy::float_cmp, reason = "the input is made so that every sum is exact")]
     match (want.as_array().map(Vec::as_slice), want.as_f64(), have.as_f64()) {
-        (Some([low, high]), _, have) => {
+        (Some([low, high, _]), _, have) => {
             let have = have.unwrap_or_default();
             low.as_f64().is_some_and(|low| low <= have) && high.as_f64().is_some_and(|high| have <= high)
         }
