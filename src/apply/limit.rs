@@ -24,6 +24,8 @@ use streamgauge_api::{ApiError, Code, Position, Reply, Slot};
 const OFF_LIMIT_AFTER_US: i64 = 10_000_000;
 /// New keys leave this part of the limit to the growth of those that are there: one in so many bytes.
 const NEW_KEYS_LEAVE: u64 = 32;
+/// How often a frame of pushes is looked at before what is left of it is refused: nearly always the second look finds nothing.
+const LOOKS_MAX: usize = 4;
 /// Memory is what holds things up for this long after rows were kept out; what waits is tried more often.
 const FULL_FOR_US: i64 = 2_000_000;
 
@@ -183,10 +185,24 @@ impl Engine {
             refuse_all(outbox, acks, &error, version);
             return false;
         }
-        let lacking = self.lacking(content);
-        if lacking.is_empty() {
-            return true;
+        for _ in 0..LOOKS_MAX {
+            let lacking = self.lacking(content);
+            if lacking.is_empty() {
+                return true;
+            }
+            self.take_out(content, acks, outbox, &lacking);
+            if acks.is_empty() {
+                return false;
+            }
         }
+        self.count_pushes(content, false);
+        refuse_all(outbox, acks, &self.exceeded(), version);
+        false
+    }
+
+    /// Refuses pushes of which a row lacks room. What the others need is to be looked at again: it may have hung on rows that go now.
+    fn take_out(&mut self, content: &mut RowsContent, acks: &mut Vec<Ack>, outbox: &Outbox, lacking: &[Lacking]) {
+        let version = self.state.registry().version;
         let mut first = 0;
         let mut lacks = vec![false; content.rows()];
         for (number, batch) in content.batches.iter().enumerate() {
@@ -218,7 +234,6 @@ impl Engine {
             ack.first_row -= before;
         }
         *acks = kept;
-        !acks.is_empty()
     }
 }
 

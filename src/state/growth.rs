@@ -17,7 +17,7 @@ use super::chunk::CHUNK_WORDS;
 use super::demand::{Demand, Tally, spread_bytes};
 use super::head::Head;
 use super::list;
-use super::plan::{AccumulatorPlan, ColumnPlan, GROWN, SlabPlan, SlabRow, WindowPlan};
+use super::plan::{AccumulatorPlan, ColumnPlan, GROWN, GrowthMax, SlabPlan, SlabRow, WindowPlan};
 use super::ring;
 use super::shadow::Shadow;
 use super::slab::Slab;
@@ -30,6 +30,11 @@ use std::sync::Arc;
 
 /// Copies of keys may take as much as new keys leave to others, and at least this: some twenty busy keys.
 const COPIES_BYTES_MIN: usize = 2 << 20;
+
+/// Rows that copies may be fed with for each row that is looked at, so that the look stays linear in them,
+const FEEDS_PER_ROW: usize = 4;
+/// and whatever they are.
+const FEEDS_MIN: usize = 1 << 16;
 
 /// Rows of one batch for which there may be no room in one table.
 #[derive(Debug, Clone)]
@@ -56,10 +61,11 @@ impl State {
         Room { bytes: room, reserve, copies: reserve.max(COPIES_BYTES_MIN), ..Room::default() }.admit(self, batches)
     }
 
-    /// At least as many bytes as the rows take, each looked at, and their objects by table and slab.
+    /// At least as many bytes as the rows take, each looked at, and their objects by table and slab; copies of keys may
+    /// take so many bytes.
     #[cfg(test)]
-    pub(crate) fn growth_of_rows(&self, batches: &[Rows]) -> (usize, BTreeMap<u32, Vec<Tally>>) {
-        let mut room = Room { bytes: usize::MAX, copies: COPIES_BYTES_MIN, ..Room::default() };
+    pub(crate) fn growth_of_rows(&self, batches: &[Rows], copies: usize) -> (usize, BTreeMap<u32, Vec<Tally>>) {
+        let mut room = Room { bytes: usize::MAX, copies, ..Room::default() };
         let lacking = room.admit(self, batches);
         assert!(lacking.is_empty(), "there is room for every row where there is room for all: {lacking:?}");
         (usize::MAX - room.bytes, room.tables.into_iter().map(|(id, taken)| (id, taken.slabs)).collect())
@@ -76,8 +82,12 @@ struct Room {
     bytes: usize,
     /// What rows of new keys leave.
     reserve: usize,
-    /// What copies of keys may take. Beyond it a list is copied anew for each row, and rings assume the worst.
+    /// What copies of keys may take,
     copies: usize,
+    /// and how many rows they may still be fed with. Beyond either the worst is assumed of lists and of rings.
+    feeds: usize,
+    /// Words of all batches: no text of theirs is longer.
+    words: usize,
     tables: BTreeMap<u32, Taken>,
     scratch: Scratch,
 }
@@ -102,7 +112,8 @@ struct Taken {
     freed: Vec<u32>,
     /// Keys that deletes of this frame forget.
     deleted: HashSet<u32>,
-    /// Freed numbers of the table that will be taken, and numbers that are handed out for the first time.
+    /// The table's freed number that is taken next, how many of them were, and numbers handed out for the first time.
+    next_freed: Option<u32>,
     reused: usize,
     fresh: u32,
 }
@@ -127,6 +138,7 @@ impl Taken {
             made: HashMap::new(),
             freed: Vec::new(),
             deleted: HashSet::new(),
+            next_freed: table.keys.freed().next(),
             reused: 0,
             fresh: 0,
         }
@@ -156,21 +168,31 @@ impl Taken {
         if let Some(&number) = self.freed.last() {
             return number;
         }
-        table.keys.freed().nth(self.reused).unwrap_or(table.keys.rows() + self.fresh)
+        self.next_freed.unwrap_or(table.keys.rows() + self.fresh)
     }
 
     fn take_number(&mut self, table: &Table) {
         if self.freed.pop().is_some() {
             return;
         }
-        let freed = table.keys.rows() as usize - table.keys.held();
-        if freed > self.reused { self.reused += 1 } else { self.fresh += 1 }
+        match self.next_freed {
+            Some(number) => {
+                self.next_freed = table.keys.next_free(number);
+                self.reused += 1;
+                let freed = table.keys.rows() as usize - table.keys.held();
+                assert!(self.reused <= freed, "{} of {freed} freed numbers are taken", self.reused);
+            }
+            None => self.fresh += 1,
+        }
     }
 }
 
 impl Room {
     fn admit(&mut self, state: &State, batches: &[Rows]) -> Vec<Lacking> {
         let mut lacking = Vec::new();
+        let rows: usize = batches.iter().map(Rows::len).sum();
+        self.feeds = FEEDS_MIN + FEEDS_PER_ROW * rows;
+        self.words = batches.iter().map(|batch| batch.words().len()).sum();
         for (number, batch) in batches.iter().enumerate() {
             let Some(event) = state.registry.event_by_id(batch.event()) else { continue };
             for table in state.fed_by(batch) {
@@ -270,7 +292,8 @@ impl Room {
             let shadow = taken.shadows.remove(&(number, at));
             self.copies += shadow.as_ref().map_or(0, Shadow::bytes);
             let earlier = Earlier { table, batches: place.batches, schema, history };
-            let shadow = demand_of(slab, known, &earlier, shadow, self.copies > 0, &env, demand);
+            let mut means = Means { feeds: &mut self.feeds, copies: self.copies, words: self.words };
+            let shadow = demand_of(slab, known, &earlier, shadow, &mut means, &env, demand);
             if let Some(shadow) = shadow.filter(|shadow| shadow.bytes() <= self.copies) {
                 self.copies -= shadow.bytes();
                 taken.shadows.insert((number, at), shadow);
@@ -330,6 +353,32 @@ impl Earlier<'_> {
     }
 }
 
+/// What looking at one row may use.
+struct Means<'m> {
+    feeds: &'m mut usize,
+    copies: usize,
+    words: usize,
+}
+
+impl Means<'_> {
+    /// Whether a copy may be made of a key's windows that `before` rows go to first; counts the rows that it is fed with.
+    fn allow(&mut self, plan: &SlabPlan, arena: &Arena, words: &[u64], before: usize) -> bool {
+        let held = if words[0] == GROWN {
+            plan.windows.iter().map(|window| arena.get(words[window.at]).len()).sum::<usize>()
+        } else {
+            arena.get(words[0]).len()
+        };
+        // Rows of a list are fed to its rings; words of a ring are copied, some sixteen in the time of a row.
+        let feeds = before + if words[0] == GROWN { held / 16 } else { held / plan.entry_words };
+        // A copy that many rows go to and that cannot be kept would be made again for each of them.
+        if feeds > *self.feeds || (before > 0 && held * 8 > self.copies) {
+            return false;
+        }
+        *self.feeds -= feeds;
+        true
+    }
+}
+
 /// A row as the accumulators of a slab see it.
 fn as_row<R>(plan: &SlabPlan, env: &RowEnv<'_>, then: impl FnOnce(SlabRow<'_, '_>) -> R) -> R {
     let time_us = env.rows.time_us(env.row);
@@ -345,13 +394,13 @@ fn as_row<R>(plan: &SlabPlan, env: &RowEnv<'_>, then: impl FnOnce(SlabRow<'_, '_
 }
 
 /// What a row needs of a slab's arena. `words` are those of the key, when it has any; `shadow` is the copy that earlier
-/// rows of the key were applied to, the one that comes back has taken this row too; `copies`: one may be kept.
+/// rows of the key were applied to, the one that comes back has taken this row too.
 fn demand_of(
     slab: &Slab,
     words: Option<&[u64]>,
     earlier: &Earlier<'_>,
     shadow: Option<Shadow>,
-    copies: bool,
+    means: &mut Means<'_>,
     env: &RowEnv<'_>,
     demand: &mut Demand,
 ) -> Option<Shadow> {
@@ -371,13 +420,19 @@ fn demand_of(
             shadow.made(demand);
             return Some(shadow);
         }
-        if words[0] == GROWN && (before == 0 || !copies) {
-            for window in &plan.windows {
-                of_ring(window, &slab.arena, words[window.at], row, before, demand);
-            }
+        let is_grown = words[0] == GROWN;
+        if !is_grown && of_list(plan, &slab.arena, words[0], row, before, demand) {
             return None;
         }
-        if words[0] != GROWN && of_list(plan, &slab.arena, words[0], row, before, demand) {
+        let is_told = is_grown && before == 0;
+        if is_told || !means.allow(plan, &slab.arena, words, before) {
+            if is_grown {
+                for window in &plan.windows {
+                    of_ring(window, &slab.arena, words[window.at], row, before, demand);
+                }
+            } else {
+                of_full_list(plan, &slab.arena, words[0], means.words, demand);
+            }
             return None;
         }
         let mut shadow = Shadow::of(plan, &slab.arena, words);
@@ -426,6 +481,13 @@ fn of_list(plan: &SlabPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, be
     true
 }
 
+/// The most that a row needs which finds a list that may be full, whatever the list became with the rows before it.
+fn of_full_list(plan: &SlabPlan, arena: &Arena, handle: u64, frame_words: usize, demand: &mut Demand) {
+    let texts = list::text_words(plan, arena, handle) + frame_words;
+    let GrowthMax { words, texts: own, lifts } = plan.growth;
+    demand.objects(words + texts * lifts + frame_words * own, Arena::OBJECT_WORDS_MAX);
+}
+
 /// What [`ring::update`] needs.
 fn of_ring(plan: &WindowPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, before: usize, demand: &mut Demand) {
     let object = arena.get(handle);
@@ -468,9 +530,9 @@ impl Table {
         let (count, row_bytes) = (rows.len(), rows.words().len() * 8);
         let slabs = self.slabs.iter().map(|slab| {
             let most = slab.plan.growth;
-            // What stands in lists already may be written once more for each window.
-            let lifted = if most.lifts_texts { slab.arena.used_bytes() * slab.plan.windows.len() } else { 0 };
-            let objects = spread_bytes(count * most.words + lifted / 8, Arena::OBJECT_WORDS_MAX.min(most.words));
+            // What stands in lists already may be written once more for each accumulator that keeps texts.
+            let lifted = slab.arena.used_bytes().saturating_mul(most.lifts) / 8;
+            let objects = spread_bytes((count * most.words).saturating_add(lifted), Arena::OBJECT_WORDS_MAX);
             slab.words.lacking_most(self.keys.rows(), count) + objects + most.texts * row_bytes * 2
         });
         let keys = self.keys.words().lacking_most(self.keys.rows(), count) + spread_bytes(row_bytes / 8, CHUNK_WORDS);

@@ -138,7 +138,7 @@ impl Keys {
     }
 
     /// The freed number behind a freed one; none when the chain ends there or is none.
-    fn next_free(&self, number: u32) -> Option<u32> {
+    pub(crate) fn next_free(&self, number: u32) -> Option<u32> {
         match self.words.row(number)? {
             &[next, VACANT] => u32::try_from(next).ok()?.checked_sub(1),
             _ => None,

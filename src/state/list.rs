@@ -129,6 +129,17 @@ pub(crate) fn text_bytes(plan: &SlabPlan, column: usize, input: &Input<'_>) -> O
     (plan.columns[column].listed == Need::Value && text.len() <= TEXT_BYTES_MAX).then_some(text.len())
 }
 
+/// Words of the texts that a list's entries have.
+pub(crate) fn text_words(plan: &SlabPlan, arena: &Arena, handle: Handle) -> usize {
+    let object = arena.get(handle);
+    let texts = |index: usize| {
+        let words = &object[entry(plan, object, index)];
+        let cells = (0..plan.listed.len()).filter(|&cell| in_heap(tag_of(plan, words, cell)));
+        cells.map(|cell| arena.get(words[1 + plan.tag_words + cell]).len()).sum::<usize>()
+    };
+    (0..len(object)).map(texts).sum()
+}
+
 fn encode(plan: &SlabPlan, arena: &mut Arena, column: usize, input: &Input<'_>) -> (u64, u64) {
     let too_long = matches!(input.cell, Cell::Str(text) | Cell::Bytes(text) | Cell::Json(text) if text.len() > TEXT_BYTES_MAX);
     if plan.columns[column].listed == Need::Hash || too_long {

@@ -44,6 +44,15 @@ const ENTRIES_MIN: usize = 64;
 const ENTRIES_MAX: usize = 512;
 const _: () = assert!(ENTRIES_MAX <= COUNT_MAX && ring::buckets_max(RESOLUTION_ROOM) <= COUNT_MAX);
 
+/// Entries of a list that takes the words of its key's rings, within the bounds above. With thousands of columns a list
+/// is the largest object before it is as large as the rings.
+fn entries_max(ring_words: usize, entry_words: usize) -> usize {
+    let entries = (ring_words / entry_words).clamp(ENTRIES_MIN, ENTRIES_MAX);
+    let fitting = entries.min((Arena::OBJECT_WORDS_MAX - 1) / entry_words);
+    assert!(fitting > 0, "a list has room for an entry of {entry_words} words");
+    fitting
+}
+
 /// An accumulator with its inputs.
 #[derive(Debug, Clone)]
 pub(crate) struct AccumulatorPlan {
@@ -148,8 +157,8 @@ pub(crate) struct GrowthMax {
     pub(crate) words: usize,
     /// How often a text of the row may be written.
     pub(crate) texts: usize,
-    /// Texts of earlier rows may be written once more for each window, when their list turns into rings.
-    pub(crate) lifts_texts: bool,
+    /// How often a text of an earlier row may be written once more, when its list turns into rings.
+    pub(crate) lifts: usize,
 }
 
 /// Where a feature's slots are.
@@ -319,7 +328,7 @@ impl SlabPlan {
             self.listed = (0..self.columns.len()).filter(|&index| self.columns[index].listed != Need::Nothing).collect();
             self.tag_words = (self.listed.len() * 4 + self.filters.len()).div_ceil(64);
             self.entry_words = 1 + self.tag_words + self.listed.len();
-            self.entries_max = (self.ring_words() / self.entry_words).clamp(ENTRIES_MIN, ENTRIES_MAX);
+            self.entries_max = entries_max(self.ring_words(), self.entry_words);
         }
         for plan in &mut self.lifetime {
             plan.at = at;
@@ -370,7 +379,7 @@ impl SlabPlan {
         let all = || self.lifetime.iter().chain(windowed());
         let objects: usize = all().map(|plan| plan.accumulator.demand_words_max()).sum();
         if self.windows.is_empty() {
-            return GrowthMax { words: objects, texts: all().filter(holds_values).count(), lifts_texts: false };
+            return GrowthMax { words: objects, texts: all().filter(holds_values).count(), lifts: 0 };
         }
         let list = 1 + self.entries_max * self.entry_words;
         // A ring that grows bucket by bucket is there twice; sketches of lifted rows are small, but there are many.
@@ -379,12 +388,27 @@ impl SlabPlan {
         GrowthMax {
             words: list + rings + objects.max(lifted) + objects,
             texts: self.listed.len() + all().filter(holds_values).count(),
-            lifts_texts: windowed().any(|plan| holds_values(&plan)),
+            lifts: windowed().filter(holds_values).count(),
         }
     }
 
     /// Words of all rings of an entity when every bucket of their windows is there; sketches come on top.
     fn ring_words(&self) -> usize {
         self.windows.iter().map(|window| ring_words(window.resolution, window.stride)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_as_large_as_the_rings_within_its_bounds_and_never_beyond_the_largest_object() {
+        assert_eq!((entries_max(10, 4), entries_max(1_000, 4), entries_max(1 << 20, 4)), (ENTRIES_MIN, 250, ENTRIES_MAX));
+        // 16,384 columns over three windows: 512 entries of them would be 8.9 M words.
+        for entry_words in [17_409, 70_000, 1 << 20] {
+            let entries = entries_max(9_437_376, entry_words);
+            assert!(entries > 0 && entries * entry_words < Arena::OBJECT_WORDS_MAX, "{entries} of {entry_words} words");
+        }
     }
 }

@@ -25,6 +25,9 @@ fn walked(states: &[&State]) -> usize {
 /// What the tables of these tests hold before they have a row: their empty indexes.
 const EMPTY_BYTES: usize = 60_000;
 
+/// Bytes that copies of keys may take where nothing else is said.
+const COPIES: usize = 2 << 20;
+
 fn batches(driven: &Driven, rows: &[Row]) -> Vec<Rows> {
     let Content::Rows(content) = driven.pack(rows) else { unreachable!("packed rows are rows") };
     content.batches
@@ -42,9 +45,9 @@ fn without(batches: &[Rows], lacking: &[Lacking]) -> Content {
 }
 
 /// Applies rows and checks what was said of their growth: by bytes, and object by object.
-fn check_growth(driven: &mut Driven, rows: &[Row]) -> Result<(), TestCaseError> {
+fn check_growth(driven: &mut Driven, rows: &[Row], copies: usize) -> Result<(), TestCaseError> {
     let batches = batches(driven, rows);
-    let (said, tallies) = driven.state.growth_of_rows(&batches);
+    let (said, tallies) = driven.state.growth_of_rows(&batches, copies);
     let begun: Vec<Vec<usize>> =
         driven.state.tables.values_mut().flat_map(|table| &mut table.slabs).map(|slab| slab.arena.begin()).collect();
     let mut begun = begun.iter();
@@ -127,13 +130,13 @@ proptest! {
     fn rows_take_no_more_than_was_said_before_they_were_applied(rows in rows(400), ends in ends()) {
         let mut driven = Driven::with(&payload(&tables()));
         for batch in split(&rows, &ends) {
-            check_growth(&mut driven, batch)?;
+            check_growth(&mut driven, batch, COPIES)?;
         }
     }
 
     #[test]
     fn keys_that_become_rings_take_no_more_than_was_said(
-        seed in any::<u64>(), batch in prop_oneof![1usize..7, Just(100), Just(1200)],
+        seed in any::<u64>(), batch in prop_oneof![1usize..7, Just(100), Just(1200)], copies in prop_oneof![Just(0), Just(COPIES)],
     ) {
         let agg = json!({
             "cnt_1m": { "op": "count", "params": { "window": "1m" } },
@@ -160,7 +163,7 @@ proptest! {
             })
             .collect();
         for batch in rows.chunks(batch) {
-            check_growth(&mut driven, batch)?;
+            check_growth(&mut driven, batch, copies)?;
         }
         let slab = &driven.state.table("T").unwrap().slabs[0];
         prop_assert!((0..3).any(|row| slab.words.row(row).unwrap()[0] == crate::state::plan::GROWN), "no key became rings");
@@ -290,4 +293,32 @@ fn a_frame_in_which_a_busy_key_becomes_rings_needs_what_the_rings_take_and_no_mo
     // The next frame finds rings: each of its rows may move them, but not all of them do.
     let later = batches_of(&driven, &(2000..4000).map(row).collect::<Vec<_>>());
     assert!(driven.state.lacking(&later, 1 << 20, 1 << 19).is_empty());
+}
+
+#[test]
+fn long_texts_of_a_list_are_counted_for_every_accumulator_that_keeps_them() {
+    let keeps = |op: &str| json!({ "op": op, "params": { "field": "label", "window": "1h" } });
+    let kept = |place: &str| json!({ "op": "max", "params": { "field": "label", "window": "1h", "where": format!("n > {place}") } });
+    let mut agg = json!({ "low": keeps("min"), "high": keeps("max"), "cnt": { "op": "count", "params": { "window": "1h" } } });
+    for place in ["1", "2", "3", "4"] {
+        agg[format!("above_{place}")] = kept(place);
+    }
+    let nodes = [super::pipeline::event(), super::pipeline::node("T", &[], &["user"], &agg)];
+    let mut driven = Driven::with(&json!({ "nodes": nodes }));
+    // One long text in each of many buckets, then rows without one until the list is full, and one more.
+    let long = |index: i64| {
+        let mut row = labelled("u", &"x".repeat(30_000), START_US + index * 70_000_000);
+        row.data[5] = Datum::I64(9);
+        row
+    };
+    let bare = |index: i64| {
+        let mut row = labelled("u", "", START_US + 3_400_000_000 + index);
+        row.data[6] = Datum::Null;
+        row
+    };
+    let rows: Vec<Row> = (0..50).map(long).chain((0..600).map(bare)).collect();
+    for row in rows.chunks(1) {
+        check_growth(&mut driven, row, COPIES).unwrap();
+    }
+    assert!(driven.state.table("T").unwrap().slabs[0].is_grown(0));
 }
