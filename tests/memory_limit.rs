@@ -3,12 +3,15 @@
 
 use serde_json::{Value as Json, json};
 use std::time::Duration;
+use streamgauge_testing::kafka::console_tombstones;
 use streamgauge_testing::payments::{CARDS, FEATURES, Topics, config};
 use streamgauge_testing::{Admin, Frame, Production, Raw, Setup, Sidecar, broker, unique, wait_for};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_streamgauge");
 const WITHIN: Duration = Duration::from_secs(120);
 const LIMIT: u64 = 16 << 20;
+/// What a client of Kafka and a queue of rows may hold besides tables.
+const KAFKA_BYTES: u64 = 48 << 20;
 const PUSH: u16 = 0x0010;
 const PUSH_MANY: u16 = 0x0012;
 
@@ -118,16 +121,27 @@ fn memory_of(pid: u32, line: &str) -> u64 {
 /// than the limit.
 #[test]
 fn known_keys_stay_within_the_limit_in_the_account_and_in_the_process() {
+    known_keys_stay_within("5m");
+}
+
+/// The copies that a running snapshot makes necessary count too.
+#[test]
+fn known_keys_stay_within_the_limit_while_snapshots_are_taken() {
+    known_keys_stay_within("1s");
+}
+
+fn known_keys_stay_within(snapshot_every: &str) {
     const KNOWN_LIMIT: u64 = 32 << 20;
     const KEYS: usize = 4_000;
     const ROWS: usize = 120;
-    let config = "config_version = 1\n[limits]\nmemory = \"32MiB\"\n[events.Step]\ntime = { field = \"ts\" }\n\
+    let head = format!("config_version = 1\n[limits]\nmemory = \"32MiB\"\n[durability.snapshot]\nevery = \"{snapshot_every}\"\n");
+    let config = "[events.Step]\ntime = { field = \"ts\" }\n\
                   fields = { walker = \"str\", ts = \"datetime\", place = \"str\", far = \"f64\" }\n\
                   [tables.walkers]\nfrom = \"Step\"\nkey = [\"walker\"]\n[tables.walkers.features]\n\
                   n_1h = { op = \"count\", window = \"1h\" }\nfar_1h = { op = \"sum\", field = \"far\", window = \"1h\" }\n\
                   far_1d = { op = \"sum\", field = \"far\", window = \"1d\" }\nplaces_1d = { op = \"n_unique\", field = \"place\", window = \"1d\" }\n\
                   furthest = { op = \"max\", field = \"place\", window = \"1d\" }\nlast = { op = \"last\", field = \"place\" }\n";
-    let setup = Setup::new(BINARY, config).unwrap();
+    let setup = Setup::new(BINARY, &(head + config)).unwrap();
     let sidecar = setup.start().unwrap();
     let idle = memory_of(sidecar.pid(), "VmRSS");
     let now_ms = i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
@@ -162,6 +176,84 @@ fn known_keys_stay_within_the_limit_in_the_account_and_in_the_process() {
     // All keys are there and are read.
     assert_eq!(sidecar.status().unwrap()["tables"][0]["keys"].as_u64(), Some(KEYS as u64));
     assert!(sidecar.get("walkers", "walker-7").unwrap().is_some());
+}
+
+/// Keys that are there are updated all the time, so that a snapshot beside them needs copies of what they stand in: for those
+/// there is no room until keys are deleted.
+#[test]
+fn a_snapshot_gives_way_to_known_keys_and_is_taken_once_there_is_room() {
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("gives-way"));
+    Admin::of(bootstrap).create(&topic, 1).unwrap();
+    let config = format!(
+        "config_version = 1\n[limits]\nmemory = \"16MiB\"\n[durability.snapshot]\nevery = \"1s\"\n\
+         [events.Step]\nfields = {{ walker = \"str\" }}\ntombstone = \"delete_key\"\n\
+         [sources.steps]\nevent = \"Step\"\nformat = \"json\"\nfields = {{ walker = \"key\" }}\n\
+         [sources.steps.kafka]\nbrokers = [\"{bootstrap}\"]\ntopic = \"{topic}\"\nstart = \"earliest\"\n\
+         [tables.walkers]\nfrom = \"Step\"\nkey = [\"walker\"]\n[tables.walkers.features]\n\
+         n = {{ op = \"count\" }}\nn_1h = {{ op = \"count\", window = \"1h\" }}\n"
+    );
+    let setup = Setup::new(BINARY, &config).unwrap();
+    let sidecar = setup.start().unwrap();
+    let idle = memory_of(sidecar.pid(), "VmRSS");
+    let newcomers: Vec<String> = (0..300_000).map(|number| format!("walker-{number}")).collect();
+    let taken = push_all(&sidecar.tcp, &newcomers);
+    let known: Vec<String> = newcomers.iter().zip(&taken).filter(|(_, taken)| **taken).map(|(walker, _)| walker.clone()).collect();
+    assert!(known.len() > 20_000 && known.len() < newcomers.len(), "{} of {} were taken", known.len(), newcomers.len());
+
+    let failed = || metric(&sidecar, "streamgauge_snapshots_total{result=\"failed\"}");
+    let written = || metric(&sidecar, "streamgauge_snapshots_total{result=\"written\"}");
+    let is_told = || {
+        let status = sidecar.status().unwrap();
+        status["incidents"].as_array().unwrap().iter().any(|incident| incident["kind"] == "SnapshotAbandoned")
+    };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (walkers, most) = std::thread::scope(|scope| {
+        let updates = scope.spawn(|| {
+            let (mut raw, mut rounds) = (Raw::connect(&sidecar.tcp).unwrap(), 0);
+            // Every chunk is written again and again; a list of one row has room for a second one at most.
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                for walker in known[known.len() * 3 / 4..].iter().step_by(7) {
+                    raw.send(&frame(walker)).unwrap();
+                    let _taken_or_refused = raw.frame().unwrap();
+                }
+                rounds += 1;
+            }
+            rounds
+        });
+        let watched = scope.spawn(|| {
+            let mut most = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                most = most.max(held_bytes(&sidecar));
+            }
+            most
+        });
+        let failed_before = failed();
+        let run = || {
+            wait_for("a snapshot that gives way", WITHIN, || match failed() {
+                now if now >= failed_before + 2 => Ok(()),
+                now => Err(format!("{now} failed, {} written", written())),
+            })?;
+            let written_before = written();
+            console_tombstones(bootstrap, &topic, known[..known.len() * 3 / 4].iter().cloned())?;
+            wait_for("a snapshot that fits", WITHIN, || match written() {
+                now if now > written_before && !is_told() => Ok(()),
+                now => Err(format!("{now} written, {} failed, {}", failed(), sidecar.status()?["incidents"])),
+            })
+        };
+        let ran = run();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (rounds, most) = (updates.join().unwrap(), watched.join().unwrap());
+        ran.unwrap();
+        (rounds, most)
+    });
+    assert!(most <= LIMIT && walkers > 0, "{most} bytes");
+    let grown = memory_of(sidecar.pid(), "VmHWM") - idle;
+    assert!(grown <= LIMIT * 5 / 4 + KAFKA_BYTES, "the process grew by {grown} bytes under a limit of {LIMIT}");
+    // No leftover, and what was written is what a start reads.
+    let expected = sidecar.get("walkers", known.last().unwrap()).unwrap();
+    sidecar.kill9();
+    let sidecar = setup.start().unwrap();
+    assert_eq!(sidecar.get("walkers", known.last().unwrap()).unwrap(), expected);
 }
 
 fn many_cards(topic: &str) -> Production {

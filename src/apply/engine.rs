@@ -14,12 +14,13 @@ use super::long_read::LongRead;
 use super::packets::Held;
 use super::panic::applying;
 use super::port::Outbox;
+use super::snapshots::Snapshots;
 use super::turn::Turn;
 use super::work::{Connection, News, Round, Unsynced};
 use crate::pipeline::{Origin, RegisterOptions};
 use crate::read::Reader;
 use crate::row::Rows;
-use crate::state::{Content, State};
+use crate::state::{Content, Frozen, State};
 use crate::storage::Disk;
 use crate::wal::{FrameKind, FrameParts, WalError, WalHandle, WalWriter};
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -116,9 +117,7 @@ pub struct Engine {
     committed_us: i64,
     full_retry_us: i64,
     durable_positions: Vec<Position>,
-    last_snapshot_us: i64,
-    snapshot_running: bool,
-    snapshots: Option<crossbeam_channel::Sender<State>>,
+    pub(super) snapshots: Snapshots,
     failure: Option<WalError>,
     rows_ahead: RowsAhead,
     /// When rows were last kept out by the memory limit.
@@ -152,7 +151,7 @@ pub struct Parts {
     /// Bounds.
     pub options: EngineOptions,
     /// Where frozen states go to become snapshots.
-    pub snapshots: Option<crossbeam_channel::Sender<State>>,
+    pub snapshots: Option<crossbeam_channel::Sender<Arc<Frozen>>>,
 }
 
 impl Engine {
@@ -165,6 +164,7 @@ impl Engine {
         parts.facts.applied_lsn.store(parts.state.lsn(), Ordering::Release);
         let durable_positions = parts.state.partitions().iter().map(|stored| stored.position).collect();
         let rows_ahead = RowsAhead::of(&parts.state);
+        parts.state.set_memory_limit(usize::try_from(parts.options.memory_max_bytes).unwrap_or(usize::MAX));
         say_skips(&parts.state, &parts.facts.incidents, parts.clock.now_us());
         Self {
             state: parts.state,
@@ -193,9 +193,7 @@ impl Engine {
             committed_us: passed_us,
             full_retry_us: passed_us,
             durable_positions,
-            last_snapshot_us: passed_us,
-            snapshot_running: false,
-            snapshots: parts.snapshots,
+            snapshots: Snapshots::new(parts.snapshots, passed_us),
             failure: None,
             rows_ahead,
             lacking_us: i64::MIN,
@@ -352,13 +350,7 @@ impl Engine {
         self.remember_positions(passed_us);
         self.try_full_disk(now_us, passed_us);
         self.mark(now_us, passed_us);
-        let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
-        if every_us > 0
-            && passed_us.saturating_sub(self.last_snapshot_us) >= every_us
-            && self.state.lsn() > self.facts.snapshot_lsn.load(Ordering::Relaxed)
-        {
-            self.snapshot();
-        }
+        self.snapshot_when_due(passed_us);
     }
 
     fn mark(&mut self, now_us: i64, passed_us: i64) {
@@ -390,26 +382,9 @@ impl Engine {
         }
         self.full_retry_us = passed_us.saturating_add(FULL_RETRY_US);
         self.append_mark(now_us);
-        if self.facts.disk_full.load(Ordering::Relaxed) && passed_us.saturating_sub(self.last_snapshot_us) >= FULL_SNAPSHOT_US {
-            self.snapshot();
+        if self.facts.disk_full.load(Ordering::Relaxed) && self.snapshots.since_us(passed_us) >= FULL_SNAPSHOT_US {
+            let _told = self.snapshot();
         }
-    }
-
-    /// Freezes the state for the snapshot thread; false when one is running or there is no such thread.
-    pub(crate) fn snapshot(&mut self) -> bool {
-        let Some(snapshots) = &self.snapshots else { return false };
-        if self.snapshot_running {
-            return false;
-        }
-        assert!(!self.is_mid_turn(), "a snapshot is of whole frames");
-        self.last_snapshot_us = self.passed_us();
-        self.snapshot_running = snapshots.try_send(self.state.freeze()).is_ok();
-        self.snapshot_running
-    }
-
-    /// No further snapshots are asked for: the snapshot thread ends after the one it is writing.
-    pub fn end_snapshots(&mut self) {
-        self.snapshots = None;
     }
 
     /// Hears what another thread has to tell.
@@ -417,7 +392,7 @@ impl Engine {
         match news {
             News::Durable(lsn) => self.synced(lsn),
             News::LogFailed(error) => self.failed(error),
-            News::SnapshotDone => self.snapshot_running = false,
+            News::SnapshotDone(outcome) => self.snapshot_done(outcome),
         }
     }
 

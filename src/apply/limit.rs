@@ -11,7 +11,7 @@ use super::port::Outbox;
 use super::work::Ack;
 use crate::pipeline::TableDef;
 use crate::row::{EventId, Rows};
-use crate::state::{Lacking, RowsContent};
+use crate::state::{FROZEN_SHARE, Lacking, RowsContent};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,10 +30,16 @@ const LOOKS_MAX: usize = 4;
 const FULL_FOR_US: i64 = 2_000_000;
 
 impl Engine {
-    /// Bytes that tables may still take.
+    /// Bytes that tables may still take. What a snapshot holds besides is theirs when they need it.
     fn room(&self) -> usize {
+        self.memory_room().1
+    }
+
+    /// Bytes that tables may hold, and how many of them they do not.
+    pub(super) fn memory_room(&self) -> (usize, usize) {
         let limit = usize::try_from(self.options.memory_max_bytes).unwrap_or(usize::MAX);
-        limit.saturating_sub(self.state.bytes())
+        let limit = limit - limit / FROZEN_SHARE;
+        (limit, limit.saturating_sub(self.state.live_bytes()))
     }
 
     /// Whether rows fit beside what others of the same turn may take, without a look at each of them; what all may take.
@@ -85,8 +91,8 @@ impl Engine {
         if now_us.saturating_sub(self.lacking_us) >= FULL_FOR_US {
             self.facts.memory_full.store(false, Ordering::Relaxed);
         }
-        let limit = self.options.memory_max_bytes;
-        if self.state.bytes() as u64 <= limit - limit / 64 {
+        let (limit, room) = self.memory_room();
+        if room >= limit / 64 {
             self.facts.incidents.close_unseen(IncidentKind::MemoryLimit, now_us.saturating_sub(OFF_LIMIT_AFTER_US));
         }
     }
@@ -98,7 +104,7 @@ impl Engine {
     pub(super) fn exceeded(&self) -> ApiError {
         let reason = format!(
             "tables hold {} bytes, the limit is {}: no room for what would grow",
-            self.state.bytes(),
+            self.state.live_bytes(),
             self.options.memory_max_bytes
         );
         ApiError::new(Code::TableMemoryExceeded, reason)

@@ -25,6 +25,7 @@ mod requests;
 mod rounds;
 mod scrape;
 mod seat;
+mod snapshots;
 mod snapshotter;
 mod turn;
 mod work;

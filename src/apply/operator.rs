@@ -9,6 +9,7 @@ use super::port::SeatSlot;
 use super::rates::Rates;
 use super::scrape::Scraped;
 use super::seat::Seat;
+use super::snapshots::crowded;
 use crate::read::{UnknownFeature, find_table, key_to_json};
 use crate::state::Table;
 use crate::storage::Disk;
@@ -381,8 +382,9 @@ impl Control for EngineControl {
     }
 
     fn fingerprint(&self) -> Result<(u64, String), ApiError> {
-        let frozen = self.with(|engine| engine.state().freeze())?;
-        Ok((frozen.lsn(), format!("{:032x}", frozen.fingerprint())))
+        let frozen = self.with(|engine| engine.state().freeze())?.map_err(|no_room| crowded(&no_room))?;
+        let fingerprint = frozen.fingerprint().map_err(|no_room| crowded(&no_room))?;
+        Ok((frozen.lsn(), format!("{fingerprint:032x}")))
     }
 
     fn act(&self, action: Action) -> Result<Json, ApiError> {
@@ -396,7 +398,7 @@ impl Control for EngineControl {
                 loop {
                     if !asked {
                         failed = self.facts.snapshots_failed.load(Ordering::Acquire);
-                        asked = self.with(Engine::snapshot)?;
+                        asked = self.with(Engine::snapshot)??;
                     }
                     if asked
                         && failed != self.facts.snapshots_failed.load(Ordering::Acquire)

@@ -2,9 +2,10 @@
 
 use super::facts::Facts;
 use super::seat::Seat;
+use super::snapshots::crowded;
 use super::work::News;
 use crate::snapshot::{SnapshotError, SnapshotFacts, SnapshotInfo, SnapshotWriter, releasable_lsn, retain};
-use crate::state::State;
+use crate::state::{Frozen, NoRoom, Unwritten};
 use crate::storage::{Disk, Reserve, Storage};
 use crate::wal::{LogIdentity, WalError, WalHandle};
 use std::path::PathBuf;
@@ -37,6 +38,9 @@ pub enum SnapshotFailed {
     /// The file could not be written or did not read back.
     #[error(transparent)]
     File(#[from] SnapshotError),
+    /// Tables needed the memory that it took.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The log could not be made durable up to it.
     #[error(transparent)]
     Log(#[from] WalError),
@@ -59,9 +63,36 @@ impl SnapshotFailed {
     }
 }
 
+impl From<Unwritten> for SnapshotFailed {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::File(error) => Self::File(error),
+            Unwritten::NoRoom(no_room) => Self::NoRoom(no_room),
+        }
+    }
+}
+
+/// What became of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is there.
+    Taken,
+    /// It is not: tables needed the memory that it took.
+    NoRoom(NoRoom),
+    /// It is not, for another reason.
+    Failed,
+}
+
+/// Counts, logs and remembers a snapshot that was not taken.
+pub(super) fn tell_failed(facts: &Facts, metrics: &Metrics, lsn: u64, error: &ApiError) {
+    metrics.snapshots_failed.inc();
+    tracing::error!(kind = "snapshot.failed", lsn, %error, "the snapshot was not taken; the WAL keeps everything");
+    facts.snapshot_failed(error.clone());
+}
+
 /// The running thread.
 pub struct Snapshotter {
-    sender: Option<crossbeam_channel::Sender<State>>,
+    sender: Option<crossbeam_channel::Sender<Arc<Frozen>>>,
     thread: Option<JoinHandle<()>>,
     worker: Arc<Worker>,
 }
@@ -87,7 +118,7 @@ impl Snapshotter {
         metrics: Arc<Metrics>,
         seat: Arc<std::sync::OnceLock<Weak<Seat>>>,
     ) -> std::io::Result<Self> {
-        let (sender, receiver) = crossbeam_channel::bounded::<State>(1);
+        let (sender, receiver) = crossbeam_channel::bounded::<Arc<Frozen>>(1);
         let worker = Arc::new(Worker { options, handle, clock, facts, metrics });
         let mine = Arc::clone(&worker);
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
@@ -95,9 +126,10 @@ impl Snapshotter {
             mine.release();
             mine.restore_reserve();
             for frozen in receiver {
-                mine.take(frozen);
+                let outcome = mine.take(&frozen);
+                drop(frozen);
                 if let Some(seat) = seat.get().and_then(Weak::upgrade) {
-                    seat.post(News::SnapshotDone);
+                    seat.post(News::SnapshotDone(outcome));
                 }
             }
         })?;
@@ -105,12 +137,12 @@ impl Snapshotter {
     }
 
     /// Where frozen states go.
-    pub fn sender(&self) -> Option<crossbeam_channel::Sender<State>> {
+    pub fn sender(&self) -> Option<crossbeam_channel::Sender<Arc<Frozen>>> {
         self.sender.clone()
     }
 
     /// Ends the thread after the snapshot it is writing, then takes a last one on this thread.
-    pub fn finish(mut self, last: Option<State>) {
+    pub fn finish(mut self, last: Option<&Frozen>) {
         self.sender = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -118,25 +150,25 @@ impl Snapshotter {
             tracing::error!("the snapshot thread panicked");
         }
         if let Some(last) = last {
-            self.worker.take(last);
+            let _told = self.worker.take(last);
         }
     }
 }
 
 impl Worker {
-    fn take(&self, frozen: State) {
+    fn take(&self, frozen: &Frozen) -> Outcome {
         let begun = Instant::now();
         let lsn = frozen.lsn();
         let mut held = None;
-        let written = match self.write(&frozen) {
+        let written = match self.write(frozen) {
             Err(error) if error.full() => {
                 // Lent to free space: until that is done, the log must not take it for frames.
                 held = Some(self.handle.hold());
-                if self.release_reserve() { self.write(&frozen) } else { Err(error) }
+                if self.release_reserve() { self.write(frozen) } else { Err(error) }
             }
             other => other,
         };
-        match written {
+        let outcome = match written {
             Ok((info, sync_took)) => {
                 self.facts.snapshot_bytes.store(info.bytes, Ordering::Release);
                 self.facts.snapshot_lsn.store(lsn, Ordering::Release);
@@ -156,21 +188,25 @@ impl Worker {
                 );
                 self.release();
                 self.restore_reserve();
+                Outcome::Taken
             }
             Err(error) => {
-                self.metrics.snapshots_failed.inc();
-                tracing::error!(kind = "snapshot.failed", lsn, %error, "the snapshot was not taken; the WAL keeps everything");
-                self.facts.snapshot_failed(match error {
+                let outcome = if let SnapshotFailed::NoRoom(no_room) = &error { Outcome::NoRoom(*no_room) } else { Outcome::Failed };
+                let error = match error {
                     SnapshotFailed::File(error) => error.into(),
+                    SnapshotFailed::NoRoom(no_room) => crowded(&no_room),
                     SnapshotFailed::Log(error) => error.into(),
                     SnapshotFailed::NotDurable { .. } => ApiError::new(Code::WalUnavailable, error.to_string()),
-                });
+                };
+                tell_failed(&self.facts, &self.metrics, lsn, &error);
+                outcome
             }
-        }
+        };
         drop(held);
+        outcome
     }
 
-    fn write(&self, frozen: &State) -> Result<(SnapshotInfo, Duration), SnapshotFailed> {
+    fn write(&self, frozen: &Frozen) -> Result<(SnapshotInfo, Duration), SnapshotFailed> {
         let facts = SnapshotFacts { log: self.options.log, lsn: frozen.lsn(), wall_us: self.clock.now_us() };
         let writer = SnapshotWriter::begin(Disk, &self.options.folder, facts)?;
         write(writer, frozen, &self.handle, SYNC_WAIT)
@@ -209,13 +245,13 @@ impl Worker {
 /// Writes a frozen state and names it once the log is durable up to it; a log that is not within `patience` leaves no file behind.
 fn write<S: Storage>(
     mut writer: SnapshotWriter<S>,
-    frozen: &State,
+    frozen: &Frozen,
     handle: &WalHandle<S>,
     patience: Duration,
 ) -> Result<(SnapshotInfo, Duration), SnapshotFailed> {
     let lsn = frozen.lsn();
     frozen.write_image(&mut writer)?;
-    let fingerprint = frozen.fingerprint();
+    let fingerprint = frozen.fingerprint()?;
     let durable = handle.wait_durable(lsn, patience)?;
     let durable_lsn = handle.durable_lsn();
     if !durable {
@@ -228,7 +264,7 @@ fn write<S: Storage>(
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::state::Content;
+    use crate::state::{Content, State};
     use crate::storage::SimulatedDisk;
     use crate::wal::{Start, WalOptions, WalWriter};
     use std::path::Path;
@@ -245,7 +281,7 @@ mod tests {
         state.apply(&Content::Nothing, lsn, 1);
         let take = || {
             let writer = SnapshotWriter::begin(disk.clone(), folder, SnapshotFacts { log, lsn, wall_us: 1 }).unwrap();
-            write(writer, &state, &handle, Duration::from_millis(1))
+            write(writer, &state.freeze().unwrap(), &handle, Duration::from_millis(1))
         };
         let refused = take().unwrap_err();
         assert!(matches!(refused, SnapshotFailed::NotDurable { lsn: 1, durable_lsn: 0, .. }), "{refused}");

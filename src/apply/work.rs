@@ -1,6 +1,7 @@
 //! What waits for the seat: packets of Kafka rows, rounds of ports' requests, and news of other threads.
 
 use super::codec::rows_bytes;
+use super::snapshotter::Outcome;
 use crate::state::RowsContent;
 use crate::wal::WalError;
 use std::collections::VecDeque;
@@ -150,8 +151,8 @@ pub enum News {
     Durable(u64),
     /// A write or sync failed for good.
     LogFailed(WalError),
-    /// The snapshot thread has finished with the state it was given, well or not.
-    SnapshotDone,
+    /// The snapshot thread has finished with the state it was given.
+    SnapshotDone(Outcome),
 }
 
 /// A reply that waits for a sync.

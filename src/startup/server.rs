@@ -506,10 +506,17 @@ impl Server {
             }
         }
         self.seat.with(Engine::end_snapshots);
-        let last = (!failed).then(|| self.seat.with(|engine| engine.state().freeze()));
+        let freeze = || match self.seat.with(|engine| engine.state().freeze()) {
+            Ok(frozen) => Some(frozen),
+            Err(error) => {
+                tracing::warn!(kind = "snapshot.failed", %error, "there is no last snapshot; the WAL keeps everything");
+                None
+            }
+        };
+        let last = if failed { None } else { freeze() };
         if let Some(snapshotter) = self.snapshotter.take() {
             let fresh = last.filter(|state| state.lsn() > self.shared.facts.snapshot_lsn.load(Ordering::Acquire));
-            snapshotter.finish(fresh);
+            snapshotter.finish(fresh.as_deref());
         }
         let closed = if failed { Ok(0) } else { self.seat.with(Engine::close) };
         if let Some(syncer) = self.syncer.take() {

@@ -5,10 +5,17 @@
 //! last reference: apply, or the snapshot thread with a frozen state. So copies on write and chunks that only a frozen
 //! state still holds are counted as long as they are there. Two relaxed additions per chunk of 16 KiB, none per row.
 //!
+//! **A limit, and who gives way.** The topmost account may have a limit. What only frozen states hold (*left* charges:
+//! copied or dropped by apply since) is room that tables may have whenever they need it: before a charge would lead beyond
+//! the limit, every frozen state is let go, on the spot. So the bytes are within the limit at every moment as long as the
+//! tables alone are, and nobody has to guess how many chunks rows may copy.
+//!
 //! What is charged is what the allocator sets aside, not what was asked for: [`allocated`].
 
-use std::sync::Arc;
+use super::frozen::Frozen;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 /// A place where bytes are counted; the default one counts nothing, for scratch memory.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +25,12 @@ pub(crate) struct Account(Option<Arc<Book>>);
 struct Book {
     bytes: AtomicUsize,
     above: Account,
+    /// Of the topmost: bytes that nobody may lead beyond, while there is a frozen state to let go,
+    limit: AtomicUsize,
+    /// bytes that only frozen states hold,
+    left: AtomicUsize,
+    /// and the frozen states.
+    frozen: Mutex<Vec<Weak<Frozen>>>,
     /// The most that there were since somebody asked.
     #[cfg(test)]
     peak: AtomicUsize,
@@ -28,6 +41,9 @@ impl Book {
         Self {
             bytes: AtomicUsize::new(0),
             above,
+            limit: AtomicUsize::new(usize::MAX),
+            left: AtomicUsize::new(0),
+            frozen: Mutex::default(),
             #[cfg(test)]
             peak: AtomicUsize::new(0),
         }
@@ -50,11 +66,54 @@ impl Account {
         self.0.as_ref().map_or(0, |book| book.bytes.load(Ordering::Relaxed))
     }
 
+    /// Of these, bytes that only frozen states hold.
+    pub(crate) fn left_bytes(&self) -> usize {
+        self.top().map_or(0, |book| book.left.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that may be charged in all.
+    pub(crate) fn limit(&self) -> usize {
+        self.top().map_or(usize::MAX, |book| book.limit.load(Ordering::Relaxed))
+    }
+
+    /// Sets the limit; what is beyond it already stays.
+    pub(crate) fn set_limit(&self, bytes: usize) {
+        if let Some(book) = self.top() {
+            book.limit.store(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// Charges bytes until the charge is dropped.
     pub(crate) fn charge(&self, bytes: usize) -> Charge {
-        let mut charge = Charge { account: self.clone(), bytes: 0 };
+        let mut charge = Charge { account: self.clone(), bytes: AtomicUsize::new(0) };
         charge.set(bytes);
         charge
+    }
+
+    /// Knows of a frozen state that gives way.
+    pub(crate) fn gives_way(&self, frozen: &Arc<Frozen>) {
+        let Some(book) = self.top() else { return };
+        let mut known = book.frozen.lock();
+        known.retain(|known| known.strong_count() > 0);
+        known.push(Arc::downgrade(frozen));
+    }
+
+    /// Whether a frozen state is there.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.top().is_some_and(|book| book.frozen.lock().iter().any(|frozen| frozen.strong_count() > 0))
+    }
+
+    /// Lets frozen states go when so many bytes more would lead beyond the limit.
+    pub(crate) fn make_room(&self, bytes: usize) {
+        if let Some(book) = self.top()
+            && book.bytes.load(Ordering::Relaxed).saturating_add(bytes) > book.limit.load(Ordering::Relaxed)
+        {
+            book.let_go();
+        }
+    }
+
+    fn top(&self) -> Option<&Book> {
+        self.books().last()
     }
 
     /// The most bytes that there were since this was asked last.
@@ -68,43 +127,83 @@ impl Account {
     }
 }
 
+impl Book {
+    #[cold]
+    fn let_go(&self) {
+        let known = std::mem::take(&mut *self.frozen.lock());
+        known.iter().filter_map(Weak::upgrade).for_each(|frozen| frozen.let_go());
+    }
+}
+
 /// Bytes charged to an account, given back when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Charge {
     account: Account,
-    bytes: usize,
+    /// With [`LEFT`] when only frozen states hold what it stands for.
+    bytes: AtomicUsize,
 }
+
+const LEFT: usize = 1 << (usize::BITS - 1);
 
 impl Charge {
     /// Bytes charged.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes.load(Ordering::Relaxed) & !LEFT
+    }
+
+    /// Where they are charged.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
     }
 
     /// The same account with as many bytes more.
     pub(crate) fn again(&self) -> Self {
-        self.account.charge(self.bytes)
+        self.account.charge(self.bytes())
+    }
+
+    /// Only frozen states hold from here on what it stands for.
+    pub(crate) fn leave(&self) {
+        let before = self.bytes.fetch_or(LEFT, Ordering::Relaxed);
+        if before & LEFT == 0
+            && let Some(book) = self.account.top()
+        {
+            book.left.fetch_add(before, Ordering::Relaxed);
+        }
     }
 
     /// Charges more, or gives a part back.
     pub(crate) fn set(&mut self, bytes: usize) {
+        let before = *self.bytes.get_mut();
+        assert!(before & LEFT == 0 && bytes & LEFT == 0, "what only frozen states hold does not change");
+        if bytes > before {
+            self.account.make_room(bytes - before);
+        }
+        self.change(before, bytes);
+        *self.bytes.get_mut() = bytes;
+    }
+
+    fn change(&self, from: usize, to: usize) {
         for book in self.account.books() {
-            if bytes >= self.bytes {
-                let _before = book.bytes.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+            if to >= from {
+                let _before = book.bytes.fetch_add(to - from, Ordering::Relaxed);
                 #[cfg(test)]
-                book.peak.fetch_max(_before + bytes - self.bytes, Ordering::Relaxed);
+                book.peak.fetch_max(_before + to - from, Ordering::Relaxed);
             } else {
-                let before = book.bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
-                assert!(before >= self.bytes - bytes, "an account gives back {} of {before} bytes", self.bytes - bytes);
+                let before = book.bytes.fetch_sub(from - to, Ordering::Relaxed);
+                assert!(before >= from - to, "an account gives back {} of {before} bytes", from - to);
             }
         }
-        self.bytes = bytes;
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.set(0);
+        let (bytes, left) = (self.bytes(), *self.bytes.get_mut() & LEFT != 0);
+        self.change(bytes, 0);
+        if let Some(book) = self.account.top().filter(|_| left) {
+            let before = book.left.fetch_sub(bytes, Ordering::Relaxed);
+            assert!(before >= bytes, "frozen states give back {bytes} of {before} bytes");
+        }
     }
 }
 
@@ -147,9 +246,21 @@ mod tests {
     }
 
     #[test]
+    fn what_only_frozen_states_hold_is_counted_apart_until_it_is_dropped() {
+        let state = Account::open();
+        let cards = state.below();
+        let (held, shared) = (cards.charge(100), cards.charge(30));
+        shared.leave();
+        shared.leave();
+        assert_eq!((state.bytes(), state.left_bytes(), cards.left_bytes()), (130, 30, 30));
+        drop(shared);
+        assert_eq!((state.bytes(), state.left_bytes(), held.bytes()), (100, 0, 100));
+    }
+
+    #[test]
     fn the_default_account_counts_nothing() {
         let charge = Account::default().charge(100);
-        assert_eq!((charge.bytes(), charge.account.bytes()), (100, 0));
+        assert_eq!((charge.bytes(), charge.account().bytes()), (100, 0));
     }
 
     #[test]

@@ -246,8 +246,9 @@ impl Class {
     }
 
     fn drop_chunk(&mut self, class: usize, number: usize) {
-        let chunk = self.chunks[number].take();
-        assert!(chunk.is_some() && self.live[number] == 0, "an empty chunk is dropped once");
+        let Some(chunk) = self.chunks[number].take() else { unreachable!("a chunk is dropped once") };
+        assert_eq!(self.live[number], 0, "a chunk that is dropped is empty");
+        chunk.leave();
         self.room -= slots(class);
         let Ok(number) = u32::try_from(number) else { unreachable!("chunk numbers have 32 bits") };
         self.vacant.push(number);

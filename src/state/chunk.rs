@@ -3,8 +3,8 @@
 //! ```text
 //! count of references | charge: account, bytes | words          24 bytes before the words
 //! ```
-//! A snapshot clones lists of chunks; apply copies a chunk on its first write after that. Nobody else ever writes a
-//! chunk, so a frozen list stays as it was. An ordinary chunk fills 16 KiB of the allocator to the last byte, whatever
+//! A snapshot clones lists of chunks; apply copies a chunk on its first write after that, or lets the snapshot go when
+//! there is no room for the copy. Nobody else ever writes a chunk, so a frozen list stays as it was. An ordinary chunk fills 16 KiB of the allocator to the last byte, whatever
 //! it holds: what one table gives back fits every other. The charge is dropped with the last reference, on whichever
 //! thread that is.
 
@@ -77,7 +77,22 @@ impl Chunk {
 
     #[cold]
     fn copy(&mut self) {
-        self.0 = Arc::from_header_and_slice(self.0.header.again(), &self.0.slice);
+        let charge = &self.0.header;
+        charge.account().make_room(charge.bytes());
+        if Arc::is_unique(&self.0) {
+            // There was no room for a copy, so that the frozen state was let go.
+            return;
+        }
+        let copy = Arc::from_header_and_slice(charge.again(), &self.0.slice);
+        charge.leave();
+        self.0 = copy;
+    }
+
+    /// Apply drops it: when somebody else holds it, that is a frozen state.
+    pub(crate) fn leave(&self) {
+        if !Arc::is_unique(&self.0) {
+            self.0.header.leave();
+        }
     }
 
     /// Bytes that it is charged for.

@@ -10,6 +10,7 @@
 use super::account::Account;
 use super::arena::Arena;
 use super::chunk::Chunk;
+use super::frozen::{Frozen, NoRoom, Tables};
 use super::keys::{Free, KEY_WORDS, Keys};
 use super::plan::SlabPlan;
 use super::skip::Skip;
@@ -77,47 +78,73 @@ struct TableMeta {
 #[error("the snapshot's content is not a state: {0}")]
 pub struct ImageError(pub String);
 
+/// Why a frozen state was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum Unwritten {
+    /// The file could not be written.
+    #[error(transparent)]
+    File(#[from] SnapshotError),
+    /// It was let go meanwhile.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+}
+
 impl State {
     /// Number of keys of all tables.
     pub fn key_count(&self) -> u64 {
         self.tables.values().map(|table| table.keys.held() as u64).sum()
     }
+}
 
-    /// Writes a frozen state.
+impl Frozen {
+    /// Writes it, one chunk after the other: each is copied while the tables are looked at and written after that, so that
+    /// no disk holds up whoever lets them go.
     ///
     /// # Errors
-    /// What the file layer says.
-    pub fn write_image<S: Storage>(&self, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
-        let tables = self
-            .tables
-            .values()
-            .map(|table| TableMeta {
-                id: table.def.id,
-                rows: table.keys.rows(),
-                free: table.keys.free(),
-                newest_us: table.newest_us,
-                since: table.since,
-                slabs: table.slabs.iter().map(|slab| slab.plan.features.iter().map(|feature| described(&feature.def)).collect()).collect(),
-            })
-            .collect();
+    /// What the file layer says, or that it was let go.
+    pub fn write_image<S: Storage>(&self, writer: &mut SnapshotWriter<S>) -> Result<(), Unwritten> {
+        let (tables, groups) = self.look(|tables| {
+            let groups: Vec<(Group, usize)> = tables.values().flat_map(groups_of).collect();
+            (tables.values().map(TableMeta::of).collect(), groups)
+        })?;
+        let state = &self.rest;
         let meta = Meta {
             format: IMAGE_FORMAT,
-            registry: self.registry.to_json(),
-            frame_us: self.frame_us,
-            clock_held: self.clock_held,
-            skips: self.skips.clone(),
-            partitions: self.partitions.clone(),
-            schemas: self.schemas.clone(),
-            incidents: self.incidents.clone(),
-            rejects: self.rejects().cloned().collect(),
-            applied_rows: self.applied_rows.iter().map(|(event, rows)| (event.0, *rows)).collect(),
+            registry: state.registry.to_json(),
+            frame_us: state.frame_us,
+            clock_held: state.clock_held,
+            skips: state.skips.clone(),
+            partitions: state.partitions.clone(),
+            schemas: state.schemas.clone(),
+            incidents: state.incidents.clone(),
+            rejects: state.rejects().cloned().collect(),
+            applied_rows: state.applied_rows.iter().map(|(event, rows)| (event.0, *rows)).collect(),
             tables,
         };
         writer.bytes(META, 0, &text_of(&meta))?;
-        for table in self.tables.values() {
-            write_table(table, writer)?;
+        let mut words = Vec::new();
+        for (group, chunks) in groups {
+            writer.section(GROUP, 0, &[group.table, group.what, group.slab, group.class])?;
+            for (index, number) in (0..).zip(0..chunks) {
+                if self.look(|tables| group.copy(tables, number, &mut words))? {
+                    writer.section(CHUNK, index, &words)?;
+                }
+            }
         }
         Ok(())
+    }
+}
+
+impl TableMeta {
+    fn of(table: &Table) -> Self {
+        Self {
+            id: table.def.id,
+            rows: table.keys.rows(),
+            free: table.keys.free(),
+            newest_us: table.newest_us,
+            since: table.since,
+            slabs: table.slabs.iter().map(|slab| slab.plan.features.iter().map(|feature| described(&feature.def)).collect()).collect(),
+        }
     }
 }
 
@@ -125,34 +152,44 @@ fn described(def: &FeatureDef) -> (String, serde_json::Value) {
     (def.name.to_string(), def.node.clone())
 }
 
-fn write_table<S: Storage>(table: &Table, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
+/// The groups of a table, with how many places for chunks each has.
+fn groups_of(table: &Table) -> Vec<(Group, usize)> {
     let id = u64::from(table.def.id);
-    writer.section(GROUP, 0, &[id, KEYS, 0, 0])?;
-    write_chunks(table.keys.words().chunks(), writer)?;
-    write_arena([id, KEYS_CLASS, 0], table.keys.long(), writer)?;
+    let group = |what, slab, class| Group { table: id, what, slab, class };
+    let of_arena = |what, slab, arena: &Arena| -> Vec<(Group, usize)> {
+        let classes = (0u64..).zip(arena.classes()).filter(|(_, chunks)| chunks.iter().any(Option::is_some));
+        classes.map(|(class, chunks)| (group(what, slab, class), chunks.len())).collect()
+    };
+    let mut groups = vec![(group(KEYS, 0, 0), table.keys.words().chunks().len())];
+    groups.extend(of_arena(KEYS_CLASS, 0, table.keys.long()));
     for (number, slab) in (0u64..).zip(&table.slabs) {
-        writer.section(GROUP, 0, &[id, SLAB, number, 0])?;
-        write_chunks(slab.words.chunks(), writer)?;
-        write_arena([id, SLAB_CLASS, number], &slab.arena, writer)?;
+        groups.push((group(SLAB, number, 0), slab.words.chunks().len()));
+        groups.extend(of_arena(SLAB_CLASS, number, &slab.arena));
     }
-    Ok(())
+    groups
 }
 
-fn write_arena<S: Storage>([table, what, slab]: [u64; 3], arena: &Arena, writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
-    for (number, chunks) in (0u64..).zip(arena.classes()).filter(|(_, chunks)| chunks.iter().any(Option::is_some)) {
-        writer.section(GROUP, 0, &[table, what, slab, number])?;
-        write_chunks(chunks, writer)?;
+impl Group {
+    /// Copies the words of one of its chunks; false when there is none at that number.
+    fn copy(&self, tables: &Tables, number: usize, words: &mut Vec<u64>) -> bool {
+        let Some(chunks) = self.chunks(tables) else { unreachable!("{self:?} was there when the state was frozen") };
+        words.clear();
+        let Some(chunk) = &chunks[number] else { return false };
+        words.extend_from_slice(chunk.words());
+        true
     }
-    Ok(())
-}
 
-fn write_chunks<S: Storage>(chunks: &[Option<Chunk>], writer: &mut SnapshotWriter<S>) -> Result<(), SnapshotError> {
-    for (index, chunk) in (0..).zip(chunks) {
-        if let Some(chunk) = chunk {
-            writer.section(CHUNK, index, chunk.words())?;
+    fn chunks<'t>(&self, tables: &'t Tables) -> Option<&'t [Option<Chunk>]> {
+        let (slab, class) = (usize::try_from(self.slab).ok()?, usize::try_from(self.class).ok()?);
+        let table = tables.get(&u32::try_from(self.table).ok()?)?;
+        match self.what {
+            KEYS => Some(table.keys.words().chunks()),
+            KEYS_CLASS => table.keys.long().classes().nth(class),
+            SLAB => Some(table.slabs.get(slab)?.words.chunks()),
+            SLAB_CLASS => table.slabs.get(slab)?.arena.classes().nth(class),
+            _ => None,
         }
     }
-    Ok(())
 }
 
 /// Collects the sections of a snapshot into a state.

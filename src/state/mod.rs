@@ -1,4 +1,5 @@
-//! State: tables of plain words. Pure: no file, no clock, no lock, no randomness; only the apply thread changes it.
+//! State: tables of plain words. Pure: no file, no clock, no randomness; only the apply thread changes it. Its one lock is
+//! that of frozen states, which other threads read and the apply thread may let go.
 
 mod account;
 mod accumulator;
@@ -7,6 +8,7 @@ mod chunk;
 mod content;
 mod demand;
 mod frame;
+mod frozen;
 mod growth;
 mod head;
 mod image;
@@ -31,8 +33,9 @@ pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, s
 pub use arena::{Arena, Handle};
 pub use content::{Content, RowsContent};
 pub use demand::Demand;
+pub use frozen::{FROZEN_SHARE, Frozen, NoRoom};
 pub use growth::Lacking;
-pub use image::{ImageError, ImageReader};
+pub use image::{ImageError, ImageReader, Unwritten};
 pub use skip::Skip;
 pub use slab::Missed;
 pub use state::{ReadScratch, State};

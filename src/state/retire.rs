@@ -5,6 +5,7 @@
 
 use super::account::Account;
 use super::arena::{Arena, Handle};
+use super::chunk::Chunk;
 use super::list;
 use super::plan::{AccumulatorPlan, GROWN, SlabPlan, SlotRef, WindowPlan};
 use super::ring;
@@ -20,6 +21,7 @@ pub(crate) fn shed(slab: Slab, plan: Arc<SlabPlan>, rows: u32, account: &Account
             moved.row(words, smaller.words.row_mut(row), &mut smaller.arena);
         }
     }
+    slab.words.chunks().iter().flatten().for_each(Chunk::leave);
     smaller
 }
 

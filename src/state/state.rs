@@ -156,7 +156,9 @@ impl State {
                     assert!(self.tables.insert(*table, created).is_none(), "a number is given to one table only");
                 }
                 TableEffect::Drop { table } => {
-                    self.tables.remove(table);
+                    if let Some(table) = self.tables.remove(table) {
+                        table.leave();
+                    }
                 }
                 TableEffect::Extend { table, features } => self.changed_table(*table).extend(definition(*table), features),
                 TableEffect::Retire { table, features } => self.changed_table(*table).retire(definition(*table), features),
@@ -209,7 +211,7 @@ impl State {
         let next = self.registry.reset();
         self.registry = Arc::new(next);
         self.count_events();
-        self.tables.clear();
+        std::mem::take(&mut self.tables).into_values().for_each(Table::leave);
         self.route();
     }
 
@@ -281,12 +283,28 @@ impl State {
         self.by_event.get(&batch.event()).map_or(0, Vec::len)
     }
 
-    /// A copy that shares every chunk and stays as it is while apply goes on: what snapshots and fingerprints read.
-    pub fn freeze(&self) -> State {
-        assert!(self.open.is_none(), "a state is frozen between frames, not while {:?} is open", self.open);
+    /// Of these, what tables hold themselves: the rest gives way when they need room.
+    pub fn live_bytes(&self) -> usize {
+        // Frozen states give back on other threads: what was read later may be less.
+        let left = self.account.left_bytes();
+        self.account.bytes().saturating_sub(left)
+    }
+
+    /// Bytes that tables and frozen states may hold together: frozen states are let go before they would lead beyond.
+    pub fn set_memory_limit(&self, bytes: usize) {
+        self.account.set_limit(bytes);
+    }
+
+    /// Whether a frozen state shares chunks with this one.
+    pub fn is_shared(&self) -> bool {
+        self.account.is_shared()
+    }
+
+    /// Everything but the tables.
+    pub(super) fn without_tables(&self) -> State {
         State {
             registry: Arc::clone(&self.registry),
-            tables: self.tables.iter().map(|(id, table)| (*id, table.freeze())).collect(),
+            tables: BTreeMap::new(),
             by_event: BTreeMap::new(),
             partitions: self.partitions.clone(),
             schemas: self.schemas.clone(),
@@ -306,21 +324,12 @@ impl State {
     }
 
     /// 128-bit fingerprint: the sum over all rows of hash(table, key, content with handles followed), plus positions, schemas, incidents, rejects and definitions. Two states with
-    /// equal fingerprints answer alike; addresses, row numbers and the index do not count. Works on a frozen clone.
+    /// equal fingerprints answer alike; addresses, row numbers and the index do not count.
     pub fn fingerprint(&self) -> u128 {
-        use xxhash_rust::xxh3::Xxh3;
         assert!(self.open.is_none(), "a fingerprint is of whole frames, not while {:?} is open", self.open);
         let mut sum = 0u128;
         for table in self.tables.values() {
-            for number in 0..table.keys.rows() {
-                let Some(key) = table.key_bytes(number) else { continue };
-                let mut hash = Xxh3::with_seed(u64::from(table.def.id));
-                hash.update(&key);
-                for slab in &table.slabs {
-                    slab.digest(number, &mut |words| hash.update(bytemuck::cast_slice(words)));
-                }
-                sum = sum.wrapping_add(hash.digest128());
-            }
+            sum = sum.wrapping_add(table.fingerprint(0..table.keys.rows()));
         }
         let mut add = |text: Vec<u8>, seed: u64| {
             sum = sum.wrapping_add(xxhash_rust::xxh3::xxh3_128_with_seed(&text, seed));

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use streamgauge_api::Value;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Rows are applied in groups of this many, so that their addresses are known before memory is touched.
 pub(crate) const GROUP: usize = 32;
@@ -285,8 +286,31 @@ impl Table {
         self.keys.get(number)
     }
 
+    /// The part of the state's fingerprint that some of its rows are: the sum of hash(table, key, content with handles
+    /// followed).
+    pub(crate) fn fingerprint(&self, rows: Range<u32>) -> u128 {
+        let mut sum = 0u128;
+        for number in rows {
+            let Some(key) = self.key_bytes(number) else { continue };
+            let mut hash = Xxh3::with_seed(u64::from(self.def.id));
+            hash.update(&key);
+            for slab in &self.slabs {
+                slab.digest(number, &mut |words| hash.update(bytemuck::cast_slice(words)));
+            }
+            sum = sum.wrapping_add(hash.digest128());
+        }
+        sum
+    }
+
+    /// Apply drops it; what frozen states share stays as long as they do.
+    pub(crate) fn leave(self) {
+        self.chunks().for_each(Chunk::leave);
+    }
+
     /// The same table without its index: what snapshots and fingerprints read.
     pub(crate) fn freeze(&self) -> Self {
+        let lists = self.account.charge(self.chunks().count() * size_of::<Chunk>());
+        lists.leave();
         Self {
             def: Arc::clone(&self.def),
             keys: self.keys.freeze(),
@@ -295,7 +319,7 @@ impl Table {
             since: self.since,
             funnel: self.funnel,
             account: self.account.clone(),
-            _lists: self.account.charge(self.chunks().count() * size_of::<Chunk>()),
+            _lists: lists,
         }
     }
 
@@ -408,6 +432,8 @@ impl Table {
                 self.slabs.push(slab);
             } else if !features.is_empty() {
                 self.slabs.push(retire::shed(slab, Arc::new(SlabPlan::compile(&features)), self.keys.rows(), &self.account));
+            } else {
+                slab.chunks().for_each(Chunk::leave);
             }
         }
         self.adopt(def);

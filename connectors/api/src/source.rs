@@ -66,6 +66,8 @@ incident_kinds! {
     WriteStall,
     /// The server: a frame of the log was skipped by an operator; its rows are not in the tables.
     FrameSkipped,
+    /// The server: memory had no room for a snapshot beside the tables; it is tried again, and the WAL keeps everything.
+    SnapshotAbandoned,
 }
 
 impl IncidentKind {

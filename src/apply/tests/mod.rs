@@ -8,12 +8,13 @@ mod clock;
 mod counts;
 mod inlets;
 mod panic;
+mod snapshots;
 mod turns;
 
 use super::{Engine, EngineClock, EngineInlet, EngineOptions, EnginePort, Facts, OnBadRecord, Parts, Seat, SeatSlot, SourceSetup};
 use crate::decode::{Format, Framing, KeyFormat, SourceFormat, Tombstone};
 use crate::pipeline::{RegisterOptions, Registry};
-use crate::state::State;
+use crate::state::{Frozen, State};
 use crate::wal::{FIRST_LSN, WalOptions, WalWriter};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
@@ -61,6 +62,14 @@ impl House {
         house
     }
 
+    /// With a snapshot thread whose part the test plays.
+    fn with_snapshots(options: EngineOptions) -> (Self, crossbeam_channel::Receiver<Arc<Frozen>>) {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let house = Self::build_over(NOW_US, State::new(1), options, Some(sender));
+        house.seat.with(declare);
+        (house, receiver)
+    }
+
     /// Over a recovered state.
     fn over(state: State) -> Self {
         Self::at(NOW_US, state, options())
@@ -68,6 +77,15 @@ impl House {
 
     /// Over a recovered state, when the wall clock says this.
     fn at(wall_us: i64, state: State, options: EngineOptions) -> Self {
+        Self::build_over(wall_us, state, options, None)
+    }
+
+    fn build_over(
+        wall_us: i64,
+        state: State,
+        options: EngineOptions,
+        snapshots: Option<crossbeam_channel::Sender<Arc<Frozen>>>,
+    ) -> Self {
         let (clock, facts) = (Arc::new(ManualClock::at(wall_us)), Arc::new(Facts::default()));
         let given = EngineClock::over(Arc::clone(&clock) as Arc<dyn Clock>);
         let (metrics, board) = (Arc::new(Metrics::new("test", "test")), Arc::new(SourceBoard::default()));
@@ -82,7 +100,7 @@ impl House {
             metrics: Arc::clone(&metrics),
             board: Arc::clone(&board),
             options,
-            snapshots: None,
+            snapshots,
         });
         Self { seat: Seat::new(engine, Arc::clone(&facts)), facts, clock, given, metrics, board }
     }

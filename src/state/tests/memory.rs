@@ -4,22 +4,35 @@ use super::pipeline::{payload, tables};
 use super::rows::{Datum, Row, START_US, ends, newest_us, rows, split};
 use super::{Driven, State};
 use crate::row::Rows;
-use crate::state::{Content, Lacking, RowsContent, Table};
+use crate::state::{Content, FROZEN_SHARE, Frozen, Lacking, RowsContent, Table};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::json;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// One delete row for every key of every table that `rows` made.
 fn deletes(rows: &[Row]) -> Vec<Row> {
     rows.iter().map(|row| Row { delete: true, ..row.clone() }).collect()
 }
 
-/// What every chunk that anybody holds takes, counted one by one, with the index and the lists of frozen copies.
-fn walked(states: &[&State]) -> usize {
-    let tables = || states.iter().flat_map(|state| state.tables());
-    let chunks: HashMap<usize, usize> = tables().flat_map(Table::chunks).map(|chunk| (chunk.identity(), chunk.bytes())).collect();
-    chunks.values().sum::<usize>() + tables().map(Table::bytes_besides_chunks).sum::<usize>()
+/// What every chunk that anybody holds takes, counted one by one, with the index and what frozen states hold besides.
+fn walked(state: &State, frozen: &[Arc<Frozen>]) -> usize {
+    type Chunks = HashMap<usize, usize>;
+    fn add<'t>(tables: impl Iterator<Item = &'t Table>, chunks: &mut Chunks) -> usize {
+        let mut besides = 0;
+        for table in tables {
+            chunks.extend(table.chunks().map(|chunk| (chunk.identity(), chunk.bytes())));
+            besides += table.bytes_besides_chunks();
+        }
+        besides
+    }
+    let mut chunks = Chunks::new();
+    let mut besides = add(state.tables(), &mut chunks);
+    for frozen in frozen {
+        besides += frozen.look(|tables| add(tables.values(), &mut chunks)).unwrap() + frozen.copy_bytes();
+    }
+    chunks.values().sum::<usize>() + besides
 }
 
 /// What the tables of these tests hold before they have a row: their empty indexes.
@@ -105,20 +118,22 @@ proptest! {
         for (step, batch) in split(&rows, &ends).into_iter().enumerate() {
             driven.feed(batch, &[]);
             if step % 2 == 0 {
-                frozen.push(driven.state.freeze());
+                frozen.push(driven.state.freeze().unwrap());
             }
             if step % 3 == 2 {
                 driven.feed(&deletes(batch), &[]);
                 frozen.remove(0);
             }
-            let states: Vec<&State> = frozen.iter().chain([&driven.state]).collect();
-            prop_assert_eq!(driven.state.bytes(), walked(&states));
+            prop_assert_eq!(driven.state.bytes(), walked(&driven.state, &frozen));
+            prop_assert_eq!(driven.state.live_bytes(), walked(&driven.state, &[]));
             let by_table: usize = driven.state.tables().map(Table::bytes).sum();
-            prop_assert_eq!(driven.state.bytes(), by_table);
+            let copies: usize = frozen.iter().map(|frozen| frozen.copy_bytes()).sum();
+            prop_assert_eq!(driven.state.bytes(), by_table + copies);
         }
         // Dropped elsewhere, as by the snapshot thread.
         std::thread::spawn(move || drop(frozen)).join().unwrap();
-        prop_assert_eq!(driven.state.bytes(), walked(&[&driven.state]));
+        prop_assert_eq!(driven.state.bytes(), walked(&driven.state, &[]));
+        prop_assert_eq!(driven.state.live_bytes(), driven.state.bytes());
         if forget {
             let account = driven.state.account.clone();
             drop(driven);
@@ -184,6 +199,50 @@ proptest! {
             let peak = driven.state.account.take_peak();
             prop_assert!(peak <= limit.max(EMPTY_BYTES), "{peak} bytes of {limit}");
         }
+    }
+
+    #[test]
+    fn a_frozen_state_gives_way_before_copies_pass_the_limit(rows in rows(400), ends in ends(), room in 0usize..600_000) {
+        let mut driven = Driven::with(&payload(&tables()));
+        let parts = split(&rows, &ends);
+        let (before, after) = parts.split_at(parts.len() / 2);
+        before.iter().for_each(|batch| driven.feed(batch, &[]));
+        let fingerprint = driven.fingerprint();
+        let mut free = Driven { state: super::replay::through_a_snapshot(&driven.state), log: Vec::new(), next_lsn: driven.next_lsn };
+        let limit = driven.state.bytes() + room;
+        driven.state.set_memory_limit(limit);
+        let Ok(mut frozen) = driven.state.freeze() else {
+            prop_assert!(room < 200_000, "there was room for a frozen state");
+            return Ok(());
+        };
+        prop_assert!(driven.state.is_shared());
+        driven.state.account.take_peak();
+        for batch in after {
+            // Rows are let in as if there were no frozen state; those that need room wait for ever.
+            let batches = batches(&driven, batch);
+            let most = limit - limit / FROZEN_SHARE;
+            let lacking = driven.state.lacking(&batches, most.saturating_sub(driven.state.live_bytes()), 0);
+            let content = without(&batches, &lacking);
+            free.apply(content.clone(), START_US);
+            driven.apply(content, START_US);
+            let peak = driven.state.account.take_peak();
+            prop_assert!(peak <= limit, "{} bytes of {}", peak, limit);
+            match frozen.fingerprint() {
+                Ok(known) => prop_assert_eq!(known, fingerprint, "a frozen state stays as it was"),
+                Err(told) => {
+                    let held = driven.state.bytes() - driven.state.live_bytes();
+                    prop_assert!(held <= frozen.copy_bytes(), "{} bytes are held still", held);
+                    prop_assert!(told.tables_bytes <= limit && told.lacking_bytes > 0, "{}", told);
+                    let Ok(next) = driven.state.freeze() else { break };
+                    frozen = next;
+                    prop_assert_eq!(frozen.fingerprint(), Ok(driven.fingerprint()));
+                    break;
+                }
+            }
+        }
+        drop(frozen);
+        prop_assert!(!driven.state.is_shared() && driven.state.bytes() == driven.state.live_bytes());
+        prop_assert_eq!(driven.fingerprint(), free.fingerprint(), "rows do not notice");
     }
 
     #[test]

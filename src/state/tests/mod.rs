@@ -72,7 +72,7 @@ impl Driven {
     }
 
     fn fingerprint(&self) -> u128 {
-        self.state.freeze().fingerprint()
+        self.state.fingerprint()
     }
 
     /// Whether a key of the table has outgrown its list.

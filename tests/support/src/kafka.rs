@@ -142,11 +142,27 @@ pub fn tool(class: &str) -> Outcome<std::process::Command> {
 /// # Errors
 /// What the tool said.
 pub fn console_produce(bootstrap: &str, topic: &str, lines: &str) -> Outcome<()> {
+    produce(bootstrap, topic, lines, &[])
+}
+
+/// Writes a tombstone for each of these keys.
+///
+/// # Errors
+/// What the tool said.
+pub fn console_tombstones(bootstrap: &str, topic: &str, keys: impl Iterator<Item = String>) -> Outcome<()> {
+    let lines: String = keys.map(|key| format!("{key}\tNULL\n")).collect();
+    produce(bootstrap, topic, &lines, &["parse.key=true", "key.separator=\t", "null.marker=NULL"])
+}
+
+fn produce(bootstrap: &str, topic: &str, lines: &str, properties: &[&str]) -> Outcome<()> {
     let folder = Folder::new("streamgauge-console-")?;
     let input = folder.path().join("lines");
     write(&input, lines)?;
     let mut command = tool("org.apache.kafka.tools.ConsoleProducer")?;
     command.args(["--bootstrap-server", bootstrap, "--topic", topic]);
+    properties.iter().for_each(|property| {
+        command.args(["--reader-property", property]);
+    });
     run_reading("ConsoleProducer", &mut command, Some(&input), READY_WITHIN).map(|_| ())
 }
 
