@@ -121,26 +121,25 @@ fn memory_of(pid: u32, line: &str) -> u64 {
 /// than the limit.
 #[test]
 fn known_keys_stay_within_the_limit_in_the_account_and_in_the_process() {
-    known_keys_stay_within("5m");
+    known_keys_stay_within(32, 4_000, "5m");
 }
 
 /// The copies that a running snapshot makes necessary count too.
 #[test]
 fn known_keys_stay_within_the_limit_while_snapshots_are_taken() {
-    known_keys_stay_within("1s");
+    known_keys_stay_within(64, 8_000, "1s");
 }
 
-fn known_keys_stay_within(snapshot_every: &str) {
-    const KNOWN_LIMIT: u64 = 32 << 20;
-    const KEYS: usize = 4_000;
+fn known_keys_stay_within(limit_mib: u64, keys: usize, snapshot_every: &str) {
     const ROWS: usize = 120;
-    let head = format!("config_version = 1\n[limits]\nmemory = \"32MiB\"\n[durability.snapshot]\nevery = \"{snapshot_every}\"\n");
+    let head = format!("config_version = 1\n[limits]\nmemory = \"{limit_mib}MiB\"\n[durability.snapshot]\nevery = \"{snapshot_every}\"\n");
     let config = "[events.Step]\ntime = { field = \"ts\" }\n\
                   fields = { walker = \"str\", ts = \"datetime\", place = \"str\", far = \"f64\" }\n\
                   [tables.walkers]\nfrom = \"Step\"\nkey = [\"walker\"]\n[tables.walkers.features]\n\
                   n_1h = { op = \"count\", window = \"1h\" }\nfar_1h = { op = \"sum\", field = \"far\", window = \"1h\" }\n\
                   far_1d = { op = \"sum\", field = \"far\", window = \"1d\" }\nplaces_1d = { op = \"n_unique\", field = \"place\", window = \"1d\" }\n\
                   furthest = { op = \"max\", field = \"place\", window = \"1d\" }\nlast = { op = \"last\", field = \"place\" }\n";
+    let limit = limit_mib << 20;
     let setup = Setup::new(BINARY, &(head + config)).unwrap();
     let sidecar = setup.start().unwrap();
     let idle = memory_of(sidecar.pid(), "VmRSS");
@@ -148,8 +147,8 @@ fn known_keys_stay_within(snapshot_every: &str) {
     let mut raw = Raw::connect(&sidecar.tcp).unwrap();
     let (mut taken, mut refused) = (0, 0);
     for row in 0..ROWS {
-        for keys in (0..KEYS).collect::<Vec<_>>().chunks(250) {
-            let rows: Vec<Json> = keys
+        for part in (0..keys).collect::<Vec<_>>().chunks(250) {
+            let rows: Vec<Json> = part
                 .iter()
                 .map(|key| {
                     let ts = now_ms - 86_000_000 + i64::try_from(row * 700_000 + key * 7 % 600_000).unwrap();
@@ -159,22 +158,19 @@ fn known_keys_stay_within(snapshot_every: &str) {
             raw.send(&Frame::json(PUSH_MANY, &json!({ "event": "Step", "rows": rows }).to_string()).bytes()).unwrap();
             let reply = raw.frame().unwrap();
             if reply.op == PUSH_MANY {
-                taken += keys.len();
+                taken += part.len();
             } else {
                 assert_eq!(reply.code(), "table_memory_exceeded");
-                refused += keys.len();
+                refused += part.len();
             }
         }
-        assert!(held_bytes(&sidecar) <= KNOWN_LIMIT, "{} bytes after {row} rows a key", held_bytes(&sidecar));
+        assert!(held_bytes(&sidecar) <= limit, "{} bytes after {row} rows a key", held_bytes(&sidecar));
     }
     let grown = memory_of(sidecar.pid(), "VmHWM") - idle;
-    assert!(refused > 10_000 && taken > KEYS * 10, "{taken} rows were taken, {refused} refused");
-    assert!(
-        grown <= KNOWN_LIMIT * 5 / 4,
-        "the process grew by {grown} bytes under a limit of {KNOWN_LIMIT}: {taken} rows taken, {refused} refused"
-    );
+    assert!(refused > 10_000 && taken > keys * 10, "{taken} rows were taken, {refused} refused");
+    assert!(grown <= limit * 5 / 4, "the process grew by {grown} bytes under a limit of {limit}: {taken} rows taken, {refused} refused");
     // All keys are there and are read.
-    assert_eq!(sidecar.status().unwrap()["tables"][0]["keys"].as_u64(), Some(KEYS as u64));
+    assert_eq!(sidecar.status().unwrap()["tables"][0]["keys"].as_u64(), Some(keys as u64));
     assert!(sidecar.get("walkers", "walker-7").unwrap().is_some());
 }
 
@@ -254,6 +250,63 @@ fn a_snapshot_gives_way_to_known_keys_and_is_taken_once_there_is_room() {
     sidecar.kill9();
     let sidecar = setup.start().unwrap();
     assert_eq!(sidecar.get("walkers", known.last().unwrap()).unwrap(), expected);
+}
+
+/// Deleted keys leave room between those that stay, in row numbers and in objects of their shape: it is given back while rows
+/// of another table are kept out.
+#[test]
+fn room_that_deleted_keys_leave_is_room_for_another_table() {
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("leaves-room"));
+    Admin::of(bootstrap).create(&topic, 1).unwrap();
+    let config = format!(
+        "config_version = 1\n[limits]\nmemory = \"16MiB\"\n[events.Step]\nfields = {{ walker = \"str\" }}\ntombstone = \"delete_key\"\n\
+         [sources.steps]\nevent = \"Step\"\nformat = \"json\"\nfields = {{ walker = \"key\" }}\n\
+         [sources.steps.kafka]\nbrokers = [\"{bootstrap}\"]\ntopic = \"{topic}\"\nstart = \"earliest\"\n\
+         [tables.walkers]\nfrom = \"Step\"\nkey = [\"walker\"]\n[tables.walkers.features]\nn_1h = {{ op = \"count\", window = \"1h\" }}\n\
+         [events.Run]\nfields = {{ runner = \"str\", shoes = \"str\" }}\n[tables.runners]\nfrom = \"Run\"\nkey = [\"runner\"]\n\
+         [tables.runners.features]\nlast = {{ op = \"last\", field = \"shoes\" }}\nmost = {{ op = \"top_k\", field = \"shoes\", k = 3 }}\n"
+    );
+    let setup = Setup::new(BINARY, &config).unwrap();
+    let sidecar = setup.start().unwrap();
+    let newcomers: Vec<String> = (0..300_000).map(|number| format!("walker-{number}")).collect();
+    let taken = push_all(&sidecar.tcp, &newcomers);
+    let known: Vec<&String> = newcomers.iter().zip(&taken).filter(|(_, taken)| **taken).map(|(walker, _)| walker).collect();
+    let mut raw = Raw::connect(&sidecar.tcp).unwrap();
+    let mut runs = |from: usize| {
+        let rows: Vec<Json> =
+            (from..from + 250).map(|number| json!({ "runner": format!("runner-{number}"), "shoes": format!("shoes-{number}") })).collect();
+        raw.send(&Frame::json(PUSH_MANY, &json!({ "event": "Run", "rows": rows }).to_string()).bytes()).unwrap();
+        raw.frame().unwrap().op == PUSH_MANY
+    };
+    assert!(known.len() > 20_000 && (0..40).any(|number| !runs(number * 250)), "{} walkers are no limit", known.len());
+    let spread = |number: usize| (number * 2_654_435_761) % 4_294_967_296 * 12 >> 32;
+    let (kept, gone): (Vec<usize>, Vec<usize>) = (0..known.len()).partition(|number| spread(*number) == 0);
+    console_tombstones(bootstrap, &topic, gone.iter().map(|number| known[*number].clone())).unwrap();
+    wait_for("the deletes", WITHIN, || {
+        let status = sidecar.status()?;
+        let walkers = status["tables"].as_array().and_then(|tables| tables.iter().find(|table| table["table"] == "walkers")).cloned();
+        match walkers.and_then(|table| table["funnel"]["deleted"].as_u64()) {
+            Some(deleted) if deleted == gone.len() as u64 => Ok(()),
+            deleted => Err(format!("{deleted:?} of {}", gone.len())),
+        }
+    })
+    .unwrap();
+    let mut next = 10_000;
+    wait_for("room for runners", WITHIN, || {
+        while next < 22_000 {
+            if !runs(next) {
+                return Err(format!("{next} runners; {}", sidecar.status()?["memory"]));
+            }
+            next += 250;
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert!(held_bytes(&sidecar) <= LIMIT);
+    for number in kept.iter().step_by(kept.len() / 20) {
+        assert_eq!(sidecar.get("walkers", known[*number]).unwrap(), Some(json!({ "n_1h": 1 })), "{}", known[*number]);
+    }
+    assert_eq!(sidecar.get("runners", "runner-21999").unwrap().unwrap()["last"], json!("shoes-21999"));
 }
 
 fn many_cards(topic: &str) -> Production {

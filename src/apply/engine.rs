@@ -7,6 +7,7 @@
 use super::ahead::RowsAhead;
 use super::clock::EngineClock;
 use super::codec::{Encoded, POSITION_BYTES, encode, kind_of};
+use super::evacuation::Evacuating;
 use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
 use super::incidents::{IncidentText, Incidents, Subject};
@@ -118,6 +119,7 @@ pub struct Engine {
     full_retry_us: i64,
     durable_positions: Vec<Position>,
     pub(super) snapshots: Snapshots,
+    pub(super) evacuating: Evacuating,
     failure: Option<WalError>,
     rows_ahead: RowsAhead,
     /// When rows were last kept out by the memory limit.
@@ -194,6 +196,7 @@ impl Engine {
             full_retry_us: passed_us,
             durable_positions,
             snapshots: Snapshots::new(parts.snapshots, passed_us),
+            evacuating: Evacuating::default(),
             failure: None,
             rows_ahead,
             lacking_us: i64::MIN,
@@ -351,6 +354,7 @@ impl Engine {
         self.try_full_disk(now_us, passed_us);
         self.mark(now_us, passed_us);
         self.snapshot_when_due(passed_us);
+        self.evacuate_when_full(passed_us);
     }
 
     fn mark(&mut self, now_us: i64, passed_us: i64) {
@@ -398,7 +402,7 @@ impl Engine {
 
     /// Whether something was begun that a holder of the seat has to go on with.
     pub(crate) fn has_unfinished(&self) -> bool {
-        self.is_mid_turn() || self.has_backlog() || self.has_long_reads()
+        self.is_mid_turn() || self.has_backlog() || self.has_long_reads() || self.evacuates()
     }
 
     /// Whether requests wait for the end of a turn, or did.

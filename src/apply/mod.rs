@@ -8,6 +8,7 @@ mod ahead;
 mod clock;
 pub mod codec;
 mod engine;
+mod evacuation;
 mod facts;
 mod frame_clock;
 mod freshness;

@@ -321,21 +321,26 @@ impl Control for EngineControl {
         let from = match after {
             None => 0,
             Some(text) => {
-                let bytes = url_safe.decode(text).ok().and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+                let bytes = url_safe.decode(text).ok().and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
                 let bytes = bytes.ok_or_else(|| ApiError::new(Code::InvalidRequest, "`after` is no value that a page gave out"))?;
-                u32::from_le_bytes(bytes)
+                u64::from_le_bytes(bytes)
             }
         };
         let limit = limit.clamp(1, KEYS_MAX);
         self.look(|engine| {
             let table = find_table(engine.state(), table)?;
+            #[expect(clippy::cast_possible_truncation, reason = "a row number, and how often keys had moved")]
+            let (from, moves) = (from as u32, (from >> 32) as u32);
+            if after.is_some() && moves != table.moves() {
+                return Err(ApiError::new(Code::InvalidRequest, "keys have moved since that page; begin with the first one again"));
+            }
             let (numbers, next) = table.keys_from(from, limit);
             let columns = &table.def().keys;
             let keys = numbers.iter().filter_map(|number| table.key_bytes(*number)).map(|key| key_to_json(columns, &key)).collect();
             Ok(KeysPage {
                 table: table.def().name.to_string(),
                 keys,
-                next: next.map(|number| url_safe.encode(number.to_le_bytes())),
+                next: next.map(|number| url_safe.encode((u64::from(table.moves()) << 32 | u64::from(number)).to_le_bytes())),
                 total: table.len() as u64,
             })
         })?

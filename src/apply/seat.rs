@@ -53,6 +53,8 @@ enum Event {
     Packet(Packet),
     /// A read of many entries goes on.
     Read,
+    /// Sparse chunks are emptied.
+    Evacuate,
 }
 
 /// Kinds of work that take turns.
@@ -61,6 +63,7 @@ enum Kind {
     Requests,
     Rows,
     Reads,
+    Evacuation,
 }
 
 impl Kind {
@@ -68,7 +71,8 @@ impl Kind {
         match self {
             Self::Requests => Self::Rows,
             Self::Rows => Self::Reads,
-            Self::Reads => Self::Requests,
+            Self::Reads => Self::Evacuation,
+            Self::Evacuation => Self::Requests,
         }
     }
 }
@@ -245,6 +249,7 @@ impl Seat {
             Event::Slice => engine.go_on(),
             Event::Packet(packet) => engine.take_packet(packet),
             Event::Read => engine.read_slice(),
+            Event::Evacuate => engine.evacuate(),
         }
         self.backlogged.store(engine.backlogged(), Ordering::Relaxed);
         true
@@ -261,7 +266,7 @@ impl Seat {
             }
             None => {
                 let first = inbox.turn;
-                let kinds = [first, first.next(), first.next().next()];
+                let kinds = [first, first.next(), first.next().next(), first.next().next().next()];
                 let found = kinds.into_iter().find_map(|kind| Some((kind, self.next_of(kind, &mut inbox, engine)?)));
                 found.map(|(kind, event)| {
                     inbox.turn = kind.next();
@@ -293,6 +298,7 @@ impl Seat {
                 Some(Event::Packet(packet))
             }
             Kind::Reads => engine.has_long_reads().then_some(Event::Read),
+            Kind::Evacuation => engine.evacuates().then_some(Event::Evacuate),
         }
     }
 

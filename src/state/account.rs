@@ -66,6 +66,11 @@ impl Account {
         self.0.as_ref().map_or(0, |book| book.bytes.load(Ordering::Relaxed))
     }
 
+    /// Bytes charged to the topmost account.
+    pub(crate) fn all_bytes(&self) -> usize {
+        self.top().map_or(0, |book| book.bytes.load(Ordering::Relaxed))
+    }
+
     /// Of these, bytes that only frozen states hold.
     pub(crate) fn left_bytes(&self) -> usize {
         self.top().map_or(0, |book| book.left.load(Ordering::Relaxed))

@@ -7,13 +7,14 @@
 //! slot       the object; a freed one is zeroes but for its first word: the next freed slot + 1
 //! ```
 //! Objects are zeroed when they are given back, so nothing of them stays behind in memory or in a snapshot, and equal
-//! histories give equal bytes. A chunk whose objects are all given back is dropped, but for one per class, so that a
-//! class with few objects does not take and give a chunk in turns. Objects come from the chunk that got room last. An
+//! histories without evacuation give equal bytes. A chunk whose objects are all given back is dropped, but for one per
+//! class, so that a class with few objects does not take and give a chunk in turns. Sparse chunks can be *marked*: their
+//! objects are moved into free slots of others (`evacuate.rs`), and the chunk is dropped with the last. Objects come from the chunk that got room last. An
 //! arena knows nothing of what its objects mean: the plan marks which words are handles. Called by apply only; a frozen
 //! copy serves snapshots and fingerprints.
 
 use super::account::Account;
-use super::chunk::{CHUNK_WORDS, Chunk, words_for};
+use super::chunk::{CHUNK_WORDS, Chunk, chunk_bytes, words_for};
 
 /// Words of a chunk before its slots.
 const OCCUPANCY_WORDS: usize = 1;
@@ -89,6 +90,10 @@ struct Class {
     most: usize,
     /// Numbers of dropped chunks.
     vacant: Vec<u32>,
+    /// Marked chunks, by number: objects move out of them, and into them only when no other has room. Empty when none is.
+    marked: Vec<bool>,
+    /// Numbers of marked chunks; those that were dropped or opened again are passed over.
+    leaving: Vec<u32>,
 }
 
 /// The first word of a chunk.
@@ -206,7 +211,88 @@ impl Class {
             }
             self.open.pop();
         }
-        self.extend(class, account)
+        self.reopen(class).unwrap_or_else(|| self.extend(class, account))
+    }
+
+    /// A marked chunk with room, which is not emptied any further: no other one has any.
+    #[cold]
+    fn reopen(&mut self, class: usize) -> Option<usize> {
+        while let Some(number) = self.leaving.pop() {
+            let at = number as usize;
+            if self.is_marked(at) {
+                assert!(self.chunks[at].is_some() && self.live[at] < SHAPES[class].1, "a marked chunk is there and has room");
+                self.marked[at] = false;
+                self.open.push(number);
+                self.roomy += 1;
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    fn is_marked(&self, number: usize) -> bool {
+        self.marked.get(number).is_some_and(|marked| *marked)
+    }
+
+    /// Chunks that need not be there: the objects fit into the others.
+    fn surplus(&self, class: usize) -> usize {
+        let chunks = (self.objects + self.room) / slots(class);
+        chunks - self.objects.div_ceil(slots(class))
+    }
+
+    /// Marks as many chunks as need not be there, the sparsest.
+    fn mark_sparse(&mut self, class: usize) {
+        self.unmark(class);
+        let surplus = self.surplus(class);
+        if surplus == 0 {
+            return;
+        }
+        let mut quota = vec![0usize; slots(class) + 1];
+        for number in (0..self.chunks.len()).filter(|&number| self.chunks[number].is_some()) {
+            quota[usize::from(self.live[number])] += 1;
+        }
+        // Fewest objects first: how many of the chunks with so many objects are marked.
+        let mut left = surplus;
+        for chunks in &mut quota {
+            *chunks = left.min(*chunks);
+            left -= *chunks;
+        }
+        self.marked = vec![false; self.chunks.len()];
+        for number in 0..self.chunks.len() {
+            let quota = &mut quota[usize::from(self.live[number])];
+            if self.chunks[number].is_some() && *quota > 0 {
+                *quota -= 1;
+                if self.live[number] == 0 { self.drop_chunk(class, number) } else { self.mark(number) }
+            }
+        }
+        self.list_open(class);
+        assert!(self.leaving.len() <= surplus, "no more is emptied than need not be there");
+    }
+
+    fn mark(&mut self, number: usize) {
+        let Ok(kept) = u32::try_from(number) else { unreachable!("chunk numbers have 32 bits") };
+        self.marked[number] = true;
+        self.leaving.push(kept);
+    }
+
+    /// Marked chunks are like others again.
+    fn unmark(&mut self, class: usize) {
+        if !self.marked.is_empty() {
+            (self.marked, self.leaving) = (Vec::new(), Vec::new());
+            self.list_open(class);
+        }
+    }
+
+    /// Finds the chunks with room that are not marked.
+    fn list_open(&mut self, class: usize) {
+        self.open.clear();
+        for (number, at) in (0u32..).zip(0..self.chunks.len()) {
+            if self.chunks[at].is_some() && self.live[at] < SHAPES[class].1 && !self.is_marked(at) {
+                self.open.push(number);
+            }
+        }
+        let Ok(roomy) = u32::try_from(self.open.len()) else { unreachable!("chunk numbers have 32 bits") };
+        self.roomy = roomy;
     }
 
     #[cold]
@@ -249,6 +335,9 @@ impl Class {
         let Some(chunk) = self.chunks[number].take() else { unreachable!("a chunk is dropped once") };
         assert_eq!(self.live[number], 0, "a chunk that is dropped is empty");
         chunk.leave();
+        if let Some(marked) = self.marked.get_mut(number) {
+            *marked = false;
+        }
         self.room -= slots(class);
         let Ok(number) = u32::try_from(number) else { unreachable!("chunk numbers have 32 bits") };
         self.vacant.push(number);
@@ -312,11 +401,12 @@ impl Arena {
         let kept = &mut self.classes[class];
         let (live, slots) = (kept.live[number], SHAPES[class].1);
         assert!(live > 0 && live <= slots, "an object is given back once");
-        let has_room = u32::from(live < slots);
+        let is_marked = kept.is_marked(number);
+        let has_room = u32::from(live < slots && !is_marked);
         kept.live[number] -= 1;
         kept.room += 1;
         kept.objects -= 1;
-        if live == 1 && kept.roomy > has_room {
+        if live == 1 && (kept.roomy > has_room || is_marked) {
             kept.roomy -= has_room;
             kept.drop_chunk(class, number);
             return;
@@ -328,7 +418,7 @@ impl Arena {
         words[place.start] = u64::from(occupancy.freed);
         occupancy.freed = (handle & 0xFFFF) as u16;
         words[0] = occupancy.word();
-        if has_room == 0 {
+        if has_room == 0 && !is_marked {
             #[expect(clippy::cast_possible_truncation, reason = "chunk numbers have 32 bits")]
             kept.open.push(number as u32);
             kept.roomy += 1;
@@ -376,6 +466,45 @@ impl Arena {
             higher[0].chunk_mut(to_chunk).words_mut()[place(to, to_slot)][..old.len()].copy_from_slice(old);
             self.free(handle);
         }
+        moved
+    }
+
+    /// Bytes of chunks that need not be there: their objects fit into free slots of others.
+    pub(crate) fn sparse_bytes(&self) -> usize {
+        let of_class = |(number, class): (usize, &Class)| class.surplus(number) * chunk_bytes(chunk_words(number));
+        self.classes.iter().enumerate().map(of_class).sum()
+    }
+
+    /// Marks the sparsest chunks of each class, as many as need not be there: [`Arena::move_out`] empties them.
+    pub(crate) fn mark_sparse(&mut self) {
+        self.classes.iter_mut().enumerate().for_each(|(number, class)| class.mark_sparse(number));
+    }
+
+    /// Ends what [`Arena::mark_sparse`] began.
+    pub(crate) fn unmark(&mut self) {
+        self.classes.iter_mut().enumerate().for_each(|(number, class)| class.unmark(number));
+    }
+
+    /// Whether a chunk is to be emptied.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.classes.iter().any(|class| !class.leaving.is_empty())
+    }
+
+    /// Where the object stands after it left a marked chunk; the same when its chunk is not marked or no other has room.
+    pub(crate) fn move_out(&mut self, handle: Handle) -> Handle {
+        if handle == 0 {
+            return 0;
+        }
+        let (class, number, slot) = split(handle);
+        let kept = &self.classes[class];
+        if !kept.is_marked(number) || kept.roomy == 0 {
+            return handle;
+        }
+        let words: smallvec::SmallVec<[u64; 64]> = smallvec::SmallVec::from_slice(&kept.chunk(number).words()[place(class, slot)]);
+        let moved = self.alloc(words.len());
+        assert!(split(moved).0 == class && !self.classes[class].is_marked(split(moved).1), "an object moves into a chunk that stays");
+        self.get_mut(moved).copy_from_slice(&words);
+        self.free(handle);
         moved
     }
 

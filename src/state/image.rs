@@ -46,7 +46,7 @@ const CHUNKS_MAX: usize = 1 << 26;
 const CLASSES_MAX: usize = 255;
 
 /// Layout of the sections and of the words in them.
-const IMAGE_FORMAT: u32 = 3;
+const IMAGE_FORMAT: u32 = 4;
 
 #[derive(Serialize, Deserialize)]
 struct Meta {

@@ -110,6 +110,12 @@ impl Index {
         self.len += 1;
     }
 
+    /// A key's row moved; false when the key was not there.
+    pub(crate) fn renumber(&mut self, hash: KeyHash, from: u32, to: u32) -> bool {
+        let found = self.parts[hash.part()].find_mut(spread(hash.kept()), |entry| entry.row == from);
+        found.map(|entry| entry.row = to).is_some()
+    }
+
     /// Removes a row's key; false when it was not there.
     pub(crate) fn remove(&mut self, hash: KeyHash, row: u32) -> bool {
         let kept = hash.kept();

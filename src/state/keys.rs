@@ -3,12 +3,13 @@
 //! ```text
 //! key words of a row     up to 15 bytes inline, byte 15 = length | 0x80
 //!                        longer: handle of the bytes in the arena of long keys | LONG
-//!                        free row number: the next free one + 1, or 0 | 0
+//!                        free row number: the next free one + 1, or 0, and in the upper half the one before it + 1 | 0
 //! ```
 //! One value with everything that belongs to keys: index, key words, numbers handed out, freed numbers, the bytes of
 //! long keys. Slabs hold features under the same row numbers and know no keys. A number that was freed is handed out
 //! again before a new one is made, the last freed first; freed numbers are chained through their key words, so that
-//! forgetting a key never takes memory. Called by apply only; a frozen copy has no index.
+//! forgetting a key never takes memory. The chain goes both ways, so that the last number can leave it from wherever it
+//! stands; nobody is before the first, whatever its words say. Called by apply only; a frozen copy has no index.
 
 use super::account::Account;
 use super::accumulator::{load_bytes, store_bytes};
@@ -100,7 +101,10 @@ impl Keys {
     pub(crate) fn restored(mut self, words: Words, long: Arena, rows: u32, free: Free) -> Result<Self, String> {
         assert_eq!(self.rows, 0, "keys are restored into none");
         (self.words, self.long, self.rows, self.free) = (words, long, rows, free);
-        let chained = self.freed().take(rows as usize + 1).take_while(|&number| number < rows).count();
+        let mut before = None;
+        let goes_back =
+            |number: &u32| before.replace(*number).is_none_or(|before| self.chained(*number).is_some_and(|links| links.1 == Some(before)));
+        let chained = self.freed().take(rows as usize + 1).take_while(|&number| number < rows).take_while(goes_back).count();
         if free.count > rows || chained != free.count as usize {
             return Err(format!("{} of {rows} row numbers are said to be free, {chained} are chained", free.count));
         }
@@ -139,9 +143,76 @@ impl Keys {
 
     /// The freed number behind a freed one; none when the chain ends there or is none.
     pub(crate) fn next_free(&self, number: u32) -> Option<u32> {
+        self.chained(number)?.0
+    }
+
+    /// The freed numbers behind and before a freed one; none when it is not free.
+    #[expect(clippy::cast_possible_truncation, reason = "two halves of 32 bits")]
+    fn chained(&self, number: u32) -> Option<(Option<u32>, Option<u32>)> {
         match self.words.row(number)? {
-            &[next, VACANT] => u32::try_from(next).ok()?.checked_sub(1),
+            &[links, VACANT] => Some(((links as u32).checked_sub(1), ((links >> 32) as u32).checked_sub(1))),
             _ => None,
+        }
+    }
+
+    fn chain(&mut self, number: u32, next: Option<u32>, before: Option<u32>) {
+        let half = |number: Option<u32>| u64::from(number.map_or(0, |number| number + 1));
+        self.words.row_mut(number).copy_from_slice(&[half(next) | half(before) << 32, VACANT]);
+    }
+
+    /// Takes a freed number out of the chain, wherever it stands there.
+    fn unchain(&mut self, number: u32) {
+        let Some((next, before)) = self.chained(number) else { unreachable!("row number {number} is free") };
+        let is_first = self.free.last == number + 1;
+        if is_first {
+            self.free.last = next.map_or(0, |next| next + 1);
+        } else {
+            let Some((before, (Some(known), above))) = before.and_then(|before| Some((before, self.chained(before)?))) else {
+                unreachable!("only the first freed number has none before it")
+            };
+            assert_eq!(known, number, "the chain goes both ways");
+            self.chain(before, next, above);
+            if let Some((next, (below, _))) = next.and_then(|next| Some((next, self.chained(next)?))) {
+                self.chain(next, below, Some(before));
+            }
+        }
+        self.free.count -= 1;
+        debug_assert_eq!(self.free.last == 0, self.free.count == 0, "the chain ends with the last freed number");
+    }
+
+    /// Gives the last row number back while one is free: whoever has it moves into a free one. Both numbers, the second
+    /// when somebody moved.
+    pub(crate) fn give_back_last(&mut self) -> (u32, Option<u32>) {
+        assert!(self.free.count > 0, "a row number is given back for a free one");
+        let last = self.rows - 1;
+        let key = self.get(last);
+        let to = match &key {
+            None => last,
+            Some(_) => self.free.last - 1,
+        };
+        self.unchain(to);
+        if let Some(key) = key {
+            assert!(to < last, "free numbers are among those handed out");
+            let hash = self.index.hash(&key);
+            assert!(self.index.renumber(hash, last, to), "the key of row {last} is in the index");
+            let Some(&[low, high]) = self.words.row(last).and_then(|words| <&[u64; 2]>::try_from(words).ok()) else {
+                unreachable!("row {last} has a key")
+            };
+            self.words.row_mut(to).copy_from_slice(&[low, high]);
+        }
+        self.words.row_mut(last).fill(0);
+        self.rows = last;
+        self.words.truncate(last);
+        (last, (to != last).then_some(to))
+    }
+
+    /// Moves the bytes of a row's key out of a marked chunk.
+    pub(crate) fn move_out(&mut self, number: u32) {
+        if let Some(&[low, LONG]) = self.words.row(number).and_then(|words| <&[u64; 2]>::try_from(words).ok()) {
+            let moved = self.long.move_out(low);
+            if moved != low {
+                self.words.row_mut(number)[0] = moved;
+            }
         }
     }
 
@@ -229,7 +300,11 @@ impl Keys {
         if words[1] == LONG {
             self.long.free(words[0]);
         }
-        words.copy_from_slice(&[u64::from(self.free.last), VACANT]);
+        let next = self.free.last.checked_sub(1);
+        self.chain(number, next, None);
+        if let Some((next, (below, _))) = next.and_then(|next| Some((next, self.chained(next)?))) {
+            self.chain(next, below, Some(number));
+        }
         self.free = Free { last: number + 1, count: self.free.count + 1 };
     }
 
@@ -272,6 +347,11 @@ impl Keys {
     /// Key words by row, for snapshots.
     pub(crate) fn words(&self) -> &Words {
         &self.words
+    }
+
+    /// The arena of long keys, for what moves in it.
+    pub(crate) fn long_mut(&mut self) -> &mut Arena {
+        &mut self.long
     }
 
     /// The arena of long keys, for snapshots.

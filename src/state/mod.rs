@@ -7,6 +7,7 @@ mod arena;
 mod chunk;
 mod content;
 mod demand;
+mod evacuate;
 mod frame;
 mod frozen;
 mod growth;

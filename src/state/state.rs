@@ -5,6 +5,7 @@
 use super::account::Account;
 use super::arena::Arena;
 use super::content::Content;
+use super::evacuate::Evacuation;
 use super::frame::OpenFrame;
 use super::skip::Skip;
 use super::table::{Scratch, Table};
@@ -43,6 +44,8 @@ pub struct State {
     pub(crate) reject_bytes: usize,
     /// The frame that is applied in part.
     pub(super) open: Option<OpenFrame>,
+    /// Chunks that are being emptied; not part of the state.
+    pub(super) evacuation: Option<Evacuation>,
     scratch: Scratch,
     /// What all tables hold, and what frozen copies of them still hold.
     pub(crate) account: Account,
@@ -72,6 +75,7 @@ impl State {
             rejects: VecDeque::new(),
             reject_bytes: 0,
             open: None,
+            evacuation: None,
             scratch: Scratch::default(),
             account: Account::open(),
         }
@@ -149,6 +153,7 @@ impl State {
             Some(def) => Arc::clone(def),
             None => unreachable!("an effect names table {id}, which the registry beside it does not have"),
         };
+        self.end_evacuation();
         for effect in effects {
             match effect {
                 TableEffect::Create { table } => {
@@ -211,6 +216,7 @@ impl State {
         let next = self.registry.reset();
         self.registry = Arc::new(next);
         self.count_events();
+        self.end_evacuation();
         std::mem::take(&mut self.tables).into_values().for_each(Table::leave);
         self.route();
     }
@@ -318,6 +324,7 @@ impl State {
             rejects: self.rejects.clone(),
             reject_bytes: self.reject_bytes,
             open: None,
+            evacuation: None,
             scratch: Scratch::default(),
             account: self.account.clone(),
         }

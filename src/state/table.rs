@@ -47,6 +47,8 @@ pub struct Table {
     pub(crate) newest_us: i64,
     /// LSN and time from which the table counts.
     pub(crate) since: (u64, i64),
+    /// How often a key got another row number in this process; not part of the state.
+    pub(crate) moves: u32,
     /// Counts of this process; not part of the state.
     pub funnel: Funnel,
     /// What its keys and slabs hold, and what frozen copies of it still hold.
@@ -73,7 +75,7 @@ impl Table {
     pub(crate) fn new(def: Arc<TableDef>, keys: Keys, since: (u64, i64), account: Account) -> Self {
         let plan = Arc::new(SlabPlan::compile(&def.features));
         let slabs = vec![Slab::new(plan, &account)];
-        Self { keys, slabs, newest_us: i64::MIN, since, funnel: Funnel::default(), account, _lists: Charge::default(), def }
+        Self { keys, slabs, newest_us: i64::MIN, since, moves: 0, funnel: Funnel::default(), account, _lists: Charge::default(), def }
     }
 
     /// An empty table.
@@ -317,10 +319,16 @@ impl Table {
             slabs: self.slabs.iter().map(Slab::freeze).collect(),
             newest_us: self.newest_us,
             since: self.since,
+            moves: self.moves,
             funnel: self.funnel,
             account: self.account.clone(),
             _lists: lists,
         }
+    }
+
+    /// How often a key got another row number in this process: pages of keys from before are of no use then.
+    pub(crate) fn moves(&self) -> u32 {
+        self.moves
     }
 
     /// Numbers of rows with a key from `from` on, at most `limit`, and where the next page begins. The order is that of first sight.

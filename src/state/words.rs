@@ -83,6 +83,30 @@ impl Words {
         (missing.min(rows) + rows.div_ceil(self.rows as usize) + 1) * chunk_bytes(self.chunk_words)
     }
 
+    /// Bytes of the chunks that so many rows fill.
+    pub(crate) fn bytes_of(&self, rows: usize) -> usize {
+        let chunks = if self.stride == 0 { 0 } else { rows / self.rows as usize };
+        chunks.min(self.chunks.len()) * chunk_bytes(self.chunk_words)
+    }
+
+    /// Moves a row's words to where another row stood; zeroes stay.
+    pub(crate) fn move_row(&mut self, from: u32, to: u32) {
+        let Some(words) = self.row(from).filter(|words| words.iter().any(|&word| word != 0)) else { return };
+        let words: smallvec::SmallVec<[u64; 32]> = smallvec::SmallVec::from_slice(words);
+        let place = self.row_mut(to);
+        debug_assert!(place.iter().all(|&word| word == 0), "row {to} is free");
+        place.copy_from_slice(&words);
+        self.row_mut(from).fill(0);
+    }
+
+    /// Drops the chunks that have none of the first `rows` rows.
+    pub(crate) fn truncate(&mut self, rows: u32) {
+        let chunks = (rows as usize).div_ceil(self.rows as usize);
+        while self.chunks.len() > chunks {
+            self.chunks.pop().flatten().as_ref().inspect(|chunk| chunk.leave());
+        }
+    }
+
     /// The chunks, for snapshots.
     pub(crate) fn chunks(&self) -> &[Option<Chunk>] {
         &self.chunks

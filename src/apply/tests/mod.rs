@@ -80,12 +80,7 @@ impl House {
         Self::build_over(wall_us, state, options, None)
     }
 
-    fn build_over(
-        wall_us: i64,
-        state: State,
-        options: EngineOptions,
-        snapshots: Option<crossbeam_channel::Sender<Arc<Frozen>>>,
-    ) -> Self {
+    fn build_over(wall_us: i64, state: State, options: EngineOptions, snapshots: Option<crossbeam_channel::Sender<Arc<Frozen>>>) -> Self {
         let (clock, facts) = (Arc::new(ManualClock::at(wall_us)), Arc::new(Facts::default()));
         let given = EngineClock::over(Arc::clone(&clock) as Arc<dyn Clock>);
         let (metrics, board) = (Arc::new(Metrics::new("test", "test")), Arc::new(SourceBoard::default()));

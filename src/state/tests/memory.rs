@@ -246,6 +246,55 @@ proptest! {
     }
 
     #[test]
+    fn emptying_sparse_chunks_changes_no_content(
+        rows in rows(400), ends in ends(), gone in proptest::collection::vec(any::<bool>(), 400), steps in proptest::collection::vec(0u32..40, 12),
+    ) {
+        let mut moved = Driven::with(&payload(&tables()));
+        let mut still = Driven::with(&payload(&tables()));
+        let mut steps = steps.into_iter().cycle();
+        let mut frozen: Option<(Arc<Frozen>, u128)> = None;
+        for (number, batch) in split(&rows, &ends).into_iter().enumerate() {
+            let deleted: Vec<Row> = batch.iter().zip(&gone).filter(|(_, gone)| **gone).map(|(row, _)| row.clone()).collect();
+            for driven in [&mut moved, &mut still] {
+                driven.feed(batch, &[]);
+                driven.feed(&deletes(&deleted), &[]);
+            }
+            let fingerprint = still.fingerprint();
+            for rows in steps.by_ref().take(3) {
+                moved.state.evacuate(rows + 1, 1);
+                prop_assert_eq!(moved.fingerprint(), fingerprint);
+            }
+            if let Some((frozen, before)) = frozen.take() {
+                prop_assert_eq!(frozen.fingerprint(), Ok(before));
+            }
+            if number % 2 == 0 {
+                frozen = Some((moved.state.freeze().unwrap(), fingerprint));
+            } else {
+                moved.state = super::replay::through_a_snapshot(&moved.state);
+                prop_assert_eq!(moved.fingerprint(), fingerprint);
+            }
+        }
+        drop(frozen);
+        let peak = moved.state.bytes();
+        moved.state.account.take_peak();
+        while moved.state.evacuate(64, 1) {}
+        prop_assert_eq!(moved.state.account.take_peak(), peak, "moving takes no chunk");
+        prop_assert_eq!(moved.fingerprint(), still.fingerprint());
+        prop_assert_eq!(moved.state.sparse_bytes(), 0);
+        prop_assert_eq!(moved.state.bytes(), walked(&moved.state, &[]));
+        // Fewer free row numbers than fill a chunk are not worth a walk of their own.
+        for table in moved.state.tables.values_mut() {
+            while table.give_back_row() {}
+            prop_assert_eq!(table.keys.rows() as usize, table.len(), "no row number is free");
+        }
+        prop_assert_eq!(moved.fingerprint(), still.fingerprint());
+        // It goes on like one that never moved anything.
+        moved.feed(&rows, &ends);
+        still.feed(&rows, &ends);
+        prop_assert_eq!(moved.fingerprint(), still.fingerprint());
+    }
+
+    #[test]
     fn a_ring_holds_at_most_its_buckets_however_long_it_is_fed(rows in rows(300)) {
         let mut driven = Driven::with(&payload(&tables()));
         let mut sizes = Vec::new();
@@ -380,4 +429,54 @@ fn long_texts_of_a_list_are_counted_for_every_accumulator_that_keeps_them() {
         check_growth(&mut driven, row, COPIES).unwrap();
     }
     assert!(driven.state.table("T").unwrap().slabs[0].is_grown(0));
+}
+
+/// Keys of one shape fill memory; eleven of twelve are deleted, wherever they stand.
+#[test]
+fn room_that_keys_leave_behind_is_room_for_another_table() {
+    let agg = |window: &str| {
+        json!({
+            "cnt": { "op": "count", "params": { "window": window } },
+            "last": { "op": "last", "params": { "field": "label" } },
+        })
+    };
+    let nodes = [
+        super::pipeline::event(),
+        super::pipeline::node("T", &[], &["user"], &agg("1h")),
+        super::pipeline::node("U", &[], &["label"], &agg("1m")),
+    ];
+    let mut driven = Driven::with(&json!({ "nodes": nodes }));
+    let user = |number: usize| format!("user number {number}");
+    // All have one label, so that the other table has one key.
+    let rows: Vec<Row> = (0..24_000).map(|number| labelled(&user(number), "a label of some length", START_US)).collect();
+    driven.feed(&rows, &[]);
+    let full = driven.state.bytes();
+    driven.state.set_memory_limit(full);
+    let mut stream = 7u64;
+    let mut next = || {
+        stream = stream.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (stream >> 33) % 12
+    };
+    let (kept, gone): (Vec<Row>, Vec<Row>) = rows.iter().cloned().partition(|_| next() == 0);
+    // A delete names the key of every table; that of the other one comes again.
+    driven.feed(&deletes(&gone), &[]);
+    let (sparse, fingerprint) = (driven.state.bytes(), driven.fingerprint());
+    let newcomers: Vec<Row> = (0..12_000).map(|number| labelled("user number 0", &format!("another label {number}"), START_US)).collect();
+    let lacking = |driven: &Driven| {
+        let lacking = driven.state.lacking(&batches(driven, &newcomers), full.saturating_sub(driven.state.live_bytes()), 0);
+        lacking.iter().map(|lacking| lacking.known.len() + lacking.new.len()).sum::<usize>()
+    };
+    assert!(sparse > full / 2 && lacking(&driven) > 1_000, "{sparse} bytes of {full} are held, {} lack room", lacking(&driven));
+
+    let mut steps = 0;
+    while driven.state.evacuate(64, 1) {
+        steps += 1;
+    }
+    let dense = driven.state.bytes();
+    assert!(dense < full / 4 && steps > 100, "{dense} bytes of {full}, {sparse} before {steps} steps");
+    assert_eq!((driven.fingerprint(), lacking(&driven)), (fingerprint, 0));
+    driven.feed(&newcomers, &[]);
+    assert!(driven.state.bytes() <= full);
+    let count = |user: &str| driven.read("T", &crate::row::Key::from_slice(user.as_bytes()), "cnt", START_US).map(|reading| reading.value);
+    assert_eq!(kept.iter().filter(|row| matches!(&row.data[0], Datum::Str(user) if count(user).is_some())).count(), kept.len());
 }

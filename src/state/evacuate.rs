@@ -1,0 +1,196 @@
+//! Freed room is room: sparse chunks are emptied and dropped, so that their memory is every table's.
+//!
+//! ```text
+//! pick a table -> move its last rows into free row numbers -> mark its sparsest chunks -> walk its rows, moving what
+//! stands in marked chunks -> the next table, or done
+//! ```
+//! Deleted keys leave free row numbers, and free slots between the objects of others; both stay charged though nobody but
+//! their table, slab and size class can use them. What is moved is found by walking rows: the plan knows where handles
+//! are, so objects need no word for their owner (`docs/decisions/evacuation-by-walking.md`). Invariants: the content is the same
+//! after every step; no step takes a chunk for objects, they move into slots that are free; frozen states are copies on
+//! write like always; nothing of it is logged, and a replay never needs it.
+//!
+//! Called by apply between two turns, near the memory limit, a few rows at a time. Cost: each row of the table is read once
+//! with its lists and rings, as for a fingerprint; what moves is written once.
+
+use super::arena::{Arena, Handle};
+use super::list;
+use super::plan::{AccumulatorPlan, GROWN, SlabPlan, WindowPlan};
+use super::ring;
+use super::slab::Slab;
+use super::state::State;
+use super::table::Table;
+
+/// A table whose chunks are being emptied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Evacuation {
+    table: u32,
+    /// The next row to walk; none while row numbers are given back.
+    at: Option<u32>,
+}
+
+impl State {
+    /// Bytes that emptying sparse chunks would give back, in all tables.
+    pub fn sparse_bytes(&self) -> usize {
+        self.tables.values().map(Table::sparse_bytes).sum()
+    }
+
+    /// Goes on with emptying sparse chunks, about `rows` rows further; false when there are none of which emptying gives
+    /// back at least `least_bytes` in one table.
+    pub fn evacuate(&mut self, rows: u32, least_bytes: usize) -> bool {
+        assert!(!self.is_mid_frame(), "room that was promised to an open frame stays as it is");
+        let Some(Evacuation { table: id, at }) = self.evacuation.or_else(|| self.sparsest(least_bytes)) else { return false };
+        let Some(table) = self.tables.get_mut(&id) else { unreachable!("an evacuation ends with its table") };
+        let next = match at {
+            None => {
+                let more = (0..rows).all(|_| table.give_back_row());
+                if !more {
+                    table.mark_sparse();
+                }
+                Some(if more { None } else { Some(0) })
+            }
+            Some(from) => {
+                let to = from.saturating_add(rows).min(table.keys.rows());
+                (from..to).for_each(|row| table.move_out(row));
+                (to < table.keys.rows()).then_some(Some(to))
+            }
+        };
+        match next {
+            Some(at) => self.evacuation = Some(Evacuation { table: id, at }),
+            None => self.end_evacuation(),
+        }
+        true
+    }
+
+    /// What is half emptied may be filled again.
+    pub(super) fn end_evacuation(&mut self) {
+        if let Some(evacuation) = self.evacuation.take()
+            && let Some(table) = self.tables.get_mut(&evacuation.table)
+        {
+            table.unmark();
+        }
+    }
+
+    fn sparsest(&self, least_bytes: usize) -> Option<Evacuation> {
+        let sparse = self.tables.iter().map(|(id, table)| (table.sparse_bytes(), *id));
+        let (bytes, table) = sparse.max()?;
+        (bytes >= least_bytes.max(1)).then_some(Evacuation { table, at: None })
+    }
+}
+
+impl Table {
+    /// Bytes of chunks that emptying would give back: of free row numbers, and of objects' free slots.
+    fn sparse_bytes(&self) -> usize {
+        let free = self.keys.rows() as usize - self.keys.held();
+        let words = self.slabs.iter().map(|slab| &slab.words).chain([self.keys.words()]);
+        let rows: usize = words.map(|words| words.bytes_of(free)).sum();
+        rows + self.keys.long().sparse_bytes() + self.slabs.iter().map(|slab| slab.arena.sparse_bytes()).sum::<usize>()
+    }
+
+    /// Gives the last row number back: its key, if it has one, moves into a free number. False when none is free, or there
+    /// is no room for the chunk that a row moves into.
+    pub(super) fn give_back_row(&mut self) -> bool {
+        let Some(to) = self.keys.freed().next() else { return false };
+        let lacking = self.slabs.iter().filter_map(|slab| slab.words.lacking(to)).map(|(_, bytes)| bytes).sum::<usize>();
+        if lacking > 0 && self.account.all_bytes().saturating_add(lacking) > self.account.limit() {
+            return false;
+        }
+        let (from, to) = self.keys.give_back_last();
+        for slab in &mut self.slabs {
+            if let Some(to) = to {
+                slab.words.move_row(from, to);
+            }
+            slab.words.truncate(from);
+        }
+        self.moves += u32::from(to.is_some());
+        true
+    }
+
+    fn mark_sparse(&mut self) {
+        self.keys.long_mut().mark_sparse();
+        self.slabs.iter_mut().for_each(|slab| slab.arena.mark_sparse());
+    }
+
+    fn unmark(&mut self) {
+        self.keys.long_mut().unmark();
+        self.slabs.iter_mut().for_each(|slab| slab.arena.unmark());
+    }
+
+    /// Moves what belongs to a row out of marked chunks.
+    fn move_out(&mut self, row: u32) {
+        self.keys.move_out(row);
+        for slab in self.slabs.iter_mut().filter(|slab| slab.arena.is_marked()) {
+            slab.move_out(row);
+        }
+    }
+}
+
+impl Slab {
+    fn move_out(&mut self, row: u32) {
+        let Self { plan, words, arena, .. } = self;
+        let plan = &**plan;
+        let Some(before) = words.row(row).filter(|words| words.iter().any(|&word| word != 0)) else { return };
+        let mut after: smallvec::SmallVec<[u64; 32]> = smallvec::SmallVec::from_slice(before);
+        if plan.is_windowed() {
+            if after[0] == GROWN {
+                for window in &plan.windows {
+                    after[window.at] = move_ring(window, arena, after[window.at]);
+                }
+            } else {
+                after[0] = move_list(plan, arena, after[0]);
+            }
+        }
+        for accumulator in &plan.lifetime {
+            move_leaves(accumulator, arena, &mut after[accumulator.at..]);
+        }
+        if after[..] != *before {
+            words.row_mut(row).copy_from_slice(&after);
+        }
+    }
+}
+
+/// Moves a list's texts, and the list.
+fn move_list(plan: &SlabPlan, arena: &mut Arena, handle: Handle) -> Handle {
+    for index in 0..list::len(arena.get(handle)) {
+        for cell in 0..plan.listed.len() {
+            let object = arena.get(handle);
+            let entry = list::entry(plan, object, index);
+            if list::in_heap(list::tag_of(plan, &object[entry.clone()], cell)) {
+                let at = entry.start + 1 + plan.tag_words + cell;
+                let text = object[at];
+                let moved = arena.move_out(text);
+                if moved != text {
+                    arena.get_mut(handle)[at] = moved;
+                }
+            }
+        }
+    }
+    arena.move_out(handle)
+}
+
+/// Moves what a ring's buckets lead to, and the ring.
+fn move_ring(plan: &WindowPlan, arena: &mut Arena, handle: Handle) -> Handle {
+    let count = if plan.has_leaves { ring::len(arena.get(handle)) } else { 0 };
+    for index in 0..count {
+        for accumulator in plan.accumulators.iter().filter(|plan| !plan.accumulator.handles().is_empty()) {
+            let before = ring::bucket_words(plan, index).start + accumulator.at;
+            let mut slot: smallvec::SmallVec<[u64; 16]> =
+                smallvec::SmallVec::from_slice(&arena.get(handle)[before..before + accumulator.words]);
+            if move_leaves(accumulator, arena, &mut slot) {
+                arena.get_mut(handle)[before..before + accumulator.words].copy_from_slice(&slot);
+            }
+        }
+    }
+    arena.move_out(handle)
+}
+
+/// Moves the objects of a slot; true when one was.
+fn move_leaves(plan: &AccumulatorPlan, arena: &mut Arena, slot: &mut [u64]) -> bool {
+    let mut any = false;
+    for &word in plan.accumulator.handles() {
+        let moved = arena.move_out(slot[word]);
+        any |= moved != slot[word];
+        slot[word] = moved;
+    }
+    any
+}
