@@ -279,7 +279,7 @@ fn room_that_deleted_keys_leave_is_room_for_another_table() {
         raw.frame().unwrap().op == PUSH_MANY
     };
     assert!(known.len() > 20_000 && (0..40).any(|number| !runs(number * 250)), "{} walkers are no limit", known.len());
-    let spread = |number: usize| (number * 2_654_435_761) % 4_294_967_296 * 12 >> 32;
+    let spread = |number: usize| ((number * 2_654_435_761) % 4_294_967_296 * 12) >> 32;
     let (kept, gone): (Vec<usize>, Vec<usize>) = (0..known.len()).partition(|number| spread(*number) == 0);
     console_tombstones(bootstrap, &topic, gone.iter().map(|number| known[*number].clone())).unwrap();
     wait_for("the deletes", WITHIN, || {

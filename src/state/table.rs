@@ -331,7 +331,8 @@ impl Table {
         self.moves
     }
 
-    /// Numbers of rows with a key from `from` on, at most `limit`, and where the next page begins. The order is that of first sight.
+    /// Numbers of rows with a key from `from` on, at most `limit`, and where the next page begins. The order is that of row
+    /// numbers: of first sight, until keys move.
     pub(crate) fn keys_from(&self, from: u32, limit: usize) -> (Vec<u32>, Option<u32>) {
         let mut numbers = Vec::new();
         for number in from..self.keys.rows() {
