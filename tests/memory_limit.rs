@@ -124,12 +124,6 @@ fn known_keys_stay_within_the_limit_in_the_account_and_in_the_process() {
     known_keys_stay_within(32, 4_000, "5m");
 }
 
-/// The copies that a running snapshot makes necessary count too.
-#[test]
-fn known_keys_stay_within_the_limit_while_snapshots_are_taken() {
-    known_keys_stay_within(64, 8_000, "1s");
-}
-
 fn known_keys_stay_within(limit_mib: u64, keys: usize, snapshot_every: &str) {
     const ROWS: usize = 120;
     let head = format!("config_version = 1\n[limits]\nmemory = \"{limit_mib}MiB\"\n[durability.snapshot]\nevery = \"{snapshot_every}\"\n");
