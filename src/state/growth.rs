@@ -484,8 +484,8 @@ fn of_list(plan: &SlabPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, be
 /// The most that a row needs which finds a list that may be full, whatever the list became with the rows before it.
 fn of_full_list(plan: &SlabPlan, arena: &Arena, handle: u64, frame_words: usize, demand: &mut Demand) {
     let texts = list::text_words(plan, arena, handle) + frame_words;
-    let GrowthMax { words, texts: own, lifts } = plan.growth;
-    demand.objects(words + texts * lifts + frame_words * own, Arena::OBJECT_WORDS_MAX);
+    let GrowthMax { row, key, texts: own, lifts } = plan.growth;
+    demand.objects(row + key + texts * lifts + frame_words * own, Arena::OBJECT_WORDS_MAX);
 }
 
 /// What [`ring::update`] needs.
@@ -532,7 +532,10 @@ impl Table {
             let most = slab.plan.growth;
             // What stands in lists already may be written once more for each accumulator that keeps texts.
             let lifted = slab.arena.used_bytes().saturating_mul(most.lifts) / 8;
-            let objects = spread_bytes((count * most.words).saturating_add(lifted), Arena::OBJECT_WORDS_MAX);
+            // A key grows to its largest once; one that is not there yet needs as many rows for it as a list holds.
+            let keys = count.min(self.keys.held() + count / slab.plan.entries_max.max(1));
+            let words = count * most.row + keys * most.key;
+            let objects = spread_bytes(words.saturating_add(lifted), Arena::OBJECT_WORDS_MAX);
             slab.words.lacking_most(self.keys.rows(), count) + objects + most.texts * row_bytes * 2
         });
         let keys = self.keys.words().lacking_most(self.keys.rows(), count) + spread_bytes(row_bytes / 8, CHUNK_WORDS);

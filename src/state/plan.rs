@@ -150,11 +150,13 @@ pub(crate) struct ColumnPlan {
     pub(crate) listed: Need,
 }
 
-/// The most that one row may need of a slab's arena, whatever its key holds.
+/// The most that rows may need of a slab's arena, whatever their keys hold.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct GrowthMax {
-    /// Words of objects, but for texts.
-    pub(crate) words: usize,
+    /// Words of objects for each row, texts aside,
+    pub(crate) row: usize,
+    /// and for each key whose list or rings may grow to their largest, however many rows it gets.
+    pub(crate) key: usize,
     /// How often a text of the row may be written.
     pub(crate) texts: usize,
     /// How often a text of an earlier row may be written once more, when its list turns into rings.
@@ -379,14 +381,16 @@ impl SlabPlan {
         let all = || self.lifetime.iter().chain(windowed());
         let objects: usize = all().map(|plan| plan.accumulator.demand_words_max()).sum();
         if self.windows.is_empty() {
-            return GrowthMax { words: objects, texts: all().filter(holds_values).count(), lifts: 0 };
+            return GrowthMax { row: objects, key: 0, texts: all().filter(holds_values).count(), lifts: 0 };
         }
         let list = 1 + self.entries_max * self.entry_words;
-        // A ring that grows bucket by bucket is there twice; sketches of lifted rows are small, but there are many.
-        let rings: usize = self.windows.iter().map(|window| 2 * ring_words(window.buckets, window.stride)).sum();
+        let rings: usize = self.windows.iter().map(|window| ring_words(window.buckets, window.stride)).sum();
+        // Sketches of lifted rows are small, but there are many.
         let lifted = self.entries_max * LIFTED_WORDS * windowed().filter(|plan| !plan.accumulator.handles().is_empty()).count();
         GrowthMax {
-            words: list + rings + objects.max(lifted) + objects,
+            // An object that grows by half each time leaves twice its words behind it at most; a first one has room for one entry.
+            row: 5 * self.entry_words + 4 + 2 * objects,
+            key: 3 * (list + rings) + lifted,
             texts: self.listed.len() + all().filter(holds_values).count(),
             lifts: windowed().filter(holds_values).count(),
         }
