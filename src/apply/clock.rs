@@ -107,6 +107,7 @@ impl Engine {
         let (was_us, wall_us) = (self.clock.now_us(), self.clock.wall_us());
         let frame = Content::Clock { now_us: wall_us, held: false };
         let lsn = self.commit(&frame)?;
+        assert_eq!((self.state.frame_us(), self.state.clock_held()), (wall_us, false), "frame time is what was accepted");
         self.clock.accept(wall_us);
         // Incidents are told in frame time; timers go by boot time and need no care.
         self.facts.incidents.set_back(wall_us);

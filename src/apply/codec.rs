@@ -111,6 +111,7 @@ pub(crate) fn shortened(mut text: String, bytes_max: usize) -> String {
         let end = (0..=bytes_max.saturating_sub(3)).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(end.unwrap_or(0));
         text.push_str("...");
+        debug_assert!(text.len() <= bytes_max.max(3), "a text of {} bytes was to have {bytes_max}", text.len());
     }
     text
 }
@@ -150,6 +151,7 @@ pub(crate) fn encode_rows(rows: &RowsContent, into: &mut Encoded) {
         into.positions.extend_from_slice(&position.record_time_ms.to_le_bytes());
         into.positions.extend_from_slice(&position.clock_ms.to_le_bytes());
     }
+    debug_assert_eq!(into.positions.len(), rows.positions.len() * POSITION_BYTES, "a position has the bytes that it was counted with");
     let mut rejects = 0;
     if !rows.rejects.is_empty() {
         let Ok(json) = serde_json::to_vec(&rows.rejects) else { unreachable!("rejects are texts and numbers, which always serialise") };

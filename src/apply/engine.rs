@@ -165,6 +165,7 @@ impl Engine {
         parts.facts.set_registry(parts.state.registry());
         parts.facts.applied_lsn.store(parts.state.lsn(), Ordering::Release);
         let durable_positions = parts.state.partitions().iter().map(|stored| stored.position).collect();
+        assert_eq!(parts.writer.next_lsn(), parts.state.lsn() + 1, "the log goes on where the state stands");
         let rows_ahead = RowsAhead::of(&parts.state);
         parts.state.set_memory_limit(usize::try_from(parts.options.memory_max_bytes).unwrap_or(usize::MAX));
         say_skips(&parts.state, &parts.facts.incidents, parts.clock.now_us());
@@ -226,6 +227,7 @@ impl Engine {
     /// `storage_full`, `wal_unavailable`, and `frame_too_large` when it can never be written; nothing has changed then.
     pub(crate) fn commit(&mut self, content: &Content) -> Result<u64, ApiError> {
         assert!(!self.is_mid_turn(), "what changes the state waits for the end of a turn");
+        assert_eq!(content.lsns(), 1, "what is no rows takes one LSN");
         let now_us = self.clock.now_us();
         let Some(writer) = self.writer.as_mut() else { return Err(ApiError::new(Code::Draining, "the server is stopping")) };
         encode(content, &mut self.encoded);
@@ -314,6 +316,7 @@ impl Engine {
         }
         while self.commits.front().is_some_and(|(covered, _)| *covered <= lsn) {
             if let Some((_, positions)) = self.commits.pop_front() {
+                assert!(self.durable_positions.len() <= positions.len(), "a partition that has a slot keeps it");
                 self.durable_positions = positions;
             }
         }
@@ -370,6 +373,8 @@ impl Engine {
         match writer.append_mark(now_us) {
             Ok(lsn) => {
                 applying(lsn, lsn, || self.state.apply(&Content::Nothing, lsn, now_us));
+                let next = self.writer.as_ref().map(WalWriter::next_lsn);
+                assert_eq!(next, Some(self.state.lsn() + 1), "a mark that was written is applied, and nothing else");
                 self.facts.applied_lsn.store(lsn, Ordering::Release);
                 self.log_has_room();
             }

@@ -59,12 +59,13 @@ impl FrameClock {
     pub fn resume(frame_us: i64, held: bool, reading: Reading) -> Self {
         let held = held && reading.wall_us.saturating_sub(frame_us) > STEP_MAX_US;
         let last_us = if held { frame_us } else { frame_us.max(reading.wall_us) };
+        assert!(last_us >= frame_us, "frame time goes on from {frame_us}, not from {last_us}");
         Self { last_us, boot_us: reading.boot_us, held }
     }
 
     /// The time of a frame that is written now. Never less than what was given before.
     pub fn now(&mut self, reading: Reading) -> i64 {
-        let before_us = self.last_us;
+        let (before_us, accounted_us) = (self.last_us, self.boot_us);
         let elapsed_us = reading.boot_us.saturating_sub(self.boot_us).max(0);
         let expected_us = self.last_us.saturating_add(elapsed_us);
         self.held = reading.wall_us.saturating_sub(expected_us) > STEP_MAX_US;
@@ -81,6 +82,7 @@ impl FrameClock {
             self.boot_us += elapsed_us - elapsed_us % 2;
         }
         assert!(self.last_us >= before_us, "frame time grows: {before_us} to {}", self.last_us);
+        assert!(self.boot_us <= accounted_us.max(reading.boot_us), "no time is accounted for before it has passed");
         self.last_us
     }
 

@@ -108,6 +108,7 @@ impl Incidents {
     pub fn open(&self, kind: IncidentKind, subject: &Subject, now_us: i64, text: impl FnOnce() -> IncidentText) -> bool {
         let mut board = self.board.lock();
         if let Some(open) = board.open.get_mut(&(kind, subject.clone())) {
+            assert_eq!(open.incident.kind, kind, "an incident stands under its kind");
             open.seen_us = open.seen_us.max(now_us);
             if now_us.saturating_sub(open.worded_us) >= REFRESH_US {
                 open.incident = said(kind, open.incident.opened_us, text());
@@ -122,6 +123,7 @@ impl Incidents {
             tracing::warn!(kind = "incident.opened", incident = kind.as_str(), %subject, lost, evidence, "an incident opened");
             board.open.insert((kind, subject.clone()), Open { incident, seen_us: now_us, worded_us: now_us });
         }
+        assert!(board.open.len() <= OPEN_MAX, "{} incidents are open", board.open.len());
         self.count.store(board.open.len(), Ordering::Release);
         true
     }

@@ -108,6 +108,7 @@ impl Engine {
         }
         let begun = Instant::now();
         let end = read.wanted.entries();
+        assert!(read.next <= end, "a read goes on at entry {} of {end}", read.next);
         let last = read.next.saturating_add(ENTRIES_PER_SLICE_MAX).min(end);
         while read.next < last {
             if let Err(error) = self.read_entry(&mut read) {
@@ -151,6 +152,7 @@ impl Engine {
 
     /// The registry is another one than this read began with: it begins again. False when it was answered instead.
     fn restart(&mut self, read: &mut LongRead) -> bool {
+        assert!(read.restarts <= RESTARTS_MAX, "a read that was refused does not begin again");
         read.restarts += 1;
         let refused = match &mut read.wanted {
             _ if read.restarts > RESTARTS_MAX => {
@@ -170,6 +172,7 @@ impl Engine {
             read.outbox.add(read.tag, Reply::Refused(Box::new(error), read.version));
             return false;
         }
+        assert_eq!(read.version, self.state.registry().version, "it goes on with the registry in force");
         read.next = 0;
         (read.clock, read.freshness) = self.fix(&read.wanted);
         true

@@ -170,6 +170,8 @@ fn partition_subject(gauge: &PartitionGauge) -> String {
 /// `counting_us` is when this process began to count: the funnel and the windows' misses are of rows that came since, or since the table is there.
 fn table_json(table: &Table, bad: u64, counting_us: i64) -> Json {
     let funnel = table.funnel;
+    let gone = funnel.filtered + funnel.null_key + funnel.deleted;
+    debug_assert!(funnel.applied + gone <= funnel.received, "a row goes one way: {funnel:?}");
     let (since_lsn, since_us) = table.since();
     json!({
         "table": table.def().name,

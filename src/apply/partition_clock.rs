@@ -29,6 +29,8 @@ const NEIGHBOURS_MIN: usize = 8;
 /// One neighbour in this many must reach a timestamp.
 const VOUCHED_BY: usize = 8;
 
+const _: () = assert!(VOUCHED_BY <= NEIGHBOURS_MAX && NEIGHBOURS_MIN <= NEIGHBOURS_MAX && NEIGHBOURS_MAX <= LOOK_AHEAD_MAX);
+
 /// Timestamps before 2000-01-01 say nothing: zeroes, and seconds taken for milliseconds.
 const PLAUSIBLE_FROM_MS: i64 = 946_684_800_000;
 /// A timestamp this close to the time of reading needs nobody's word.
@@ -53,6 +55,7 @@ pub(super) fn advance(known: Position, record: &RawRecord<'_>, behind: &[RawReco
     }
     debug_assert!(clock_ms <= now_ms || clock_ms < 0, "a partition's clock never passes the time of reading");
     let [clock_us, latest_us] = [judged_ms, judged_ms.max(own_ms)].map(|ms| ms.saturating_mul(1000));
+    debug_assert!(clock_us <= latest_us, "max_future counts from the clock or later");
     (clock_ms, RowClock { now_us, clock_us, latest_us })
 }
 
@@ -81,6 +84,7 @@ fn vouched(known: Position, record: &RawRecord<'_>, behind: &[RawRecord<'_>], no
     times.sort_unstable_by(|one, other| other.cmp(one));
     // Where too few are at hand they must agree.
     let needed = if neighbours < NEIGHBOURS_MIN { neighbours } else { neighbours.div_ceil(VOUCHED_BY) };
+    debug_assert!((1..=neighbours).contains(&needed), "{needed} of {neighbours} neighbours are asked");
     (time_ms.min(times[needed - 1]), neighbours)
 }
 

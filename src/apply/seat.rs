@@ -275,6 +275,7 @@ impl Seat {
                 })
             }
         };
+        assert!(inbox.unticked <= TURNS_PER_TICK, "housekeeping comes after {TURNS_PER_TICK} events");
         self.look_again(&inbox, engine);
         event
     }
@@ -304,7 +305,8 @@ impl Seat {
 
     fn next_round(&self, inbox: &mut Inbox) -> Option<Round> {
         let round = inbox.rounds.pop_front()?;
-        self.requests.fetch_sub(round.weight(), Ordering::Relaxed);
+        let queued = self.requests.fetch_sub(round.weight(), Ordering::Relaxed);
+        assert!(round.weight() <= queued, "a round that leaves was counted when it came");
         Some(round)
     }
 

@@ -170,6 +170,9 @@ impl Worker {
         };
         let outcome = match written {
             Ok((info, sync_took)) => {
+                assert_eq!(info.facts.lsn, lsn, "the snapshot is of the state that was frozen for it");
+                let before = self.facts.snapshot_lsn.load(Ordering::Acquire);
+                assert!(before <= lsn, "a snapshot at {lsn} comes after one at {before}");
                 self.facts.snapshot_bytes.store(info.bytes, Ordering::Release);
                 self.facts.snapshot_lsn.store(lsn, Ordering::Release);
                 self.facts.snapshot_us.store(info.facts.wall_us, Ordering::Release);
@@ -257,6 +260,7 @@ fn write<S: Storage>(
     if !durable {
         return Err(SnapshotFailed::NotDurable { lsn, durable_lsn, patience });
     }
+    assert!(lsn <= durable_lsn, "a log that is durable up to {lsn} says {durable_lsn}");
     Ok(writer.finish(frozen.key_count(), fingerprint, durable_lsn)?)
 }
 

@@ -5,7 +5,7 @@
 use super::reading::{Bound, count_value, with_shares};
 use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, Slot, WindowRule};
 use crate::row::FieldType;
-use crate::state::{Accumulator, Arena, Input, Need};
+use crate::state::{Accumulator, Arena, Input, Need, SLOT_ROWS_MAX};
 use std::sync::Arc;
 
 /// The operator.
@@ -70,6 +70,10 @@ impl Accumulator for Rows {
     #[inline]
     fn update(&self, slot: &mut [u64], _arena: &mut Arena, _input: &Input<'_>) {
         slot[0] += 1;
+    }
+
+    fn verify(&self, slot: &[u64], _arena: &Arena) -> Result<(), &'static str> {
+        if slot[0] <= SLOT_ROWS_MAX { Ok(()) } else { Err("it counts more rows than there are") }
     }
 
     fn merge(&self, slot: &mut [u64], _arena: &mut Arena, other: &[u64], _from: &Arena) {

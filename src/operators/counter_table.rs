@@ -26,6 +26,12 @@ const TEXT_BYTES_MAX: usize = 480;
 const LENGTH_BITS: u32 = 11;
 const OFFSET_BITS: u32 = 21;
 
+/// Texts of counters and those left behind are no longer than this: beyond twice the live ones they are left out.
+const TEXTS_BYTES_MAX: usize = (2 * COUNTERS_MAX + 1) * TEXT_BYTES_MAX;
+
+/// No value is counted higher, so that counts of merged buckets stay within their word.
+const COUNT_MAX: u64 = 1 << 50;
+
 /// Capacity of the table when it holds all counters.
 pub(super) const CAPACITY_MAX: usize = COUNTERS_MAX + COUNTERS_MAX / 2;
 
@@ -152,6 +158,12 @@ impl Head {
     }
 }
 
+/// Offset and length of a text, from its payload.
+#[expect(clippy::cast_possible_truncation, reason = "21 and 11 bits")]
+fn text_place(payload: u64) -> (usize, usize) {
+    ((payload >> LENGTH_BITS) as usize & ((1 << OFFSET_BITS) - 1), payload as usize & ((1 << LENGTH_BITS) - 1))
+}
+
 /// An object, read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Table<'a> {
@@ -195,9 +207,8 @@ impl<'a> Table<'a> {
         None
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "21 and 11 bits")]
     fn text(&self, payload: u64) -> &'a [u8] {
-        let (offset, length) = ((payload >> LENGTH_BITS) as usize & ((1 << OFFSET_BITS) - 1), payload as usize & ((1 << LENGTH_BITS) - 1));
+        let (offset, length) = text_place(payload);
         let bytes: &[u8] = bytemuck::cast_slice(&self.words[self.head.text_at()..]);
         &bytes[offset..offset + length]
     }
@@ -246,6 +257,43 @@ impl<'a> Table<'a> {
         }
         self.hitter(position).map_or(0, |hitter| hash_cell(hitter.cell))
     }
+}
+
+/// Whether an object that a file brought is a table that these functions can have left.
+pub(super) fn verify(words: &[u64]) -> Result<(), &'static str> {
+    let head = match words.first() {
+        Some(&word) => Head::of(word),
+        None => return Err("it has no counters"),
+    };
+    let table = Table { words, head };
+    if !(1..=CAPACITY_MAX).contains(&head.capacity) || head.counters > head.capacity.min(COUNTERS_MAX) {
+        return Err("it has more counters than a table");
+    }
+    if head.text_bytes > TEXTS_BYTES_MAX || head.words(head.text_bytes) > words.len() {
+        return Err("its object has no room for its counters and texts");
+    }
+    if table.floor() > COUNT_MAX {
+        return Err("it counts more rows than there are");
+    }
+    let mut counters = 0;
+    for position in (0..head.capacity).filter(|&position| words[head.counter_at(position)] != 0) {
+        let (at, payload) = (head.counter_at(position), words[head.counter_at(position) + 1]);
+        counters += 1;
+        if words[at] & TAG_MASK == TAG_STR {
+            let (offset, length) = text_place(payload);
+            if offset + length > head.text_bytes || length > TEXT_BYTES_MAX {
+                return Err("a text is beyond its object");
+            }
+        }
+        let Some(hitter) = table.hitter(position) else { return Err("a counter is of no type") };
+        if !(1..=COUNT_MAX).contains(&hitter.count) || hitter.error > hitter.count {
+            return Err("a count is not within its error");
+        }
+        if Item::of(hitter.cell, 0).and_then(|item| table.find(&item)) != Some(at) {
+            return Err("a counter is not where it is looked for");
+        }
+    }
+    if counters == head.counters { Ok(()) } else { Err("it has other counters than it says") }
 }
 
 /// Highest count first, then by type (text, integers, doubles, booleans, datetimes), then by value.

@@ -163,6 +163,22 @@ impl Accumulator for Distinct {
         }
     }
 
+    fn verify(&self, slot: &[u64], arena: &Arena) -> Result<(), &'static str> {
+        let object = arena.get(slot[1]);
+        match (slot[0], slot[1]) {
+            (_, 0) => Ok(()),
+            (DENSE, _) if object.len() < REGISTER_WORDS => Err("its object has no room for the registers"),
+            (DENSE, _) if (0..REGISTERS).any(|number| register(object, number) > RANK_MAX as u64) => Err("a register is beyond its rank"),
+            (DENSE, _) => Ok(()),
+            (length, _) if !(2..=LIST_MAX.min(object.len()) as u64).contains(&length) => Err("its object has no room for the list"),
+            (length, _) => {
+                let list = &object[..index(length)];
+                let ascends = list[0] != 0 && list.is_sorted_by(|one, other| one < other);
+                if ascends { Ok(()) } else { Err("its hashes do not ascend") }
+            }
+        }
+    }
+
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {
         match (other[0], other[1]) {
             (0, 0) => {}

@@ -126,6 +126,15 @@ impl Accumulator for Extreme {
         }
     }
 
+    fn verify(&self, slot: &[u64], arena: &Arena) -> Result<(), &'static str> {
+        let tag = slot[0] & !MIXED;
+        if self.layout.holds(tag, slot[1], arena) && (slot[0] == 0 || (1..=7).contains(&tag)) {
+            Ok(())
+        } else {
+            Err("it holds no value of its kind")
+        }
+    }
+
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {
         self.take(slot, arena, self.layout.load(other[0] & !MIXED, other[1], from));
         slot[0] |= other[0] & MIXED;

@@ -112,6 +112,15 @@ impl Accumulator for EndOfTime {
         }
     }
 
+    fn verify(&self, slot: &[u64], arena: &Arena) -> Result<(), &'static str> {
+        let tag = slot[2] & 7;
+        if self.layout.holds(tag, slot[0], arena) && (tag != 0 || slot.iter().all(|&word| word == 0)) {
+            Ok(())
+        } else {
+            Err("it holds no value of its kind")
+        }
+    }
+
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {
         let cell = self.layout.load(other[2] & 7, other[0], from);
         self.take(slot, arena, cell, other[1].cast_signed(), other[2] >> 3);

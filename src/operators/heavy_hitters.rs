@@ -9,6 +9,7 @@
 //! One slot word: the handle of a counter table. Called by apply, row by row.
 
 use super::Slot;
+use super::counter_table;
 use super::counter_table::{
     CAPACITY_MAX, COUNTERS_MAX, Head, Hitter, Item, OBJECT_WORDS_MAX, TAG_BITS, Table, demand_room, insert, make_room, rank, rebuild,
     remove,
@@ -135,6 +136,10 @@ impl Accumulator for HeavyHitters {
             return;
         }
         demand_room(table, Arena::capacity(slot[0]), &item, before, demand);
+    }
+
+    fn verify(&self, slot: &[u64], arena: &Arena) -> Result<(), &'static str> {
+        if slot[0] == 0 { Ok(()) } else { counter_table::verify(arena.get(slot[0])) }
     }
 
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {

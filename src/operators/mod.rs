@@ -48,6 +48,13 @@ pub trait Operator: Sync {
 
     /// Which accumulators a feature needs, and how its value is read from them.
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled;
+
+    /// Whether the slots of its accumulators, in the order of its needs, can be those of the same rows. Each is sound by
+    /// itself; asked of words that a file brought.
+    fn agree(&self, slots: &[&[u64]]) -> bool {
+        let _ = slots;
+        true
+    }
 }
 
 /// What a feature's declaration says to its operator.

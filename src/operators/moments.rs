@@ -5,7 +5,7 @@
 
 use super::Slot;
 use super::reading::{Accuracy, Bound, Part};
-use crate::state::{Accumulator, Arena, Input, Need, f64_of};
+use crate::state::{Accumulator, Arena, Input, Need, SLOT_ROWS_MAX, f64_of};
 
 /// Slot: `[numbers] [mean] [m2]`, m2 = sum of squared distances from the mean. Merge is associative within rounding.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +115,17 @@ impl Accumulator for Moments {
         slot[2] = (f64_of(slot[2]) + before * (number - mean)).to_bits();
         slot[1] = mean.to_bits();
         slot[0] = numbers;
+    }
+
+    fn verify(&self, slot: &[u64], _arena: &Arena) -> Result<(), &'static str> {
+        let &[numbers, mean, m2] = slot else { unreachable!("moments have three words") };
+        if numbers > SLOT_ROWS_MAX || (numbers == 0 && (mean, m2) != (0, 0)) {
+            Err("its count of numbers is not theirs")
+        } else if f64_of(m2) < 0.0 {
+            Err("squared distances add up to less than nothing")
+        } else {
+            Ok(())
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]

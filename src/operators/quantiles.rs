@@ -30,8 +30,15 @@ const ALPHA: f64 = 0.01;
 /// Most buckets: with the two extremes an object of 2,048 words.
 const BUCKETS_MAX: usize = 2046;
 
+/// Most collapses: after seven all doubles have a bucket.
+const COLLAPSES_MAX: u32 = 7;
+
 /// Words of a sketch's object before its buckets.
 pub(super) const HEAD_WORDS: usize = 2;
+
+/// Words of all objects that a full list may make on its way to a sketch: that grows bucket by bucket, through every size
+/// of objects up to one of as many buckets as the list has numbers.
+const BECOMING_WORDS: usize = 7 * (HEAD_WORDS + LIST_MAX + 1);
 
 /// Marks the first word of a slot with a sketch.
 const SKETCH: u64 = 1 << 63;
@@ -126,7 +133,7 @@ impl Accumulator for Quantiles {
     }
 
     fn demand_words_max(&self) -> usize {
-        HEAD_WORDS + BUCKETS_MAX
+        BECOMING_WORDS.max(HEAD_WORDS + BUCKETS_MAX)
     }
 
     fn demand(&self, slot: &[u64], arena: &Arena, input: &Input<'_>, before: usize, demand: &mut Demand) {
@@ -149,10 +156,35 @@ impl Accumulator for Quantiles {
         };
         let most = length + before + 1;
         if most > LIST_MAX {
-            // A sketch grows bucket by bucket: its object and the one before it are there at a time.
-            demand.objects(4 * (HEAD_WORDS + LIST_MAX + 1), HEAD_WORDS + LIST_MAX + 1);
+            demand.objects(BECOMING_WORDS, HEAD_WORDS + LIST_MAX + 1);
         } else if most > room.max(1) {
             demand.object_within(length + 1, most);
+        }
+    }
+
+    fn verify(&self, slot: &[u64], arena: &Arena) -> Result<(), &'static str> {
+        let object = arena.get(slot[1]);
+        let is_number = |word: u64| number_of(word).is_finite() && word_of(number_of(word)) == word;
+        match (slot[0], slot[1]) {
+            (0, 0) => Ok(()),
+            (one, 0) if is_number(one) => Ok(()),
+            (_, 0) => Err("its number is none"),
+            (head, _) if head & SKETCH != 0 => {
+                let Shape { buckets, collapses } = Shape::of(head);
+                if collapses > COLLAPSES_MAX || !(1..=BUCKETS_MAX.min(object.len().saturating_sub(HEAD_WORDS))).contains(&buckets) {
+                    return Err("its object has no room for the sketch");
+                }
+                let (ends, buckets) = (&object[..HEAD_WORDS], &object[HEAD_WORDS..HEAD_WORDS + buckets]);
+                let ascend = buckets.is_sorted_by(|one, other| one >> COUNT_BITS < other >> COUNT_BITS);
+                let counted = ascend && buckets.iter().all(|bucket| bucket & COUNT_MAX > 0);
+                let between = ends[0] <= ends[1] && ends.iter().all(|&end| is_number(end));
+                if counted && between { Ok(()) } else { Err("its buckets do not ascend between its ends") }
+            }
+            (length, _) if !(2..=LIST_MAX.min(object.len()) as u64).contains(&length) => Err("its object has no room for the list"),
+            (length, _) => {
+                let list = &object[..index(length)];
+                if list.is_sorted() && list.iter().all(|&word| is_number(word)) { Ok(()) } else { Err("its numbers do not ascend") }
+            }
         }
     }
 

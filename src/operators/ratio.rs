@@ -40,6 +40,11 @@ impl Operator for Ratio {
             accuracy: Box::new(|slots, _now_us| open(both(slots))),
         }
     }
+
+    fn agree(&self, slots: &[&[u64]]) -> bool {
+        let [matching, all] = slots else { unreachable!("a ratio is read from two slots") };
+        matching[0] <= all[0]
+    }
 }
 
 fn both<'s, 'a>(slots: &'s [Slot<'a>]) -> (&'s Slot<'a>, &'s Slot<'a>) {

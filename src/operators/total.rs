@@ -12,7 +12,7 @@
 use super::reading::{Accuracy, Bound, Edge, Part};
 use super::{FeatureParams, Slot};
 use crate::row::{Cell, FieldType};
-use crate::state::{Accumulator, Arena, Demand, Input, Need, f64_of};
+use crate::state::{Accumulator, Arena, Demand, Input, Need, SLOT_ROWS_MAX, f64_of};
 
 /// Count and sum of numbers. Merge is exact for integers; for doubles associative within the bound above.
 ///
@@ -175,6 +175,26 @@ impl Accumulator for Total {
         if self.exact && slot[FRACTIONS] == 0 && matches!(input.cell, Cell::F64(_)) {
             demand.object(FRACTION_WORDS);
         }
+    }
+
+    fn verify(&self, slot: &[u64], arena: &Arena) -> Result<(), &'static str> {
+        if slot[0] > SLOT_ROWS_MAX || (slot[0] == 0 && slot.iter().any(|&word| word != 0)) {
+            return Err("its count of numbers is not theirs");
+        }
+        if self.exact && !matches!(arena.get(slot[FRACTIONS]), [] | [_, _, _]) {
+            return Err("its fractions are in an object of another size");
+        }
+        let part = Part { words: slot, arena };
+        let Some(negatives) = self.negatives(part).filter(|_| self.windowed) else { return Ok(()) };
+        let (mut below, mut beyond) = (Compensated::default(), Compensated::default());
+        negatives.into_iter().for_each(|term| below.add(term));
+        self.terms(part).into_iter().for_each(|term| beyond.add(term));
+        negatives.into_iter().for_each(|term| beyond.add(-2.0 * term));
+        // What is no number compares with nothing.
+        if below.rounded() > 0.0 || beyond.rounded_up() < 0.0 {
+            return Err("its negative numbers do not fit its sum");
+        }
+        Ok(())
     }
 
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {

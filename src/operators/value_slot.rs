@@ -5,7 +5,7 @@
 //! is written in place when it has about the right size. Rows of a scalar field never hold text; should one come, it counts as no value.
 
 use crate::row::{Cell, FieldType};
-use crate::state::{Arena, Demand, Handle, load_bytes, store_bytes, words_of_bytes};
+use crate::state::{Arena, Demand, Handle, holds_bytes, load_bytes, store_bytes, words_of_bytes};
 use streamgauge_api::Value;
 
 /// Values beyond this many bytes are passed over: no feature of one key may grow beyond 1 MiB.
@@ -85,6 +85,19 @@ impl ValueSlot {
             Self::Object => *payload = replace_bytes(arena, *payload, bytes.unwrap_or(&word.to_le_bytes())),
         }
         tag
+    }
+
+    /// Whether a tag and a payload that a file brought are ones that [`ValueSlot::store`] writes; tag 0 goes with no payload.
+    pub(super) fn holds(self, tag: u64, payload: u64, arena: &Arena) -> bool {
+        let is_scalar = matches!(tag, 1..=3 | 6);
+        match self {
+            _ if tag == 0 => payload == 0,
+            Self::Inline => is_scalar && (tag != 1 || payload <= 1),
+            Self::Object => {
+                let object = arena.get(payload);
+                tag <= 7 && holds_bytes(object) && (!is_scalar || object[0] == 8) && object[0] <= VALUE_BYTES_MAX as u64
+            }
+        }
     }
 
     /// The cell of a tag and a payload; `Absent` for tag 0.

@@ -1,7 +1,7 @@
 //! What a change loses, who may allow it, and what to say: the conflicts of a change that is computed.
 //!
-//! A difference that is destructive by kind loses nothing where no row was ever applied to its event, nor,
-//! in the config file, where nothing reads the field; it then goes through like an addition. What is left
+//! A difference that is destructive by kind loses nothing where no row was ever applied to its event, nor
+//! where nothing reads the field; it then goes through like an addition. What is left
 //! needs `force` in a register call, or its name behind `--rebuild`. A refusal names each loss: what changes,
 //! what begins anew, what to type to allow it, and what to write to keep the state where there is a way.
 
@@ -45,7 +45,7 @@ impl Change<'_> {
             return false;
         }
         match &subject {
-            Subject::Field(event, _, slot) if self.options.origin == Origin::Config => !self.readers(event, *slot).is_empty(),
+            Subject::Field(event, _, slot) => !self.readers(event, *slot).is_empty(),
             _ => true,
         }
     }

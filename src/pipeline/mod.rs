@@ -6,6 +6,7 @@
 
 mod chain;
 mod change;
+mod consistent;
 mod definition;
 mod diff;
 pub mod duration;

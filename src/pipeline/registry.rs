@@ -51,6 +51,9 @@ pub enum RegistryError {
         /// Why.
         reason: String,
     },
+    /// They do not fit together.
+    #[error("stored definitions contradict each other: {0}")]
+    Contradiction(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -178,6 +181,7 @@ impl Registry {
             next_table_id: stored.next_table_id,
             ..Self::default()
         };
+        let descriptors = stored.events.len() + stored.derivations.len() + stored.tables.len();
         for event in stored.events {
             let node = event::canonical(&event.schema);
             let name = event.schema.name.clone();
@@ -206,6 +210,7 @@ impl Registry {
             let compiled = compiled.ok_or_else(|| unreadable(&spec.name, &problems))?;
             registry.tables.insert(compiled.name.clone(), Arc::new(compiled));
         }
+        registry.verify(descriptors).map_err(RegistryError::Contradiction)?;
         Ok(registry)
     }
 

@@ -10,8 +10,8 @@ use super::{RecoveryError, SnapshotRefused};
 use crate::apply::codec::ContentError;
 use crate::pipeline::Registry;
 use crate::row::EventId;
-use crate::snapshot::{Candidate, Choice, ChoiceError, SnapshotReader};
-use crate::state::{Content, ImageError, ImageReader, State};
+use crate::snapshot::{Candidate, Choice, SnapshotReader};
+use crate::state::{Content, ImageReader, State};
 use crate::storage::Storage;
 use crate::wal::{WalReader, WalSurvey};
 use std::path::Path;
@@ -29,29 +29,34 @@ pub struct Definitions {
 /// Reads the definitions of a data folder's `wal` and `snapshots`; none when there is no log.
 ///
 /// # Errors
-/// As [`recover`](super::recover), and a newest snapshot that is damaged.
+/// As [`recover`](super::recover).
 pub fn definitions<S: Storage>(storage: &S, wal: &Path, snapshots: &Path) -> Result<Option<Definitions>, RecoveryError> {
-    let candidates = Candidate::list(storage, snapshots)?;
+    let mut candidates = Candidate::list(storage, snapshots)?;
     let log_id = candidates.iter().find_map(|candidate| candidate.info.as_ref().ok()).map(|info| info.facts.log.log_id);
     let survey = WalSurvey::look(storage, wal, log_id)?;
-    let choice = Choice::of(&candidates, survey.first_lsn())?;
     let Some(log) = survey.log() else { return Ok(None) };
-    let mut state = match choice.snapshot.and_then(|index| candidates.get(index)) {
-        Some(candidate) => head(storage, &candidate.path).map_err(|refused| match refused {
-            SnapshotRefused::File(error) if !error.damaged() => RecoveryError::Snapshots(ChoiceError::Unreadable { error }),
-            SnapshotRefused::File(error) => RecoveryError::Image(ImageError(error.to_string())),
-            SnapshotRefused::Image(error) => RecoveryError::Image(error),
-        })?,
-        None => State::new(log.hash_seed),
+    // A snapshot whose head is no state is passed over as recovery does; the rest of it is not read.
+    let (choice, mut state) = loop {
+        let choice = Choice::of(&candidates, survey.first_lsn())?;
+        let Some(candidate) = choice.snapshot.and_then(|index| candidates.get_mut(index)) else {
+            break (choice, State::new(log.hash_seed));
+        };
+        match head(storage, &candidate.path) {
+            Ok(state) => break (choice, state),
+            Err(refused) => candidate.info = Err(refused.of_file(&candidate.path)),
+        }
     };
     let skipped = survey.skipped().to_vec();
     let mut reader = WalReader::open(storage.clone(), survey, choice.from_lsn, choice.durable_lsn)?;
     while let Some(frame) = reader.next()? {
         let content = match content_of(&frame, &skipped)? {
             Content::Definition { registry, .. } => Content::Definition { registry, effects: Vec::new() },
-            content => content,
+            content => {
+                let refused = |reason| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason };
+                state.accepts(&content, frame.first_lsn, frame.now_us).map_err(refused)?;
+                content
+            }
         };
-        state.knows_partitions_of(&content).map_err(|reason| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason })?;
         state.apply(&content, frame.first_lsn, frame.now_us);
         assert!(state.tables().next().is_none(), "a definition without effects makes no table");
     }

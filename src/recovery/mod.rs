@@ -164,10 +164,13 @@ fn rebuilt<S: Storage>(
 ) -> Result<Recovered, RecoveryError> {
     let mut candidates = Candidate::list(storage, snapshots)?;
     let mut report = Report::default();
+    // Why a snapshot with sound bytes was passed over: worth more than that there is none.
+    let mut no_state = None;
     loop {
         let log_id = candidates.iter().find_map(|candidate| candidate.info.as_ref().ok()).map(|info| info.facts.log.log_id);
         let survey = WalSurvey::look(storage, wal, log_id)?;
-        let choice = Choice::of(&candidates, survey.first_lsn())?;
+        let choice =
+            Choice::of(&candidates, survey.first_lsn()).map_err(|error| no_state.take().map_or(error.into(), RecoveryError::Image))?;
         let Some(index) = choice.snapshot else {
             let log = match survey.log() {
                 Some(log) => log,
@@ -179,7 +182,10 @@ fn rebuilt<S: Storage>(
                 }
             };
             let replay = Replay { storage, choice: &choice, facts, attempts, apply };
-            return replay.run(State::new(log.hash_seed), survey, report, Vec::new());
+            // None of those that are there is sound.
+            let damaged: Vec<u64> = candidates.iter().map(|candidate| candidate.lsn).collect();
+            report.damaged_snapshots = damaged.len();
+            return replay.run(State::new(log.hash_seed), survey, report, damaged);
         };
         let damaged: Vec<u64> = candidates.iter().take(index).map(|candidate| candidate.lsn).collect();
         report.damaged_snapshots = damaged.len();
@@ -194,24 +200,45 @@ fn rebuilt<S: Storage>(
                 report.snapshot_took = begun.elapsed();
                 assert_eq!(state.lsn(), facts_of.lsn, "the state of a snapshot stands at the snapshot's LSN");
                 if survey.log() != Some(facts_of.log) || candidate.lsn != facts_of.lsn {
-                    return Err(RecoveryError::Image(ImageError("its header names another log, or another LSN than its name".into())));
+                    return Err(RecoveryError::Image(ImageError::Wrong(
+                        "its header names another log, or another LSN than its name".into(),
+                    )));
                 }
                 let replay = Replay { storage, choice: &choice, facts, attempts, apply };
                 return replay.run(state, survey, report, damaged);
             }
             // The choice is made again: it passes a damaged one over and refuses one that cannot be read for another reason.
-            Err(SnapshotRefused::File(error)) => {
-                tracing::warn!(kind = "recovery.snapshot_unreadable", file = %candidate.path.display(), %error, "a snapshot cannot be read");
-                candidate.info = Err(error);
+            Err(refused) => {
+                tracing::warn!(kind = "recovery.snapshot_unreadable", file = %candidate.path.display(), error = %refused, "a snapshot cannot be read");
+                candidate.info = Err(refused.of_file(&candidate.path));
+                if let SnapshotRefused::Image(error @ ImageError::Wrong(_)) = refused {
+                    no_state.get_or_insert(error);
+                }
             }
-            Err(SnapshotRefused::Image(error)) => return Err(RecoveryError::Image(error)),
         }
     }
 }
 
+/// Why a snapshot cannot be started from.
+#[derive(Debug, thiserror::Error)]
 enum SnapshotRefused {
+    #[error(transparent)]
     File(SnapshotError),
+    #[error(transparent)]
     Image(ImageError),
+}
+
+impl SnapshotRefused {
+    /// What that makes of the file: content that is no state is damage as much as wrong bytes are, and content of another
+    /// format says as little about the file as a newer file format does.
+    fn of_file(&self, file: &Path) -> SnapshotError {
+        let file = file.to_owned();
+        match self {
+            Self::File(error) => error.clone(),
+            Self::Image(ImageError::Wrong(_)) => SnapshotError::Damaged { file, offset_bytes: 0, what: "its content is not a state" },
+            Self::Image(ImageError::Format { found, known }) => SnapshotError::FormatTooNew { file, found: *found, known: *known },
+        }
+    }
 }
 
 fn read_snapshot<S: Storage>(storage: &S, path: &Path, facts: &Facts) -> Result<(State, SnapshotFacts, u64), SnapshotRefused> {
@@ -261,7 +288,8 @@ impl<S: Storage> Replay<'_, S> {
                 return Err(RecoveryError::CrashLoop(Box::new(CrashLoop::of(&frame, &state, deaths))));
             }
             let content = content_of(&frame, &skipped)?;
-            state.knows_partitions_of(&content).map_err(|reason| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason })?;
+            let refused = |reason| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason };
+            state.accepts(&content, frame.first_lsn, frame.now_us).map_err(refused)?;
             let (first_lsn, now_us, rows) = (frame.first_lsn, frame.now_us, u64::from(frame.row_count));
             applying(first_lsn, frame.last_lsn(), || apply(&mut state, &content, first_lsn, now_us));
             assert_eq!(state.lsn(), frame.last_lsn(), "a frame takes the LSNs that its header says");

@@ -186,3 +186,105 @@ fn a_skip_that_dies_anywhere_is_decided_or_not_and_the_log_is_whole() {
         }
     }
 }
+
+/// Appends a frame with this body to the log, as a program of another mind would.
+fn append(disk: &SimulatedDisk, kind: FrameKind, json: &serde_json::Value) -> u64 {
+    let survey = WalSurvey::look(disk, wal(), None).unwrap();
+    let mut reader = WalReader::open(disk.clone(), survey, 1, 0).unwrap();
+    while reader.next().unwrap().is_some() {}
+    let tail = reader.tail().unwrap();
+    let (mut writer, handle) = WalWriter::start(disk.clone(), wal(), Start::After(Box::new(tail)), small(), 7_000_000).unwrap();
+    let mut text = json.to_string().into_bytes();
+    let mut body = vec![text.len() as u64];
+    text.resize(text.len().next_multiple_of(8), 0);
+    body.extend(text.chunks(8).map(|eight| u64::from_le_bytes(eight.try_into().unwrap())));
+    let parts = FrameParts { kind, flags: 0, row_count: 0, now_us: 7_000_000, positions: &[], body: &[&body] };
+    let lsn = writer.append([parts]).unwrap();
+    handle.sync_now().unwrap();
+    writer.close(7_000_000).unwrap();
+    lsn
+}
+
+#[test]
+fn a_frame_that_contradicts_the_state_is_refused_by_its_lsn() {
+    let registry = registry().0.to_json();
+    let effects = [
+        json!([{"effect": "create", "table": 0}]),
+        json!([{"effect": "create", "table": 77}]),
+        json!([{"effect": "drop", "table": 77}]),
+        json!([{"effect": "extend", "table": 77, "features": ["n"]}]),
+        json!([{"effect": "extend", "table": 0, "features": ["n"]}]),
+        json!([{"effect": "retire", "table": 0, "features": ["n"]}]),
+        json!([{"effect": "retire", "table": 0, "features": ["nobody"]}]),
+    ];
+    for effects in effects {
+        let disk = SimulatedDisk::new();
+        log(&disk);
+        let lsn = append(&disk, FrameKind::DEFINITION, &json!({"registry": registry, "effects": effects}));
+        let before = files(&disk);
+        let error = start(&disk, State::apply).unwrap_err();
+        assert!(matches!(&error, RecoveryError::Content(cause) if cause.lsn == lsn), "{effects}: {error}");
+        assert_eq!(ApiError::from(error).code, Code::WalDamaged);
+        assert_eq!(files(&disk), before, "a refusal changes nothing");
+    }
+    let frames = [
+        (FrameKind::CLOCK, json!({"now_us": i64::MAX, "held": true})),
+        (FrameKind::CLOCK, json!({"now_us": -1, "held": false})),
+        (FrameKind::INCIDENT, json!({"slot": 9, "incident": null})),
+    ];
+    for (kind, text) in frames {
+        let disk = SimulatedDisk::new();
+        log(&disk);
+        let lsn = append(&disk, kind, &text);
+        let error = start(&disk, State::apply).unwrap_err();
+        assert!(matches!(&error, RecoveryError::Content(cause) if cause.lsn == lsn), "{text}: {error}");
+    }
+}
+
+/// A sound file with this description in place of a state's.
+fn describe(disk: &SimulatedDisk, lsn: u64, description: &[u8]) {
+    let facts = SnapshotFacts { log: LOG, lsn, wall_us: 1 };
+    let mut writer = crate::snapshot::SnapshotWriter::begin(disk.clone(), snapshots(), facts).unwrap();
+    writer.bytes(1, 0, description).unwrap();
+    writer.finish(0, 0, lsn).unwrap();
+}
+
+#[test]
+fn a_state_of_a_newer_format_stops_the_start_and_stays_as_it_is() {
+    let disk = SimulatedDisk::new();
+    let lsn = log(&disk) - 1;
+    describe(&disk, lsn, br#"{"format": 4000000, "what": "nobody knows yet"}"#);
+    let before = disk.list(snapshots()).unwrap();
+    let error = start(&disk, State::apply).unwrap_err();
+    assert!(error.to_string().contains("format 4000000"), "{error}");
+    assert_eq!(ApiError::from(error).code, Code::FormatTooNew);
+    let error = definitions(&disk, wal(), snapshots()).unwrap_err();
+    assert_eq!(ApiError::from(error).code, Code::FormatTooNew);
+    assert_eq!(disk.list(snapshots()).unwrap(), before);
+}
+
+#[test]
+fn a_snapshot_that_is_no_state_is_passed_over_while_the_log_reaches_back() {
+    let disk = SimulatedDisk::new();
+    let lsn = log(&disk) - 1;
+    let whole = start(&disk, State::apply).unwrap().state.fingerprint();
+    describe(&disk, lsn, br#"{"format": "of a text"}"#);
+    let recovered = start(&disk, State::apply).unwrap();
+    assert_eq!(recovered.state.fingerprint(), whole);
+    assert_eq!(recovered.damaged_snapshots, [lsn]);
+    assert_eq!(definitions(&disk, wal(), snapshots()).unwrap().unwrap().unfed, recovered.state.unfed());
+}
+
+#[test]
+fn check_follows_what_an_operator_left_out() {
+    let disk = SimulatedDisk::new();
+    log(&disk);
+    // A frame of rows that no start can read.
+    let lsn = append(&disk, FrameKind::ROWS, &json!("no rows"));
+    assert_eq!(ApiError::from(start(&disk, State::apply).unwrap_err()).code, Code::WalDamaged);
+    assert_eq!(ApiError::from(definitions(&disk, wal(), snapshots()).unwrap_err()).code, Code::WalDamaged);
+    skip(&disk, wal(), snapshots(), lsn).unwrap();
+    let recovered = start(&disk, State::apply).unwrap();
+    let found = definitions(&disk, wal(), snapshots()).unwrap().unwrap();
+    assert_eq!((found.registry.version, found.unfed), (recovered.state.registry().version, recovered.state.unfed()));
+}

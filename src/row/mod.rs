@@ -10,6 +10,7 @@ pub mod key;
 mod rows;
 mod schema;
 mod time;
+mod verify;
 
 pub use builder::{CellError, ROW_BYTES_MAX, RowsBuilder, Strictness};
 pub use cell::Cell;

@@ -203,7 +203,7 @@ impl Rows {
     }
 
     /// Row and microseconds of each row that is ahead of its clock, by row.
-    fn ahead(&self) -> &[[u64; 2]] {
+    pub(super) fn ahead(&self) -> &[[u64; 2]] {
         let Layout { ahead, ahead_rows, .. } = self.layout;
         if ahead_rows == 0 { &[] } else { bytemuck::cast_slice(&self.words[ahead + 1..ahead + 1 + ahead_rows * 2]) }
     }

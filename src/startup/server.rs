@@ -232,7 +232,7 @@ impl Bound {
         });
         let declare = std::mem::replace(&mut options.declare, Box::new(|_| Ok(None)));
         if let Some(declared) = declare(engine.state())? {
-            engine.define(declared.registry, declared.effects)?;
+            engine.define(declared.registry, declared.effects).map_err(needs_room)?;
         }
         let seat = Seat::new(engine, Arc::clone(&shared.facts));
         let _first = weak.set(Arc::downgrade(&seat));
@@ -278,6 +278,17 @@ fn start_admin(address: SocketAddr, shared: &Shared) -> Result<RunningAdmin, Api
     server.start(control, options).map_err(|error| io("cannot start the admin port", &error))
 }
 
+/// A start that has to write before it can serve, on a disk without room.
+fn needs_room(error: ApiError) -> ApiError {
+    if error.code != Code::StorageFull {
+        return error;
+    }
+    error.hint(
+        "1) free space and start again: a new data folder, and a config that declares something else than the log holds, need room before \
+         anything is served; 2) start with the config as it was: an old state needs no free byte",
+    )
+}
+
 type OpenedLog = (Option<DataFolder>, Recovered, WalWriter<Disk>, WalHandle<Disk>);
 
 fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiError> {
@@ -290,7 +301,7 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
         let recovered = Recovered { state, start, log, report: Report::default(), damaged_snapshots: Vec::new() };
         return Ok((None, recovered, writer, handle));
     };
-    let folder = DataFolder::open(path)?;
+    let folder = DataFolder::open(path).map_err(ApiError::from).map_err(needs_room)?;
     let note = PanicNote::read(path).map_err(ApiError::from)?;
     if let Some(note) = &note {
         tracing::warn!(kind = "panic.before", at_us = note.at_us, thread = note.thread, place = note.place, lsns = ?note.lsns, "a process before ended in a panic (DATA/panic.json): {}", note.message);
@@ -310,7 +321,7 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
     if matches!(&start, Start::After(tail) if matches!(tail.end, TailEnd::Torn { .. })) {
         shared.metrics.wal_torn_tail.inc();
     }
-    let (writer, handle) = WalWriter::start(Disk, &folder.wal(), start, options.wal, now_us).map_err(ApiError::from)?;
+    let (writer, handle) = WalWriter::start(Disk, &folder.wal(), start, options.wal, now_us).map_err(ApiError::from).map_err(needs_room)?;
     if handle.status().full {
         start_without_room(&handle, &Reserve::new(Disk, path, RESERVE_BYTES))?;
         shared.facts.disk_full.store(true, Ordering::Relaxed);

@@ -68,6 +68,13 @@ pub trait Accumulator: Send + Sync + Debug {
     /// Adds another slot's state to this one. `other` may live in another arena; it is not changed.
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena);
 
+    /// Whether words that a file brought are a state that this accumulator can have left. Whatever reads, merges or updates
+    /// a slot relies on it. Handles lead to objects of the arena already; what is in these is the accumulator's to judge.
+    ///
+    /// # Errors
+    /// What contradicts itself.
+    fn verify(&self, slot: &[u64], arena: &Arena) -> Result<(), &'static str>;
+
     /// Gives the slot's objects back; the slot is empty then.
     fn release(&self, slot: &mut [u64], arena: &mut Arena) {
         for &word in self.handles() {
@@ -98,6 +105,9 @@ pub fn hash_cell(cell: Cell<'_>) -> u64 {
     hash.max(1)
 }
 
+/// No slot counts more rows: what is merged of them stays within its word.
+pub const SLOT_ROWS_MAX: u64 = 1 << 53;
+
 /// Reads a double out of a word.
 #[inline]
 pub fn f64_of(word: u64) -> f64 {
@@ -116,6 +126,11 @@ pub fn store_bytes(arena: &mut Arena, bytes: &[u8]) -> Handle {
     object[0] = bytes.len() as u64;
     bytemuck::cast_slice_mut::<u64, u8>(&mut object[1..])[..bytes.len()].copy_from_slice(bytes);
     handle
+}
+
+/// Whether an object is one that [`store_bytes`] wrote.
+pub fn holds_bytes(object: &[u64]) -> bool {
+    object.split_first().is_some_and(|(&length, words)| length <= words.len() as u64 * 8)
 }
 
 /// The bytes of an object written by [`store_bytes`]; empty for none.

@@ -193,6 +193,23 @@ fn split(handle: Handle) -> (usize, usize, usize) {
     ((handle >> 48) as usize, (handle >> 16) as u32 as usize, (handle as u16) as usize - 1)
 }
 
+/// Class, chunk and slot of a word that a file brought; none when no arena gives such a handle out.
+pub(super) fn checked(handle: Handle) -> Option<(usize, usize, usize)> {
+    (handle & 0xFFFF != 0).then(|| split(handle)).filter(|&(class, _, slot)| class < CLASSES && slot < slots(class))
+}
+
+/// The slots of a chunk that hold no object, freed ones first; the chunk was found sound when it was restored.
+pub(super) fn unused_slots(class: usize, words: &[u64]) -> impl Iterator<Item = (usize, &[u64])> {
+    let occupancy = Occupancy::of(words[0]);
+    let object = move |slot: usize| &words[place(class, slot)];
+    let freed = std::iter::successors(usize::from(occupancy.freed).checked_sub(1), move |&slot| {
+        usize::try_from(object(slot)[0]).ok().and_then(|next| next.checked_sub(1))
+    });
+    // The first word of a freed slot names the next one; all others are zeroes.
+    let freed = freed.map(move |slot| (slot, &object(slot)[1..]));
+    freed.chain((usize::from(occupancy.fresh)..slots(class)).map(move |slot| (slot, object(slot))))
+}
+
 /// Where the words of a slot are in its chunk.
 #[inline]
 fn place(class: usize, slot: usize) -> std::ops::Range<usize> {

@@ -86,26 +86,6 @@ impl State {
         ended
     }
 
-    /// Whether a frame that was read from a file speaks of partitions that this state knows; live frames
-    /// are made from it and always do.
-    ///
-    /// # Errors
-    /// Says what it names that is not there.
-    pub fn knows_partitions_of(&self, content: &Content) -> Result<(), String> {
-        let known = self.partitions.len();
-        let beyond = |slot: &u32| *slot as usize >= known;
-        let stranger = match content {
-            Content::Rows(rows) => rows.positions.iter().map(|(slot, _)| slot.0).find(beyond),
-            Content::Skipped { positions, .. } => positions.iter().map(|(slot, _)| slot.0).find(beyond),
-            Content::Incident { slot, .. } => Some(slot.0).filter(beyond),
-            _ => None,
-        };
-        match stranger {
-            Some(slot) => Err(format!("it names the partition of slot {slot}, {known} partitions are known")),
-            None => Ok(()),
-        }
-    }
-
     /// Whether a frame is applied in part.
     pub fn is_mid_frame(&self) -> bool {
         self.open.is_some()

@@ -1,7 +1,7 @@
 //! A state as sections of a snapshot, and back. Chunks are written as they are; what they mean is in one JSON section before them.
 //!
 //! ```text
-//! 1 META      JSON: registry, partitions, schemas, incidents, rejects, rows applied by event, and per table its rows and the features of each slab
+//! 1 META      JSON: registry, partitions, schemas, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
 //! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
 //!             arena), slab, class; 0 for what does not apply
 //! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group, numbers ascend
@@ -17,6 +17,8 @@ use super::skip::Skip;
 use super::slab::{Missed, Slab};
 use super::state::{State, text_of};
 use super::table::Table;
+use super::unseen::{Applied, Unseen};
+use super::verify;
 use super::words::Words;
 use crate::operators::OPERATORS;
 use crate::pipeline::{FeatureDef, Registry};
@@ -24,7 +26,7 @@ use crate::row::EventId;
 use crate::snapshot::{Section, SnapshotError, SnapshotWriter};
 use crate::storage::Storage;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use streamgauge_api::StoredPosition;
 use streamgauge_api::control::Reject;
@@ -46,7 +48,7 @@ const CHUNKS_MAX: usize = 1 << 26;
 const CLASSES_MAX: usize = 255;
 
 /// Layout of the sections and of the words in them.
-const IMAGE_FORMAT: u32 = 4;
+pub(super) const IMAGE_FORMAT: u32 = 5;
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -59,7 +61,7 @@ struct Meta {
     schemas: Vec<FetchedSchema>,
     incidents: BTreeMap<u32, Incident>,
     rejects: Vec<Reject>,
-    applied_rows: BTreeMap<u32, u64>,
+    applied: BTreeMap<u32, Applied>,
     tables: Vec<TableMeta>,
 }
 
@@ -70,13 +72,37 @@ struct TableMeta {
     free: Free,
     newest_us: i64,
     since: (u64, i64),
-    slabs: Vec<Vec<(String, serde_json::Value)>>,
+    slabs: Vec<SlabMeta>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SlabMeta {
+    /// Names and declarations.
+    features: Vec<(String, serde_json::Value)>,
+    unseen: Option<Unseen>,
 }
 
 /// Why sections are no state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the snapshot's content is not a state: {0}")]
-pub struct ImageError(pub String);
+pub enum ImageError {
+    /// They do not fit together.
+    #[error("the snapshot's content is not a state: {0}")]
+    Wrong(String),
+    /// Another program wrote them: they may be sound, and this one cannot say.
+    #[error("the snapshot's content is of format {found}; this program reads {known}")]
+    Format {
+        /// Its format.
+        found: u32,
+        /// The format that this build reads.
+        known: u32,
+    },
+}
+
+/// The one member of the description that every format has.
+#[derive(Deserialize)]
+struct Described {
+    format: u32,
+}
 
 /// Why a frozen state was not written.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +144,7 @@ impl Frozen {
             schemas: state.schemas.clone(),
             incidents: state.incidents.clone(),
             rejects: state.rejects().cloned().collect(),
-            applied_rows: state.applied_rows.iter().map(|(event, rows)| (event.0, *rows)).collect(),
+            applied: state.applied.iter().map(|(event, applied)| (event.0, *applied)).collect(),
             tables,
         };
         writer.bytes(META, 0, &text_of(&meta))?;
@@ -143,13 +169,16 @@ impl TableMeta {
             free: table.keys.free(),
             newest_us: table.newest_us,
             since: table.since,
-            slabs: table.slabs.iter().map(|slab| slab.plan.features.iter().map(|feature| described(&feature.def)).collect()).collect(),
+            slabs: table.slabs.iter().map(SlabMeta::of).collect(),
         }
     }
 }
 
-fn described(def: &FeatureDef) -> (String, serde_json::Value) {
-    (def.name.to_string(), def.node.clone())
+impl SlabMeta {
+    fn of(slab: &Slab) -> Self {
+        let described = |def: &FeatureDef| (def.name.to_string(), def.node.clone());
+        Self { features: slab.plan.features.iter().map(|feature| described(&feature.def)).collect(), unseen: slab.unseen }
+    }
 }
 
 /// The groups of a table, with how many places for chunks each has.
@@ -199,11 +228,13 @@ pub struct ImageReader {
     at: Option<Group>,
     /// What the chunks are charged to, table by table.
     account: Account,
+    /// Tables are left out.
+    bare: bool,
 }
 
 impl Default for ImageReader {
     fn default() -> Self {
-        Self { meta: None, tables: BTreeMap::new(), at: None, account: Account::open() }
+        Self { meta: None, tables: BTreeMap::new(), at: None, account: Account::open(), bare: false }
     }
 }
 
@@ -248,6 +279,16 @@ impl TableParts {
     }
 }
 
+/// The description of a state, if it is of the format that this build reads: what else is in another one is not looked at.
+fn read_meta(bytes: &[u8]) -> Result<Meta, ImageError> {
+    let wrong = |error: serde_json::Error| ImageError::Wrong(error.to_string());
+    let Described { format } = serde_json::from_slice(bytes).map_err(wrong)?;
+    if format != IMAGE_FORMAT {
+        return Err(ImageError::Format { found: format, known: IMAGE_FORMAT });
+    }
+    serde_json::from_slice(bytes).map_err(wrong)
+}
+
 impl ImageReader {
     /// Takes the next section.
     ///
@@ -255,29 +296,29 @@ impl ImageReader {
     /// When it does not belong where it stands.
     pub fn take(&mut self, section: &Section<'_>) -> Result<(), ImageError> {
         match section.id {
-            META => self.meta = Some(serde_json::from_slice(section.bytes).map_err(|error| ImageError(error.to_string()))?),
+            META if self.meta.is_none() => self.meta = Some(read_meta(section.bytes)?),
             GROUP => self.group(section.words)?,
             CHUNK => self.chunk(section.index as usize, section.words)?,
-            other => return Err(ImageError(format!("section {other} is unknown"))),
+            other => return Err(ImageError::Wrong(format!("section {other} is unknown"))),
         }
         Ok(())
     }
 
     fn group(&mut self, words: &[u64]) -> Result<(), ImageError> {
-        let &[table, what, slab, class] = words else { return Err(ImageError("a group of another size".into())) };
+        let &[table, what, slab, class] = words else { return Err(ImageError::Wrong("a group of another size".into())) };
         let at = Group { table, what, slab, class };
         let parts = self.tables.entry(table).or_insert_with(|| TableParts::new(&self.account));
         match parts.chunks(at) {
             Some(chunks) if chunks.is_empty() => self.at = Some(at),
-            Some(_) => return Err(ImageError(format!("{at:?} is there twice"))),
-            None => return Err(ImageError(format!("{at:?} is of a kind that is unknown"))),
+            Some(_) => return Err(ImageError::Wrong(format!("{at:?} is there twice"))),
+            None => return Err(ImageError::Wrong(format!("{at:?} is of a kind that is unknown"))),
         }
         Ok(())
     }
 
     /// What the current section belongs to.
     fn parts(&mut self) -> Result<(Group, &mut TableParts), ImageError> {
-        let at = self.at.ok_or_else(|| ImageError("content before its group".into()))?;
+        let at = self.at.ok_or_else(|| ImageError::Wrong("content before its group".into()))?;
         let Some(parts) = self.tables.get_mut(&at.table) else { unreachable!("a group makes its table's parts") };
         Ok((at, parts))
     }
@@ -287,7 +328,7 @@ impl ImageReader {
         let chunk = Chunk::from_words(&parts.account, words);
         let Some(chunks) = parts.chunks(at) else { unreachable!("a group of this kind was taken") };
         if index < chunks.len() || index > CHUNKS_MAX {
-            return Err(ImageError(format!("chunk {index} of {at:?} is out of order")));
+            return Err(ImageError::Wrong(format!("chunk {index} of {at:?} is out of order")));
         }
         chunks.resize_with(index, || None);
         chunks.push(Some(chunk));
@@ -297,9 +338,7 @@ impl ImageReader {
     /// The same without tables: what is declared and counted, for whoever asks for no more.
     #[must_use]
     pub fn without_tables(mut self) -> Self {
-        if let Some(meta) = &mut self.meta {
-            meta.tables.clear();
-        }
+        self.bare = true;
         self
     }
 
@@ -308,11 +347,8 @@ impl ImageReader {
     /// # Errors
     /// When sections are missing or contradict the definitions.
     pub fn finish(mut self, hash_seed: u64, lsn: u64) -> Result<State, ImageError> {
-        let meta = self.meta.take().ok_or_else(|| ImageError("there is no description".into()))?;
-        if meta.format != IMAGE_FORMAT {
-            return Err(ImageError(format!("its words are of format {}, this build reads {IMAGE_FORMAT}", meta.format)));
-        }
-        let registry = Registry::from_json(&meta.registry, OPERATORS).map_err(|error| ImageError(error.to_string()))?;
+        let meta = self.meta.take().ok_or_else(|| ImageError::Wrong("there is no description".into()))?;
+        let registry = Registry::from_json(&meta.registry, OPERATORS).map_err(|error| ImageError::Wrong(error.to_string()))?;
         let mut state = State::new(hash_seed);
         state.account = self.account.clone();
         state.lsn = lsn;
@@ -323,17 +359,22 @@ impl ImageReader {
         state.schemas = meta.schemas;
         state.incidents = meta.incidents;
         state.restore_rejects(meta.rejects);
-        state.applied_rows = meta.applied_rows.into_iter().map(|(event, rows)| (EventId(event), rows)).collect();
-        for table in meta.tables {
+        state.applied = meta.applied.into_iter().map(|(event, applied)| (EventId(event), applied)).collect();
+        for table in meta.tables.into_iter().filter(|_| !self.bare) {
             let id = table.id;
             let parts = self.tables.remove(&u64::from(id)).unwrap_or_else(|| TableParts::new(&self.account));
             let restored = restore_table(&registry, table, parts, hash_seed)?;
-            state.tables.insert(id, restored);
+            if state.tables.insert(id, restored).is_some() {
+                return Err(ImageError::Wrong(format!("table {id} is there twice")));
+            }
+        }
+        if let Some(id) = self.tables.keys().next() {
+            return Err(ImageError::Wrong(format!("there are words of table {id}, which is not described")));
         }
         state.registry = Arc::new(registry);
-        let events = state.registry.events.values().map(|event| event.schema.id);
-        if events.collect::<BTreeSet<_>>() != state.applied_rows.keys().copied().collect() {
-            return Err(ImageError("rows are counted for other events than are defined".into()));
+        state.contradiction().map_err(ImageError::Wrong)?;
+        if !self.bare {
+            state.has_tables_of_its_registry().map_err(ImageError::Wrong)?;
         }
         state.route();
         Ok(state)
@@ -341,8 +382,8 @@ impl ImageReader {
 }
 
 fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_seed: u64) -> Result<Table, ImageError> {
-    let def = registry.table_by_id(meta.id).cloned().ok_or_else(|| ImageError(format!("table {} is not defined", meta.id)))?;
-    let wrong = |reason: String| ImageError(format!("keys of table {}: {reason}", def.name));
+    let def = registry.table_by_id(meta.id).cloned().ok_or_else(|| ImageError::Wrong(format!("table {} is not defined", meta.id)))?;
+    let wrong = |reason: String| ImageError::Wrong(format!("keys of table {}: {reason}", def.name));
     let keys = Keys::new(hash_seed, &parts.account);
     let words = Words::from_chunks(KEY_WORDS, &parts.account, parts.keys).map_err(wrong)?;
     let long = restore_arena(&parts.account, parts.long).map_err(wrong)?;
@@ -352,24 +393,34 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
     table.slabs.clear();
     let mut slabs = parts.slabs;
     for (number, described) in (0u64..).zip(meta.slabs) {
-        let mut features = Vec::with_capacity(described.len());
-        for (name, node) in described {
+        let mut features = Vec::with_capacity(described.features.len());
+        for (name, node) in described.features {
             let feature = def.feature(&name).filter(|feature| feature.node == node).cloned();
-            features
-                .push(feature.ok_or_else(|| {
-                    ImageError(format!("slab {number} of table {} holds \"{name}\", which is not declared so", def.name))
-                })?);
+            features.push(feature.ok_or_else(|| {
+                ImageError::Wrong(format!("slab {number} of table {} holds \"{name}\", which is not declared so", def.name))
+            })?);
         }
         let plan = SlabPlan::compile(&features);
-        let wrong = |reason: String| ImageError(format!("slab {number} of table {}: {reason}", def.name));
+        assert!(plan.oversized_ring().is_none(), "a registry with a ring beyond the largest object is not read");
+        let wrong = |reason: String| ImageError::Wrong(format!("slab {number} of table {}: {reason}", def.name));
         let parts = slabs.remove(&number).unwrap_or_default();
         let words = Words::from_chunks(plan.stride, &table.account, parts.words).map_err(wrong)?;
         let arena = restore_arena(&table.account, parts.classes).map_err(wrong)?;
         let missed = vec![Missed::default(); plan.windows.len()];
-        table.slabs.push(Slab { plan: Arc::new(plan), words, arena, missed });
+        let slab = Slab { plan: Arc::new(plan), words, arena, unseen: described.unseen, missed };
+        verify::slab(&slab, &table.keys).map_err(wrong)?;
+        table.slabs.push(slab);
     }
+    let mut names: Vec<&str> = table.slabs.iter().flat_map(|slab| &slab.plan.features).map(|feature| &*feature.def.name).collect();
+    names.sort_unstable();
+    let mut declared: Vec<&str> = def.features.iter().map(|feature| &*feature.name).collect();
+    declared.sort_unstable();
+    if names != declared {
+        return Err(ImageError::Wrong(format!("table {} has slabs of {names:?} and declares {declared:?}", def.name)));
+    }
+    drop(names);
     if let Some(number) = slabs.keys().next() {
-        return Err(ImageError(format!("table {} has no slab {number}", def.name)));
+        return Err(ImageError::Wrong(format!("table {} has no slab {number}", def.name)));
     }
     Ok(table)
 }

@@ -12,12 +12,13 @@
 //! stands; nobody is before the first, whatever its words say. Called by apply only; a frozen copy has no index.
 
 use super::account::Account;
-use super::accumulator::{load_bytes, store_bytes};
+use super::accumulator::{holds_bytes, load_bytes, store_bytes};
 use super::arena::Arena;
 use super::chunk::Chunk;
 use super::index::{Index, KeyHash};
+use super::verify::Unclaimed;
 use super::words::Words;
-use crate::row::Key;
+use crate::row::{KEY_BYTES_MAX, Key};
 
 /// Words of a key.
 pub(crate) const KEY_WORDS: usize = 2;
@@ -82,6 +83,18 @@ impl Probe {
     }
 }
 
+/// The key of key words that a file brought, when they are the words of one.
+fn sound_key(arena: &Arena, long: &mut Unclaimed, low: u64, high: u64) -> Option<Key> {
+    if high == LONG {
+        let object = long.claim(arena, low).ok()?;
+        let key = holds_bytes(object).then(|| load_bytes(arena, low))?;
+        return (INLINE_BYTES_MAX < key.len() && key.len() <= KEY_BYTES_MAX).then(|| Key::from_slice(key));
+    }
+    let bytes = (u128::from(low) | u128::from(high) << 64).to_le_bytes();
+    let key = bytes.get(..usize::from(bytes[15] & 0x7F)).filter(|key| key.len() <= INLINE_BYTES_MAX)?;
+    (Form::of(key) == Form::Inline([low, high])).then(|| Key::from_slice(key))
+}
+
 impl Keys {
     /// No keys. The seed of hashes belongs to the log and never changes.
     pub(crate) fn new(hash_seed: u64, account: &Account) -> Self {
@@ -101,6 +114,10 @@ impl Keys {
     pub(crate) fn restored(mut self, words: Words, long: Arena, rows: u32, free: Free) -> Result<Self, String> {
         assert_eq!(self.rows, 0, "keys are restored into none");
         (self.words, self.long, self.rows, self.free) = (words, long, rows, free);
+        let chunks = self.words.chunks();
+        if chunks.len() != self.words.chunks_of(rows) || chunks.iter().any(Option::is_none) {
+            return Err(format!("{rows} row numbers were handed out, {} chunks of keys are there", chunks.len()));
+        }
         let mut before = None;
         let goes_back =
             |number: &u32| before.replace(*number).is_none_or(|before| self.chained(*number).is_some_and(|links| links.1 == Some(before)));
@@ -110,11 +127,25 @@ impl Keys {
         }
         let expected = self.held();
         self.index.reserve(expected);
-        for number in 0..rows {
-            if let Some(key) = self.get(number) {
-                self.index.insert(self.index.hash(&key), number);
+        let mut long = Unclaimed::of(&self.long)?;
+        for number in 0..self.words.chunks_of(rows) as u64 * self.words.rows_per_chunk() {
+            let Ok(number) = u32::try_from(number) else { break };
+            let Some(&[low, high]) = self.words.row(number).and_then(|words| <&[u64; 2]>::try_from(words).ok()) else { break };
+            if number >= rows && (low, high) != (0, 0) {
+                return Err(format!("row number {number} of {rows} has key words"));
+            } else if high == VACANT {
+                continue;
             }
+            let Some(key) = sound_key(&self.long, &mut long, low, high) else {
+                return Err(format!("the key words of row {number} are none"));
+            };
+            let probe = self.probe(&key);
+            if self.find(&probe, &key).is_some() {
+                return Err(format!("row {number} has the key of an earlier one"));
+            }
+            self.index.insert(probe.hash, number);
         }
+        long.all_claimed()?;
         if self.len() != expected {
             return Err(format!("{} row numbers have keys, {expected} are not free", self.len()));
         }
@@ -153,6 +184,11 @@ impl Keys {
             &[links, VACANT] => Some(((links as u32).checked_sub(1), ((links >> 32) as u32).checked_sub(1))),
             _ => None,
         }
+    }
+
+    /// Whether a row number that was handed out has no key.
+    pub(crate) fn is_free(&self, number: u32) -> bool {
+        self.words.row(number).is_none_or(|words| words[1] == VACANT)
     }
 
     fn chain(&mut self, number: u32, next: Option<u32>, before: Option<u32>) {

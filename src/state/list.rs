@@ -41,6 +41,11 @@ pub(crate) fn in_heap(tag: u64) -> bool {
     matches!(tag, TAG_STR | TAG_BYTES | TAG_JSON)
 }
 
+/// Whether a tag is one that entries have.
+pub(crate) fn is_tag(tag: u64) -> bool {
+    tag <= TAG_HASH
+}
+
 pub(crate) fn tag_of(plan: &SlabPlan, entry: &[u64], cell: usize) -> u64 {
     let bit = cell * 4;
     if plan.tag_words == 0 { TAG_NONE } else { entry[1 + bit / 64] >> (bit % 64) & 15 }

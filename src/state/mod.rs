@@ -1,6 +1,7 @@
 //! State: tables of plain words. Pure: no file, no clock, no randomness; only the apply thread changes it. Its one lock is
 //! that of frozen states, which other threads read and the apply thread may let go.
 
+mod accepts;
 mod account;
 mod accumulator;
 mod arena;
@@ -25,12 +26,14 @@ mod slab;
 #[expect(clippy::module_inception, reason = "the state is the noun of this folder")]
 mod state;
 mod table;
+mod unseen;
+mod verify;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
-pub use accumulator::{Accumulator, Input, Need, f64_of, hash_cell, load_bytes, store_bytes, words_of_bytes};
+pub use accumulator::{Accumulator, Input, Need, SLOT_ROWS_MAX, f64_of, hash_cell, holds_bytes, load_bytes, store_bytes, words_of_bytes};
 pub use arena::{Arena, Handle};
 pub use content::{Content, RowsContent};
 pub use demand::Demand;

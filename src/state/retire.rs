@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Moves the rows of a slab, with its arena, into a slab of the plan, whose features it all has.
 pub(crate) fn shed(slab: Slab, plan: Arc<SlabPlan>, rows: u32, account: &Account) -> Slab {
     let moved = Moved::between(&slab.plan, &plan);
-    let mut smaller = Slab { arena: slab.arena, ..Slab::new(Arc::clone(&plan), account) };
+    let mut smaller = Slab { arena: slab.arena, unseen: slab.unseen, ..Slab::new(Arc::clone(&plan), account) };
     for row in 0..rows {
         if let Some(words) = slab.words.row(row).filter(|words| words.iter().any(|&word| word != 0)) {
             moved.row(words, smaller.words.row_mut(row), &mut smaller.arena);

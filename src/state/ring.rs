@@ -60,6 +60,11 @@ fn refused_us(object: &[u64]) -> Option<(i64, i64)> {
     }
 }
 
+/// Whether the times of refused rows are in order, as [`refuse`] writes them.
+pub(crate) fn refused_in_order(object: &[u64]) -> bool {
+    refused_us(object).is_none_or(|(earliest, newest)| earliest <= newest)
+}
+
 /// The words of a bucket.
 pub(crate) fn bucket_words(plan: &WindowPlan, index: usize) -> Range<usize> {
     let start = HEAD_WORDS + index * plan.stride;

@@ -10,6 +10,7 @@ use super::list::{self, Inserted};
 use super::plan::{FeaturePlan, GROWN, SlabPlan, SlabRow, SlotRef};
 use super::ring::{self, Cut, Kept};
 use super::table::GROUP;
+use super::unseen::Unseen;
 use super::words::Words;
 use crate::operators::{Edge, Part, Slot};
 use crate::pipeline::{FeatureDef, TableDef};
@@ -21,6 +22,8 @@ pub(crate) struct Slab {
     pub(crate) plan: Arc<SlabPlan>,
     pub(crate) words: Words,
     pub(crate) arena: Arena,
+    /// How far rows had come when it began; none where there were none.
+    pub(crate) unseen: Option<Unseen>,
     /// By window of the plan; of this process, not part of the state.
     pub(crate) missed: Vec<Missed>,
 }
@@ -40,13 +43,13 @@ impl Slab {
         assert_eq!(plan.oversized_ring(), None, "registration refuses a ring beyond the largest object");
         let words = Words::new(plan.stride, account);
         let missed = vec![Missed::default(); plan.windows.len()];
-        Self { plan, words, arena: Arena::new(account), missed }
+        Self { plan, words, arena: Arena::new(account), unseen: None, missed }
     }
 
     /// The same words and objects for reading: what snapshots and fingerprints look at.
     pub(crate) fn freeze(&self) -> Self {
         let (plan, missed) = (Arc::clone(&self.plan), self.missed.clone());
-        Self { plan, words: self.words.clone(), arena: self.arena.freeze(), missed }
+        Self { plan, words: self.words.clone(), arena: self.arena.freeze(), unseen: self.unseen, missed }
     }
 
     /// Every chunk of words and objects.
@@ -68,7 +71,7 @@ impl Slab {
     /// Feeds one row; false when one of its windows did not take it.
     #[inline]
     pub(crate) fn update(&mut self, number: u32, row: SlabRow<'_, '_>) -> bool {
-        let Self { plan, words, arena, missed } = self;
+        let Self { plan, words, arena, missed, .. } = self;
         let plan = &**plan;
         if plan.stride == 0 {
             return true;
@@ -168,7 +171,13 @@ impl Slab {
                     head.dropped().then(|| head.edge_us().saturating_sub(keep_us).saturating_add(window.window_us))
                 }
             })
+            .chain(self.unseen.filter(|_| !features.is_empty()).map(|unseen| unseen.newest_us))
             .max()
+    }
+
+    /// Whether rows that came before this slab began may be in what a feature answers at a time.
+    pub(crate) fn lacks_earlier_rows(&self, feature: usize, now_us: i64) -> bool {
+        self.unseen.is_some_and(|unseen| unseen.may_be_in(self.plan.features[feature].def.window_us, now_us))
     }
 
     /// Reads features (indices into the plan) of one row at a time: `each` makes of a feature's
@@ -209,6 +218,9 @@ impl Slab {
         let (plan, arena) = (&*self.plan, &self.arena);
         let zeroes = vec![0u64; plan.stride];
         let words = self.words.row(row).unwrap_or(&zeroes);
+        if let Some(Unseen { newest_us, latest_us }) = self.unseen {
+            feed(&[newest_us.cast_unsigned(), latest_us.cast_unsigned()]);
+        }
         if plan.is_windowed() {
             if words[0] == GROWN {
                 feed(&[GROWN]);

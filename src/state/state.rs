@@ -9,6 +9,7 @@ use super::evacuate::Evacuation;
 use super::frame::OpenFrame;
 use super::skip::Skip;
 use super::table::{Scratch, Table};
+use super::unseen::{Applied, Unseen};
 use crate::pipeline::{Registry, TableEffect};
 use crate::row::{EventId, Rows};
 use std::collections::{BTreeMap, VecDeque};
@@ -28,7 +29,7 @@ pub struct State {
     pub(crate) schemas: Vec<FetchedSchema>,
     pub(crate) incidents: BTreeMap<u32, Incident>,
     /// Rows applied of each event in force, those of tables that came later or went away included.
-    pub(crate) applied_rows: BTreeMap<EventId, u64>,
+    pub(crate) applied: BTreeMap<EventId, Applied>,
     /// Last applied LSN; 0 = nothing.
     pub(crate) lsn: u64,
     /// Time of the last frame, microseconds.
@@ -66,7 +67,7 @@ impl State {
             partitions: Vec::new(),
             schemas: Vec::new(),
             incidents: BTreeMap::new(),
-            applied_rows: BTreeMap::new(),
+            applied: BTreeMap::new(),
             lsn: 0,
             frame_us: 0,
             clock_held: false,
@@ -136,8 +137,8 @@ impl State {
     /// Some rows of a batch, in every table that they feed. `lsn` is that of the batch's first row.
     pub(super) fn apply_batch(&mut self, batch: &Rows, rows: std::ops::Range<usize>, lsn: u64) {
         // Rows that were on their way when their event was removed are no event's.
-        if let Some(applied) = self.applied_rows.get_mut(&batch.event()) {
-            *applied += rows.len() as u64;
+        if let Some(applied) = self.applied.get_mut(&batch.event()) {
+            applied.take(batch, rows.clone());
         }
         let Some(tables) = self.by_event.get(&batch.event()) else { return };
         let Some(event) = self.registry.event_by_id(batch.event()) else { return };
@@ -157,7 +158,10 @@ impl State {
         for effect in effects {
             match effect {
                 TableEffect::Create { table } => {
-                    let created = Table::empty(definition(*table), self.hash_seed, (lsn, now_us), &self.account);
+                    let def = definition(*table);
+                    let unseen = self.unseen(def.event);
+                    let mut created = Table::empty(def, self.hash_seed, (lsn, now_us), &self.account);
+                    created.slabs.iter_mut().for_each(|slab| slab.unseen = unseen);
                     assert!(self.tables.insert(*table, created).is_none(), "a number is given to one table only");
                 }
                 TableEffect::Drop { table } => {
@@ -165,7 +169,11 @@ impl State {
                         table.leave();
                     }
                 }
-                TableEffect::Extend { table, features } => self.changed_table(*table).extend(definition(*table), features),
+                TableEffect::Extend { table, features } => {
+                    let def = definition(*table);
+                    let unseen = self.unseen(def.event);
+                    self.changed_table(*table).extend(def, features, unseen);
+                }
                 TableEffect::Retire { table, features } => self.changed_table(*table).retire(definition(*table), features),
             }
         }
@@ -180,6 +188,11 @@ impl State {
         self.route();
     }
 
+    /// How far the rows of an event have come, which a feature that begins now never sees.
+    fn unseen(&self, event: EventId) -> Option<Unseen> {
+        self.applied.get(&event).filter(|applied| applied.rows > 0).map(|applied| applied.reached)
+    }
+
     fn changed_table(&mut self, id: u32) -> &mut Table {
         match self.tables.get_mut(&id) {
             Some(table) => table,
@@ -189,19 +202,19 @@ impl State {
 
     /// Counts the rows of every event in force, and of no other.
     fn count_events(&mut self) {
-        let known = |id: EventId| self.applied_rows.get(&id).copied().unwrap_or(0);
-        self.applied_rows = self.registry.events.values().map(|event| (event.schema.id, known(event.schema.id))).collect();
+        let known = |id: EventId| self.applied.get(&id).copied().unwrap_or_default();
+        self.applied = self.registry.events.values().map(|event| (event.schema.id, known(event.schema.id))).collect();
     }
 
     /// Events of which no row was ever applied: their declarations may change freely.
     pub fn unfed(&self) -> Vec<EventId> {
-        assert_eq!(self.applied_rows.len(), self.registry.events.len(), "rows are counted for every event in force");
-        self.applied_rows.iter().filter(|(_, rows)| **rows == 0).map(|(event, _)| *event).collect()
+        assert_eq!(self.applied.len(), self.registry.events.len(), "rows are counted for every event in force");
+        self.applied.iter().filter(|(_, applied)| applied.rows == 0).map(|(event, _)| *event).collect()
     }
 
     /// Rows applied of an event; none when it is not in force.
     pub fn applied_rows(&self, event: EventId) -> Option<u64> {
-        self.applied_rows.get(&event).copied()
+        self.applied.get(&event).map(|applied| applied.rows)
     }
 
     /// Recomputes which tables an event feeds.
@@ -315,7 +328,7 @@ impl State {
             partitions: self.partitions.clone(),
             schemas: self.schemas.clone(),
             incidents: self.incidents.clone(),
-            applied_rows: self.applied_rows.clone(),
+            applied: self.applied.clone(),
             lsn: self.lsn,
             frame_us: self.frame_us,
             clock_held: self.clock_held,
@@ -345,7 +358,7 @@ impl State {
         self.schemas.iter().for_each(|schema| add(text_of(schema), 2));
         self.incidents.iter().for_each(|incident| add(text_of(&incident), 4));
         self.rejects.iter().for_each(|reject| add(text_of(&**reject), 5));
-        self.applied_rows.iter().for_each(|counted| add(text_of(&counted), 6));
+        self.applied.iter().for_each(|counted| add(text_of(&counted), 6));
         self.registry.projections.iter().for_each(|projection| add(text_of(&projection), 7));
         let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));
         let tables = self.registry.tables.values().map(|table| (table.id, 0, &table.node));

@@ -8,6 +8,7 @@ use super::keys::{Keys, Probe};
 use super::plan::{FeaturePlan, SlabPlan, SlabRow};
 use super::retire;
 use super::slab::{Missed, Slab};
+use super::unseen::Unseen;
 use crate::operators::{Accuracy, Reading, Slot};
 use crate::pipeline::{Derived, KeyColumn, KeyKind, RowEnv, TableDef};
 use crate::row::{Cell, EventSchema, KEY_BYTES_MAX, Key, Rows, key};
@@ -373,6 +374,9 @@ impl Table {
             if earliest_us.is_some_and(|earliest_us| now_us < earliest_us) {
                 reading.accuracy = Accuracy::Unknown;
             }
+            if self.slabs[slab].lacks_earlier_rows(feature, now_us) {
+                reading.accuracy = Accuracy::Unknown;
+            }
         }
         readings
     }
@@ -419,10 +423,10 @@ impl Table {
     }
 
     /// Adds a slab for features that the new declaration has and no slab holds.
-    pub(crate) fn extend(&mut self, def: Arc<TableDef>, names: &[String]) {
+    pub(crate) fn extend(&mut self, def: Arc<TableDef>, names: &[String], unseen: Option<Unseen>) {
         let features: Vec<_> = def.features.iter().filter(|feature| names.iter().any(|name| **name == *feature.name)).cloned().collect();
         self.adopt(def);
-        self.slabs.push(Slab::new(Arc::new(SlabPlan::compile(&features)), &self.account));
+        self.slabs.push(Slab { unseen, ..Slab::new(Arc::new(SlabPlan::compile(&features)), &self.account) });
     }
 
     /// Takes the new declaration without the named features: their words and objects go back.

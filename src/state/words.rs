@@ -83,6 +83,16 @@ impl Words {
         (missing.min(rows) + rows.div_ceil(self.rows as usize) + 1) * chunk_bytes(self.chunk_words)
     }
 
+    /// How many rows stand in a chunk.
+    pub(crate) fn rows_per_chunk(&self) -> u64 {
+        u64::from(self.rows)
+    }
+
+    /// How many chunks this many rows stand in.
+    pub(crate) fn chunks_of(&self, rows: u32) -> usize {
+        rows.div_ceil(self.rows) as usize
+    }
+
     /// Bytes of the chunks that so many rows fill.
     pub(crate) fn bytes_of(&self, rows: usize) -> usize {
         let chunks = if self.stride == 0 { 0 } else { rows / self.rows as usize };

@@ -15,7 +15,8 @@ use crate::storage::Checksum;
 pub const FRAME_BODY_BYTES_MAX: usize = 64 << 20;
 
 pub(super) const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"SGFR");
-pub(super) const FRAME_FORMAT: u16 = 1;
+/// Layout of frames and of what they carry.
+pub(super) const FRAME_FORMAT: u16 = 2;
 pub(super) const FRAME_HEADER_BYTES: usize = 56;
 pub(super) const FRAME_HEADER_WORDS: usize = FRAME_HEADER_BYTES / 8;
 

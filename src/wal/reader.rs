@@ -21,7 +21,7 @@
 use super::damage::{Damage, DamageKind};
 use super::error::WalOpenError;
 use super::frame::{FRAME_FORMAT, FRAME_HEADER_WORDS, FRAME_MAGIC, Fault, Frame, FrameKind, Header, halves};
-use super::segment::{FOOTER_MAGIC, FOOTER_WORDS, FORMAT, Footer, LogIdentity, SEGMENT_HEADER_WORDS};
+use super::segment::{FOOTER_MAGIC, FOOTER_WORDS, Footer, LogIdentity, SEGMENT_HEADER_WORDS};
 use super::survey::{SegmentFacts, WalSurvey};
 use crate::storage::{Storage, WordStream};
 use std::path::{Path, PathBuf};
@@ -316,7 +316,7 @@ impl<S: Storage> WalReader<S> {
     fn accept(&mut self, header: &Header, offset_bytes: u64) -> Result<(), WalOpenError> {
         if header.format != FRAME_FORMAT {
             let file = self.segment_path();
-            return Err(WalOpenError::FormatTooNew { file, found: u32::from(header.format), known: FORMAT });
+            return Err(WalOpenError::FormatTooNew { file, found: u32::from(header.format), known: u32::from(FRAME_FORMAT) });
         }
         if header.first_lsn != self.next_lsn {
             let file = self.segment_path();

@@ -191,6 +191,11 @@ impl Track {
         now + wait
     }
 
+    /// Why it stands still for now, when it does; an open transaction holds back what is behind it only.
+    pub fn stalled(&self) -> Option<Cause> {
+        self.incident.filter(|&(kind, cause)| kind == IncidentKind::Stalled && cause != Cause::Lso).map(|(_, cause)| cause)
+    }
+
     /// Whether only an operator can make it go on.
     pub fn stopped(&self) -> bool {
         self.phase == Phase::Stopped

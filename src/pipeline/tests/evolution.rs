@@ -95,9 +95,9 @@ fn conflicts_are_named_by_kind() {
         nodes(&[tx(), by_user(agg)])
     };
     let mut retyped = tx();
-    retyped["schema"]["fields"]["n"] = json!("str");
+    retyped["schema"]["fields"]["amount"] = json!("i64");
     let mut narrower = tx();
-    narrower["schema"]["fields"].as_object_mut().unwrap().remove("country");
+    narrower["schema"]["fields"].as_object_mut().unwrap().remove("amount");
     let agg = || json!({ "c": count("1h"), "s": sum("amount") });
     for (payload, kinds) in [
         (features(json!({ "c": count("2h") })), &["window_change"][..]),

@@ -265,3 +265,43 @@ fn rows_are_counted_for_events_in_force_and_begin_anew_with_the_event() {
     let restored = replayed(&driven, 0..driven.log.len(), State::new(HASH_SEED));
     assert_eq!(restored.fingerprint(), driven.fingerprint());
 }
+
+#[test]
+fn a_feature_that_begins_later_answers_of_no_time_before_it() {
+    let row = |seconds: i64, ahead_us: i64| Row {
+        time_us: START_US + seconds * 1_000_000 + ahead_us,
+        ahead_us,
+        delete: false,
+        data: super::rows::FIELDS
+            .iter()
+            .map(|(name, _)| if *name == "user" { super::rows::Datum::Str("u".into()) } else { super::rows::Datum::Absent })
+            .collect(),
+    };
+    let agg = |more: bool| {
+        let mut agg = json!({ "before_1m": { "op": "count", "params": { "window": "1m" } } });
+        if more {
+            agg["cnt"] = json!({ "op": "count", "params": {} });
+            agg["cnt_1m"] = json!({ "op": "count", "params": { "window": "1m" } });
+        }
+        json!({ "nodes": [event(), node("T", &[], &["user"], &agg)] })
+    };
+    let mut driven = Driven::with(&agg(false));
+    // The second row is of a fast clock: a window is open for as long as it may be inside, but no read waits for its time.
+    driven.feed(&[row(0, 0), row(50, 30_000_000)], &[]);
+    driven.register(&agg(true));
+    driven.feed(&[row(55, 0)], &[]);
+    let restored = Driven { state: through_a_snapshot(&driven.state), log: Vec::new(), next_lsn: driven.next_lsn };
+    let key = Key::from_slice(b"u");
+    for driven in [&driven, &restored] {
+        let exact = |feature: &str, seconds: i64| {
+            let reading = driven.read("T", &key, feature, START_US + seconds * 1_000_000).unwrap();
+            reading.accuracy == crate::operators::Accuracy::Exact
+        };
+        assert_eq!(driven.earliest_us("T", &key, "cnt_1m"), Some(START_US + 50_000_000));
+        assert_eq!(driven.earliest_us("T", &key, "cnt"), Some(START_US + 50_000_000));
+        assert_eq!(driven.earliest_us("T", &key, "before_1m"), None);
+        assert!(exact("before_1m", 55) && exact("before_1m", 200));
+        assert!(!exact("cnt_1m", 55) && !exact("cnt_1m", 139) && exact("cnt_1m", 140));
+        assert!(!exact("cnt", 55) && !exact("cnt", 100_000), "a lifetime reaches back for ever");
+    }
+}

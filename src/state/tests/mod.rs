@@ -3,9 +3,11 @@
 //! Rows come from proptest, pipelines from real register payloads. Nothing here looks into slabs: values are read as a reader reads them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod crafted;
 mod definitions;
 mod edges;
 mod extremes;
+mod golden;
 mod memory;
 mod pipeline;
 mod recount;

@@ -241,6 +241,59 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    /// The recount is over all rows of the event, those from before a feature or its table began too.
+    #[test]
+    fn a_feature_that_begins_later_is_exact_only_where_a_recount_of_all_rows_agrees(
+        rows in histories(200),
+        at in 0usize..200,
+        odd in any::<bool>(),
+        left_out in 0usize..4,
+        through in any::<bool>(),
+        waits_us in prop::collection::vec(prop_oneof![0i64..2_000_000, 0i64..60_000_000, 0i64..8_000_000_000], 4),
+    ) {
+        let (all, at) = (tables(), at.min(rows.len()));
+        let mut first = tables();
+        first.iter_mut().for_each(|table| {
+            let mut number = 0;
+            table.features.retain(|_| { number += 1; (number % 2 == 1) == odd || number < 3 });
+        });
+        first.remove(left_out.min(first.len() - 1));
+        let mut driven = Driven::with(&payload(&first));
+        let first_lsn = driven.next_lsn;
+        driven.feed(&rows[..at], &[]);
+        driven.register(&payload(&all));
+        if through {
+            driven.state = super::replay::through_a_snapshot(&driven.state);
+        }
+        driven.feed(&rows[at..], &[]);
+        let unseen_us = rows[..at].iter().map(|row| row.time_us).max();
+        for table in &all {
+            // A definition takes an LSN; no feature of one time shows it.
+            for (key, entity) in &entities(table, &rows, first_lsn) {
+                let edge_us = entity.iter().map(|(row, _)| row.time_us - row.ahead_us).max().unwrap();
+                for now_us in waits_us.iter().map(|wait_us| edge_us + wait_us).chain([edge_us, edge_us - 1_000]) {
+                    for feature in &table.features {
+                        let Some(reading) = driven.read(table.name, key, feature.name, now_us) else { continue };
+                        let begins_us = window_us(feature).map(|window_us| now_us - window_us);
+                        let at = format!("{}.{} of {key:?} at {now_us}: {reading:?}", table.name, feature.name);
+                        if reading.accuracy == Accuracy::Exact {
+                            let (answer, rounding) = expected(feature, entity, now_us);
+                            prop_assert!(reading.admits(&answer, rounding), "{}, {:?} expected", at, answer);
+                        } else if unseen_us.is_none_or(|unseen_us| begins_us.is_some_and(|begins_us| begins_us >= unseen_us)) {
+                            let told = driven.earliest_us(table.name, key, feature.name).is_none_or(|earliest_us| earliest_us <= now_us);
+                            let grown = driven.is_grown(table.name, key);
+                            let open = !told || grown && (may_lack_rows(entity, feature, now_us) || cut(entity, feature, now_us));
+                            prop_assert!(open, "{}: nothing is missing", at);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_key_grows_when_its_list_is_full_of_live_rows_and_not_before() {
     let tables = tables();

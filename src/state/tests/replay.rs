@@ -69,6 +69,17 @@ pub(super) fn through_a_snapshot(state: &State) -> State {
     image.finish(HASH_SEED, state.lsn()).unwrap()
 }
 
+/// The sections of a state's snapshot: id, index, bytes.
+pub(super) fn sections(state: &State) -> Vec<(u32, u32, Vec<u8>)> {
+    let (disk, path) = snapshot(state);
+    let mut reader = SnapshotReader::open(&disk, &path).unwrap();
+    let mut sections = Vec::new();
+    while let Some(section) = reader.next().unwrap() {
+        sections.push((section.id, section.index, section.bytes.to_vec()));
+    }
+    sections
+}
+
 /// Every byte of a state's snapshot.
 fn image(state: &State) -> Vec<u8> {
     let (disk, path) = snapshot(state);
@@ -170,8 +181,8 @@ fn frames_of_partitions_that_nobody_attached_are_told_apart_before_they_are_appl
     let moves = |slot| Content::Rows(RowsContent { positions: vec![(Slot(slot), Position::default())], ..RowsContent::default() });
     let closes = |slot| Content::Incident { slot: Slot(slot), incident: None };
     for (slot, known) in [(0, true), (1, false), (u32::MAX, false)] {
-        assert_eq!(state.knows_partitions_of(&moves(slot)).is_ok(), known, "{slot}");
-        assert_eq!(state.knows_partitions_of(&closes(slot)).is_ok(), known, "{slot}");
+        assert_eq!(state.accepts(&moves(slot), state.lsn() + 1, 1).is_ok(), known, "{slot}");
+        assert_eq!(state.accepts(&closes(slot), state.lsn() + 1, 1).is_ok(), known, "{slot}");
     }
-    assert!(state.knows_partitions_of(&Content::Nothing).is_ok());
+    assert!(state.accepts(&Content::Nothing, state.lsn() + 1, 1).is_ok());
 }

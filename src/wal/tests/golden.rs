@@ -1,11 +1,17 @@
-//! Bytes written once can be read for ever: a segment in `tests/golden/`, written by the helper below only where there is none.
+//! Bytes written once can be read for ever: a segment in `tests/golden/`, written by the helper below where there is
+//! none, or anew with `STREAMGAUGE_WRITE_GOLDEN=1`. Both formats, of segments and of frames, are in the folder's name.
 
 use super::*;
 use crate::storage::{Disk, Storage};
+use crate::wal::frame::FRAME_FORMAT;
 
-/// Writes the fixture of this format if the repository does not hold it yet; never changes one that is there.
+/// Writes the fixture of these formats if the repository does not hold it yet, or is told to.
 fn fixture() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/wal-{FORMAT}/000000000001.seg"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/wal-{FORMAT}-{FRAME_FORMAT}/000000000001.seg"));
+    let rewrite = std::env::var_os("STREAMGAUGE_WRITE_GOLDEN").is_some();
+    if rewrite && path.exists() {
+        Disk.remove(&path).unwrap();
+    }
     if !path.exists() {
         let folder = path.parent().unwrap();
         let (mut writer, handle) = WalWriter::start(Disk, folder, Start::Fresh { log: LOG }, small(), 1_795_146_062_000_000).unwrap();

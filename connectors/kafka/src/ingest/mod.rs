@@ -104,6 +104,8 @@ pub struct Ingest {
     /// When a drain last found the client's queue empty.
     empty_at: Instant,
     note: (String, String),
+    /// State and detail by what the last discovery found of the topics.
+    found: (&'static str, String),
     connection_error: Option<(Instant, ClientError)>,
 }
 
@@ -147,6 +149,7 @@ impl Ingest {
             looked_before: false,
             empty_at: now,
             note: Default::default(),
+            found: ("connecting", String::new()),
             connection_error: None,
         }
     }
@@ -223,7 +226,8 @@ impl Ingest {
 
     fn refused(&mut self, key: &PartitionKey, error: &ApiError) {
         tracing::error!(source = %self.source.name, topic = %key.topic, partition = key.partition, code = %error.code, "cannot read partition: {error}");
-        self.say("stopped", &format!("{}/{}: {error}", key.topic, key.partition));
+        self.found = ("stopped", format!("{}/{}: {error}", key.topic, key.partition));
+        self.tell_of_partitions();
     }
 
     /// Hears the control thread.
@@ -324,7 +328,21 @@ impl Ingest {
         } else {
             ("reading", String::new())
         };
-        self.say(state, &detail);
+        self.found = (state, detail);
+        self.tell_of_partitions();
+    }
+
+    /// What was found of the topics, or that partitions of them stand still: a source that brings nothing is not reading.
+    fn tell_of_partitions(&mut self) {
+        let (state, detail) = self.found.clone();
+        if state != "reading" {
+            return self.say(state, &detail);
+        }
+        let stalled: Vec<&Track> = self.tracks.iter().filter(|track| track.stalled().is_some()).collect();
+        let Some(cause) = stalled.first().and_then(|track| track.stalled()) else { return self.say(state, &detail) };
+        let (first, count, all) = (&stalled[0].key, stalled.len(), self.tracks.len());
+        let detail = format!("{count} of {all} partitions stand still, {}/{} for {}", first.topic, first.partition, cause.as_str());
+        self.say("waiting", &detail);
     }
 
     /// Replaces the source's note when it changed.

@@ -87,6 +87,9 @@ impl Ingest {
             self.check_ids();
             self.check_life(now);
             self.retry(now);
+            if self.looked_before {
+                self.tell_of_partitions();
+            }
         }
         if now >= self.timers.ends && !self.timers.asking_ends {
             self.timers.ends = now + ENDS_EVERY;

@@ -220,11 +220,14 @@ fn an_outage_stops_only_the_partition_that_needs_the_schema_and_ends_by_itself()
     let incident = house.open_incident().unwrap();
     assert_eq!((incident.kind, incident.cause.as_str()), (IncidentKind::Stalled, "registry"));
     assert!(incident.evidence.contains("503"), "{incident:?}");
+    let note = || house.board.notes().into_iter().next().map(|note| (note.state, note.detail)).unwrap_or_default();
+    house.until("the source says it", |_engine| note() == ("waiting".into(), "1 of 2 partitions stand still, t/0 for registry".into()));
     house.produce("t", 1, 20..30);
     house.until("the neighbour goes on", |engine| engine.seen.len() == 30);
     registry.answer(|_request| good("s"));
     house.until("all", |engine| engine.seen.len() == 80);
     house.until("the incident closes", |_engine| house.open_incident().is_none());
+    house.until("the source reads", |_engine| note().0 == "reading");
     house.stop();
     assert_eq!(house.offsets("t", 0), (0..50).collect::<Vec<_>>());
 }
