@@ -120,6 +120,8 @@ pub struct Engine {
     durable_positions: Vec<Position>,
     pub(super) snapshots: Snapshots,
     pub(super) evacuating: Evacuating,
+    /// When kept memory was last given back.
+    pub(super) trimmed_us: i64,
     failure: Option<WalError>,
     rows_ahead: RowsAhead,
     /// When rows were last kept out by the memory limit.
@@ -198,6 +200,7 @@ impl Engine {
             durable_positions,
             snapshots: Snapshots::new(parts.snapshots, passed_us),
             evacuating: Evacuating::default(),
+            trimmed_us: passed_us,
             failure: None,
             rows_ahead,
             lacking_us: i64::MIN,
@@ -341,6 +344,7 @@ impl Engine {
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
         self.off_limit(now_us);
+        self.trim_kept(passed_us);
         self.retry_held(passed_us);
         if !self.is_mid_turn() {
             self.keep_house(now_us, passed_us);

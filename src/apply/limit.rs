@@ -26,6 +26,8 @@ const OFF_LIMIT_AFTER_US: i64 = 10_000_000;
 const NEW_KEYS_LEAVE: u64 = 32;
 /// How often a frame of pushes is looked at before what is left of it is refused: nearly always the second look finds nothing.
 const LOOKS_MAX: usize = 4;
+/// Memory that chunks gave back and nobody wanted for so long goes back to the allocator.
+const TRIM_EVERY_US: i64 = 10_000_000;
 /// Memory is what holds things up for this long after rows were kept out; what waits is tried more often.
 const FULL_FOR_US: i64 = 2_000_000;
 
@@ -83,6 +85,14 @@ impl Engine {
                 }
             };
             self.facts.incidents.open(IncidentKind::MemoryLimit, &Subject::table(&table.name), self.lacking_us, text);
+        }
+    }
+
+    /// What chunks gave back is kept for others, but not for ever where nobody wants it.
+    pub(super) fn trim_kept(&mut self, passed_us: i64) {
+        if passed_us.saturating_sub(self.trimmed_us) >= TRIM_EVERY_US {
+            self.trimmed_us = passed_us;
+            self.state.trim_kept();
         }
     }
 

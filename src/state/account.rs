@@ -10,8 +10,12 @@
 //! the limit, every frozen state is let go, on the spot. So the bytes are within the limit at every moment as long as the
 //! tables alone are, and nobody has to guess how many chunks rows may copy.
 //!
+//! **Blocks are kept.** What ordinary chunks gave back stays with the topmost account for the next chunk, on whichever thread;
+//! it counts towards the limit, and is the first to go when there is no room.
+//!
 //! What is charged is what the allocator sets aside, not what was asked for: [`allocated`].
 
+use super::chunk::{Block, CHUNK_WORDS, chunk_bytes};
 use super::frozen::Frozen;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,8 +33,13 @@ struct Book {
     limit: AtomicUsize,
     /// bytes that only frozen states hold,
     left: AtomicUsize,
-    /// and the frozen states.
+    /// the frozen states,
     frozen: Mutex<Vec<Weak<Frozen>>>,
+    /// and blocks for the next ordinary chunks, with how many bytes they take.
+    kept: Mutex<Vec<Block>>,
+    kept_bytes: AtomicUsize,
+    /// The least that these were since somebody asked.
+    kept_least: AtomicUsize,
     /// The most that there were since somebody asked.
     #[cfg(test)]
     peak: AtomicUsize,
@@ -44,6 +53,9 @@ impl Book {
             limit: AtomicUsize::new(usize::MAX),
             left: AtomicUsize::new(0),
             frozen: Mutex::default(),
+            kept: Mutex::default(),
+            kept_bytes: AtomicUsize::new(0),
+            kept_least: AtomicUsize::new(0),
             #[cfg(test)]
             peak: AtomicUsize::new(0),
         }
@@ -108,13 +120,45 @@ impl Account {
         self.top().is_some_and(|book| book.frozen.lock().iter().any(|frozen| frozen.strong_count() > 0))
     }
 
-    /// Lets frozen states go when so many bytes more would lead beyond the limit.
+    /// Gives kept blocks back and lets frozen states go when so many bytes more would lead beyond the limit.
     pub(crate) fn make_room(&self, bytes: usize) {
         if let Some(book) = self.top()
-            && book.bytes.load(Ordering::Relaxed).saturating_add(bytes) > book.limit.load(Ordering::Relaxed)
+            && book.lacks_room(bytes)
+            && !book.trim(|| !book.lacks_room(bytes))
         {
             book.let_go();
+            book.trim(|| !book.lacks_room(bytes));
         }
+    }
+
+    /// A block for an ordinary chunk.
+    pub(crate) fn take_kept(&self) -> Option<Block> {
+        let book = self.top()?;
+        let block = book.kept.lock().pop()?;
+        let before = book.kept_bytes.fetch_sub(BLOCK_BYTES, Ordering::Relaxed);
+        book.kept_least.fetch_min(before - BLOCK_BYTES, Ordering::Relaxed);
+        Some(block)
+    }
+
+    /// Keeps the block of an ordinary chunk for the next one.
+    pub(crate) fn keep(&self, block: Block) {
+        if let Some(book) = self.top() {
+            debug_assert_eq!(block.slice.len(), CHUNK_WORDS, "blocks are of one size");
+            book.kept_bytes.fetch_add(BLOCK_BYTES, Ordering::Relaxed);
+            book.kept.lock().push(block);
+        }
+    }
+
+    /// Gives kept blocks back that nobody took since this was called last, at most so many.
+    pub(crate) fn trim(&self, blocks: usize) {
+        let Some(book) = self.top() else { return };
+        let kept = book.kept_bytes.load(Ordering::Relaxed);
+        let mut left = (book.kept_least.swap(kept, Ordering::Relaxed).min(kept) / BLOCK_BYTES).min(blocks);
+        book.trim(|| {
+            let enough = left == 0;
+            left = left.saturating_sub(1);
+            enough
+        });
     }
 
     fn top(&self) -> Option<&Book> {
@@ -132,7 +176,27 @@ impl Account {
     }
 }
 
+/// What a kept block is counted for.
+const BLOCK_BYTES: usize = chunk_bytes(CHUNK_WORDS);
+
 impl Book {
+    /// Whether so many bytes more lead beyond the limit.
+    fn lacks_room(&self, bytes: usize) -> bool {
+        let held = self.bytes.load(Ordering::Relaxed) + self.kept_bytes.load(Ordering::Relaxed);
+        held.saturating_add(bytes) > self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Gives kept blocks back until it is enough; false when there were not enough of them.
+    #[cold]
+    fn trim(&self, mut enough: impl FnMut() -> bool) -> bool {
+        while !enough() {
+            let Some(block) = self.kept.lock().pop() else { return false };
+            self.kept_bytes.fetch_sub(BLOCK_BYTES, Ordering::Relaxed);
+            drop(block);
+        }
+        true
+    }
+
     #[cold]
     fn let_go(&self) {
         let known = std::mem::take(&mut *self.frozen.lock());
@@ -260,6 +324,34 @@ mod tests {
         assert_eq!((state.bytes(), state.left_bytes(), cards.left_bytes()), (130, 30, 30));
         drop(shared);
         assert_eq!((state.bytes(), state.left_bytes(), held.bytes()), (100, 0, 100));
+    }
+
+    #[test]
+    fn blocks_are_kept_for_the_next_chunk_until_nobody_wants_them_or_there_is_no_room() {
+        use super::super::chunk::Chunk;
+        let state = Account::open();
+        let chunk = || Chunk::zeroed(&state, CHUNK_WORDS);
+        let kept = || state.top().map(|book| book.kept.lock().len());
+        let three = [chunk(), chunk(), chunk()];
+        let bytes = state.bytes();
+        drop(three);
+        assert_eq!((state.bytes(), kept()), (0, Some(3)));
+        let mut one = chunk();
+        one.words_mut().fill(7);
+        drop(one);
+        assert!(chunk().words().iter().all(|&word| word == 0), "a block that was used before begins as zeroes");
+        assert_eq!((state.bytes(), kept()), (0, Some(3)));
+        // Two of three were not wanted since; then none was.
+        state.trim(64);
+        state.trim(1);
+        assert_eq!(kept(), Some(2));
+        state.trim(64);
+        assert_eq!(kept(), Some(0));
+        // They count towards the limit, and go first.
+        drop([chunk(), chunk(), chunk()]);
+        state.set_limit(bytes);
+        let large = state.charge(BLOCK_BYTES * 2);
+        assert_eq!((state.bytes(), kept()), (large.bytes(), Some(1)));
     }
 
     #[test]

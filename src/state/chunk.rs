@@ -6,9 +6,11 @@
 //! A snapshot clones lists of chunks; apply copies a chunk on its first write after that, or lets the snapshot go when
 //! there is no room for the copy. Nobody else ever writes a chunk, so a frozen list stays as it was. An ordinary chunk fills 16 KiB of the allocator to the last byte, whatever
 //! it holds: what one table gives back fits every other. The charge is dropped with the last reference, on whichever
-//! thread that is.
+//! thread that is, and the block of an ordinary chunk is kept by the account for the next one: an allocator that has a heap
+//! per thread would not give what one thread freed to another.
 
 use super::account::{Account, Charge, allocated};
+use std::sync::OnceLock;
 use triomphe::{Arc, HeaderSlice};
 
 /// Bytes of a block before its words.
@@ -39,9 +41,31 @@ pub(crate) const fn chunk_bytes(words: usize) -> usize {
     allocated(words * 8 + HEADER_BYTES) + PLACE_BYTES
 }
 
+/// Memory of a chunk.
+pub(super) type Block = Arc<HeaderSlice<Charge, [u64]>>;
+
 /// A block of words, shared with frozen clones or owned alone.
 #[derive(Debug, Clone)]
-pub(crate) struct Chunk(Arc<HeaderSlice<Charge, [u64]>>);
+pub(crate) struct Chunk(Block);
+
+/// The block of a chunk that has given its own back.
+fn nothing() -> Block {
+    static NOTHING: OnceLock<Block> = OnceLock::new();
+    NOTHING.get_or_init(|| Arc::from_header_and_slice(Charge::default(), &[])).clone()
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // Two threads that drop the last two references at once leave the block to the allocator.
+        if self.0.slice.len() == CHUNK_WORDS && Arc::is_unique(&self.0) {
+            let account = self.0.header.account().clone();
+            let mut block = std::mem::replace(&mut self.0, nothing());
+            let Some(alone) = Arc::get_mut(&mut block) else { unreachable!("nobody else held it") };
+            alone.header = Charge::default();
+            account.keep(block);
+        }
+    }
+}
 
 impl Chunk {
     /// A block of zeroes.
@@ -54,7 +78,17 @@ impl Chunk {
 
     /// A block with this content.
     pub(crate) fn from_words(account: &Account, words: &[u64]) -> Self {
-        Self(Arc::from_header_and_slice(account.charge(chunk_bytes(words.len())), words))
+        let kept = if words.len() == CHUNK_WORDS { account.take_kept() } else { None };
+        Self::made(kept, account.charge(chunk_bytes(words.len())), words)
+    }
+
+    /// In a block that was kept, or in a new one.
+    fn made(kept: Option<Block>, charge: Charge, words: &[u64]) -> Self {
+        let Some(mut block) = kept else { return Self(Arc::from_header_and_slice(charge, words)) };
+        let Some(alone) = Arc::get_mut(&mut block) else { unreachable!("a block that is kept is nobody's") };
+        alone.header = charge;
+        alone.slice.copy_from_slice(words);
+        Self(block)
     }
 
     /// The words.
@@ -78,14 +112,16 @@ impl Chunk {
     #[cold]
     fn copy(&mut self) {
         let charge = &self.0.header;
+        let kept = if self.0.slice.len() == CHUNK_WORDS { charge.account().take_kept() } else { None };
         charge.account().make_room(charge.bytes());
         if Arc::is_unique(&self.0) {
             // There was no room for a copy, so that the frozen state was let go.
+            kept.into_iter().for_each(|block| charge.account().keep(block));
             return;
         }
-        let copy = Arc::from_header_and_slice(charge.again(), &self.0.slice);
+        let copy = Self::made(kept, charge.again(), &self.0.slice);
         charge.leave();
-        self.0 = copy;
+        *self = copy;
     }
 
     /// Apply drops it: when somebody else holds it, that is a frozen state.

@@ -57,6 +57,9 @@ const REJECTS_MAX: usize = 10_000;
 /// and this many bytes of them.
 const REJECT_BYTES_MAX: usize = 16 << 20;
 
+/// Blocks that one trim gives back: ten megabytes.
+const KEPT_BLOCKS_PER_TRIM: usize = 640;
+
 impl State {
     /// An empty state. The seed of key hashes belongs to the log and never changes.
     pub fn new(hash_seed: u64) -> Self {
@@ -312,6 +315,11 @@ impl State {
     /// Bytes that tables and frozen states may hold together: frozen states are let go before they would lead beyond.
     pub fn set_memory_limit(&self, bytes: usize) {
         self.account.set_limit(bytes);
+    }
+
+    /// Gives memory back to the allocator that was kept for the next chunks and that nobody wanted since the last call.
+    pub fn trim_kept(&self) {
+        self.account.trim(KEPT_BLOCKS_PER_TRIM);
     }
 
     /// Whether a frozen state shares chunks with this one.
