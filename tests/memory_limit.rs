@@ -3,6 +3,7 @@
 
 use serde_json::{Value as Json, json};
 use std::time::Duration;
+use streamgauge_testing::kafka::console_produce_keyed;
 use streamgauge_testing::kafka::console_tombstones;
 use streamgauge_testing::payments::{CARDS, FEATURES, Topics, config};
 use streamgauge_testing::{Admin, Frame, Production, Raw, Setup, Sidecar, broker, unique, wait_for};
@@ -344,6 +345,68 @@ fn a_kafka_source_pauses_at_the_limit_and_loses_nothing() {
     let sidecar = setup.start().unwrap();
     sidecar.wait_positions(&topic, &delivered.ends, WITHIN).unwrap();
     delivered.oracle.compare(&sidecar, CARDS, FEATURES).unwrap();
+}
+
+/// Rows of new cards that need room, two each, and behind them in the one partition of their topic tombstones of older ones.
+/// The tombstones waited for ever behind the rows that needed what they free.
+#[test]
+fn tombstones_behind_rows_that_wait_for_room_are_applied_and_let_them_in() {
+    const NEWCOMERS: usize = 5_000;
+    const FORGOTTEN: usize = 30_000;
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("behind"));
+    Admin::of(bootstrap).create(&topic, 1).unwrap();
+    let config = format!(
+        "config_version = 1\n[events.Step]\nfields = {{ walker = \"str\" }}\ntombstone = \"delete_key\"\n[sources.steps]\nevent = \"Step\"\n\
+         format = \"json\"\nfields = {{ walker = \"key\" }}\n[sources.steps.kafka]\nbrokers = [\"{bootstrap}\"]\ntopic = \"{topic}\"\n\
+         start = \"earliest\"\n[tables.walkers]\nfrom = \"Step\"\nkey = [\"walker\"]\n[tables.walkers.features]\nn = {{ op = \"count\" }}\n"
+    );
+    let setup = Setup::new(BINARY, &limited(&config, "pause")).unwrap();
+    let sidecar = setup.start().unwrap();
+    let elders: Vec<String> = (0..500_000).map(|number| format!("walker-{number}")).collect();
+    let taken = push_all(&sidecar.tcp, &elders);
+    let elders: Vec<&String> = elders.iter().zip(&taken).filter(|(_, taken)| **taken).map(|(walker, _)| walker).collect();
+    let fillers = push_until_refused(&sidecar.tcp);
+    assert!(elders.len() > FORGOTTEN * 2, "{} were taken", elders.len());
+
+    let newcomers: String = (0..NEWCOMERS).map(|number| format!("newcomer-{number}|{{}}\n")).collect();
+    console_produce_keyed(bootstrap, &topic, &newcomers.repeat(2)).unwrap();
+    let waits = |sidecar: &Sidecar| {
+        wait_for("rows that wait, and all of the topic read", WITHIN, || {
+            let status = sidecar.admin_get("/status")?.text;
+            let read = sidecar.admin_get("/sources")?.text;
+            if status.contains("WriteStall") && status.contains("rows wait") { Ok(()) } else { Err(format!("{status} {read}")) }
+        })
+        .unwrap();
+    };
+    waits(&sidecar);
+    assert!(held_bytes(&sidecar) <= LIMIT);
+    assert!(sidecar.consumed(&topic).unwrap() < NEWCOMERS as i64 * 2, "the position stands in front of what waits");
+    // What waits is in no table: it is read again.
+    sidecar.kill9();
+    let sidecar = setup.start().unwrap();
+    waits(&sidecar);
+
+    let tombstones: String = elders.iter().take(FORGOTTEN).map(|walker| format!("{walker}|NULL\n")).collect();
+    console_produce_keyed(bootstrap, &topic, &tombstones).unwrap();
+    let ends = [(0, (NEWCOMERS * 2 + FORGOTTEN) as i64)].into();
+    sidecar.wait_positions(&topic, &ends, WITHIN).unwrap();
+    let all_in = |sidecar: &Sidecar| {
+        for number in (0..NEWCOMERS).step_by(97) {
+            assert_eq!(sidecar.get("walkers", &format!("newcomer-{number}")).unwrap(), Some(json!({ "n": 2 })), "newcomer-{number}");
+        }
+        for (number, walker) in elders.iter().enumerate().step_by(997) {
+            let expected = (number >= FORGOTTEN).then(|| json!({ "n": 1 }));
+            assert_eq!(sidecar.get("walkers", walker).unwrap(), expected, "{walker}");
+        }
+        let keys = sidecar.status().unwrap()["tables"][0]["keys"].as_u64();
+        assert_eq!(keys, Some((elders.len() + fillers + NEWCOMERS - FORGOTTEN) as u64));
+        assert!(held_bytes(sidecar) <= LIMIT);
+    };
+    all_in(&sidecar);
+    sidecar.kill9();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_positions(&topic, &ends, WITHIN).unwrap();
+    all_in(&sidecar);
 }
 
 #[test]

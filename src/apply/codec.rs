@@ -1,7 +1,9 @@
 //! Content to frame and back: the layout of what the WAL carries.
 //!
 //! ```text
-//! ROWS        positions   40 bytes each: slot u32, epoch i32, offset i64, after i64, record time ms i64, clock ms i64
+//! ROWS        positions   none, or: positions u32, runs u32 | positions | runs
+//!                         a position, 40 bytes: slot u32, epoch i32, offset i64, after i64, record time ms i64, clock ms i64
+//!                         a run, 24 bytes: index into the positions u32, 1 waits or 0 waits no more u32, from i64, to i64
 //!             body        word: batches u32, bytes of rejects u32 | batches (row layout) | rejects as JSON array, zero-padded
 //! DEFINITION  body        word: bytes | JSON {"registry", "effects"}
 //! PARTITION, SCHEMA, INCIDENT, CLOCK     the same with their own JSON
@@ -10,7 +12,7 @@
 
 use crate::pipeline::{Registry, TableEffect};
 use crate::row::{EventId, Rows};
-use crate::state::{Content, RowsContent};
+use crate::state::{Content, RowsContent, WaitingRun};
 use crate::wal::{Frame, FrameKind};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -20,6 +22,10 @@ use streamgauge_api::{Position, Slot};
 
 /// Bytes of one position in a frame.
 pub(crate) const POSITION_BYTES: usize = 40;
+/// Bytes of a run of offsets that wait, or wait no more.
+pub(crate) const RUN_BYTES: usize = 24;
+/// Bytes in front of positions.
+const COUNTS_BYTES: usize = 8;
 
 /// Why a sound frame has no meaning to this program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +87,8 @@ pub fn kind_of(content: &Content) -> FrameKind {
 pub(crate) fn rows_bytes(rows: &RowsContent) -> usize {
     let batches: usize = rows.batches.iter().map(|batch| batch.words().len() * 8).sum();
     let rejects: usize = rows.rejects.iter().map(reject_bytes).sum();
-    rows.positions.len() * POSITION_BYTES + 8 + batches + rejects + 8
+    let positions = COUNTS_BYTES + rows.positions.len() * POSITION_BYTES + rows.waiting.len() * RUN_BYTES;
+    positions + 8 + batches + rejects + 8
 }
 
 /// Bytes that a reject takes in a frame, comma or bracket included. Never less than what is written.
@@ -143,15 +150,7 @@ pub(crate) fn encode_rows(rows: &RowsContent, into: &mut Encoded) {
     into.positions.clear();
     into.head.clear();
     into.tail.clear();
-    for (slot, position) in &rows.positions {
-        into.positions.extend_from_slice(&slot.0.to_le_bytes());
-        into.positions.extend_from_slice(&position.epoch.to_le_bytes());
-        into.positions.extend_from_slice(&position.offset.to_le_bytes());
-        into.positions.extend_from_slice(&position.after.to_le_bytes());
-        into.positions.extend_from_slice(&position.record_time_ms.to_le_bytes());
-        into.positions.extend_from_slice(&position.clock_ms.to_le_bytes());
-    }
-    debug_assert_eq!(into.positions.len(), rows.positions.len() * POSITION_BYTES, "a position has the bytes that it was counted with");
+    encode_positions(rows, &mut into.positions);
     let mut rejects = 0;
     if !rows.rejects.is_empty() {
         let Ok(json) = serde_json::to_vec(&rows.rejects) else { unreachable!("rejects are texts and numbers, which always serialise") };
@@ -161,6 +160,31 @@ pub(crate) fn encode_rows(rows: &RowsContent, into: &mut Encoded) {
         words(&json, &mut into.tail);
     }
     into.head.push(rows.batches.len() as u64 | rejects << 32);
+}
+
+fn encode_positions(rows: &RowsContent, into: &mut Vec<u8>) {
+    assert!(rows.waiting.iter().all(|run| (run.position as usize) < rows.positions.len()), "runs name positions that are there");
+    if rows.positions.is_empty() {
+        return;
+    }
+    for count in [rows.positions.len(), rows.waiting.len()] {
+        let Ok(count) = u32::try_from(count) else { unreachable!("{count} positions or runs are far above the bound of a frame") };
+        into.extend_from_slice(&count.to_le_bytes());
+    }
+    for (slot, position) in &rows.positions {
+        into.extend_from_slice(&slot.0.to_le_bytes());
+        into.extend_from_slice(&position.epoch.to_le_bytes());
+        into.extend_from_slice(&position.offset.to_le_bytes());
+        into.extend_from_slice(&position.after.to_le_bytes());
+        into.extend_from_slice(&position.record_time_ms.to_le_bytes());
+        into.extend_from_slice(&position.clock_ms.to_le_bytes());
+    }
+    for run in &rows.waiting {
+        into.extend_from_slice(&run.position.to_le_bytes());
+        into.extend_from_slice(&u32::from(run.waits).to_le_bytes());
+        into.extend_from_slice(&run.from.to_le_bytes());
+        into.extend_from_slice(&run.to.to_le_bytes());
+    }
 }
 
 fn text(value: &impl Serialize, into: &mut Vec<u64>) {
@@ -228,24 +252,34 @@ pub fn decode_skipped(frame: &Frame<'_>) -> Result<Content, ContentError> {
     if frame.kind != FrameKind::ROWS {
         return Err(wrong("only a frame of rows can be left out".into()));
     }
-    let positions = decode_positions(frame).map_err(wrong)?;
-    Ok(Content::Skipped { positions, rows: frame.row_count })
+    let (positions, waiting) = decode_positions(frame).map_err(wrong)?;
+    Ok(Content::Skipped { positions, waiting, rows: frame.row_count })
 }
 
-fn decode_positions(frame: &Frame<'_>) -> Result<Vec<(Slot, Position)>, String> {
-    let mut positions = Vec::new();
-    let mut eights = frame.positions.chunks_exact(POSITION_BYTES);
-    for bytes in eights.by_ref() {
-        let word = |at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, i64::from_le_bytes);
-        let half = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes);
-        let position =
-            Position { epoch: half(4).cast_signed(), offset: word(8), after: word(16), record_time_ms: word(24), clock_ms: word(32) };
-        positions.push((Slot(half(0)), position));
+type Positions = (Vec<(Slot, Position)>, Vec<WaitingRun>);
+
+fn decode_positions(frame: &Frame<'_>) -> Result<Positions, String> {
+    let word = |bytes: &[u8], at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, i64::from_le_bytes);
+    let half = |bytes: &[u8], at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes);
+    let Some((counts, rest)) = frame.positions.split_first_chunk::<COUNTS_BYTES>() else {
+        return if frame.positions.is_empty() { Ok(Positions::default()) } else { Err("positions of an odd length".into()) };
+    };
+    let (positions, runs) = (half(counts, 0) as usize, half(counts, 4) as usize);
+    if rest.len() as u64 != positions as u64 * POSITION_BYTES as u64 + runs as u64 * RUN_BYTES as u64 {
+        return Err(format!("{positions} positions and {runs} runs in {} bytes", rest.len()));
     }
-    if !eights.remainder().is_empty() {
-        return Err("positions of an odd length".into());
-    }
-    Ok(positions)
+    let (positions, runs) = rest.split_at(positions * POSITION_BYTES);
+    let position = |bytes: &[u8]| {
+        let (epoch, clock_ms) = (half(bytes, 4).cast_signed(), word(bytes, 32));
+        let position = Position { epoch, offset: word(bytes, 8), after: word(bytes, 16), record_time_ms: word(bytes, 24), clock_ms };
+        (Slot(half(bytes, 0)), position)
+    };
+    let run = |bytes: &[u8]| match half(bytes, 4) {
+        kind @ (0 | 1) => Ok(WaitingRun { position: half(bytes, 0), waits: kind == 1, from: word(bytes, 8), to: word(bytes, 16) }),
+        kind => Err(format!("a run of kind {kind}")),
+    };
+    let runs = runs.chunks_exact(RUN_BYTES).map(run).collect::<Result<_, _>>()?;
+    Ok((positions.chunks_exact(POSITION_BYTES).map(position).collect(), runs))
 }
 
 /// Events of the batches of a frame, as far as its words tell; nothing else of the rows is looked at.
@@ -264,7 +298,8 @@ pub fn events_of(frame: &Frame<'_>) -> Vec<EventId> {
 }
 
 fn decode_rows(frame: &Frame<'_>) -> Result<RowsContent, String> {
-    let mut content = RowsContent { positions: decode_positions(frame)?, ..RowsContent::default() };
+    let (positions, waiting) = decode_positions(frame)?;
+    let mut content = RowsContent { positions, waiting, ..RowsContent::default() };
     let Some((&head, mut rest)) = frame.body.split_first() else { return Ok(content) };
     for _ in 0..head & 0xFFFF_FFFF {
         let length = Rows::measure(rest).map_err(|error| error.to_string())?;

@@ -1,8 +1,8 @@
 //! The engine: state, log and clock, run by whoever holds the seat.
 //!
 //! A change is encoded, staged, written with one `pwrite` per turn, and only then applied; so a write that the log refuses has changed nothing. Rows are
-//! applied in slices, with reads in between (`turn`), requests are served in rounds (`rounds`), reads of many entries in slices (`long_read`), and packets of
-//! Kafka rows are held while they cannot be taken (`packets`). Replies that wait for a sync are parked here and sent by the syncer's news.
+//! applied in slices, with reads in between (`turn`), requests are served in rounds (`rounds`), reads of many entries in slices (`long_read`), and
+//! rows of Kafka that cannot be taken wait (`packets`, `waiting`). Replies that wait for a sync are parked here and sent by the syncer's news.
 
 use super::ahead::RowsAhead;
 use super::clock::EngineClock;
@@ -12,11 +12,11 @@ use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
 use super::incidents::{IncidentText, Incidents, Subject};
 use super::long_read::LongRead;
-use super::packets::Held;
 use super::panic::applying;
 use super::port::Outbox;
 use super::snapshots::Snapshots;
 use super::turn::Turn;
+use super::waiting::{RETRY_US, Stall};
 use super::work::{Connection, News, Round, Unsynced};
 use crate::pipeline::{Origin, RegisterOptions};
 use crate::read::Reader;
@@ -111,8 +111,10 @@ pub struct Engine {
     pub(super) long_reads: VecDeque<LongRead>,
     /// Counters of pushes by event.
     pub(super) series: BTreeMap<u32, EventSeries>,
-    /// Packets that the log or the memory limit did not take, one of an inlet at most.
-    pub(super) held: Vec<Held>,
+    /// Rows and packets that the log or the memory limit did not take, by inlet; who was tried last is last.
+    pub(super) stalls: Vec<Stall>,
+    /// How often something gave memory back.
+    pub(super) freed: u64,
     commits: VecDeque<(u64, Vec<Position>)>,
     commits_us: i64,
     committed_us: i64,
@@ -192,7 +194,8 @@ impl Engine {
             busy: HashSet::new(),
             long_reads: VecDeque::new(),
             series: BTreeMap::new(),
-            held: Vec::new(),
+            stalls: Vec::new(),
+            freed: 0,
             commits: VecDeque::new(),
             commits_us: passed_us,
             committed_us: passed_us,
@@ -345,11 +348,12 @@ impl Engine {
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
         self.off_limit(now_us);
         self.trim_kept(passed_us);
-        self.retry_held(passed_us);
+        self.time_waiting(passed_us);
         if !self.is_mid_turn() {
             self.keep_house(now_us, passed_us);
         }
-        let deadline_us = self.waiting.iter().map(|waiting| waiting.until_us).min().unwrap_or(i64::MAX);
+        let retry_us = if self.stalls.is_empty() { i64::MAX } else { passed_us.saturating_add(RETRY_US) };
+        let deadline_us = self.waiting.iter().map(|waiting| waiting.until_us).fold(retry_us, i64::min);
         let until_us = deadline_us.saturating_sub(passed_us).max(1000);
         HEARTBEAT.min(Duration::from_micros(until_us.unsigned_abs()))
     }
@@ -405,13 +409,17 @@ impl Engine {
         match news {
             News::Durable(lsn) => self.synced(lsn),
             News::LogFailed(error) => self.failed(error),
-            News::SnapshotDone(outcome) => self.snapshot_done(outcome),
+            News::SnapshotDone(outcome) => {
+                self.snapshot_done(outcome);
+                // What only the frozen state held is free.
+                self.gave_back();
+            }
         }
     }
 
     /// Whether something was begun that a holder of the seat has to go on with.
     pub(crate) fn has_unfinished(&self) -> bool {
-        self.is_mid_turn() || self.has_backlog() || self.has_long_reads() || self.evacuates()
+        self.is_mid_turn() || self.has_backlog() || self.has_long_reads() || self.evacuates() || self.has_waiting_due()
     }
 
     /// Whether requests wait for the end of a turn, or did.
@@ -534,6 +542,8 @@ impl Engine {
             return Err(ApiError::new(Code::InvalidRegistration, reason));
         }
         let lsn = self.commit(&Content::Definition { registry, effects })?;
+        // Features and tables may be gone, and rows that waited for them.
+        self.gave_back();
         self.facts.set_registry(self.state.registry());
         Ok(lsn)
     }
@@ -545,6 +555,7 @@ impl Engine {
         }
         match self.commit(&Content::Reset) {
             Ok(lsn) => {
+                self.gave_back();
                 self.facts.set_registry(self.state.registry());
                 let reply = Reply::WasReset { registry_version: self.state.registry().version };
                 Answer::WhenSynced(lsn, reply)

@@ -48,6 +48,7 @@ impl Engine {
         while begun.elapsed() < SLICE {
             if !self.state.evacuate(ROWS_PER_LOOK, worth) {
                 self.evacuating.goes_on = false;
+                self.gave_back();
                 let (before, after) = (self.evacuating.bytes, self.state.live_bytes());
                 tracing::info!(kind = "memory.evacuated", before, after, "sparse chunks were emptied and given back");
                 break;

@@ -7,7 +7,7 @@ use super::seat::Seat;
 use super::work::{InletId, Packet};
 use crate::decode::{BadRow, DecodeError, Decoded, Decoder, SourceFormat};
 use crate::row::{EventId, ROW_BYTES_MAX, Rows, RowsBuilder, Strictness};
-use crate::state::{Content, RowsContent};
+use crate::state::{Content, RowsContent, WaitingOffsets};
 use crate::wal::FRAME_BODY_BYTES_MAX;
 use base64::Engine as _;
 use std::collections::HashMap;
@@ -86,6 +86,56 @@ struct Attached {
     in_packet: Option<u32>,
     /// Records in the packet being built.
     records: u64,
+    /// What the state had of the partition beyond its position, while that is read again.
+    again: Option<WaitingOffsets>,
+    /// From where it was read again since the last packet.
+    again_from: Option<i64>,
+}
+
+impl Attached {
+    /// What a record means that stands in front of where reading had come to before: nothing, when it is done.
+    fn again(&mut self, record: &RawRecord<'_>) -> Again {
+        if let Some(again) = self.again.take_if(|again| record.offset >= again.reached().offset) {
+            self.position = again.reached();
+        }
+        if record.offset < self.position.offset {
+            return Again::Done;
+        }
+        let Some(again) = &self.again else { return Again::Further };
+        let reached = again.reached();
+        // Epochs ascend with offsets: records in front of one are of its epoch or of an earlier one.
+        if reached.epoch >= 0 && record.epoch > reached.epoch {
+            return Again::Rewritten { reached };
+        }
+        if again.waits(record.offset) { Again::Waits } else { Again::Done }
+    }
+
+    /// Moves behind a record, or to where reading had come to before.
+    fn pass(&mut self, position: Position) {
+        if position.offset <= self.position.offset {
+            return;
+        }
+        self.position = position;
+        if let Some(again) = self.again.take_if(|again| position.offset >= again.reached().after) {
+            let reached = again.reached();
+            if position.offset <= reached.offset {
+                // From here on as if it had never been read again, the partition's clock included.
+                self.position = reached;
+            }
+        }
+    }
+}
+
+/// What is to be done with a record.
+enum Again {
+    /// It was never read.
+    Further,
+    /// It was read, and waits for room.
+    Waits,
+    /// It is in the tables, or was rejected.
+    Done,
+    /// It is another record than the one that was read.
+    Rewritten { reached: Position },
 }
 
 /// See the module's head.
@@ -192,7 +242,7 @@ impl EngineInlet {
         if let Some(packet) = self.blocked.take()
             && let Err(packet) = self.seat.offer_packet(packet)
         {
-            self.blocked = Some(packet);
+            self.blocked = Some(*packet);
             return false;
         }
         if self.in_packet.is_empty() {
@@ -200,6 +250,7 @@ impl EngineInlet {
         }
         let mut positions = Vec::with_capacity(self.in_packet.len());
         let mut records = Vec::with_capacity(self.in_packet.len());
+        let mut again = Vec::new();
         for slot in self.in_packet.drain(..) {
             let Some(Some(attached)) = self.slots.get_mut(slot as usize) else {
                 unreachable!("slot {slot} is in the packet, so it is attached");
@@ -207,6 +258,10 @@ impl EngineInlet {
             assert!(attached.position.after <= attached.position.offset, "slot {slot} has applied what it has not read");
             assert_eq!(attached.in_packet.map(|index| index as usize), Some(positions.len()), "runs name positions by their place");
             positions.push((Slot(slot), attached.position));
+            if let Some(from) = attached.again_from {
+                again.push((Slot(slot), from, attached.position.offset));
+                attached.again_from = attached.again.is_some().then_some(attached.position.offset);
+            }
             records.push((slot, std::mem::take(&mut attached.records)));
             attached.in_packet = None;
         }
@@ -218,17 +273,17 @@ impl EngineInlet {
             batches.iter().flat_map(Rows::runs).all(|run| (run.position as usize) < positions.len()),
             "runs name positions that are there"
         );
-        let content = RowsContent { positions, batches, rejects: std::mem::take(&mut self.rejects) };
+        let content = RowsContent { positions, batches, rejects: std::mem::take(&mut self.rejects), ..RowsContent::default() };
         let bytes = rows_bytes(&content);
         assert!(bytes <= FRAME_BODY_BYTES_MAX, "a packet of {bytes} bytes fits into no frame");
-        let packet = Packet { inlet: self.id, content, records, oldest_ms: self.oldest_ms, bytes };
+        let packet = Packet { inlet: self.id, content, records, again, oldest_ms: self.oldest_ms, bytes };
         self.reject_bytes = 0;
         self.rows = 0;
         self.oldest_ms = -1;
         match self.seat.offer_packet(packet) {
             Ok(()) => true,
             Err(packet) => {
-                self.blocked = Some(packet);
+                self.blocked = Some(*packet);
                 false
             }
         }
@@ -246,8 +301,32 @@ impl EngineInlet {
             let error = ApiError::new(Code::InternalError, "the partition has no source");
             return Err(Stop::Stalled { slot, cause: "unknown", error });
         };
-        let index = Self::packet_index(&mut self.in_packet, attached, slot);
+        let next = record.offset + 1;
+        let again = attached.again(record);
         let (clock_ms, clock) = partition_clock::advance(attached.position, record, behind, now_us);
+        let position = Position { offset: next, after: next, epoch: record.epoch, record_time_ms: record.timestamp_ms, clock_ms };
+        match again {
+            Again::Further | Again::Waits => {}
+            Again::Done => {
+                // Nothing to say of it, unless what waited in front of it is gone from the log.
+                attached.pass(position);
+                if attached.again.is_none() && attached.again_from.is_some() {
+                    Self::packet_index(&mut self.in_packet, attached, slot);
+                }
+                return Ok(());
+            }
+            Again::Rewritten { reached } => {
+                let evidence = format!(
+                    "the record at offset {} is of leader epoch {}, the one at {} was of epoch {} when it was read",
+                    record.offset,
+                    record.epoch,
+                    reached.after - 1,
+                    reached.epoch
+                );
+                return Err(Stop::Truncated { slot, from: reached.after, to: record.offset, evidence });
+            }
+        }
+        let index = Self::packet_index(&mut self.in_packet, attached, slot);
         let decoded = feed.decoder.decode(record, &attached.topic, attached.partition, clock, &mut feed.builder, index);
         match decoded {
             Ok(Decoded::Row | Decoded::Delete) => {
@@ -277,8 +356,7 @@ impl EngineInlet {
                 }
             }
         }
-        let next = record.offset + 1;
-        attached.position = Position { offset: next, after: next, epoch: record.epoch, record_time_ms: record.timestamp_ms, clock_ms };
+        attached.pass(position);
         attached.records += 1;
         Ok(())
     }
@@ -354,10 +432,10 @@ fn reject(feed: &Feed, attached: &Attached, record: &RawRecord<'_>, bad: &BadRow
 impl Inlet for EngineInlet {
     fn attach(&mut self, source: &str, key: &PartitionKey, start: Position) -> Result<(Slot, Position), ApiError> {
         let feed = self.feed(source)?;
-        let (slot, position, incident) = self.seat.with(|engine| {
+        let (slot, position, incident, again) = self.seat.with(|engine| {
             let (slot, position) = engine.attach(key, start)?;
             let open = engine.state().incidents().find(|(known, _)| *known == slot).map(|(_, incident)| incident.clone());
-            Ok::<_, ApiError>((slot, position, open))
+            Ok::<_, ApiError>((slot, position, open, engine.state().waiting_of(slot).cloned()))
         })?;
         if let Some(other) = self.board.get(slot.0).filter(|known| known.source != source) {
             let reason =
@@ -373,8 +451,9 @@ impl Inlet for EngineInlet {
         if self.slots.len() <= slot.0 as usize {
             self.slots.resize_with(slot.0 as usize + 1, || None);
         }
-        self.slots[slot.0 as usize] =
-            Some(Attached { feed, topic: key.topic.clone(), partition: key.partition, position, in_packet: None, records: 0 });
+        let again_from = again.as_ref().map(|_| position.offset);
+        let (topic, partition) = (key.topic.clone(), key.partition);
+        self.slots[slot.0 as usize] = Some(Attached { feed, topic, partition, position, in_packet: None, records: 0, again, again_from });
         Ok((slot, position))
     }
 
@@ -396,8 +475,12 @@ impl Inlet for EngineInlet {
 
     fn end_of_partition(&mut self, slot: Slot, offset: i64) {
         let Some(Some(attached)) = self.slots.get_mut(slot.0 as usize) else { return };
+        if let Some(again) = attached.again.take_if(|again| offset >= again.reached().offset) {
+            attached.position = again.reached();
+            Self::packet_index(&mut self.in_packet, attached, slot);
+        }
         if offset > attached.position.offset {
-            attached.position.offset = offset;
+            attached.pass(Position { offset, ..attached.position });
             Self::packet_index(&mut self.in_packet, attached, slot);
         }
     }

@@ -1,13 +1,14 @@
 //! The memory limit: what would not fit is kept out before it is applied.
 //!
 //! A batch whose growth, bounded from above, might lead beyond `limits.memory` is looked at row by row. Rows that need
-//! nothing, and deletes, go on. Rows for which there may be no room wait with their packet, or are refused: rows of new
-//! keys under `refuse_new`, told in the reject log, and every push, whole. Decided before the log is written, so a
-//! replay never meets it.
+//! nothing, and deletes, go on. Rows for which there may be no room wait ([`waiting`](super::waiting)), or are refused:
+//! rows of new keys under `refuse_new`, told in the reject log, and every push, whole. Decided before the log is written,
+//! so a replay never meets it.
 
 use super::engine::Engine;
 use super::incidents::{IncidentText, Subject};
 use super::port::Outbox;
+use super::split::Split;
 use super::work::Ack;
 use crate::pipeline::TableDef;
 use crate::row::{EventId, Rows};
@@ -45,18 +46,15 @@ impl Engine {
     }
 
     /// Whether rows fit beside what others of the same turn may take, without a look at each of them; what all may take.
-    pub(super) fn fits_surely(&self, content: &RowsContent, beside: usize) -> Option<usize> {
-        let growth = beside.saturating_add(self.state.growth_bytes(&content.batches));
+    pub(super) fn fits_surely(&self, batches: &[Rows], beside: usize) -> Option<usize> {
+        let growth = beside.saturating_add(self.state.growth_bytes(batches));
         (growth <= self.room()).then_some(growth)
     }
 
-    /// Rows that there may be no room for.
-    pub(super) fn lacking(&mut self, content: &RowsContent) -> Vec<Lacking> {
-        if self.fits_surely(content, 0).is_some() {
-            return Vec::new();
-        }
+    /// Rows that there may be no room for, but for those that are `left_out`, by batch.
+    pub(super) fn lacking(&mut self, batches: &[Rows], left_out: &[Vec<bool>]) -> Vec<Lacking> {
         let reserve = self.options.memory_max_bytes / NEW_KEYS_LEAVE;
-        let lacking = self.state.lacking(&content.batches, self.room(), usize::try_from(reserve).unwrap_or(usize::MAX));
+        let lacking = self.state.lacking(batches, left_out, self.room(), usize::try_from(reserve).unwrap_or(usize::MAX));
         if !lacking.is_empty() {
             self.facts.memory_full.store(true, Ordering::Relaxed);
             self.lacking_us = self.clock.now_us();
@@ -107,7 +105,7 @@ impl Engine {
         }
     }
 
-    fn count_refused(&self, table: &TableDef, rows: usize) {
+    pub(super) fn count_refused(&self, table: &TableDef, rows: usize) {
         self.metrics.table_series(&table.name).memory_refused.inc_by(rows as u64);
     }
 
@@ -120,24 +118,24 @@ impl Engine {
         ApiError::new(Code::TableMemoryExceeded, reason)
     }
 
-    /// `on_memory_limit = "refuse_new"`: takes rows of new keys out of a packet. Their positions move on; the reject log says which they were.
-    pub(super) fn refuse_rows(&mut self, content: &mut RowsContent, lacking: &[Lacking], now_us: i64) {
+    /// Some rows of a batch, with the texts of these rows alone.
+    pub(super) fn part_of(&self, batch: &Rows, keep: impl Fn(usize) -> bool) -> Rows {
+        let Some(event) = self.state.registry().event_by_id(batch.event()) else {
+            unreachable!("rows of an event that is gone need no room and are no key's")
+        };
+        batch.keep(&event.schema, keep)
+    }
+
+    /// `on_memory_limit = "refuse_new"`: what the reject log says of rows of new keys. Their positions move on.
+    pub(super) fn reject_rows(&mut self, batches: &[Rows], positions: &[(Slot, Position)], split: &Split, now_us: i64) -> Vec<Reject> {
         let error = self.exceeded();
-        lacking.iter().for_each(|lacking| self.count_refused(&lacking.table, lacking.new.len()));
-        for (number, batch) in content.batches.iter_mut().enumerate() {
-            let new = || lacking.iter().filter(|lacking| lacking.batch == number).flat_map(|lacking| &lacking.new);
-            if new().next().is_none() {
-                continue;
+        let mut rejects = Vec::new();
+        for (number, batch) in batches.iter().enumerate() {
+            for (position, refused) in refused_by_position(batch, |row| split.is_refused(number, row)) {
+                rejects.extend(self.reject(batch, positions, position, refused, &error, now_us));
             }
-            let mut refused = vec![false; batch.len()];
-            new().for_each(|row| refused[*row as usize] = true);
-            for (position, rows) in refused_by_position(batch, |row| refused[row]) {
-                let reject = self.reject(batch, &content.positions, position, rows, &error, now_us);
-                content.rejects.extend(reject);
-            }
-            *batch = batch.keep(|row| !refused[row]);
         }
-        content.batches.retain(|batch| !batch.is_empty());
+        rejects
     }
 
     /// What the reject log says of a batch of which no row can be written.
@@ -202,7 +200,7 @@ impl Engine {
             return false;
         }
         for _ in 0..LOOKS_MAX {
-            let lacking = self.lacking(content);
+            let lacking = self.lacking(&content.batches, &[]);
             if lacking.is_empty() {
                 return true;
             }
@@ -237,7 +235,7 @@ impl Engine {
         let mut first = 0;
         for batch in &mut content.batches {
             let rows = batch.len();
-            let kept = batch.keep(|row| !gone[first + row]);
+            let kept = self.part_of(batch, |row| !gone[first + row]);
             self.event_series(batch.event()).push_refused.inc_by((rows - kept.len()) as u64);
             *batch = kept;
             first += rows;
@@ -264,8 +262,7 @@ struct Refused {
 
 fn refused_by_position(batch: &Rows, refuses: impl Fn(usize) -> bool) -> BTreeMap<u32, Refused> {
     let mut found = BTreeMap::new();
-    for row in (0..batch.len()).filter(|&row| refuses(row)) {
-        let Some((position, offset)) = batch.origin(row) else { continue };
+    for (row, (position, offset)) in batch.origins().enumerate().filter(|(row, _)| refuses(*row)) {
         let refused = found.entry(position).or_insert(Refused { rows: 0, first_row: row, first: offset, last: offset });
         refused.rows += 1;
         refused.last = offset;

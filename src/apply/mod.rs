@@ -28,7 +28,9 @@ mod scrape;
 mod seat;
 mod snapshots;
 mod snapshotter;
+mod split;
 mod turn;
+mod waiting;
 mod work;
 
 #[cfg(test)]

@@ -1,119 +1,58 @@
-//! Packets of Kafka rows on the engine: written and applied, or held while the log or the memory limit does
-//! not take them.
+//! Packets of Kafka rows on the engine: written and applied, whole or in part.
 //!
-//! Invariants: an inlet's packets take effect in their order, so one that waits holds the later ones of its
-//! inlet, and those alone: other inlets go on where they can. A packet that waits is tried again every
-//! [`RETRY_US`]; that is counted, and shown as an incident of its source for as long as it lasts. What
-//! can never be written is not tried again: its records are left out, each run of offsets with a reject
-//! that says so.
+//! Invariants: rows of one key of an inlet take effect in their order; a packet's positions, its rejects, those of its
+//! rows that there is room for, and the word on which of its records wait, are one frame. What is not taken now is kept
+//! in [`waiting`](super::waiting). What can never be written is not tried again: its records are left out, each run of
+//! offsets with a reject that says so.
 
 use super::engine::Engine;
-use super::incidents::{IncidentText, Subject};
+use super::split::Split;
 use super::turn::{Frame, Refused, Then};
+use super::waiting::{Part, Stall, offsets_of, runs_of};
 use super::work::{InletId, Packet};
-use crate::state::RowsContent;
-use std::collections::VecDeque;
+use crate::state::{RowsContent, WaitingRun};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use streamgauge_api::source::IncidentKind;
 use streamgauge_api::{ApiError, Code};
-
-/// How often a packet that waits is tried again.
-const RETRY_US: i64 = 500_000;
-/// How often a wait that lasts is logged.
-const TELL_EVERY_US: i64 = 60_000_000;
 
 /// Rejects that stay, without their bytes, of a packet that is left out.
 const REJECTS_LEFT_MAX: usize = 1024;
 
-/// A packet that waits.
-pub(super) struct Held {
-    packet: Packet,
-    source: Arc<str>,
-    /// Why it was not taken when it was last tried.
-    error: ApiError,
-    since_us: i64,
-    next_us: i64,
-    told_us: i64,
-    tries: u64,
-}
-
 impl Engine {
     /// Whether packets of this inlet may be taken off the queue now.
     pub(crate) fn takes_packets_of(&self, inlet: InletId) -> bool {
-        !self.is_mid_turn() && self.writer.is_some() && self.failure().is_none() && self.held.iter().all(|held| held.packet.inlet != inlet)
+        let free = |stall: &Stall| stall.inlet != inlet || stall.takes_packets();
+        !self.is_mid_turn() && self.writer.is_some() && self.failure().is_none() && self.stalls.iter().all(free)
     }
 
-    /// Applies Kafka rows; what the log or the memory limit does not take now is held.
+    /// Applies Kafka rows; what the log or the memory limit does not take now waits.
     pub(crate) fn take_packet(&mut self, packet: Packet) {
-        if let Err(refused) = self.try_packet(packet) {
+        let at = self.stalls.iter().position(|stall| stall.inlet == packet.inlet);
+        let mut stall = at.map(|at| self.stalls.remove(at));
+        if let Err(refused) = self.try_packet(&mut stall, packet) {
             let (packet, error) = *refused;
-            let (source, passed_us) = (self.source_of(&packet), self.passed_us());
-            let mut held = Held { packet, source, error, since_us: passed_us, next_us: passed_us, told_us: passed_us, tries: 0 };
-            self.hold(&mut held, passed_us);
-            self.held.push(held);
+            self.stalled(&mut stall, &packet, &error).hold(packet, error);
         }
+        self.keep(stall);
     }
 
-    /// Tries packets that wait again, when it is time.
-    pub(super) fn retry_held(&mut self, passed_us: i64) {
-        for mut held in std::mem::take(&mut self.held) {
-            // A packet that was taken may be applied in part: nothing else is written until it is.
-            if held.next_us > passed_us || self.is_mid_turn() {
-                self.held.push(held);
-                continue;
-            }
-            match self.try_packet(held.packet) {
-                Ok(()) => {
-                    let waited_s = (passed_us - held.since_us) / 1_000_000;
-                    tracing::info!(kind = "source.goes_on", source = %held.source, tries = held.tries, waited_s, "rows that waited are written");
-                    self.facts.incidents.close(IncidentKind::WriteStall, &Subject::source(&held.source));
-                }
-                Err(refused) => {
-                    (held.packet, held.error) = *refused;
-                    self.hold(&mut held, passed_us);
-                    self.held.push(held);
-                }
-            }
-        }
+    /// What waits of a packet's inlet, or a place for it.
+    fn stalled<'a>(&mut self, stall: &'a mut Option<Stall>, packet: &Packet, error: &ApiError) -> &'a mut Stall {
+        let (source, passed_us, freed) = (self.source_of(packet), self.passed_us(), self.freed);
+        stall.get_or_insert_with(|| Stall::new(packet.inlet, source, error.clone(), passed_us, freed))
     }
 
-    /// Counts and shows that a packet waits.
-    fn hold(&mut self, held: &mut Held, passed_us: i64) {
-        assert!(passed_us >= held.since_us, "time only passes");
-        assert!(self.held.iter().all(|other| other.packet.inlet != held.packet.inlet), "an inlet has one packet that waits");
-        held.tries += 1;
-        held.next_us = passed_us.saturating_add(RETRY_US);
-        let Held { source, error, since_us, tries, packet, .. } = &*held;
-        self.metrics.source_retries(source, error.code).inc();
-        let waited_s = (passed_us - since_us) / 1_000_000;
-        let text = || IncidentText {
-            cause: error.code.as_str().to_owned(),
-            lost: "nothing: the rows wait, and their partitions with them".to_owned(),
-            holds: "everything applied so far is read; other sources go on where the same cause does not hold them".to_owned(),
-            evidence: format!("{} rows, tried {tries} times in {waited_s} s: {error}", packet.content.rows()),
-            actions: vec![error.code.advice().to_owned()],
-        };
-        self.facts.incidents.open(IncidentKind::WriteStall, &Subject::source(source), self.clock.now_us(), text);
-        if passed_us.saturating_sub(held.told_us) >= TELL_EVERY_US {
-            held.told_us = passed_us;
-            let (source, error, tries) = (&held.source, &held.error, held.tries);
-            tracing::warn!(kind = "source.waits", %source, tries, waited_s, %error, "rows of a source wait still");
+    /// Writes a packet, or the part of it that can be, and begins to apply it. `stall` is what waits of its inlet.
+    pub(super) fn try_packet(&mut self, stall: &mut Option<Stall>, packet: Packet) -> Result<(), Refused<Packet>> {
+        assert!(stall.as_ref().is_none_or(Stall::takes_packets), "a packet that is held is in front of this one");
+        let nothing = HashSet::new();
+        let split = self.split(&packet.content.batches, stall.as_ref().map_or(&nothing, |stall| &stall.keys));
+        let waits = packet.content.positions.iter().any(|(slot, _)| self.state.waiting_of(*slot).is_some());
+        if split.is_some() || waits {
+            return self.write_part(stall, packet, split.as_ref());
         }
-    }
-
-    /// Writes a packet and begins to apply it.
-    fn try_packet(&mut self, packet: Packet) -> Result<(), Refused<Packet>> {
-        let Packet { inlet, mut content, records, oldest_ms, bytes } = packet;
-        let now_us = self.clock.now_us();
-        let lacking = self.lacking(&content);
-        if lacking.iter().any(|lacking| self.options.pause_on_memory || !lacking.known.is_empty()) {
-            let error = self.exceeded();
-            return Err(Box::new((Packet { inlet, content, records, oldest_ms, bytes }, error)));
-        }
-        if !lacking.is_empty() {
-            self.refuse_rows(&mut content, &lacking, now_us);
-        }
+        let Packet { inlet, content, records, again, oldest_ms, bytes } = packet;
         let frame = Frame::new(content, Then::Show { inlet, records, oldest_ms, bytes });
         match self.write_turn(VecDeque::from([frame])) {
             Ok(()) => {
@@ -125,26 +64,80 @@ impl Engine {
                 let Some(Frame { content, then: Then::Show { inlet, records, oldest_ms, bytes }, .. }) = frames.pop_front() else {
                     unreachable!("a turn that is refused gives its frames back")
                 };
-                let packet = Packet { inlet, content, records, oldest_ms, bytes };
-                if error.code == Code::FrameTooLarge { self.leave_out(packet, &error) } else { Err(Box::new((packet, error))) }
+                self.refused_packet(stall, Packet { inlet, content, records, again, oldest_ms, bytes }, error)
             }
         }
     }
 
+    /// Writes the rows of a packet that go, with the word on which wait.
+    fn write_part(&mut self, stall: &mut Option<Stall>, packet: Packet, split: Option<&Split>) -> Result<(), Refused<Packet>> {
+        let part = split.and_then(|split| Part::of(self, &packet, split));
+        let bytes_max = self.waiting_bytes_max();
+        if part.as_ref().zip(stall.as_ref()).is_some_and(|(part, stall)| !stall.has_room(part, bytes_max)) {
+            let error = self.exceeded();
+            return Err(Box::new((packet, error)));
+        }
+        let Packet { inlet, content, records, again, oldest_ms, bytes } = &packet;
+        let offsets =
+            offsets_of(&content.batches, content.positions.len(), |batch, row| split.is_some_and(|split| split.waits(batch, row)));
+        let mut waiting = Vec::new();
+        let mut positions = Vec::with_capacity(content.positions.len());
+        for (at, ((slot, position), offsets)) in content.positions.iter().zip(&offsets).enumerate() {
+            let Some(reached) = self.state.reached(*slot) else { unreachable!("slots are given out by the state") };
+            let known = self.state.waiting_of(*slot);
+            let read_again = again.iter().filter(|(of, ..)| of == slot);
+            for (from, to) in read_again.flat_map(|(_, from, to)| known.into_iter().flat_map(|known| known.within(*from, *to))) {
+                waiting.extend(without(at, from, to, offsets));
+            }
+            let fresh = offsets.iter().copied().filter(|offset| !known.is_some_and(|known| known.waits(*offset)));
+            waiting.extend(runs_of(at, true, fresh));
+            // While a partition is read again its position stands behind what was read before.
+            positions.push((*slot, if known.is_some() && reached.offset > position.offset { reached } else { *position }));
+        }
+        let counts = records.iter().zip(&offsets);
+        let records = counts.map(|((slot, count), waits)| {
+            assert!(waits.len() as u64 <= *count, "no more records wait than there are");
+            (*slot, count - waits.len() as u64)
+        });
+        let records: Vec<(u32, u64)> = records.collect();
+        let went = records.iter().map(|(_, count)| count).sum();
+        let (batches, refused) = self.going(&content.batches, &positions, split);
+        let rejects = content.rejects.iter().cloned().chain(refused).collect();
+        let written = RowsContent { positions, waiting, batches, rejects };
+        self.assert_fits(&written);
+        let frame = Frame::new(written, Then::Show { inlet: *inlet, records, oldest_ms: *oldest_ms, bytes: *bytes });
+        if let Err(refused) = self.write_turn(VecDeque::from([frame])) {
+            return self.refused_packet(stall, packet, refused.1);
+        }
+        if let Some((part, split)) = part.zip(split) {
+            let error = self.exceeded();
+            self.stalled(stall, &packet, &error).push(part, split);
+        }
+        if let Some(stall) = stall {
+            stall.passed_by(went);
+        }
+        self.slice();
+        Ok(())
+    }
+
+    fn refused_packet(&mut self, stall: &mut Option<Stall>, packet: Packet, error: ApiError) -> Result<(), Refused<Packet>> {
+        if error.code == Code::FrameTooLarge { self.leave_out(stall, packet, &error) } else { Err(Box::new((packet, error))) }
+    }
+
     /// A packet whose frame can never be written: its positions go on, its records become rejects that say so.
-    fn leave_out(&mut self, packet: Packet, error: &ApiError) -> Result<(), Refused<Packet>> {
+    fn leave_out(&mut self, stall: &mut Option<Stall>, packet: Packet, error: &ApiError) -> Result<(), Refused<Packet>> {
         debug_assert!(false, "an inlet bounds its packets: {error}");
         tracing::error!(kind = "source.left_out", rows = packet.content.rows(), %error, "records were left out: their frame is larger than any frame may be");
         let now_us = self.clock.now_us();
-        let RowsContent { positions, batches, mut rejects } = packet.content;
+        let RowsContent { positions, batches, mut rejects, .. } = packet.content;
         rejects.truncate(REJECTS_LEFT_MAX);
         rejects.iter_mut().for_each(|reject| (reject.key, reject.value) = (None, None));
         for batch in &batches {
             rejects.extend(self.reject_all(batch, &positions, error, now_us));
         }
-        let content = RowsContent { positions, batches: Vec::new(), rejects };
+        let content = RowsContent { positions, rejects, ..RowsContent::default() };
         assert!(super::codec::rows_bytes(&content) <= crate::wal::FRAME_BODY_BYTES_MAX, "a packet without its rows is small");
-        self.try_packet(Packet { content, ..packet })
+        self.try_packet(stall, Packet { content, ..packet })
     }
 
     fn source_of(&mut self, packet: &Packet) -> Arc<str> {
@@ -153,12 +146,13 @@ impl Engine {
         gauge.map_or_else(|| Arc::from(""), |gauge| Arc::from(gauge.source.as_str()))
     }
 
-    /// Shows where sources stand when their rows are applied.
+    /// Shows where sources stand when their rows are applied: in front of all that waits.
     pub(super) fn show(&mut self, content: &RowsContent, records: Vec<(u32, u64)>, oldest_ms: i64) {
         assert_eq!(records.len(), content.positions.len(), "records are counted for each partition that moves");
-        for (slot, position) in &content.positions {
+        for (slot, _) in &content.positions {
+            let Some(stored) = self.state.partitions().get(slot.0 as usize) else { unreachable!("the frame that moved it is applied") };
             if let Some(gauge) = self.freshness.gauge(&self.board, slot.0) {
-                gauge.applied_to(position.offset, position.reached_ms());
+                gauge.applied_to(stored.position.offset, stored.position.reached_ms());
             }
         }
         for (slot, count) in records {
@@ -166,8 +160,23 @@ impl Engine {
                 gauge.applied_records.fetch_add(count, Ordering::Relaxed);
             }
         }
-        if oldest_ms >= 0 {
+        if oldest_ms >= 0 && content.rows() > 0 {
             self.freshness.visible(&self.metrics, &self.board, content, self.clock.now_us(), oldest_ms);
         }
     }
+}
+
+/// `from..to`, which waited, is done but for the records at these offsets.
+fn without(position: usize, from: i64, to: i64, waiting: &[i64]) -> Vec<WaitingRun> {
+    let Ok(position) = u32::try_from(position) else { unreachable!("positions are counted in 32 bits") };
+    let inside = waiting[waiting.partition_point(|offset| *offset < from)..].iter().copied().take_while(|offset| *offset < to);
+    let mut runs = Vec::new();
+    let mut next = from;
+    for offset in inside.chain([to]) {
+        if next < offset {
+            runs.push(WaitingRun { position, waits: false, from: next, to: offset });
+        }
+        next = offset + 1;
+    }
+    runs
 }

@@ -185,7 +185,7 @@ impl EnginePort {
             .drain(..)
             .filter_map(|name| self.events.get_mut(&name).filter(|event| !event.builder.is_empty()).map(|event| event.builder.finish()))
             .collect();
-        let content = RowsContent { positions: Vec::new(), batches, rejects: Vec::new() };
+        let content = RowsContent { batches, ..RowsContent::default() };
         let acks = std::mem::take(&mut self.acks);
         assert_eq!(content.rows(), acks.len(), "each push of a shared frame is one row of it");
         self.add(Step::Rows { content, acks });
@@ -287,7 +287,7 @@ impl Port for EnginePort {
             return self.refuse(tag, first.with("index", index.into()).with("errors", list.into()));
         }
         let Ok(count) = u32::try_from(rows.len()) else { unreachable!("a batch has at most {ROWS_PER_REQUEST_MAX} rows") };
-        let content = RowsContent { positions: Vec::new(), batches, rejects: Vec::new() };
+        let content = RowsContent { batches, ..RowsContent::default() };
         assert_eq!(content.rows(), rows.len(), "a batch is taken whole");
         self.add(Step::Rows { content, acks: vec![Ack { tag, first_row: 0, count, wait }] });
     }

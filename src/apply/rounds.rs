@@ -88,7 +88,7 @@ impl Engine {
         let outbox = Arc::clone(&round.outbox);
         let mut collected = rows_bytes(&content);
         // Near the memory limit a frame is looked at row by row, as the tables stand: it has a turn of its own.
-        let mut growth = self.fits_surely(&content, 0);
+        let mut growth = self.fits_surely(&content.batches, 0);
         let mut frames = VecDeque::with_capacity(1);
         let mut next = Some((content, acks));
         while let Some((mut content, mut acks)) = next.take() {
@@ -97,7 +97,7 @@ impl Engine {
             }
             let goes_on = |step: &Step| match step {
                 Step::Rows { content, .. } if holder == Holder::Apply || !step.is_heavy() => {
-                    growth = growth.and_then(|growth| self.fits_surely(content, growth));
+                    growth = growth.and_then(|growth| self.fits_surely(&content.batches, growth));
                     growth.is_some()
                 }
                 _ => false,

@@ -10,7 +10,7 @@
 //! most, applies no Kafka rows and begins nothing heavy; what it leaves is the apply thread's.
 //!
 //! **Everybody gets a turn.** The apply thread does one [`Event`] at a time, and none keeps it for much
-//! longer than a slice (half a millisecond). Requests, rows and long reads take turns, news come first,
+//! longer than a slice (half a millisecond). Requests, rows, rows that wait and long reads take turns, news come first,
 //! housekeeping comes at the latest every [`TURNS_PER_TICK`] events, and between two events the seat
 //! goes to whoever waits for it.
 
@@ -51,6 +51,8 @@ enum Event {
     Slice,
     /// An ingest thread brought rows.
     Packet(Packet),
+    /// Rows that wait for room are tried again.
+    Waiting,
     /// A read of many entries goes on.
     Read,
     /// Sparse chunks are emptied.
@@ -62,15 +64,19 @@ enum Event {
 enum Kind {
     Requests,
     Rows,
+    Waiting,
     Reads,
     Evacuation,
 }
 
 impl Kind {
+    const COUNT: usize = 5;
+
     fn next(self) -> Self {
         match self {
             Self::Requests => Self::Rows,
-            Self::Rows => Self::Reads,
+            Self::Rows => Self::Waiting,
+            Self::Waiting => Self::Reads,
             Self::Reads => Self::Evacuation,
             Self::Evacuation => Self::Requests,
         }
@@ -213,7 +219,7 @@ impl Seat {
             let mut held = self.hold();
             self.work(&mut held);
             let sleep = held.tick();
-            // A packet that was held may have left the way free for others.
+            // What waits may be due again.
             self.look_again(&self.inbox.lock(), &held);
             self.leave(held);
             let mut parked = self.parked.lock();
@@ -248,6 +254,7 @@ impl Seat {
             }
             Event::Slice => engine.go_on(),
             Event::Packet(packet) => engine.take_packet(packet),
+            Event::Waiting => engine.retry_waiting(),
             Event::Read => engine.read_slice(),
             Event::Evacuate => engine.evacuate(),
         }
@@ -266,8 +273,8 @@ impl Seat {
             }
             None => {
                 let first = inbox.turn;
-                let kinds = [first, first.next(), first.next().next(), first.next().next().next()];
-                let found = kinds.into_iter().find_map(|kind| Some((kind, self.next_of(kind, &mut inbox, engine)?)));
+                let mut kinds = std::iter::successors(Some(first), |kind| Some(kind.next())).take(Kind::COUNT);
+                let found = kinds.find_map(|kind| Some((kind, self.next_of(kind, &mut inbox, engine)?)));
                 found.map(|(kind, event)| {
                     inbox.turn = kind.next();
                     inbox.unticked += 1;
@@ -298,6 +305,7 @@ impl Seat {
                 self.room.notify_all();
                 Some(Event::Packet(packet))
             }
+            Kind::Waiting => engine.has_waiting_due().then_some(Event::Waiting),
             Kind::Reads => engine.has_long_reads().then_some(Event::Read),
             Kind::Evacuation => engine.evacuates().then_some(Event::Evacuate),
         }
@@ -419,11 +427,11 @@ impl Seat {
     }
 
     /// Queues rows from an ingest thread; gives them back when its share of the queue is full.
-    pub(crate) fn offer_packet(&self, packet: Packet) -> Result<(), Packet> {
+    pub(crate) fn offer_packet(&self, packet: Packet) -> Result<(), Box<Packet>> {
         {
             let mut inbox = self.inbox.lock();
             if !inbox.has_room(packet.inlet, 1) || self.is_stopping() {
-                return Err(packet);
+                return Err(Box::new(packet));
             }
             let Some(queued) = inbox.queued.get_mut(packet.inlet.0) else { unreachable!("inlets are made by the seat") };
             queued.rows += packet.weight();

@@ -17,6 +17,7 @@ use super::engine::{Engine, staged};
 use super::panic::applying;
 use super::port::Outbox;
 use super::work::{Ack, Connection, InletId};
+use crate::row::Rows;
 use crate::state::RowsContent;
 use crate::wal::FrameKind;
 use std::collections::VecDeque;
@@ -177,6 +178,9 @@ impl Engine {
         let Frame { content, first_lsn, then } = frame;
         for batch in &content.batches {
             self.event_series(batch.event()).applied.inc_by(batch.len() as u64);
+        }
+        if content.batches.iter().any(Rows::has_deletes) {
+            self.gave_back();
         }
         match then {
             Then::Answer { outbox, acks } => {

@@ -7,7 +7,7 @@ use crate::wal::WalError;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use streamgauge_api::port::{Request, Wait};
-use streamgauge_api::{Reply, Tag};
+use streamgauge_api::{Reply, Slot, Tag};
 
 /// Number of an inlet: whose packets keep their order among themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +20,9 @@ pub(crate) struct Packet {
     pub(crate) content: RowsContent,
     /// Records in it, rejects and ignored ones included, by slot.
     pub(crate) records: Vec<(u32, u64)>,
+    /// Offsets `from..to` of partitions that were read again: what waited there does so no more, but for the rows here that
+    /// do.
+    pub(crate) again: Vec<(Slot, i64, i64)>,
     /// Smallest Kafka timestamp of its rows, ms, for the latency histogram; -1 when none.
     pub(crate) oldest_ms: i64,
     /// Bytes that its frame takes.

@@ -57,7 +57,7 @@ pub(super) const KEYS: &[Key] = &[
         "limits.on_memory_limit",
         Form::Word(&["pause", "refuse_new"]),
         Some("pause"),
-        "At the limit rows that need room wait in Kafka (nothing is lost), or those of new keys are left out and told while the others wait. Deletes and rows that need no room go on.",
+        "At the limit rows that need room wait in Kafka (nothing is lost), or those of new keys are left out and told while the others wait. Deletes and rows that need no room go on, also behind rows that wait, but for those of their keys.",
     ),
     key("limits.body", Form::Size { min: KIB, max: GIB }, Some("4MiB"), "Largest HTTP body."),
     key("limits.frame", Form::Size { min: KIB, max: GIB }, Some("4MiB"), "Largest payload of a TCP frame."),

@@ -49,7 +49,7 @@ fn rows(registry: &Registry, walkers: &[&str], offset: i64) -> Content {
         builder.commit(1_000_000, None, false).unwrap();
     }
     let position = Position { offset, after: offset, epoch: 1, record_time_ms: 5, clock_ms: 5 };
-    Content::Rows(RowsContent { positions: vec![(Slot(0), position)], batches: vec![builder.finish()], rejects: Vec::new() })
+    Content::Rows(RowsContent { positions: vec![(Slot(0), position)], batches: vec![builder.finish()], ..RowsContent::default() })
 }
 
 /// A log of a definition, a partition and three frames of rows; returns the LSN of the second of these.

@@ -17,7 +17,7 @@
 //! holds `offset << 32 | length` of a tagged value. Offsets of consecutive rows of a run are consecutive; a gap begins another run.
 
 use super::cell::{Cell, unescape};
-use super::schema::{EventId, FieldType};
+use super::schema::{EventId, EventSchema, FieldType};
 
 pub(super) const HEADER_WORDS: usize = 4;
 pub(super) const FLAG_TIMES: u16 = 1;
@@ -222,38 +222,55 @@ impl Rows {
         })
     }
 
-    /// Index of the row's position in the frame, and its offset; none for pushed rows.
-    pub fn origin(&self, row: usize) -> Option<(u32, i64)> {
-        let run = self.runs().take_while(|run| run.first_row as usize <= row).last()?;
-        Some((run.position, run.first_offset + row as i64 - i64::from(run.first_row)))
+    /// Index of the position and offset of each row, in order; none for pushed rows.
+    pub fn origins(&self) -> impl Iterator<Item = (u32, i64)> + '_ {
+        let ends = self.runs().skip(1).map(|run| run.first_row).chain([halves(self.words[1]).0]);
+        self.runs().zip(ends).flat_map(|(run, end)| {
+            debug_assert!(run.first_row <= end, "runs are in the order of their rows");
+            (0..i64::from(end.saturating_sub(run.first_row))).map(move |at| (run.position, run.first_offset + at))
+        })
     }
 
-    /// The rows for which `keep` holds, in their order, as a batch of their own. Texts of the others stay in its heap, unread.
+    /// Whether any row asks to forget its key.
+    pub fn has_deletes(&self) -> bool {
+        self.layout.flags & FLAG_DELETES != 0
+    }
+
+    /// The rows for which `keep` holds, in their order, as a batch of their own with the texts of these rows alone.
+    /// `schema` is the event's declaration, at the batch's version or a later one.
     #[must_use]
-    pub fn keep(&self, keep: impl Fn(usize) -> bool) -> Self {
-        let Layout { fields, flags, states_per_field, .. } = self.layout;
+    pub fn keep(&self, schema: &EventSchema, keep: impl Fn(usize) -> bool) -> Self {
+        let Layout { fields, flags, .. } = self.layout;
+        assert!(schema.fields.len() >= fields, "a later version of an event has no fewer fields");
         let kept: Vec<usize> = (0..self.len()).filter(|&row| keep(row)).collect();
         let runs = self.runs_of(&kept);
         let mut words = vec![self.words[0], 0, 0, self.words[3]];
         words[1] = kept.len() as u64 | self.words[1] & !0xFFFF_FFFF;
-        words[2] = self.layout.heap_len as u64 | (runs.len() as u64) << 32;
         words.extend(
             runs.iter().flat_map(|run| [u64::from(run.first_row) | u64::from(run.position) << 32, run.first_offset.cast_unsigned()]),
         );
         for field in 0..fields {
-            let states = &self.words[self.layout.states + field * states_per_field..][..states_per_field];
-            let bits = kept
-                .chunks(32)
-                .map(|rows| (0..).zip(rows).fold(0, |word, (at, &row)| word | (states[row / 32] >> (row % 32 * 2) & 3) << (at * 2)));
+            let bits =
+                kept.chunks(32).map(|rows| (0..).zip(rows).fold(0, |word, (at, &row)| word | self.cell_state(field, row) << (at * 2)));
             words.extend(bits);
         }
         if flags & FLAG_TIMES != 0 {
             words.extend(kept.iter().map(|&row| self.time_us(row).cast_unsigned()));
         }
-        for field in 0..fields {
+        let mut heap: Vec<u8> = Vec::new();
+        for (field, declared) in schema.fields.iter().enumerate().take(fields) {
             let column = &self.words[self.layout.columns + field * self.layout.rows..][..self.layout.rows];
-            words.extend(kept.iter().map(|&row| column[row]));
+            words.extend(kept.iter().map(|&row| match self.cell_state(field, row) {
+                STATE_VALUE if !declared.kind.in_heap() => column[row],
+                STATE_VALUE | STATE_ESCAPED => {
+                    let (text, offset) = (self.heap(column[row]), heap.len() as u64);
+                    heap.extend_from_slice(text);
+                    offset << 32 | text.len() as u64
+                }
+                _ => column[row],
+            }));
         }
+        words[2] = heap.len() as u64 | (runs.len() as u64) << 32;
         if flags & FLAG_DELETES != 0 {
             words.extend(
                 kept.chunks(64).map(|rows| (0..).zip(rows).fold(0u64, |word, (at, &row)| word | u64::from(self.is_delete(row)) << at)),
@@ -270,19 +287,30 @@ impl Rows {
             words.push(ahead.len() as u64);
             words.extend(ahead.iter().flatten());
         }
-        words.extend_from_slice(&self.words[self.layout.heap..self.layout.end]);
+        words.extend(heap.chunks(8).map(|part| {
+            let mut word = [0u8; 8];
+            word[..part.len()].copy_from_slice(part);
+            u64::from_le_bytes(word)
+        }));
         match Self::from_words(words) {
             Ok(rows) => rows,
             Err(error) => unreachable!("a part of a batch has the layout of its own header: {error}"),
         }
     }
 
+    /// The state bits of a cell.
+    fn cell_state(&self, field: usize, row: usize) -> u64 {
+        let Layout { states, states_per_field, .. } = self.layout;
+        self.words[states + field * states_per_field + row / 32] >> (row % 32 * 2) & 3
+    }
+
     /// Runs of some of the rows, which are then numbered anew.
     fn runs_of(&self, kept: &[usize]) -> Vec<Run> {
+        let origins: Vec<(u32, i64)> = self.origins().collect();
         let mut runs: Vec<Run> = Vec::new();
         let mut next = None;
         for (first_row, &row) in (0u32..).zip(kept) {
-            let Some((position, first_offset)) = self.origin(row) else { continue };
+            let Some(&(position, first_offset)) = origins.get(row) else { break };
             if next != Some((position, first_offset)) {
                 runs.push(Run { first_row, position, first_offset });
             }

@@ -45,6 +45,7 @@ impl State {
         match content {
             Content::Rows(rows) => {
                 positions(&rows.positions, partitions)?;
+                self.knows_waiting(&rows.positions, &rows.waiting)?;
                 rows.batches.iter().try_for_each(|batch| batch.verify(rows.positions.len()))?;
                 let counted = |id| self.applied.get(&id).map_or(0, |applied| applied.rows);
                 match rows.batches.iter().find(|batch| counted(batch.event()) >= ROWS_MAX - (1 << 32)) {
@@ -52,7 +53,10 @@ impl State {
                     None => Ok(()),
                 }
             }
-            Content::Skipped { positions: moved, .. } => positions(moved, partitions),
+            Content::Skipped { positions: moved, waiting, .. } => {
+                positions(moved, partitions)?;
+                self.knows_waiting(moved, waiting)
+            }
             Content::Incident { slot, .. } if slot.0 as usize >= partitions => {
                 Err(format!("it is of the partition of slot {}, {partitions} partitions are known", slot.0))
             }

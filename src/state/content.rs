@@ -1,5 +1,6 @@
 //! What a WAL frame says, independent of its bytes: the one input of [`State::apply`](super::State::apply), live and at replay alike.
 
+use super::waiting::WaitingRun;
 use crate::pipeline::{Registry, TableEffect};
 use crate::row::Rows;
 use std::sync::Arc;
@@ -40,8 +41,10 @@ pub enum Content {
     },
     /// Rows that an operator left out (`wal skip`): positions pass them, tables never see them.
     Skipped {
-        /// Where sources stand after the frame, by slot.
+        /// How far sources were read after the frame, by slot.
         positions: Vec<(Slot, Position)>,
+        /// As in [`RowsContent`].
+        waiting: Vec<WaitingRun>,
         /// Rows that were in it.
         rows: u32,
     },
@@ -54,8 +57,10 @@ pub enum Content {
 /// Rows of one frame.
 #[derive(Debug, Clone, Default)]
 pub struct RowsContent {
-    /// Where sources stand after this frame, by slot.
+    /// How far sources were read after this frame, by slot.
     pub positions: Vec<(Slot, Position)>,
+    /// Records that wait for room from this frame on, and those that wait no more, by position.
+    pub waiting: Vec<WaitingRun>,
     /// Packed rows, in order.
     pub batches: Vec<Rows>,
     /// Records that could not become rows.

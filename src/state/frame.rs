@@ -103,11 +103,6 @@ impl State {
         for reject in &content.rejects {
             self.keep_reject(reject, first_lsn);
         }
-        for (slot, position) in &content.positions {
-            match self.partitions.get_mut(slot.0 as usize) {
-                Some(stored) => stored.position = *position,
-                None => unreachable!("slots are below the number of partitions since the frame began"),
-            }
-        }
+        self.move_partitions(&content.positions, &content.waiting);
     }
 }

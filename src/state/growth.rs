@@ -56,9 +56,9 @@ impl State {
     }
 
     /// The rows for which `room` more bytes may not do, by batch and table; rows that would make a key leave `reserve` of
-    /// them to others.
-    pub fn lacking(&self, batches: &[Rows], room: usize, reserve: usize) -> Vec<Lacking> {
-        Room { bytes: room, reserve, copies: reserve.max(COPIES_BYTES_MIN), ..Room::default() }.admit(self, batches)
+    /// them to others. Rows that are `left_out`, by batch, are looked at as if they were not there; no flags are none.
+    pub fn lacking(&self, batches: &[Rows], left_out: &[Vec<bool>], room: usize, reserve: usize) -> Vec<Lacking> {
+        Room { bytes: room, reserve, copies: reserve.max(COPIES_BYTES_MIN), ..Room::default() }.admit(self, batches, left_out)
     }
 
     /// At least as many bytes as the rows take, each looked at, and their objects by table and slab; copies of keys may
@@ -66,12 +66,12 @@ impl State {
     #[cfg(test)]
     pub(crate) fn growth_of_rows(&self, batches: &[Rows], copies: usize) -> (usize, BTreeMap<u32, Vec<Tally>>) {
         let mut room = Room { bytes: usize::MAX, copies, ..Room::default() };
-        let lacking = room.admit(self, batches);
+        let lacking = room.admit(self, batches, &[]);
         assert!(lacking.is_empty(), "there is room for every row where there is room for all: {lacking:?}");
         (usize::MAX - room.bytes, room.tables.into_iter().map(|(id, taken)| (id, taken.slabs)).collect())
     }
 
-    fn fed_by(&self, batch: &Rows) -> impl Iterator<Item = &Table> {
+    pub(super) fn fed_by(&self, batch: &Rows) -> impl Iterator<Item = &Table> {
         self.by_event.get(&batch.event()).into_iter().flatten().filter_map(|id| self.tables.get(id))
     }
 }
@@ -188,7 +188,7 @@ impl Taken {
 }
 
 impl Room {
-    fn admit(&mut self, state: &State, batches: &[Rows]) -> Vec<Lacking> {
+    fn admit(&mut self, state: &State, batches: &[Rows], left_out: &[Vec<bool>]) -> Vec<Lacking> {
         let mut lacking = Vec::new();
         let rows: usize = batches.iter().map(Rows::len).sum();
         self.feeds = FEEDS_MIN + FEEDS_PER_ROW * rows;
@@ -196,7 +196,8 @@ impl Room {
         for (number, batch) in batches.iter().enumerate() {
             let Some(event) = state.registry.event_by_id(batch.event()) else { continue };
             for table in state.fed_by(batch) {
-                let (known, new) = self.in_table(table, batches, number, &event.schema);
+                let left = left_out.get(number).map_or(&[][..], Vec::as_slice);
+                let (known, new) = self.in_table(table, batches, number, &event.schema, left);
                 if !known.is_empty() || !new.is_empty() {
                     lacking.push(Lacking { table: Arc::clone(table.def()), batch: number, known, new });
                 }
@@ -206,12 +207,19 @@ impl Room {
     }
 
     /// Admits the rows of a batch that there is room for; returns the others, of keys that are there and of new ones.
-    fn in_table(&mut self, table: &Table, batches: &[Rows], number: usize, schema: &EventSchema) -> (Vec<u32>, Vec<u32>) {
+    fn in_table(
+        &mut self,
+        table: &Table,
+        batches: &[Rows],
+        number: usize,
+        schema: &EventSchema,
+        left_out: &[bool],
+    ) -> (Vec<u32>, Vec<u32>) {
         let batch = &batches[number];
         let mut taken = self.tables.remove(&table.def.id).unwrap_or_else(|| Taken::new(table));
         let (mut known, mut new) = (Vec::new(), Vec::new());
         let def = Arc::clone(&table.def);
-        for (row, index) in (0..batch.len()).zip(0u32..) {
+        for (row, index) in (0..batch.len()).zip(0u32..).filter(|(row, _)| !left_out.get(*row).is_some_and(|left| *left)) {
             let Scratch { derived, key, .. } = &mut self.scratch;
             if batch.is_delete(row) {
                 def.chain.derive(batch, row, schema, derived);

@@ -1,7 +1,7 @@
 //! A state as sections of a snapshot, and back. Chunks are written as they are; what they mean is in one JSON section before them.
 //!
 //! ```text
-//! 1 META      JSON: registry, partitions, schemas, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
+//! 1 META      JSON: registry, partitions, waiting offsets, schemas, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
 //! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
 //!             arena), slab, class; 0 for what does not apply
 //! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group, numbers ascend
@@ -19,6 +19,7 @@ use super::state::{State, text_of};
 use super::table::Table;
 use super::unseen::{Applied, Unseen};
 use super::verify;
+use super::waiting::WaitingOffsets;
 use super::words::Words;
 use crate::operators::OPERATORS;
 use crate::pipeline::{FeatureDef, Registry};
@@ -48,7 +49,7 @@ const CHUNKS_MAX: usize = 1 << 26;
 const CLASSES_MAX: usize = 255;
 
 /// Layout of the sections and of the words in them.
-pub(super) const IMAGE_FORMAT: u32 = 5;
+pub(super) const IMAGE_FORMAT: u32 = 6;
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -58,6 +59,7 @@ struct Meta {
     clock_held: bool,
     skips: Vec<Skip>,
     partitions: Vec<StoredPosition>,
+    waiting: BTreeMap<u32, WaitingOffsets>,
     schemas: Vec<FetchedSchema>,
     incidents: BTreeMap<u32, Incident>,
     rejects: Vec<Reject>,
@@ -141,6 +143,7 @@ impl Frozen {
             clock_held: state.clock_held,
             skips: state.skips.clone(),
             partitions: state.partitions.clone(),
+            waiting: state.waiting.clone(),
             schemas: state.schemas.clone(),
             incidents: state.incidents.clone(),
             rejects: state.rejects().cloned().collect(),
@@ -356,6 +359,7 @@ impl ImageReader {
         state.clock_held = meta.clock_held;
         state.skips = meta.skips;
         state.partitions = meta.partitions;
+        state.restore_waiting(meta.waiting).map_err(ImageError::Wrong)?;
         state.schemas = meta.schemas;
         state.incidents = meta.incidents;
         state.restore_rejects(meta.rejects);

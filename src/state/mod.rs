@@ -26,8 +26,10 @@ mod slab;
 #[expect(clippy::module_inception, reason = "the state is the noun of this folder")]
 mod state;
 mod table;
+mod touched;
 mod unseen;
 mod verify;
+mod waiting;
 mod words;
 
 #[cfg(test)]
@@ -44,6 +46,8 @@ pub use skip::Skip;
 pub use slab::Missed;
 pub use state::{ReadScratch, State};
 pub use table::{Funnel, Table};
+pub use touched::TouchedKeys;
+pub use waiting::{WaitingOffsets, WaitingRun};
 
 pub(crate) use plan::{OversizedRing, oversized_ring};
 

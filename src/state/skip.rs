@@ -5,6 +5,7 @@
 //! such content; the engine never writes it.
 
 use super::state::State;
+use super::waiting::WaitingRun;
 use serde::{Deserialize, Serialize};
 use streamgauge_api::source::{Incident, IncidentKind};
 use streamgauge_api::{Position, Slot};
@@ -31,14 +32,15 @@ impl Skip {
 }
 
 impl State {
-    pub(super) fn skip(&mut self, positions: &[(Slot, Position)], rows: u32, first_lsn: u64, at_us: i64) {
+    pub(super) fn skip(&mut self, moved: (&[(Slot, Position)], &[WaitingRun]), rows: u32, first_lsn: u64, at_us: i64) {
         let skip = Skip { first_lsn, rows, at_us };
+        let (positions, waiting) = moved;
         for (slot, position) in positions {
-            let Some(stored) = self.partitions.get_mut(slot.0 as usize) else { unreachable!("slots were checked when the frame was read") };
-            let from = std::mem::replace(&mut stored.position, *position).offset;
+            let Some(from) = self.reached(*slot) else { unreachable!("slots were checked when the frame was read") };
             // An incident that stops the partition says more.
-            self.incidents.entry(slot.0).or_insert_with(|| incident(&skip, from, position.offset));
+            self.incidents.entry(slot.0).or_insert_with(|| incident(&skip, from.offset, position.offset));
         }
+        self.move_partitions(positions, waiting);
         if self.skips.len() == SKIPS_MAX {
             self.skips.remove(0);
         }
@@ -57,7 +59,10 @@ fn incident(skip: &Skip, from: i64, to: i64) -> Incident {
         kind: IncidentKind::FrameSkipped,
         cause: String::new(),
         opened_us: skip.at_us,
-        lost: format!("records of offsets {from} to {} are in no table", to.saturating_sub(1)),
+        lost: match to > from {
+            true => format!("records of offsets {from} to {} are in no table", to - 1),
+            false => format!("{} records that had waited for room are in no table", skip.rows),
+        },
         holds: "everything before and behind them; the partition goes on".into(),
         evidence: format!("an operator left LSN {first} to {last} out of the replay (`wal skip`)"),
         actions: vec!["nothing, or read the topic again into a table that is started anew (--rebuild)".into()],

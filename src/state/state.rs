@@ -10,6 +10,7 @@ use super::frame::OpenFrame;
 use super::skip::Skip;
 use super::table::{Scratch, Table};
 use super::unseen::{Applied, Unseen};
+use super::waiting::WaitingOffsets;
 use crate::pipeline::{Registry, TableEffect};
 use crate::row::{EventId, Rows};
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +27,8 @@ pub struct State {
     pub(crate) tables: BTreeMap<u32, Table>,
     pub(crate) by_event: BTreeMap<EventId, Vec<u32>>,
     pub(crate) partitions: Vec<StoredPosition>,
+    /// By slot: what was read beyond the position and is not in the tables yet.
+    pub(super) waiting: BTreeMap<u32, WaitingOffsets>,
     pub(crate) schemas: Vec<FetchedSchema>,
     pub(crate) incidents: BTreeMap<u32, Incident>,
     /// Rows applied of each event in force, those of tables that came later or went away included.
@@ -68,6 +71,7 @@ impl State {
             tables: BTreeMap::new(),
             by_event: BTreeMap::new(),
             partitions: Vec::new(),
+            waiting: BTreeMap::new(),
             schemas: Vec::new(),
             incidents: BTreeMap::new(),
             applied: BTreeMap::new(),
@@ -104,7 +108,7 @@ impl State {
                 // Rows of a time that was taken back are none that a read could be asked to begin from.
                 self.tables.values_mut().for_each(|table| table.newest_us = table.newest_us.min(*now_us));
             }
-            Content::Skipped { positions, rows } => self.skip(positions, *rows, first_lsn, now_us),
+            Content::Skipped { positions, waiting, rows } => self.skip((positions, waiting), *rows, first_lsn, now_us),
             Content::Reset => self.reset(),
             Content::Nothing => {}
         }
@@ -334,6 +338,7 @@ impl State {
             tables: BTreeMap::new(),
             by_event: BTreeMap::new(),
             partitions: self.partitions.clone(),
+            waiting: self.waiting.clone(),
             schemas: self.schemas.clone(),
             incidents: self.incidents.clone(),
             applied: self.applied.clone(),
@@ -367,6 +372,7 @@ impl State {
         self.incidents.iter().for_each(|incident| add(text_of(&incident), 4));
         self.rejects.iter().for_each(|reject| add(text_of(&**reject), 5));
         self.applied.iter().for_each(|counted| add(text_of(&counted), 6));
+        self.waiting.iter().for_each(|waiting| add(text_of(&waiting), 8));
         self.registry.projections.iter().for_each(|projection| add(text_of(&projection), 7));
         let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));
         let tables = self.registry.tables.values().map(|table| (table.id, 0, &table.node));

@@ -65,6 +65,17 @@ pub enum Stop {
         /// What is wrong with it.
         error: ApiError,
     },
+    /// Records that were applied are no longer in the slot's log: it was cut and written anew. Stops this slot until an operator decides.
+    Truncated {
+        /// Slot of the record.
+        slot: Slot,
+        /// How far the log was read before.
+        from: i64,
+        /// The first record that is another one now.
+        to: i64,
+        /// What says so.
+        evidence: String,
+    },
 }
 
 /// A schema as a registry holds it, references resolved.

@@ -10,12 +10,14 @@ mod inlets;
 mod panic;
 mod snapshots;
 mod turns;
+mod waiting;
 
 use super::{Engine, EngineClock, EngineInlet, EngineOptions, EnginePort, Facts, OnBadRecord, Parts, Seat, SeatSlot, SourceSetup};
-use crate::decode::{Format, Framing, KeyFormat, SourceFormat, Tombstone};
+use crate::decode::{FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
 use crate::pipeline::{RegisterOptions, Registry};
 use crate::state::{Frozen, State};
-use crate::wal::{FIRST_LSN, WalOptions, WalWriter};
+use crate::storage::Disk;
+use crate::wal::{FIRST_LSN, WalHandle, WalOptions, WalWriter};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,10 +83,22 @@ impl House {
     }
 
     fn build_over(wall_us: i64, state: State, options: EngineOptions, snapshots: Option<crossbeam_channel::Sender<Arc<Frozen>>>) -> Self {
+        let log = WalWriter::memory(FIRST_LSN + state.lsn(), WalOptions::default());
+        Self::over_log(wall_us, state, options, snapshots, log)
+    }
+
+    /// The same with this log.
+    fn over_log(
+        wall_us: i64,
+        state: State,
+        options: EngineOptions,
+        snapshots: Option<crossbeam_channel::Sender<Arc<Frozen>>>,
+        log: (WalWriter<Disk>, WalHandle<Disk>),
+    ) -> Self {
         let (clock, facts) = (Arc::new(ManualClock::at(wall_us)), Arc::new(Facts::default()));
         let given = EngineClock::over(Arc::clone(&clock) as Arc<dyn Clock>);
         let (metrics, board) = (Arc::new(Metrics::new("test", "test")), Arc::new(SourceBoard::default()));
-        let (writer, handle) = WalWriter::memory(FIRST_LSN + state.lsn(), WalOptions::default());
+        let (writer, handle) = log;
         facts.set_phase(super::Phase::Ready);
         let engine = Engine::new(Parts {
             state,
@@ -109,14 +123,17 @@ impl House {
 
     /// An inlet of a JSON source of `Step`.
     fn inlet(&self, name: &str) -> EngineInlet {
-        let format = SourceFormat {
-            format: Format::Json,
-            framing: Framing::None,
-            fields: Vec::new(),
-            tombstone: Tombstone::Reject,
-            key_format: KeyFormat::Raw,
-            schema: None,
-        };
+        self.inlet_with(name, Vec::new(), Tombstone::Reject)
+    }
+
+    /// One whose walkers are the records' keys, and whose records without a value forget them.
+    fn keyed_inlet(&self, name: &str) -> EngineInlet {
+        self.inlet_with(name, vec![("walker".into(), FieldSource::Key)], Tombstone::DeleteKey)
+    }
+
+    fn inlet_with(&self, name: &str, fields: Vec<(Box<str>, FieldSource)>, tombstone: Tombstone) -> EngineInlet {
+        let format =
+            SourceFormat { format: Format::Json, framing: Framing::None, fields, tombstone, key_format: KeyFormat::Raw, schema: None };
         let (name, event) = (name.to_owned(), "Step".to_owned());
         let setup = SourceSetup { name, event, format, on_bad_record: OnBadRecord::Keep, registry_urls: Vec::new() };
         let clock = Arc::clone(&self.given) as Arc<dyn Clock>;
@@ -132,8 +149,13 @@ impl House {
 }
 
 fn declare(engine: &mut Engine) {
+    declare_with(engine, &json!({}));
+}
+
+/// With more features than a count.
+fn declare_with(engine: &mut Engine, features: &Json) {
     let registry = Registry::clone(engine.state().registry());
-    let outcome = registry.apply_register(&walkers(&json!({})).to_string(), &RegisterOptions::default());
+    let outcome = registry.apply_register(&walkers(features).to_string(), &RegisterOptions::default());
     let outcome = outcome.unwrap_or_else(|error| panic!("{}", error.to_json()));
     engine.define(outcome.next.unwrap(), outcome.effects).unwrap();
 }

@@ -21,7 +21,7 @@ const SURVIVED: i32 = 77;
 /// A packet of a partition that nobody attached: applying it breaks a belief.
 fn impossible() -> Packet {
     let content = RowsContent { positions: vec![(Slot(9), Position::default())], ..RowsContent::default() };
-    Packet { inlet: InletId(0), content, records: Vec::new(), oldest_ms: -1, bytes: 0 }
+    Packet { inlet: InletId(0), content, records: Vec::new(), again: Vec::new(), oldest_ms: -1, bytes: 0 }
 }
 
 #[test]

@@ -121,8 +121,8 @@ fn bear(state: State, rows: &[Row]) {
     assert_eq!(through_a_snapshot(&driven.state).fingerprint(), before, "what was taken is written and taken again");
     if driven.state.registry().event("Tx").is_some_and(|event| event.schema.fields.len() >= FIELDS.len()) {
         let Content::Rows(more) = driven.pack(rows) else { unreachable!() };
-        driven.state.lacking(&more.batches, usize::MAX, 0);
-        driven.state.lacking(&more.batches, 4_096, 0);
+        driven.state.lacking(&more.batches, &[], usize::MAX, 0);
+        driven.state.lacking(&more.batches, &[], 4_096, 0);
         driven.feed(rows, &[60]);
         driven.feed(&varied_rows(30), &[]);
         let gone: Vec<Row> = rows.iter().map(|row| Row { delete: true, ..row.clone() }).collect();

@@ -3,7 +3,7 @@
 use super::pipeline::{payload, tables};
 use super::rows::{Datum, Row, START_US, ends, newest_us, rows, split};
 use super::{Driven, State};
-use crate::row::Rows;
+use crate::row::{EventSchema, Rows};
 use crate::state::{Content, FROZEN_SHARE, Frozen, Lacking, RowsContent, Table};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -52,8 +52,8 @@ fn lacks(lacking: &[Lacking], batch: usize, row: usize) -> bool {
     of_batch.flat_map(|lacking| lacking.known.iter().chain(&lacking.new)).any(|lacks| *lacks as usize == row)
 }
 
-fn without(batches: &[Rows], lacking: &[Lacking]) -> Content {
-    let kept = batches.iter().enumerate().map(|(number, batch)| batch.keep(|row| !lacks(lacking, number, row)));
+fn without(schema: &EventSchema, batches: &[Rows], lacking: &[Lacking]) -> Content {
+    let kept = batches.iter().enumerate().map(|(number, batch)| batch.keep(schema, |row| !lacks(lacking, number, row)));
     Content::Rows(RowsContent { batches: kept.filter(|batch| !batch.is_empty()).collect(), ..RowsContent::default() })
 }
 
@@ -191,13 +191,14 @@ proptest! {
         let mut driven = Driven::with(&payload(&tables()));
         for batch in split(&rows, &ends) {
             let batches = batches(&driven, batch);
-            let lacking = driven.state.lacking(&batches, limit.saturating_sub(driven.state.bytes()), limit / 32);
+            let schema = Arc::clone(&driven.state.registry().event("Tx").unwrap().schema);
+            let lacking = driven.state.lacking(&batches, &[], limit.saturating_sub(driven.state.bytes()), limit / 32);
             for lacking in &lacking {
                 let mut rows = lacking.known.iter().chain(&lacking.new);
                 prop_assert!(!rows.any(|row| batches[lacking.batch].is_delete(*row as usize)), "a delete waits");
             }
             driven.state.account.take_peak();
-            driven.apply(without(&batches, &lacking), START_US);
+            driven.apply(without(&schema, &batches, &lacking), START_US);
             let peak = driven.state.account.take_peak();
             prop_assert!(peak <= limit.max(EMPTY_BYTES), "{peak} bytes of {limit}");
         }
@@ -223,8 +224,9 @@ proptest! {
             // Rows are let in as if there were no frozen state; those that need room wait for ever.
             let batches = batches(&driven, batch);
             let most = limit - limit / FROZEN_SHARE;
-            let lacking = driven.state.lacking(&batches, most.saturating_sub(driven.state.live_bytes()), 0);
-            let content = without(&batches, &lacking);
+            let lacking = driven.state.lacking(&batches, &[], most.saturating_sub(driven.state.live_bytes()), 0);
+            let schema = Arc::clone(&driven.state.registry().event("Tx").unwrap().schema);
+            let content = without(&schema, &batches, &lacking);
             free.apply(content.clone(), START_US);
             driven.apply(content, START_US);
             let peak = driven.state.account.take_peak();
@@ -395,14 +397,14 @@ fn a_frame_in_which_a_busy_key_becomes_rings_needs_what_the_rings_take_and_no_mo
     let batches_of = batches;
     let batches = batches_of(&driven, &(0..2000).map(row).collect::<Vec<_>>());
     let before = driven.state.bytes();
-    assert!(driven.state.lacking(&batches, 4 << 20, 1 << 17).is_empty());
-    assert_eq!(driven.state.lacking(&batches, 1 << 17, 0).len(), 1, "and with less room some wait");
+    assert!(driven.state.lacking(&batches, &[], 4 << 20, 1 << 17).is_empty());
+    assert_eq!(driven.state.lacking(&batches, &[], 1 << 17, 0).len(), 1, "and with less room some wait");
     driven.apply(Content::Rows(RowsContent { batches, ..RowsContent::default() }), START_US);
     let took = driven.state.account.take_peak() - before;
     assert!((1 << 17..4 << 20).contains(&took), "{took} bytes");
     // The next frame finds rings: each of its rows may move them, but not all of them do.
     let later = batches_of(&driven, &(2000..4000).map(row).collect::<Vec<_>>());
-    assert!(driven.state.lacking(&later, 1 << 20, 1 << 19).is_empty());
+    assert!(driven.state.lacking(&later, &[], 1 << 20, 1 << 19).is_empty());
 }
 
 #[test]
@@ -465,7 +467,7 @@ fn room_that_keys_leave_behind_is_room_for_another_table() {
     let (sparse, fingerprint) = (driven.state.bytes(), driven.fingerprint());
     let newcomers: Vec<Row> = (0..12_000).map(|number| labelled("user number 0", &format!("another label {number}"), START_US)).collect();
     let lacking = |driven: &Driven| {
-        let lacking = driven.state.lacking(&batches(driven, &newcomers), full.saturating_sub(driven.state.live_bytes()), 0);
+        let lacking = driven.state.lacking(&batches(driven, &newcomers), &[], full.saturating_sub(driven.state.live_bytes()), 0);
         lacking.iter().map(|lacking| lacking.known.len() + lacking.new.len()).sum::<usize>()
     };
     assert!(sparse > full / 2 && lacking(&driven) > 1_000, "{sparse} bytes of {full} are held, {} lack room", lacking(&driven));

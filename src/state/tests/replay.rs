@@ -11,6 +11,7 @@ use crate::storage::SimulatedDisk;
 use crate::wal::{Frame, LogIdentity};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use streamgauge_api::position::{PartitionKey, Position, Slot, StoredPosition, TopicId};
 
 fn driven(rows: &[Row], ends: &[usize]) -> Driven {
@@ -123,11 +124,12 @@ proptest! {
                 continue;
             };
             let before = through_a_snapshot(&sliced);
+            let schema = Arc::clone(&sliced.registry.event("Tx").unwrap().schema);
             sliced.begin(rows, *first_lsn, *now_us);
             while !sliced.advance(rows, *sizes.next().unwrap()) {
                 let prefix = (sliced.lsn() + 1 - first_lsn) as usize;
                 prop_assert!(prefix > 0 && prefix < rows.rows() && sliced.is_mid_frame());
-                let batches = rows.batches.iter().map(|batch| batch.keep(|row| row < prefix)).collect();
+                let batches = rows.batches.iter().map(|batch| batch.keep(&schema, |row| row < prefix)).collect();
                 let mut short = through_a_snapshot(&before);
                 short.apply(&Content::Rows(RowsContent { batches, ..rows.clone() }), *first_lsn, *now_us);
                 prop_assert_eq!(answers(&sliced), answers(&short));

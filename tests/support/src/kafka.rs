@@ -154,6 +154,14 @@ pub fn console_tombstones(bootstrap: &str, topic: &str, keys: impl Iterator<Item
     produce(bootstrap, topic, &lines, &["parse.key=true", "key.separator=\t", "null.marker=NULL"])
 }
 
+/// The same with keys: each line is `KEY|VALUE`, and the value `NULL` is a tombstone.
+///
+/// # Errors
+/// As [`console_produce`].
+pub fn console_produce_keyed(bootstrap: &str, topic: &str, lines: &str) -> Outcome<()> {
+    produce(bootstrap, topic, lines, &["parse.key=true", "key.separator=|", "null.marker=NULL"])
+}
+
 fn produce(bootstrap: &str, topic: &str, lines: &str, properties: &[&str]) -> Outcome<()> {
     let folder = Folder::new("streamgauge-console-")?;
     let input = folder.path().join("lines");

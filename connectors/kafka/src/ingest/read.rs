@@ -207,6 +207,12 @@ impl Ingest {
                         self.wait(index, Cause::parse(cause), &error.to_string());
                     }
                 }
+                Some(Stop::Truncated { slot, from, to, evidence }) => {
+                    drop_slot(chunk, marks, slot);
+                    if let Some(index) = self.track_of(slot) {
+                        self.truncated(index, from, to, &evidence);
+                    }
+                }
                 // Taking less without a reason is a full inlet that did not say so.
                 Some(Stop::Full) | None => {
                     for mark in marks.iter() {

@@ -169,6 +169,12 @@ impl Ingest {
         self.open(index, incident, Cause::Unknown);
     }
 
+    /// Records that the engine has applied are no longer in the log.
+    pub(super) fn truncated(&mut self, index: usize, from: i64, to: i64, evidence: &str) {
+        let incident = incidents::truncated(&self.tracks[index], from, to, evidence, self.now_us());
+        self.stop_with(index, incident);
+    }
+
     /// The name belongs to another topic.
     pub(super) fn recreated(&mut self, index: usize, now: TopicId, evidence: &str) {
         if self.tracks[index].stopped() {

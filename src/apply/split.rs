@@ -1,0 +1,141 @@
+//! Which rows of a packet go on at the memory limit, which wait, and which are refused.
+//!
+//! A row goes if there is room for it in every table that it feeds, and if no row in front of it that waits has one of
+//! its keys: rows and deletes of one key keep their order. Rows that wait are left out of the reckoning of the others, so
+//! what is decided holds: it is reckoned again without them until nothing more is lacking, and where that takes too
+//! long, all behind the first of them wait.
+//!
+//! Called by whoever holds the seat, before anything is written. Costs two looks at each row or more, and happens near
+//! the limit only: packets that surely fit, with no row waiting in front of them, are not looked at.
+
+use super::engine::Engine;
+use crate::pipeline::TableDef;
+use crate::row::Rows;
+use crate::state::{Lacking, TouchedKeys};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// Reckonings until all behind the first row that waits do.
+const ROUNDS_MAX: usize = 6;
+
+/// What becomes of the rows of some batches.
+#[derive(Debug)]
+pub(super) struct Split {
+    /// Rows that do not go, by batch,
+    left_out: Vec<Vec<bool>>,
+    /// and those of them that never will.
+    refused: Vec<Vec<bool>>,
+    keys: Vec<TouchedKeys>,
+    /// Rows that were refused, by table.
+    tables: BTreeMap<u32, (Arc<TableDef>, usize)>,
+}
+
+impl Split {
+    fn of(batches: &[Rows], keys: Vec<TouchedKeys>) -> Self {
+        let flags: Vec<Vec<bool>> = batches.iter().map(|batch| vec![false; batch.len()]).collect();
+        assert_eq!(keys.len(), batches.len(), "keys are known of every batch");
+        Self { left_out: flags.clone(), refused: flags, keys, tables: BTreeMap::new() }
+    }
+
+    /// Whether a row is written now.
+    pub(super) fn goes(&self, batch: usize, row: usize) -> bool {
+        !self.left_out[batch][row]
+    }
+
+    /// Whether a row is left out for good.
+    pub(super) fn is_refused(&self, batch: usize, row: usize) -> bool {
+        self.refused[batch][row]
+    }
+
+    /// Whether a row waits.
+    pub(super) fn waits(&self, batch: usize, row: usize) -> bool {
+        self.left_out[batch][row] && !self.refused[batch][row]
+    }
+
+    /// Whether anything but going becomes of any row.
+    fn leaves_out(&self) -> bool {
+        self.left_out.iter().flatten().any(|left| *left)
+    }
+
+    /// Whether any row goes or is refused: whether there is anything to write.
+    pub(super) fn moves(&self) -> bool {
+        self.left_out.iter().zip(&self.refused).any(|(left, refused)| left.iter().zip(refused).any(|(left, refused)| !left || *refused))
+    }
+
+    /// Keys of the rows that wait.
+    pub(super) fn waiting_keys(&self) -> impl Iterator<Item = u64> + '_ {
+        let rows = self.left_out.iter().enumerate().flat_map(|(batch, left)| (0..left.len()).map(move |row| (batch, row)));
+        rows.filter(|(batch, row)| self.waits(*batch, *row)).flat_map(|(batch, row)| self.keys[batch].of(row).iter().copied())
+    }
+
+    /// Rows that lack room wait; those of new keys are refused where `refuses_new`.
+    fn take(&mut self, lacking: &[Lacking], refuses_new: bool) {
+        for Lacking { table, batch, known, new } in lacking {
+            for &row in new.iter().chain(known) {
+                self.left_out[*batch][row as usize] = true;
+            }
+            if refuses_new && !new.is_empty() {
+                new.iter().for_each(|row| self.refused[*batch][*row as usize] = true);
+                self.tables.entry(table.id).or_insert_with(|| (Arc::clone(table), 0)).1 += new.len();
+            }
+        }
+    }
+
+    /// Rows behind one that waits, of one of its keys, wait too.
+    fn follow(&mut self, front: &HashSet<u64>) {
+        let mut held: HashSet<u64> = HashSet::new();
+        for batch in 0..self.left_out.len() {
+            for row in 0..self.left_out[batch].len() {
+                let keys = self.keys[batch].of(row);
+                if self.refused[batch][row] {
+                    continue;
+                }
+                self.left_out[batch][row] |= keys.iter().any(|key| front.contains(key) || held.contains(key));
+                if self.left_out[batch][row] {
+                    held.extend(keys);
+                }
+            }
+        }
+    }
+
+    /// Everything behind the first row that is left out waits, unless it is refused.
+    fn cut(&mut self) {
+        let mut behind = false;
+        for left in self.left_out.iter_mut().flatten() {
+            behind |= *left;
+            *left = behind;
+        }
+    }
+}
+
+impl Engine {
+    /// Decides what becomes of rows when the rows with these keys wait in front of them; none when all of them go.
+    pub(super) fn split(&mut self, batches: &[Rows], front: &HashSet<u64>) -> Option<Split> {
+        let surely = self.fits_surely(batches, 0).is_some();
+        if surely && front.is_empty() {
+            return None;
+        }
+        let keys = batches.iter().map(|batch| self.state.touched_keys(batch)).collect();
+        let mut split = Split::of(batches, keys);
+        split.follow(front);
+        if !surely {
+            self.reckon(batches, front, &mut split);
+        }
+        for (table, rows) in split.tables.values() {
+            self.count_refused(table, *rows);
+        }
+        split.leaves_out().then_some(split)
+    }
+
+    fn reckon(&mut self, batches: &[Rows], front: &HashSet<u64>, split: &mut Split) {
+        for _ in 0..ROUNDS_MAX {
+            let lacking = self.lacking(batches, &split.left_out);
+            if lacking.is_empty() {
+                return;
+            }
+            split.take(&lacking, !self.options.pause_on_memory);
+            split.follow(front);
+        }
+        split.cut();
+    }
+}

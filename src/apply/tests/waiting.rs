@@ -1,0 +1,327 @@
+//! Rows behind a row that waits go on: at the memory limit deletes and what needs no room are applied at once, wherever they
+//! stand in their topic; what grows gets in when there is room; rows of one key keep their order; and each record counts
+//! once, wherever the process ends in between.
+//!
+//! A topic is a list of records here, read as a connector does: from the position that `attach` gives. Engines stand over
+//! a real log in a folder; one that is dropped is one that was killed, and whatever it wrote is replayed and compared.
+
+use super::inlets::attach;
+use super::{House, NOW_US, declare_with, options};
+use crate::apply::incidents::Subject;
+use crate::apply::{EngineInlet, EngineOptions, Facts};
+use crate::recovery::{Attempts, Recovered, recover};
+use crate::state::{FROZEN_SHARE, State};
+use crate::storage::Disk;
+use crate::wal::{WalOptions, WalWriter};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use streamgauge_api::source::IncidentKind;
+use streamgauge_api::{Clock, Inlet, RawRecord, Slot, Stop};
+
+/// Keys that are there when the limit is set,
+const ELDERS: usize = 12_000;
+/// and what is left of it then: for parts of the index that grow, not for many keys.
+const LEFT_BYTES: u64 = 48 << 10;
+
+/// A record: its key, and whether it is a row or forgets the key.
+type Step = (String, bool);
+
+struct Topic {
+    folder: tempfile::TempDir,
+    steps: Vec<Step>,
+    memory_max_bytes: u64,
+}
+
+/// One life of a process that reads the topic.
+struct Life {
+    house: House,
+    inlet: EngineInlet,
+    slot: Slot,
+    /// The next offset to offer.
+    next: usize,
+}
+
+fn up(key: String) -> Step {
+    (key, true)
+}
+
+fn gone(key: String) -> Step {
+    (key, false)
+}
+
+impl Topic {
+    /// A topic whose elders are applied, with what is left of the limit behind them.
+    fn of_elders(more: Vec<Step>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let elders: Vec<Step> = (0..ELDERS).map(|number| up(format!("elder-{number}"))).collect();
+        let mut topic = Self { folder, steps: elders, memory_max_bytes: 1 << 30 };
+        let mut life = topic.live();
+        life.read_all(&topic);
+        let bytes = life.house.seat.look(|engine| engine.state().bytes() as u64);
+        let share = FROZEN_SHARE as u64;
+        topic.memory_max_bytes = (bytes + LEFT_BYTES) * share / (share - 1);
+        drop(life);
+        topic.steps.extend(more);
+        topic
+    }
+
+    fn recovered(&self) -> Recovered {
+        let folder = self.folder.path();
+        let mut attempts = Attempts::open(&Disk, folder, "1");
+        recover(&Disk, &folder.join("wal"), &folder.join("snapshots"), &Facts::default(), &mut attempts).unwrap()
+    }
+
+    /// What the log says.
+    fn replayed(&self) -> State {
+        self.recovered().state
+    }
+
+    fn live(&self) -> Life {
+        let Recovered { state, start, .. } = self.recovered();
+        let fresh = state.registry().events.is_empty();
+        let wal = WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() };
+        let log = WalWriter::start(Disk, &self.folder.path().join("wal"), start, wal, NOW_US).unwrap();
+        let options = EngineOptions { memory_max_bytes: self.memory_max_bytes, ..options() };
+        let house = House::over_log(NOW_US, state, options, None, log);
+        if fresh {
+            let features = json!({"h": {"op": "count", "params": {"window": "1h"}}, "d": {"op": "count", "params": {"window": "1d"}}});
+            house.seat.with(|engine| declare_with(engine, &features));
+        }
+        let mut inlet = house.keyed_inlet("steps");
+        let slot = attach(&mut inlet, "steps", 0);
+        let next = house.seat.look(|engine| engine.state().partitions()[slot.0 as usize].position.offset) as usize;
+        Life { house, inlet, slot, next }
+    }
+
+    /// What each key's count is when every record is in.
+    fn counts(&self) -> BTreeMap<&str, i64> {
+        let mut counts = BTreeMap::new();
+        for (key, is_row) in &self.steps {
+            match is_row {
+                true => *counts.entry(key.as_str()).or_default() += 1,
+                false => drop(counts.remove(key.as_str())),
+            }
+        }
+        counts
+    }
+}
+
+impl Life {
+    /// Offers what the inlet takes of the next records, and hands it over.
+    fn offer(&mut self, topic: &Topic, most: usize) {
+        let to = topic.steps.len().min(self.next + most);
+        let records: Vec<RawRecord<'_>> = (self.next..to).map(|offset| record(topic, self.slot, offset, 0)).collect();
+        let offered = self.inlet.offer(&records);
+        assert!(matches!(offered.stop, None | Some(Stop::Full)), "{offered:?}");
+        self.next += offered.taken;
+        if self.next == topic.steps.len() {
+            self.inlet.end_of_partition(self.slot, topic.steps.len() as i64);
+        }
+        let _kept = self.inlet.flush();
+    }
+
+    /// One event of the seat.
+    fn step(&self) -> bool {
+        let mut held = self.house.seat.hold();
+        self.house.seat.step(&mut held)
+    }
+
+    /// Half a second passes.
+    fn pass(&self) {
+        self.house.clock.set(self.house.clock.now_us() + 500_000);
+        self.house.seat.with(|engine| engine.tick());
+    }
+
+    fn offset(&self) -> i64 {
+        self.house.seat.look(|engine| engine.state().partitions()[self.slot.0 as usize].position.offset)
+    }
+
+    fn waiting(&self) -> usize {
+        let runs =
+            self.house.seat.look(|engine| engine.state().waiting_of(self.slot).map_or(Vec::new(), |waiting| waiting.runs().to_vec()));
+        runs.iter().map(|(from, to)| (to - from) as usize).sum()
+    }
+
+    /// Reads to the end of the topic, and until nothing moves any more.
+    fn read_all(&mut self, topic: &Topic) {
+        let mut idle = 0;
+        while idle < 3 {
+            let before = (self.next, self.house.seat.look(|engine| engine.state().lsn()));
+            self.offer(topic, 500);
+            while self.step() {}
+            let after = (self.next, self.house.seat.look(|engine| engine.state().lsn()));
+            if before == after {
+                idle += 1;
+                self.pass();
+            }
+        }
+    }
+
+    fn count(&self, key: &str) -> Option<i64> {
+        self.house.steps_of(key).map(|(n, _)| n)
+    }
+
+    /// Every record is in the table, once.
+    fn assert_all_in(&self, topic: &Topic, what: &str) {
+        assert_eq!((self.waiting(), self.offset()), (0, topic.steps.len() as i64), "{what}");
+        let counts = topic.counts();
+        let keys: BTreeSet<&str> = topic.steps.iter().map(|(key, _)| key.as_str()).collect();
+        for key in keys {
+            assert_eq!(self.count(key), counts.get(key).copied(), "{key} {what}");
+        }
+        let bytes = self.house.seat.look(|engine| engine.state().bytes() as u64);
+        assert!(bytes <= topic.memory_max_bytes, "{bytes} of {} {what}", topic.memory_max_bytes);
+        assert!(!self.house.facts.incidents.is_open(IncidentKind::WriteStall, &Subject::source("steps")), "{what}");
+    }
+}
+
+fn record(topic: &Topic, slot: Slot, offset: usize, epoch: i32) -> RawRecord<'_> {
+    let (key, is_row) = &topic.steps[offset];
+    RawRecord {
+        slot,
+        offset: offset as i64,
+        epoch,
+        timestamp_ms: NOW_US / 1000 - 60_000 + offset as i64,
+        key: Some(key.as_bytes()),
+        value: is_row.then_some(b"{}"),
+        headers: None,
+    }
+}
+
+/// Rows of newcomers, two each, in front of tombstones of elders.
+fn newcomers_before_tombstones(newcomers: usize, tombstones: usize) -> Vec<Step> {
+    let newcomer = |number: usize| up(format!("newcomer-{number}"));
+    let rows = (0..newcomers).map(newcomer).chain((0..newcomers).map(newcomer));
+    rows.chain((0..tombstones).map(|number| gone(format!("elder-{number}")))).collect()
+}
+
+#[test]
+fn deletes_behind_rows_that_wait_go_on_and_make_the_room_that_these_wait_for() {
+    let topic = Topic::of_elders(newcomers_before_tombstones(750, 6_000));
+    let mut life = topic.live();
+    // As far as the newcomers: many of them wait.
+    while life.next < ELDERS + 1_500 {
+        let left = ELDERS + 1_500 - life.next;
+        life.offer(&topic, left.min(500));
+        while life.step() {}
+    }
+    let waiting = life.waiting();
+    assert!(waiting > 300, "{waiting} rows wait, the limit was not reached");
+    assert!(life.offset() < (ELDERS + 1_500) as i64, "the position stands in front of what waits");
+    let incident = Subject::source("steps");
+    assert!(life.house.facts.incidents.is_open(IncidentKind::WriteStall, &incident));
+    assert_eq!(life.count("elder-7"), Some(1));
+    // The tombstones behind them go past them, and no time has to pass until what waits is in.
+    while life.next < topic.steps.len() {
+        life.offer(&topic, 500);
+        while life.step() {}
+    }
+    life.assert_all_in(&topic, "after all was read");
+    let gauge = life.house.board.get(life.slot.0).unwrap();
+    let applied = gauge.applied_records.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(applied, (topic.steps.len() - ELDERS) as u64, "each record is counted once");
+    assert_eq!(topic.replayed().fingerprint(), life.house.seat.with(|engine| engine.state().fingerprint()));
+}
+
+#[test]
+fn rows_and_deletes_of_one_key_keep_their_order_behind_one_that_waits() {
+    let mut more: Vec<Step> = (0..1_000).map(|number| up(format!("newcomer-{number}"))).collect();
+    // Of the last ones some are forgotten and come again, some only once more.
+    for number in 900..1_000 {
+        let key = format!("newcomer-{number}");
+        more.extend([up(key.clone()), gone(key.clone()), up(key.clone())]);
+        if number % 2 == 0 {
+            more.push(gone(key));
+        }
+    }
+    more.extend((0..6_000).map(|number| gone(format!("elder-{number}"))));
+    let topic = Topic::of_elders(more);
+    let mut life = topic.live();
+    life.read_all(&topic);
+    life.assert_all_in(&topic, "in order");
+    assert_eq!((life.count("newcomer-901"), life.count("newcomer-902"), life.count("newcomer-800")), (Some(1), None, Some(1)));
+}
+
+#[test]
+fn more_rows_than_may_wait_hold_their_inlet_and_go_on_when_others_make_room() {
+    let topic = Topic::of_elders(newcomers_before_tombstones(20_000, 100));
+    let mut life = topic.live();
+    life.read_all(&topic);
+    let (bytes_max, waiting) = (life.house.seat.look(|engine| engine.waiting_bytes_max()), life.waiting());
+    assert!(waiting > 500 && waiting * 24 < bytes_max, "{waiting} rows wait in at most {bytes_max} bytes");
+    assert_eq!(life.count("elder-7"), Some(1), "the tombstones are behind the packet that is held");
+    // With room everything goes on.
+    life.house.seat.with(|engine| engine.options.memory_max_bytes = 1 << 30);
+    life.pass();
+    life.read_all(&topic);
+    assert_eq!(life.waiting(), 0);
+    assert_eq!((life.count("newcomer-19999"), life.count("elder-7"), life.count("elder-100")), (Some(2), None, Some(1)));
+}
+
+/// Reads the topic with one kill after `steps` events, and what the log said at each of them.
+fn killed_after(topic: &Topic, steps: usize, look: bool) -> (bool, usize) {
+    let mut life = topic.live();
+    let (mut done, mut looked) = (0, 0);
+    while done < steps {
+        if !life.step() {
+            if life.next == topic.steps.len() && life.waiting() == 0 {
+                return (true, done);
+            }
+            if life.next < topic.steps.len() { life.offer(topic, 700) } else { life.pass() }
+        }
+        done += 1;
+        if !look || life.house.seat.look(|engine| engine.is_mid_turn()) {
+            continue;
+        }
+        life.house.seat.with(|engine| {
+            let live = engine.state();
+            if live.lsn() > looked {
+                looked = live.lsn();
+                let replayed = topic.replayed();
+                assert_eq!(replayed.lsn(), live.lsn(), "after {done} events");
+                assert_eq!(replayed.fingerprint(), live.fingerprint(), "after {done} events");
+                assert_eq!(replayed.waiting_of(life.slot), live.waiting_of(life.slot), "after {done} events");
+            }
+        });
+    }
+    (false, done)
+}
+
+#[test]
+fn each_record_counts_once_wherever_the_process_is_killed() {
+    let mut more = newcomers_before_tombstones(700, 6_000);
+    more.extend((0..50).flat_map(|number| [gone(format!("newcomer-{number}")), up(format!("newcomer-{number}"))]));
+    let whole = Topic::of_elders(more.clone());
+    let (finished, events) = killed_after(&whole, 10_000, true);
+    assert!(finished && events > 20, "{events} events");
+    for after in (1..events).step_by((events / 8).max(1)) {
+        let topic = Topic::of_elders(more.clone());
+        let mut lives = 0;
+        // Killed again and again, each time after as many events.
+        while lives < 4 && !killed_after(&topic, after, lives == 1).0 {
+            lives += 1;
+        }
+        let mut life = topic.live();
+        life.read_all(&topic);
+        life.assert_all_in(&topic, &format!("after {lives} kills, each after {after} of {events} events"));
+    }
+}
+
+#[test]
+fn a_log_that_was_written_anew_below_what_was_read_stops_the_partition() {
+    let topic = Topic::of_elders(newcomers_before_tombstones(750, 10));
+    let mut life = topic.live();
+    life.read_all(&topic);
+    assert!(life.waiting() > 100);
+    drop(life);
+    let mut life = topic.live();
+    let from = life.next;
+    let reached = life.house.seat.look(|engine| engine.state().waiting_of(life.slot).unwrap().reached());
+    assert!((from as i64) < reached.offset, "{from} {reached:?}");
+    let old = record(&topic, life.slot, from, reached.epoch);
+    assert_eq!(life.inlet.offer(&[old]).taken, 1);
+    let anew = record(&topic, life.slot, from + 1, reached.epoch + 1);
+    let offered = life.inlet.offer(&[anew]);
+    let Some(Stop::Truncated { slot, from: read, to, .. }) = offered.stop else { panic!("{offered:?}") };
+    assert_eq!((offered.taken, slot, read, to), (0, life.slot, reached.after, from as i64 + 1));
+}
