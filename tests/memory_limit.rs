@@ -316,6 +316,54 @@ fn room_that_deleted_keys_leave_is_room_for_another_table() {
     assert_eq!(sidecar.get("runners", "runner-21999").unwrap().unwrap()["last"], json!("shoes-21999"));
 }
 
+/// A pause at the limit had no end though nothing in any window was left: rows that wait move no key's edge.
+#[test]
+fn room_comes_back_by_itself_when_windows_have_passed_over_what_is_there() {
+    let config = "config_version = 1\n[events.Step]\ntime = { field = \"ts\" }\n\
+                  fields = { walker = \"str\", ts = \"datetime\", place = \"str\" }\n\
+                  [tables.walkers]\nfrom = \"Step\"\nkey = [\"walker\"]\n[tables.walkers.features]\n\
+                  n = { op = \"count\" }\nn_1h = { op = \"count\", window = \"1h\" }\n\
+                  furthest = { op = \"max\", field = \"place\", window = \"1h\" }\n";
+    let setup = Setup::new(BINARY, &limited(config, "pause")).unwrap();
+    let sidecar = setup.start().unwrap();
+    let now_ms = || i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    // The hour and its bucket of 56 s end for these rows 5 s from now.
+    let ts = now_ms() - 3_600_000 - 56_250 + 5_000;
+    let mut raw = Raw::connect(&sidecar.tcp).unwrap();
+    let mut push = |name: &str, ts: i64| {
+        let row = |number| json!({ "walker": format!("{name}-{number}"), "ts": ts, "place": "x".repeat(1000) });
+        let rows: Vec<Json> = (0..50).map(row).collect();
+        raw.send(&Frame::json(PUSH_MANY, &json!({ "event": "Step", "rows": rows }).to_string()).bytes()).unwrap();
+        let reply = raw.frame().unwrap();
+        assert!(reply.op == PUSH_MANY || reply.code() == "table_memory_exceeded");
+        reply.op == PUSH_MANY
+    };
+    let taken = (0..2_000).take_while(|number| push(&format!("walker-{number}"), ts)).count();
+    assert!((100..2_000).contains(&taken), "{taken} pushes were taken");
+    let seen = sidecar.data_get(&format!("/tables/walkers/walker-0-7?features=n_1h&as_of={ts}")).unwrap();
+    assert!(seen.status == 200 || seen.code() == "as_of_out_of_reach", "{seen:?}");
+
+    wait_for("room for other keys", WITHIN, || if push("stranger", now_ms()) { Ok(()) } else { Err("refused".to_owned()) }).unwrap();
+    wait_for("a sweep of all keys", WITHIN, || match held_bytes(&sidecar) {
+        bytes if bytes < LIMIT / 2 => Ok(()),
+        bytes => Err(format!("{bytes} bytes")),
+    })
+    .unwrap();
+    let answers = |sidecar: &Sidecar| {
+        let past = sidecar.data_get(&format!("/tables/walkers/walker-0-7?features=n_1h&as_of={ts}")).unwrap();
+        assert_eq!(past.code(), "as_of_out_of_reach");
+        let (walker, stranger) = (sidecar.get("walkers", "walker-0-7").unwrap(), sidecar.get("walkers", "stranger-7").unwrap());
+        assert_eq!(walker, Some(json!({ "n": 1, "n_1h": 0, "furthest": null })));
+        assert_eq!(stranger.unwrap()["n_1h"], 1);
+        sidecar.admin_get("/fingerprint").unwrap().body["fingerprint"].clone()
+    };
+    let before = answers(&sidecar);
+    sidecar.kill9();
+    let sidecar = setup.start().unwrap();
+    assert_eq!(answers(&sidecar), before);
+    assert!(held_bytes(&sidecar) < LIMIT / 2);
+}
+
 fn many_cards(topic: &str) -> Production {
     Production { topic: topic.to_owned(), records: 200_000, partitions: 4, keys: 150_000, ..Production::default() }
 }

@@ -7,12 +7,13 @@
 //!             body        word: batches u32, bytes of rejects u32 | batches (row layout) | rejects as JSON array, zero-padded
 //! DEFINITION  body        word: bytes | JSON {"registry", "effects"}
 //! PARTITION, SCHEMA, INCIDENT, CLOCK     the same with their own JSON
+//! SWEEP       body        word: table u32, keys u32 | word: bytes | of each key: bytes u32, key bytes; zero-padded
 //! RESET, MARK, CLOSE, SKIP        no body
 //! ```
 
 use crate::pipeline::{Registry, TableEffect};
-use crate::row::{EventId, Rows};
-use crate::state::{Content, RowsContent, WaitingRun};
+use crate::row::{EventId, Key, Rows};
+use crate::state::{Content, RowsContent, Sweep, WaitingRun};
 use crate::wal::{Frame, FrameKind};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -78,6 +79,7 @@ pub fn kind_of(content: &Content) -> FrameKind {
         Content::Incident { .. } => FrameKind::INCIDENT,
         Content::Clock { .. } => FrameKind::CLOCK,
         Content::Skipped { .. } => unreachable!("what is left out is read from its own frame, never written"),
+        Content::Sweep(_) => FrameKind::SWEEP,
         Content::Reset => FrameKind::RESET,
         Content::Nothing => FrameKind::MARK,
     }
@@ -141,6 +143,7 @@ pub fn encode(content: &Content, into: &mut Encoded) {
         Content::Incident { slot, incident } => text(&IncidentText { slot: slot.0, incident: incident.clone() }, &mut into.tail),
         Content::Clock { now_us, held } => text(&ClockText { now_us: *now_us, held: *held }, &mut into.tail),
         Content::Skipped { .. } => unreachable!("what is left out is read from its own frame, never written"),
+        Content::Sweep(sweep) => encode_sweep(sweep, &mut into.tail),
         Content::Reset | Content::Nothing => {}
     }
 }
@@ -187,6 +190,36 @@ fn encode_positions(rows: &RowsContent, into: &mut Vec<u8>) {
     }
 }
 
+fn encode_sweep(sweep: &Sweep, into: &mut Vec<u64>) {
+    let mut bytes = Vec::new();
+    for key in &sweep.keys {
+        let Ok(length) = u32::try_from(key.len()) else { unreachable!("keys are short") };
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(key);
+    }
+    into.push(u64::from(sweep.table) | (sweep.keys.len() as u64) << 32);
+    into.push(bytes.len() as u64);
+    words(&bytes, into);
+}
+
+fn decode_sweep(body: &[u64]) -> Result<Sweep, String> {
+    let [head, length, words @ ..] = body else { return Err("no body".into()) };
+    let bytes: &[u8] = bytemuck::cast_slice(words);
+    let mut rest = usize::try_from(*length).ok().and_then(|length| bytes.get(..length)).ok_or("a length beyond the body")?;
+    let mut keys = Vec::new();
+    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+        let (key, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or("a key beyond the body")?;
+        keys.push(Key::from_slice(key));
+        rest = behind;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "two halves of 32 bits")]
+    let table = *head as u32;
+    if !rest.is_empty() || keys.len() as u64 != head >> 32 {
+        return Err(format!("{} keys in a sweep of {}", keys.len(), head >> 32));
+    }
+    Ok(Sweep { table, keys })
+}
+
 fn text(value: &impl Serialize, into: &mut Vec<u64>) {
     let Ok(json) = serde_json::to_vec(value) else { unreachable!("our own plain data always serialises") };
     into.push(json.len() as u64);
@@ -231,6 +264,7 @@ pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
             let ClockText { now_us, held } = parse(frame.body).map_err(wrong)?;
             Ok(Content::Clock { now_us, held })
         }
+        FrameKind::SWEEP => decode_sweep(frame.body).map(Content::Sweep).map_err(wrong),
         FrameKind::RESET => Ok(Content::Reset),
         _ => Ok(Content::Nothing),
     }

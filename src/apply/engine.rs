@@ -1,8 +1,9 @@
 //! The engine: state, log and clock, run by whoever holds the seat.
 //!
 //! A change is encoded, staged, written with one `pwrite` per turn, and only then applied; so a write that the log refuses has changed nothing. Rows are
-//! applied in slices, with reads in between (`turn`), requests are served in rounds (`rounds`), reads of many entries in slices (`long_read`), and
-//! rows of Kafka that cannot be taken wait (`packets`, `waiting`). Replies that wait for a sync are parked here and sent by the syncer's news.
+//! applied in slices, with reads in between (`turn`), requests are served in rounds (`rounds`), reads of many entries in slices (`long_read`),
+//! rows of Kafka that cannot be taken wait (`packets`, `waiting`), and sweeps make room for them (`sweep`). Replies that wait for a sync are parked
+//! here and sent by the syncer's news.
 
 use super::ahead::RowsAhead;
 use super::clock::EngineClock;
@@ -15,6 +16,7 @@ use super::long_read::LongRead;
 use super::panic::applying;
 use super::port::Outbox;
 use super::snapshots::Snapshots;
+use super::sweep::Sweeping;
 use super::turn::Turn;
 use super::waiting::{RETRY_US, Stall};
 use super::work::{Connection, News, Round, Unsynced};
@@ -128,6 +130,8 @@ pub struct Engine {
     rows_ahead: RowsAhead,
     /// When rows were last kept out by the memory limit.
     pub(super) lacking_us: i64,
+    /// What is given back meanwhile.
+    pub(super) sweeping: Sweeping,
 }
 
 /// A read that waits for an LSN.
@@ -207,6 +211,7 @@ impl Engine {
             failure: None,
             rows_ahead,
             lacking_us: i64::MIN,
+            sweeping: Sweeping::default(),
         }
     }
 
@@ -349,6 +354,7 @@ impl Engine {
         self.off_limit(now_us);
         self.trim_kept(passed_us);
         self.time_waiting(passed_us);
+        self.begin_sweep(passed_us);
         if !self.is_mid_turn() {
             self.keep_house(now_us, passed_us);
         }
@@ -419,7 +425,12 @@ impl Engine {
 
     /// Whether something was begun that a holder of the seat has to go on with.
     pub(crate) fn has_unfinished(&self) -> bool {
-        self.is_mid_turn() || self.has_backlog() || self.has_long_reads() || self.evacuates() || self.has_waiting_due()
+        self.is_mid_turn()
+            || self.has_backlog()
+            || self.has_long_reads()
+            || self.evacuates()
+            || self.can_sweep()
+            || self.has_waiting_due()
     }
 
     /// Whether requests wait for the end of a turn, or did.

@@ -29,6 +29,7 @@ mod seat;
 mod snapshots;
 mod snapshotter;
 mod split;
+mod sweep;
 mod turn;
 mod waiting;
 mod work;

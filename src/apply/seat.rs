@@ -10,7 +10,7 @@
 //! most, applies no Kafka rows and begins nothing heavy; what it leaves is the apply thread's.
 //!
 //! **Everybody gets a turn.** The apply thread does one [`Event`] at a time, and none keeps it for much
-//! longer than a slice (half a millisecond). Requests, rows, rows that wait and long reads take turns, news come first,
+//! longer than a slice (half a millisecond). Requests, rows, rows that wait, long reads and sweeps take turns, news come first,
 //! housekeeping comes at the latest every [`TURNS_PER_TICK`] events, and between two events the seat
 //! goes to whoever waits for it.
 
@@ -57,6 +57,8 @@ enum Event {
     Read,
     /// Sparse chunks are emptied.
     Evacuate,
+    /// What has expired is looked for and given back.
+    Sweep,
 }
 
 /// Kinds of work that take turns.
@@ -67,6 +69,7 @@ enum Kind {
     Waiting,
     Reads,
     Evacuation,
+    Sweeps,
 }
 
 impl Kind {
@@ -78,7 +81,8 @@ impl Kind {
             Self::Rows => Self::Waiting,
             Self::Waiting => Self::Reads,
             Self::Reads => Self::Evacuation,
-            Self::Evacuation => Self::Requests,
+            Self::Evacuation => Self::Sweeps,
+            Self::Sweeps => Self::Requests,
         }
     }
 }
@@ -257,6 +261,7 @@ impl Seat {
             Event::Waiting => engine.retry_waiting(),
             Event::Read => engine.read_slice(),
             Event::Evacuate => engine.evacuate(),
+            Event::Sweep => engine.sweep_on(),
         }
         self.backlogged.store(engine.backlogged(), Ordering::Relaxed);
         true
@@ -308,6 +313,7 @@ impl Seat {
             Kind::Waiting => engine.has_waiting_due().then_some(Event::Waiting),
             Kind::Reads => engine.has_long_reads().then_some(Event::Read),
             Kind::Evacuation => engine.evacuates().then_some(Event::Evacuate),
+            Kind::Sweeps => engine.can_sweep().then_some(Event::Sweep),
         }
     }
 

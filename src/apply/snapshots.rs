@@ -50,7 +50,8 @@ impl Engine {
     /// Begins a snapshot when it is time for one.
     pub(super) fn snapshot_when_due(&mut self, passed_us: i64) {
         let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
-        if every_us == 0 || self.snapshots.since_us(passed_us) < every_us {
+        // What a sweep under way gives back need not be written, nor copied.
+        if every_us == 0 || self.snapshots.since_us(passed_us) < every_us || self.can_sweep() {
             return;
         }
         let (limit, room) = self.memory_room();

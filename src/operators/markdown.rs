@@ -29,6 +29,11 @@ takes that bucket in by its share of time; each operator says below how, and bet
 then is. Where a cut bucket holds no row on the window's side of its edge, the value of a grown key is exact
 too. Features without a window have no edges: they read the same in both forms.
 
+When the longest window and one bucket of it have passed over all rows of a key, their memory is given back: the
+key's next row begins a list again, and at the memory limit it happens by itself. What is read at that time or later
+does not change by it. A time of the past at which a window would have held such rows is refused
+(`as_of_out_of_reach`).
+
 A finer `resolution` cuts narrower buckets, so that less is open, for as many more buckets of memory. `explain=1`
 says how much is open at one key. Each feature then reads as a map:
 

@@ -193,6 +193,12 @@ impl Rows {
         if self.layout.ahead_rows == 0 { 0 } else { self.find_ahead(row) }
     }
 
+    /// How far the row brings its key in time: its time, less what it is ahead of its clock.
+    #[inline]
+    pub fn edge_us(&self, row: usize) -> i64 {
+        self.time_us(row).saturating_sub(self.ahead_us(row))
+    }
+
     #[cold]
     fn find_ahead(&self, row: usize) -> i64 {
         let entries = self.ahead();

@@ -67,7 +67,10 @@ impl State {
                 None => of_position(&stored.position),
             },
             Content::Definition { registry, effects } => self.accepts_definition(registry, effects),
-            Content::Schema(_) | Content::Reset | Content::Nothing => Ok(()),
+            Content::Sweep(sweep) if self.registry.table_by_id(sweep.table).is_none() => {
+                Err(format!("it sweeps table {}, which is not defined", sweep.table))
+            }
+            Content::Schema(_) | Content::Sweep(_) | Content::Reset | Content::Nothing => Ok(()),
         }
     }
 

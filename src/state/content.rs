@@ -1,5 +1,6 @@
 //! What a WAL frame says, independent of its bytes: the one input of [`State::apply`](super::State::apply), live and at replay alike.
 
+use super::sweep::Sweep;
 use super::waiting::WaitingRun;
 use crate::pipeline::{Registry, TableEffect};
 use crate::row::Rows;
@@ -48,6 +49,8 @@ pub enum Content {
         /// Rows that were in it.
         rows: u32,
     },
+    /// Keys that give back what has wholly expired by the frame's time.
+    Sweep(Sweep),
     /// Everything is forgotten (test mode).
     Reset,
     /// Nothing: marks and closes.

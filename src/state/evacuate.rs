@@ -14,8 +14,9 @@
 //! with its lists and rings, as for a fingerprint; what moves is written once.
 
 use super::arena::{Arena, Handle};
+use super::form::Form;
 use super::list;
-use super::plan::{AccumulatorPlan, GROWN, SlabPlan, WindowPlan};
+use super::plan::{AccumulatorPlan, SlabPlan, WindowPlan};
 use super::ring;
 use super::slab::Slab;
 use super::state::State;
@@ -132,12 +133,14 @@ impl Slab {
         let Some(before) = words.row(row).filter(|words| words.iter().any(|&word| word != 0)) else { return };
         let mut after: smallvec::SmallVec<[u64; 32]> = smallvec::SmallVec::from_slice(before);
         if plan.is_windowed() {
-            if after[0] == GROWN {
-                for window in &plan.windows {
-                    after[window.at] = move_ring(window, arena, after[window.at]);
+            match Form::of(after[0]) {
+                Form::List(handle) => after[0] = Form::List(move_list(plan, arena, handle)).word(),
+                Form::Rings => {
+                    for window in &plan.windows {
+                        after[window.at] = move_ring(window, arena, after[window.at]);
+                    }
                 }
-            } else {
-                after[0] = move_list(plan, arena, after[0]);
+                Form::Expired(_) => {}
             }
         }
         for accumulator in &plan.lifetime {

@@ -12,12 +12,14 @@
 //! need.
 
 use super::accumulator::{Input, hash_cell};
-use super::arena::Arena;
+use super::arena::{Arena, Handle};
 use super::chunk::CHUNK_WORDS;
 use super::demand::{Demand, Tally, spread_bytes};
+use super::expiry;
+use super::form::Form;
 use super::head::Head;
 use super::list;
-use super::plan::{AccumulatorPlan, ColumnPlan, GROWN, GrowthMax, SlabPlan, SlabRow, WindowPlan};
+use super::plan::{AccumulatorPlan, ColumnPlan, GrowthMax, SlabPlan, SlabRow, WindowPlan};
 use super::ring;
 use super::shadow::Shadow;
 use super::slab::Slab;
@@ -104,6 +106,8 @@ struct Taken {
     before: HashMap<u32, Vec<(usize, usize)>>,
     /// Copies of keys that rows were applied to, by row number and slab.
     shadows: HashMap<(u32, usize), Shadow>,
+    /// Row numbers of which a row may find everything expired and begin a list anew.
+    expiring: HashSet<u32>,
     /// Row numbers of which a row with a shadow was kept out: what came behind it cannot be looked at.
     shut: HashSet<u32>,
     /// Keys that will be made, with their row numbers.
@@ -134,6 +138,7 @@ impl Taken {
             indexed: HashMap::new(),
             before: HashMap::new(),
             shadows: HashMap::new(),
+            expiring: HashSet::new(),
             shut: HashSet::new(),
             made: HashMap::new(),
             freed: Vec::new(),
@@ -158,6 +163,7 @@ impl Taken {
     /// What was seen of a row number belongs to a key that is gone.
     fn forget_rows(&mut self, number: u32) {
         if self.before.remove(&number).is_some() {
+            self.expiring.remove(&number);
             self.shut.remove(&number);
             self.shadows.retain(|place, _| place.0 != number);
         }
@@ -297,9 +303,14 @@ impl Room {
             }
             let is_there = found.is_some_and(|found| !found.1);
             let known = is_there.then(|| slab.words.row(number)).flatten();
+            let edge_us = place.batches[place.batch].edge_us(place.row);
+            if known.is_some_and(|words| slab.plan.is_windowed() && expiry::may_expire(&slab.plan, &slab.arena, words, edge_us)) {
+                taken.expiring.insert(number);
+            }
+            let expires = taken.expiring.contains(&number);
             let shadow = taken.shadows.remove(&(number, at));
             self.copies += shadow.as_ref().map_or(0, Shadow::bytes);
-            let earlier = Earlier { table, batches: place.batches, schema, history };
+            let earlier = Earlier { table, batches: place.batches, schema, history, expires };
             let mut means = Means { feeds: &mut self.feeds, copies: self.copies, words: self.words };
             let shadow = demand_of(slab, known, &earlier, shadow, &mut means, &env, demand);
             if let Some(shadow) = shadow.filter(|shadow| shadow.bytes() <= self.copies) {
@@ -345,6 +356,8 @@ struct Earlier<'b> {
     batches: &'b [Rows],
     schema: &'b EventSchema,
     history: &'b [(usize, usize)],
+    /// One of them, or the row that is looked at, may find everything expired.
+    expires: bool,
 }
 
 impl Earlier<'_> {
@@ -371,13 +384,13 @@ struct Means<'m> {
 impl Means<'_> {
     /// Whether a copy may be made of a key's windows that `before` rows go to first; counts the rows that it is fed with.
     fn allow(&mut self, plan: &SlabPlan, arena: &Arena, words: &[u64], before: usize) -> bool {
-        let held = if words[0] == GROWN {
-            plan.windows.iter().map(|window| arena.get(words[window.at]).len()).sum::<usize>()
-        } else {
-            arena.get(words[0]).len()
-        };
         // Rows of a list are fed to its rings; words of a ring are copied, some sixteen in the time of a row.
-        let feeds = before + if words[0] == GROWN { held / 16 } else { held / plan.entry_words };
+        let (held, words_per_feed) = match Form::of(words[0]) {
+            Form::List(handle) => (arena.get(handle).len(), plan.entry_words),
+            Form::Rings => (plan.windows.iter().map(|window| arena.get(words[window.at]).len()).sum::<usize>(), 16),
+            Form::Expired(_) => (0, plan.entry_words),
+        };
+        let feeds = before + held / words_per_feed;
         // A copy that many rows go to and that cannot be kept would be made again for each of them.
         if feeds > *self.feeds || (before > 0 && held * 8 > self.copies) {
             return false;
@@ -397,7 +410,7 @@ fn as_row<R>(plan: &SlabPlan, env: &RowEnv<'_>, then: impl FnOnce(SlabRow<'_, '_
         Input { cell, hash: if column.need_hash { hash_cell(cell) } else { 0 }, ..bare }
     };
     let inputs: smallvec::SmallVec<[Input<'_>; 6]> = plan.columns.iter().map(input).collect();
-    let edge_us = time_us.saturating_sub(env.rows.ahead_us(env.row));
+    let edge_us = env.rows.edge_us(env.row);
     then(SlabRow { inputs: &inputs, matches: &matches, bare: &bare, edge_us })
 }
 
@@ -428,18 +441,31 @@ fn demand_of(
             shadow.made(demand);
             return Some(shadow);
         }
-        let is_grown = words[0] == GROWN;
-        if !is_grown && of_list(plan, &slab.arena, words[0], row, before, demand) {
-            return None;
-        }
-        let is_told = is_grown && before == 0;
-        if is_told || !means.allow(plan, &slab.arena, words, before) {
-            if is_grown {
-                for window in &plan.windows {
-                    of_ring(window, &slab.arena, words[window.at], row, before, demand);
+        let (form, expires) = (Form::of(words[0]), earlier.expires);
+        let of_rings = |demand: &mut Demand| {
+            for window in &plan.windows {
+                of_ring(window, &slab.arena, words[window.at], row, before, demand);
+            }
+        };
+        if !expires {
+            let is_told = match form {
+                Form::List(handle) => of_list(plan, &slab.arena, (handle, Head::of(slab.arena.get(handle))), row, before, demand),
+                Form::Expired(head) => of_list(plan, &slab.arena, (0, head), row, before, demand),
+                Form::Rings if before == 0 => {
+                    of_rings(demand);
+                    true
                 }
-            } else {
-                of_full_list(plan, &slab.arena, words[0], means.words, demand);
+                Form::Rings => false,
+            };
+            if is_told {
+                return None;
+            }
+        }
+        if !means.allow(plan, &slab.arena, words, before) {
+            match form {
+                Form::Rings if !expires => of_rings(demand),
+                Form::List(handle) => of_full_list(plan, &slab.arena, handle, means.words, demand),
+                Form::Rings | Form::Expired(_) => of_full_list(plan, &slab.arena, 0, means.words, demand),
             }
             return None;
         }
@@ -450,7 +476,7 @@ fn demand_of(
         shadow.feed(plan, row);
         shadow.made(demand);
         // Most keys have one such row in a frame; the copy is worth its room from the second one on.
-        (before > 0).then_some(shadow)
+        (before > 0 || expires).then_some(shadow)
     })
 }
 
@@ -462,9 +488,16 @@ fn of_accumulator(plan: &AccumulatorPlan, slot: &[u64], arena: &Arena, row: Slab
 }
 
 /// What [`list::insert`] needs; false where the list may be full.
-fn of_list(plan: &SlabPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, before: usize, demand: &mut Demand) -> bool {
+fn of_list(
+    plan: &SlabPlan,
+    arena: &Arena,
+    (handle, head): (Handle, Head),
+    row: SlabRow<'_, '_>,
+    before: usize,
+    demand: &mut Demand,
+) -> bool {
     let object = arena.get(handle);
-    let head = Head::of(object).with_edge(row.edge_us);
+    let head = head.with_edge(row.edge_us);
     if head.edge_us().saturating_sub(row.bare.time_us) >= plan.keep_us {
         return true;
     }

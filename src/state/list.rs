@@ -9,6 +9,7 @@
 
 use super::accumulator::{Input, Need, hash_cell, load_bytes, store_bytes};
 use super::arena::{Arena, Handle};
+use super::form::Form;
 use super::head::Head;
 use super::plan::{SlabPlan, SlabRow};
 use crate::row::Cell;
@@ -72,30 +73,49 @@ pub(crate) fn entry(plan: &SlabPlan, object: &[u64], index: usize) -> std::ops::
     start..start + plan.entry_words
 }
 
-/// Adds a row, keeping time order; equal times keep arrival order.
-pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, handle: &mut Handle, row: SlabRow<'_, '_>) -> Inserted {
+/// Time of the newest row.
+pub(crate) fn newest_us(plan: &SlabPlan, object: &[u64]) -> Option<i64> {
+    let last = len(object).checked_sub(1)?;
+    Some(object[entry(plan, object, last).start].cast_signed())
+}
+
+/// Adds a row to the list that a key's first word names, keeping time order; equal times keep arrival order. The list is
+/// made when there is none.
+pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, word: &mut u64, row: SlabRow<'_, '_>) -> Inserted {
     let time_us = row.bare.time_us;
-    let head = Head::of(arena.get(*handle)).with_edge(row.edge_us);
+    let (mut handle, known) = match Form::of(*word) {
+        Form::List(handle) => (handle, Head::of(arena.get(handle))),
+        Form::Expired(head) => (0, head),
+        Form::Rings => unreachable!("rows of a key with rings go there"),
+    };
+    let head = known.with_edge(row.edge_us);
     let mut count = head.count();
     let age_us = head.edge_us().saturating_sub(time_us);
     if age_us >= plan.keep_us {
         // A row is never older than its own edge: an older row has set this one.
-        if let [first, ..] = arena.get_mut(*handle) {
+        if let [first, ..] = arena.get_mut(handle) {
             *first = head.with_dropped(true).word();
         }
         return Inserted::Late { age_us };
     }
-    let room = Arena::capacity(*handle).saturating_sub(1) / plan.entry_words;
+    let room = Arena::capacity(handle).saturating_sub(1) / plan.entry_words;
     if count >= room.min(plan.entries_max) {
-        count = drop_expired(plan, arena, *handle, head.edge_us());
+        count = drop_expired(plan, arena, handle, head.edge_us());
         if count >= plan.entries_max {
             return Inserted::Full;
         }
         if count >= room {
-            *handle = arena.grow(*handle, grown_words(plan, count));
+            let is_first = handle == 0;
+            handle = arena.grow(handle, grown_words(plan, count));
+            *word = Form::List(handle).word();
+            if is_first {
+                // An expired key's list knows from the first row on what the key lost.
+                debug_assert_eq!(known.count(), 0, "where there is no list there are no entries");
+                arena.get_mut(handle)[0] = known.word();
+            }
         }
     }
-    let object = arena.get(*handle);
+    let object = arena.get(handle);
     let mut at = count;
     while at > 0 && object[entry(plan, object, at - 1).start].cast_signed() > time_us {
         at -= 1;
@@ -104,7 +124,7 @@ pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, handle: &mut Handle, ro
     for &column in &plan.listed {
         cells.push(encode(plan, arena, column, &row.inputs[column]));
     }
-    let object = arena.get_mut(*handle);
+    let object = arena.get_mut(handle);
     let start = 1 + at * plan.entry_words;
     let end = 1 + count * plan.entry_words;
     object.copy_within(start..end, start + plan.entry_words);
@@ -136,13 +156,7 @@ pub(crate) fn text_bytes(plan: &SlabPlan, column: usize, input: &Input<'_>) -> O
 
 /// Words of the texts that a list's entries have.
 pub(crate) fn text_words(plan: &SlabPlan, arena: &Arena, handle: Handle) -> usize {
-    let object = arena.get(handle);
-    let texts = |index: usize| {
-        let words = &object[entry(plan, object, index)];
-        let cells = (0..plan.listed.len()).filter(|&cell| in_heap(tag_of(plan, words, cell)));
-        cells.map(|cell| arena.get(words[1 + plan.tag_words + cell]).len()).sum::<usize>()
-    };
-    (0..len(object)).map(texts).sum()
+    texts(plan, arena.get(handle)).map(|text| arena.get(text).len()).sum()
 }
 
 fn encode(plan: &SlabPlan, arena: &mut Arena, column: usize, input: &Input<'_>) -> (u64, u64) {
@@ -192,6 +206,15 @@ fn release_entry(plan: &SlabPlan, arena: &mut Arena, handle: Handle, index: usiz
             arena.free(text);
         }
     }
+}
+
+/// The texts of its entries.
+pub(crate) fn texts<'a>(plan: &'a SlabPlan, object: &'a [u64]) -> impl Iterator<Item = Handle> + 'a {
+    let words = (0..len(object)).map(|index| &object[entry(plan, object, index)]);
+    words.flat_map(|words| {
+        let cells = (0..plan.listed.len()).filter(|&cell| in_heap(tag_of(plan, words, cell)));
+        cells.map(|cell| words[1 + plan.tag_words + cell])
+    })
 }
 
 /// Gives the list and its texts back.

@@ -7,7 +7,7 @@
 //! [list handle]  [ring handle] x rings       only when a feature has a window
 //! [slot words] x lifetime accumulators
 //! ```
-//! The list handle is 0 (no row yet), a list object, or [`GROWN`] once the entity has rings.
+//! The list handle is a [`Form`](super::form::Form): it may say as well that the entity has rings, or that all it had has expired.
 
 use super::accumulator::{Accumulator, Input, Need};
 use super::arena::Arena;
@@ -17,9 +17,6 @@ use crate::operators::{BUCKET_US_MIN, Compiled, FeatureParams, ReadAccuracy, Rea
 use crate::pipeline::{Column, FeatureDef, Program};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// List handle of an entity that has grown into rings.
-pub(crate) const GROWN: u64 = u64::MAX;
 
 /// No window is cut into more.
 const RESOLUTION_ROOM: usize = 1024;
@@ -189,6 +186,8 @@ pub(crate) struct SlabPlan {
     pub(crate) stride: usize,
     /// How long behind the edge a list keeps rows; 0 without windows.
     pub(crate) keep_us: i64,
+    /// The window whose ring keeps them as long.
+    pub(crate) longest: usize,
     /// A list with more live rows than this grows into rings.
     pub(crate) entries_max: usize,
     /// What one row may need of the arena.
@@ -219,6 +218,7 @@ impl SlabPlan {
             windows: Vec::new(),
             stride: 0,
             keep_us: 0,
+            longest: 0,
             entries_max: 0,
             growth: GrowthMax::default(),
             entry_words: 0,
@@ -326,7 +326,9 @@ impl SlabPlan {
                 at += 1;
                 window.keep_us = window.window_us.saturating_add(window.bucket_us);
             }
-            self.keep_us = self.windows.iter().map(|window| window.keep_us).max().unwrap_or(0);
+            let longest = (0..self.windows.len()).max_by_key(|&window| self.windows[window].keep_us);
+            let Some(longest) = longest else { unreachable!("there are windows") };
+            (self.longest, self.keep_us) = (longest, self.windows[longest].keep_us);
             self.listed = (0..self.columns.len()).filter(|&index| self.columns[index].listed != Need::Nothing).collect();
             self.tag_words = (self.listed.len() * 4 + self.filters.len()).div_ceil(64);
             self.entry_words = 1 + self.tag_words + self.listed.len();

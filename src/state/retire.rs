@@ -6,8 +6,10 @@
 use super::account::Account;
 use super::arena::{Arena, Handle};
 use super::chunk::Chunk;
+use super::expiry;
+use super::form::Form;
 use super::list;
-use super::plan::{AccumulatorPlan, GROWN, SlabPlan, SlotRef, WindowPlan};
+use super::plan::{AccumulatorPlan, SlabPlan, SlotRef, WindowPlan};
 use super::ring;
 use super::slab::Slab;
 use std::sync::Arc;
@@ -90,31 +92,29 @@ impl<'p> Moved<'p> {
         if !self.from.is_windowed() {
             return;
         }
-        if words[0] != GROWN {
-            let list = self.list(words[0], arena);
-            if self.to.is_windowed() {
-                smaller[0] = list;
-            }
+        if !self.to.is_windowed() {
+            expiry::release(self.from, arena, &mut words.to_vec());
             return;
         }
-        for (number, window) in self.from.windows.iter().enumerate() {
-            match self.windows.iter().position(|(before, _)| *before == number) {
-                Some(after) => smaller[self.to.windows[after].at] = self.ring(after, window, words[window.at], arena),
-                None => ring::release(window, arena, words[window.at]),
+        let form = match Form::of(words[0]) {
+            Form::List(handle) => Form::List(self.list(handle, arena)),
+            Form::Rings => {
+                for (number, window) in self.from.windows.iter().enumerate() {
+                    match self.windows.iter().position(|(before, _)| *before == number) {
+                        Some(after) => smaller[self.to.windows[after].at] = self.ring(after, window, words[window.at], arena),
+                        None => ring::release(window, arena, words[window.at]),
+                    }
+                }
+                Form::Rings
             }
-        }
-        if self.to.is_windowed() {
-            smaller[0] = GROWN;
-        }
+            Form::Expired(head) => Form::Expired(head),
+        };
+        smaller[0] = form.word();
     }
 
-    /// Rewrites a list's entries; 0 when no feature needs one.
+    /// Rewrites a list's entries.
     fn list(&self, handle: Handle, arena: &mut Arena) -> Handle {
         if handle == 0 {
-            return 0;
-        }
-        if !self.to.is_windowed() {
-            list::release(self.from, arena, handle);
             return 0;
         }
         let before = arena.get(handle).to_vec();

@@ -16,7 +16,7 @@
 
 use super::arena::{Arena, Handle};
 use super::head::Head;
-use super::plan::{SlabRow, WindowPlan};
+use super::plan::{AccumulatorPlan, SlabRow, WindowPlan};
 use std::ops::Range;
 
 /// Words in front of the first bucket.
@@ -74,6 +74,22 @@ pub(crate) fn bucket_words(plan: &WindowPlan, index: usize) -> Range<usize> {
 /// Time of the newest row of a bucket.
 pub(crate) fn newest_at(plan: &WindowPlan, object: &[u64], index: usize) -> i64 {
     object[HEAD_WORDS + index * plan.stride].cast_signed()
+}
+
+/// Time of the newest row that is in the ring, or was refused for being too far ahead.
+pub(crate) fn newest_us(plan: &WindowPlan, object: &[u64]) -> Option<i64> {
+    let taken = len(object).checked_sub(1).map(|last| newest_at(plan, object, last));
+    let refused = if object.is_empty() { None } else { refused_us(object).map(|(_, newest)| newest) };
+    taken.max(refused)
+}
+
+/// The objects of its buckets.
+pub(crate) fn leaves<'a>(plan: &'a WindowPlan, object: &'a [u64]) -> impl Iterator<Item = Handle> + 'a {
+    let buckets = (0..len(object)).map(|index| &object[bucket_words(plan, index)]);
+    buckets.flat_map(|bucket| {
+        let handles = |plan: &'a AccumulatorPlan| plan.accumulator.handles().iter().map(|word| bucket[plan.at + word]);
+        plan.accumulators.iter().flat_map(handles)
+    })
 }
 
 /// Notes a row that is too far ahead.
@@ -352,7 +368,7 @@ pub(crate) fn digest(plan: &WindowPlan, arena: &Arena, handle: Handle, feed: &mu
 }
 
 /// Feeds one slot, handles followed.
-pub(crate) fn digest_slot(plan: &super::plan::AccumulatorPlan, slot: &[u64], arena: &Arena, feed: &mut dyn FnMut(&[u64])) {
+pub(crate) fn digest_slot(plan: &AccumulatorPlan, slot: &[u64], arena: &Arena, feed: &mut dyn FnMut(&[u64])) {
     let handles = plan.accumulator.handles();
     for (word, value) in slot.iter().enumerate() {
         if handles.contains(&word) { feed(arena.get(*value)) } else { feed(&[*value]) }

@@ -10,8 +10,9 @@
 use super::arena::Arena;
 use super::chunk::chunk_bytes;
 use super::demand::Demand;
+use super::form::Form;
 use super::list;
-use super::plan::{GROWN, SlabPlan, SlabRow};
+use super::plan::{SlabPlan, SlabRow};
 use super::ring;
 use super::slab::{self, Missed};
 
@@ -34,14 +35,18 @@ impl Shadow {
             missed: vec![Missed::default(); plan.windows.len()],
             named: Vec::new(),
         };
-        if words[0] == GROWN {
-            shadow.words[0] = GROWN;
-            for window in &plan.windows {
-                shadow.words[window.at] = ring::lift(window, arena, words[window.at], &mut shadow.arena);
+        let form = match Form::of(words[0]) {
+            Form::List(0) => Form::List(0),
+            Form::List(handle) => Form::List(list::lift(plan, arena, handle, &mut shadow.arena)),
+            Form::Rings => {
+                for window in &plan.windows {
+                    shadow.words[window.at] = ring::lift(window, arena, words[window.at], &mut shadow.arena);
+                }
+                Form::Rings
             }
-        } else if words[0] != 0 {
-            shadow.words[0] = list::lift(plan, arena, words[0], &mut shadow.arena);
-        }
+            Form::Expired(head) => Form::Expired(head),
+        };
+        shadow.words[0] = form.word();
         shadow.made(&mut Demand::default());
         shadow
     }

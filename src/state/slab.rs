@@ -5,9 +5,11 @@
 use super::account::Account;
 use super::arena::Arena;
 use super::chunk::Chunk;
+use super::expiry;
+use super::form::Form;
 use super::head::Head;
 use super::list::{self, Inserted};
-use super::plan::{FeaturePlan, GROWN, SlabPlan, SlabRow, SlotRef};
+use super::plan::{FeaturePlan, SlabPlan, SlabRow, SlotRef};
 use super::ring::{self, Cut, Kept};
 use super::table::GROUP;
 use super::unseen::Unseen;
@@ -86,7 +88,7 @@ impl Slab {
     /// Whether a row's key has rings.
     #[cfg(test)]
     pub(crate) fn is_grown(&self, number: u32) -> bool {
-        self.plan.is_windowed() && self.words.row(number).is_some_and(|words| words[0] == GROWN)
+        self.plan.is_windowed() && self.words.row(number).is_some_and(|words| Form::of(words[0]) == Form::Rings)
     }
 
     /// Turns a list into rings though it has room left.
@@ -115,12 +117,14 @@ impl Slab {
         }
         let mut objects: smallvec::SmallVec<[(&[u64], usize, usize); 4 * GROUP]> = smallvec::SmallVec::new();
         for words in rows {
-            if words[0] == GROWN {
-                for window in &plan.windows {
-                    objects.push((arena.get(words[window.at]), ring::HEAD_WORDS, window.stride));
+            match Form::of(words[0]) {
+                Form::List(handle) => objects.push((arena.get(handle), 1, plan.entry_words)),
+                Form::Rings => {
+                    for window in &plan.windows {
+                        objects.push((arena.get(words[window.at]), ring::HEAD_WORDS, window.stride));
+                    }
                 }
-            } else {
-                objects.push((arena.get(words[0]), 1, plan.entry_words));
+                Form::Expired(_) => {}
             }
         }
         for (object, ..) in &objects {
@@ -132,6 +136,29 @@ impl Slab {
         seen
     }
 
+    /// What giving back a row's list or rings takes, in words, when all that is in them has expired by this time; none
+    /// when it has not.
+    pub(crate) fn expired_weight(&self, row: u32, now_us: i64) -> Option<usize> {
+        if !self.plan.is_windowed() {
+            return None;
+        }
+        let words = self.words.row(row)?;
+        let expired = expiry::expired(&self.plan, &self.arena, words, now_us).is_some();
+        expired.then(|| expiry::weight(&self.plan, &self.arena, words))
+    }
+
+    /// Gives a row's list or rings back when all that is in them has expired by this time.
+    pub(crate) fn give_back(&mut self, row: u32, now_us: i64) {
+        if !self.plan.is_windowed() {
+            return;
+        }
+        // Looked at first: a chunk is copied for writing while a frozen state holds it.
+        let expires = self.words.row(row).is_some_and(|words| expiry::expired(&self.plan, &self.arena, words, now_us).is_some());
+        if expires {
+            expiry::give_back(&self.plan, &mut self.arena, self.words.row_mut(row), now_us);
+        }
+    }
+
     /// Forgets a row.
     pub(crate) fn clear(&mut self, row: u32) {
         let Self { plan, words, arena, .. } = self;
@@ -141,12 +168,7 @@ impl Slab {
         }
         let words = words.row_mut(row);
         if plan.is_windowed() {
-            if words[0] != GROWN {
-                list::release(plan, arena, words[0]);
-            }
-            for window in &plan.windows {
-                ring::release(window, arena, words[window.at]);
-            }
+            expiry::release(plan, arena, words);
         }
         for accumulator in &plan.lifetime {
             accumulator.accumulator.release(&mut words[accumulator.at..accumulator.at + accumulator.words], arena);
@@ -166,8 +188,11 @@ impl Slab {
                 SlotRef::Lifetime(index) => (!plan.lifetime[index].idle).then_some(lifetime_us),
                 SlotRef::Windowed { window, .. } => {
                     let window = &plan.windows[window];
-                    let (handle, keep_us) = if words[0] == GROWN { (words[window.at], window.keep_us) } else { (words[0], plan.keep_us) };
-                    let head = Head::of(arena.get(handle));
+                    let (head, keep_us) = match Form::of(words[0]) {
+                        Form::List(handle) => (Head::of(arena.get(handle)), plan.keep_us),
+                        Form::Rings => (Head::of(arena.get(words[window.at])), window.keep_us),
+                        Form::Expired(head) => (head, plan.keep_us),
+                    };
                     head.dropped().then(|| head.edge_us().saturating_sub(keep_us).saturating_add(window.window_us))
                 }
             })
@@ -222,13 +247,15 @@ impl Slab {
             feed(&[newest_us.cast_unsigned(), latest_us.cast_unsigned()]);
         }
         if plan.is_windowed() {
-            if words[0] == GROWN {
-                feed(&[GROWN]);
-                for window in &plan.windows {
-                    ring::digest(window, arena, words[window.at], feed);
+            match Form::of(words[0]) {
+                Form::List(handle) => list::digest(plan, arena, handle, feed),
+                Form::Rings => {
+                    feed(&words[..1]);
+                    for window in &plan.windows {
+                        ring::digest(window, arena, words[window.at], feed);
+                    }
                 }
-            } else {
-                list::digest(plan, arena, words[0], feed);
+                Form::Expired(_) => feed(&words[..1]),
             }
         }
         for accumulator in &plan.lifetime {
@@ -238,7 +265,10 @@ impl Slab {
 }
 
 pub(crate) fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], row: SlabRow<'_, '_>, missed: &mut [Missed]) -> bool {
-    if words[0] != GROWN {
+    if expiry::may_expire(plan, arena, words, row.edge_us) {
+        expiry::give_back(plan, arena, words, row.edge_us);
+    }
+    if Form::of(words[0]) != Form::Rings {
         match list::insert(plan, arena, &mut words[0], row) {
             Inserted::Taken { age_us } | Inserted::Late { age_us } => return count_late(plan, age_us, missed),
             Inserted::Full => grow(plan, arena, words, row.edge_us, missed),
@@ -272,8 +302,12 @@ fn count_late(plan: &SlabPlan, age_us: i64, missed: &mut [Missed]) -> bool {
 /// Turns the list into rings by feeding its rows in time order, all under the edge that the key has reached with
 /// the row that did not fit. The list's inputs borrow the arena that rings grow in, so it is lifted out first.
 fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], edge_us: i64, missed: &mut [Missed]) {
-    let list = words[0];
-    let head = Head::of(arena.get(list)).with_edge(edge_us);
+    let head = expiry::head(plan, arena, words).with_edge(edge_us);
+    let list = match Form::of(words[0]) {
+        Form::List(handle) => handle,
+        Form::Expired(_) => 0,
+        Form::Rings => unreachable!("a key with rings has grown"),
+    };
     let mut lifted = Arena::default();
     let moved = list::lift(plan, arena, list, &mut lifted);
     let mut handles: smallvec::SmallVec<[u64; 4]> = plan.windows.iter().map(|_| ring::open(arena, head)).collect();
@@ -290,7 +324,7 @@ fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], edge_us: i64, mis
         words[window.at] = handle;
     }
     list::release(plan, arena, list);
-    words[0] = GROWN;
+    words[0] = Form::Rings.word();
 }
 
 /// The windowed accumulators that a read needs, each once.
@@ -338,15 +372,15 @@ impl Wanted {
         if places.is_empty() {
             return;
         }
-        if words[0] == GROWN {
+        if Form::of(words[0]) == Form::Rings {
             for &Place { window, accumulator, at, words: len } in places.iter() {
                 let plan = &plan.windows[window];
                 let object = arena.get(words[plan.at]);
                 let cut = cuts[window].get_or_insert_with(|| ring::cut(plan, object, now_us));
                 ring::merge(plan, accumulator, arena, object, cut.core.clone(), &mut slots[at..at + len], scratch);
             }
-        } else {
-            list::visit(plan, arena, words[0], |row| {
+        } else if let Form::List(handle) = Form::of(words[0]) {
+            list::visit(plan, arena, handle, |row| {
                 let age = now_us.saturating_sub(row.bare.time_us);
                 for &Place { window, accumulator, at, words } in places.iter() {
                     let window = &plan.windows[window];

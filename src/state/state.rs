@@ -109,6 +109,7 @@ impl State {
                 self.tables.values_mut().for_each(|table| table.newest_us = table.newest_us.min(*now_us));
             }
             Content::Skipped { positions, waiting, rows } => self.skip((positions, waiting), *rows, first_lsn, now_us),
+            Content::Sweep(sweep) => self.sweep(sweep, now_us),
             Content::Reset => self.reset(),
             Content::Nothing => {}
         }

@@ -243,7 +243,7 @@ impl Table {
     #[inline]
     fn update<'r>(&mut self, number: u32, env: &RowEnv<'r>, lsn: u64, matches: &mut Vec<bool>, inputs: &mut Inputs<'r>) {
         let time_us = env.rows.time_us(env.row);
-        let edge_us = time_us.saturating_sub(env.rows.ahead_us(env.row));
+        let edge_us = env.rows.edge_us(env.row);
         self.newest_us = self.newest_us.max(edge_us);
         let bare = Input { cell: Cell::Null, hash: 0, time_us, lsn };
         let mut in_time = true;

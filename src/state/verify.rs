@@ -12,10 +12,11 @@
 
 use super::accumulator::holds_bytes;
 use super::arena::{self, Arena, Handle};
+use super::form::Form;
 use super::head::Head;
 use super::keys::Keys;
 use super::list;
-use super::plan::{AccumulatorPlan, GROWN, SlabPlan, SlotRef, WindowPlan};
+use super::plan::{AccumulatorPlan, SlabPlan, SlotRef, WindowPlan};
 use super::ring;
 use super::slab::Slab;
 
@@ -114,16 +115,20 @@ impl Row<'_> {
     fn verify(&mut self, words: &[u64]) -> Result<(), String> {
         let plan = self.plan;
         if plan.is_windowed() {
-            if words[0] == GROWN {
-                for (number, window) in plan.windows.iter().enumerate() {
-                    self.ring(window, words[window.at]).map_err(|reason| format!("ring of {} us: {reason}", window.window_us))?;
-                    self.agree_in_ring(number, words[window.at])?;
+            let form = Form::of(words[0]);
+            if form != Form::Rings && plan.windows.iter().any(|window| words[window.at] != 0) {
+                return Err("it has rings and says that it has none".into());
+            }
+            match form {
+                Form::List(handle) => self.list(handle).map_err(|reason| format!("list: {reason}"))?,
+                Form::Rings => {
+                    for (number, window) in plan.windows.iter().enumerate() {
+                        self.ring(window, words[window.at]).map_err(|reason| format!("ring of {} us: {reason}", window.window_us))?;
+                        self.agree_in_ring(number, words[window.at])?;
+                    }
                 }
-            } else {
-                if plan.windows.iter().any(|window| words[window.at] != 0) {
-                    return Err("it has a list and rings".into());
-                }
-                self.list(words[0]).map_err(|reason| format!("list: {reason}"))?;
+                Form::Expired(_) if form.word() != words[0] => return Err(format!("{:x} is no edge of what has expired", words[0])),
+                Form::Expired(_) => {}
             }
         }
         for accumulator in &plan.lifetime {

@@ -45,6 +45,8 @@ impl FrameKind {
     pub const PARTITION: Self = Self(9);
     /// The time of frames was set, or is held while the wall clock is not believed.
     pub const CLOCK: Self = Self(10);
+    /// What has expired in a stretch of a table's rows is given back.
+    pub const SWEEP: Self = Self(11);
 
     /// The kind in words.
     pub fn name(self) -> &'static str {
@@ -59,13 +61,14 @@ impl FrameKind {
             Self::RESET => "reset",
             Self::PARTITION => "partition",
             Self::CLOCK => "clock frame",
+            Self::SWEEP => "sweep",
             _ => "frame of unknown kind",
         }
     }
 
     /// Whether this build knows the kind.
     pub fn known(self) -> bool {
-        (Self::ROWS.0..=Self::CLOCK.0).contains(&self.0)
+        (Self::ROWS.0..=Self::SWEEP.0).contains(&self.0)
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn attach(inlet: &mut EngineInlet, source: &str, number: i32) -> Slot
 
 /// Offers records one after the other, and has the engine take them whenever the inlet is full. Gives the largest number
 /// of bytes that waited in the queue.
-fn offer_all<'a>(house: &House, inlet: &mut EngineInlet, records: impl Iterator<Item = RawRecord<'a>>) {
+pub(super) fn offer_all<'a>(house: &House, inlet: &mut EngineInlet, records: impl Iterator<Item = RawRecord<'a>>) {
     for record in records {
         loop {
             let offered = inlet.offer(&[record]);
@@ -45,7 +45,7 @@ fn offer_all<'a>(house: &House, inlet: &mut EngineInlet, records: impl Iterator<
     apply_all(house);
 }
 
-fn apply_all(house: &House) {
+pub(super) fn apply_all(house: &House) {
     let mut held = house.seat.hold();
     while house.seat.step(&mut held) {}
 }

@@ -9,6 +9,7 @@ mod counts;
 mod inlets;
 mod panic;
 mod snapshots;
+mod sweeps;
 mod turns;
 mod waiting;
 

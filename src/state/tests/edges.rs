@@ -11,19 +11,24 @@ use serde_json::json;
 use streamgauge_api::port::{KeyText, ReadOptions};
 use streamgauge_api::{ApiError, Code, Value};
 
-const SECOND_US: i64 = 1_000_000;
-const MINUTE_US: i64 = 60 * SECOND_US;
+pub(super) const SECOND_US: i64 = 1_000_000;
+pub(super) const MINUTE_US: i64 = 60 * SECOND_US;
 
-fn row(time_us: i64, ahead_us: i64) -> Row {
-    let data = FIELDS.iter().map(|(name, _)| match *name {
-        "user" => Datum::Str("u".into()),
+/// What a row of this user holds.
+pub(super) fn data(user: &str) -> Vec<Datum> {
+    let of = |name: &str| match name {
+        "user" => Datum::Str(user.into()),
         "n" => Datum::I64(1),
         _ => Datum::Absent,
-    });
-    Row { time_us, ahead_us, delete: false, data: data.collect() }
+    };
+    FIELDS.iter().map(|(name, _)| of(name)).collect()
 }
 
-fn table() -> Driven {
+pub(super) fn row(time_us: i64, ahead_us: i64) -> Row {
+    Row { time_us, ahead_us, delete: false, data: data("u") }
+}
+
+pub(super) fn table() -> Driven {
     let agg = json!({
         "cnt": { "op": "count" },
         "cnt_1m": { "op": "count", "params": { "window": "1m" } },
@@ -33,7 +38,7 @@ fn table() -> Driven {
     Driven::with(&json!({ "nodes": [event(), node("T", &[], &["user"], &agg)] }))
 }
 
-fn count(driven: &Driven, feature: &str, now_us: i64) -> i64 {
+pub(super) fn count(driven: &Driven, feature: &str, now_us: i64) -> i64 {
     match driven.read("T", &Key::from_slice(b"u"), feature, now_us).unwrap().value {
         Value::I64(count) => count,
         other => panic!("{feature} is {other:?}"),
@@ -126,7 +131,7 @@ fn late_rows_are_counted_by_the_windows_that_they_are_too_old_for() {
     }
 }
 
-fn get(driven: &Driven, features: &[&str], as_of_us: i64, approximate: bool) -> Result<Vec<Value>, ApiError> {
+pub(super) fn get(driven: &Driven, features: &[&str], as_of_us: i64, approximate: bool) -> Result<Vec<Value>, ApiError> {
     let options = ReadOptions {
         features: Some(features.iter().map(|name| (*name).to_owned()).collect()),
         as_of_ms: Some(as_of_us.div_euclid(1000)),

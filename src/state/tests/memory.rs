@@ -171,19 +171,26 @@ proptest! {
             (stream >> 33) % below
         };
         let rows: Vec<Row> = (0..1200)
-            .map(|_| {
+            .map(|number| {
                 time_us += next(3_000_000).cast_signed();
+                // Each key finds everything expired once, and begins a list anew.
+                time_us += if number == 700 { 8_000_000_000 } else { 0 };
                 let label = format!("{:0>1$}", next(200), next(30) as usize);
                 let mut row = labelled(&format!("u{}", next(3)), &label, time_us - next(20_000_000).cast_signed());
                 row.data[5] = Datum::I64(next(1000).cast_signed());
                 row
             })
             .collect();
-        for batch in rows.chunks(batch) {
-            check_growth(&mut driven, batch, copies)?;
+        let mut grown = false;
+        for (number, rows) in rows.chunks(batch).enumerate() {
+            if number * batch % 350 + batch >= 350 {
+                driven.sweep(0, 2, newest_us(rows) + next(9_000_000_000).cast_signed());
+            }
+            check_growth(&mut driven, rows, copies)?;
+            let slab = &driven.state.table("T").unwrap().slabs[0];
+            grown |= (0..3).any(|row| slab.is_grown(row));
         }
-        let slab = &driven.state.table("T").unwrap().slabs[0];
-        prop_assert!((0..3).any(|row| slab.words.row(row).unwrap()[0] == crate::state::plan::GROWN), "no key became rings");
+        prop_assert!(grown, "no key became rings");
     }
 
     #[test]
@@ -483,4 +490,37 @@ fn room_that_keys_leave_behind_is_room_for_another_table() {
     assert!(driven.state.bytes() <= full);
     let count = |user: &str| driven.read("T", &crate::row::Key::from_slice(user.as_bytes()), "cnt", START_US).map(|reading| reading.value);
     assert_eq!(kept.iter().filter(|row| matches!(&row.data[0], Datum::Str(user) if count(user).is_some())).count(), kept.len());
+}
+
+/// Rings stayed for ever, also of keys that got no rows any more.
+#[test]
+fn one_sweep_gives_back_what_a_hundred_expired_keys_hold() {
+    let mut driven = Driven::with(&payload(&tables()));
+    let rows: Vec<Row> = (0..100 * 200i64)
+        .map(|index| {
+            let label = format!("label number {}", index % 37);
+            let mut row = labelled(&format!("user-{}", index % 100), &label, START_US + index * 1000);
+            row.data[4] = Datum::F64(index as f64 / 4.0);
+            row
+        })
+        .collect();
+    driven.feed(&rows, &[5000, 10_000]);
+    driven.grow("ByUser", |_| true);
+    let table = |driven: &Driven| {
+        let table = driven.state.table("ByUser").unwrap();
+        (table.len(), table.slabs[0].arena.used_bytes(), table.bytes())
+    };
+    let (keys, used, bytes) = table(&driven);
+    assert!(keys == 100 && used > 100 * 10_000, "{used} bytes of {keys} keys");
+    // Two hours later nothing of a window is left; what has no window stays.
+    driven.sweep(0, u32::MAX, newest_us(&rows) + 2 * 3_600_000_000);
+    let (keys, left, bytes_left) = table(&driven);
+    assert!(keys == 100 && left < used / 4 && bytes_left < bytes / 2, "{left} of {used}, {bytes_left} of {bytes} bytes");
+    assert_eq!(driven.state.bytes(), walked(&driven.state, &[]));
+    let read = |feature: &str| {
+        let key = crate::row::Key::from_slice(b"user-7");
+        driven.read("ByUser", &key, feature, newest_us(&rows) + 2 * 3_600_000_000).unwrap().value
+    };
+    use streamgauge_api::Value;
+    assert_eq!((read("cnt"), read("cnt_large_1m"), read("sum_n_1h")), (Value::I64(200), Value::I64(0), Value::Null));
 }

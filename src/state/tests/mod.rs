@@ -6,6 +6,7 @@
 mod crafted;
 mod definitions;
 mod edges;
+mod expiry;
 mod extremes;
 mod golden;
 mod memory;
@@ -15,7 +16,7 @@ mod replay;
 mod rows;
 
 use super::arena::Arena;
-use super::{Content, RowsContent, State, Table};
+use super::{Content, RowsContent, State, Sweep, Table};
 use crate::operators::Reading;
 use crate::pipeline::{RegisterOptions, Registry};
 use crate::row::{Key, RowsBuilder, Strictness};
@@ -64,6 +65,13 @@ impl Driven {
         for batch in rows::split(rows, ends) {
             self.apply(self.pack(batch), rows::START_US);
         }
+    }
+
+    /// Sweeps the keys of a part of the rows of every table, by this clock.
+    fn sweep(&mut self, from: u32, to: u32, now_us: i64) {
+        let keys = |table: &Table| (from..to.min(table.keys.rows())).filter_map(|row| table.key_bytes(row)).collect();
+        let sweeps: Vec<Sweep> = self.state.tables().map(|table| Sweep { table: table.def().id, keys: keys(table) }).collect();
+        sweeps.into_iter().for_each(|sweep| self.apply(Content::Sweep(sweep), now_us));
     }
 
     fn pack(&self, rows: &[rows::Row]) -> Content {

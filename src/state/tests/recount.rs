@@ -164,7 +164,8 @@ fn median(mut numbers: Vec<f64>) -> Expected {
     (Value::F64((numbers[low] + numbers[high]) / 2.0), ROUNDING)
 }
 
-fn check(driven: &Driven, table: &Table, key: &Key, entity: &Entity, now_us: i64) -> Result<(), TestCaseError> {
+/// A read from `told_from_us` on may not be refused.
+fn check(driven: &Driven, table: &Table, key: &Key, entity: &Entity, now_us: i64, told_from_us: i64) -> Result<(), TestCaseError> {
     let grown = driven.is_grown(table.name, key);
     for feature in &table.features {
         let reading = driven.read(table.name, key, feature.name, now_us);
@@ -181,6 +182,7 @@ fn check(driven: &Driven, table: &Table, key: &Key, entity: &Entity, now_us: i64
         let lacks_rows = grown && may_lack_rows(entity, feature, now_us);
         prop_assert!(reading.accuracy != Accuracy::Unknown || !told || lacks_rows, "{}", at);
         prop_assert!(reading.accuracy == Accuracy::Unknown || told, "{}", at);
+        prop_assert!(told || now_us < told_from_us, "{}", at);
         if told && !lacks_rows && (!grown || !cut(entity, feature, now_us)) {
             prop_assert!(reading.accuracy == Accuracy::Exact, "{}", at);
         }
@@ -234,7 +236,78 @@ proptest! {
                 let waits = waits_us.iter().map(|wait_us| edge_us + wait_us);
                 let backs = backs_us.iter().map(|back_us| edge_us - back_us);
                 for now_us in waits.chain(backs).chain([edge_us, edge_us + 1, edge_us - 1, edge_us - 1_000]) {
-                    check(&driven, table, key, entity, now_us)?;
+                    check(&driven, table, key, entity, now_us, edge_us)?;
+                }
+            }
+        }
+    }
+}
+
+/// What happens between two rows.
+#[derive(Debug, Clone)]
+enum Meanwhile {
+    /// Time passes: all further rows come so much later.
+    Gap { us: i64 },
+    /// Some keys' lists become rings.
+    Grow { part: u32 },
+    /// Rows of all tables from this number on are swept, by a clock that is so far behind or ahead of the newest row.
+    Sweep { from: u32, wait_us: i64 },
+    /// The state goes through a snapshot.
+    Restart,
+}
+
+fn meanwhile() -> impl Strategy<Value = Meanwhile> {
+    prop_oneof![
+        3 => (0i64..12_000_000_000).prop_map(|us| Meanwhile::Gap { us }),
+        1 => (0u32..4).prop_map(|part| Meanwhile::Grow { part }),
+        3 => (0u32..3, -10_000_000i64..10_000_000_000).prop_map(|(from, wait_us)| Meanwhile::Sweep { from, wait_us }),
+        1 => Just(Meanwhile::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn every_feature_equals_a_recount_though_keys_expire_and_are_swept(
+        rows in histories(240),
+        ends in ends(),
+        entries_max in prop::sample::select(vec![3usize, 40, 500]),
+        meanwhile in prop::collection::vec((0usize..260, meanwhile()), 0..9),
+        waits_us in prop::collection::vec(prop_oneof![0i64..2_000_000, 0i64..60_000_000, 0i64..4_000_000_000], 3),
+        backs_us in prop::collection::vec(prop_oneof![0i64..2_000_000, 0i64..60_000_000, 0i64..4_000_000_000], 3),
+    ) {
+        let (tables, mut rows, mut meanwhile, count) = (tables(), rows.clone(), meanwhile, rows.len());
+        let mut driven = Driven::with(&payload(&tables));
+        grow_beyond(&mut driven, entries_max);
+        meanwhile.sort_by_key(|(at, _)| *at);
+        let first_lsn = driven.next_lsn;
+        let (mut from, mut swept_us, mut sweeps) = (0, i64::MIN, Vec::new());
+        for (to, what) in meanwhile.into_iter().map(|(to, what)| (to.min(count), what)) {
+            driven.feed(&rows[from..to], &ends);
+            match what {
+                Meanwhile::Gap { us } => rows[to..].iter_mut().for_each(|row| row.time_us += us),
+                Meanwhile::Grow { part } => tables.iter().for_each(|table| driven.grow(table.name, |number| number % 4 == part)),
+                Meanwhile::Sweep { from, wait_us } => {
+                    let now_us = newest_us(&rows[..to]) + wait_us;
+                    driven.sweep(from, u32::MAX, now_us);
+                    (swept_us, sweeps) = (swept_us.max(now_us), [&sweeps[..], &[now_us, now_us - 1000]].concat());
+                }
+                Meanwhile::Restart => {
+                    driven.state = super::replay::through_a_snapshot(&driven.state);
+                    grow_beyond(&mut driven, entries_max);
+                }
+            }
+            from = to;
+        }
+        driven.feed(&rows[from..], &ends);
+        for table in &tables {
+            for (key, entity) in &entities(table, &rows, first_lsn) {
+                let edge_us = entity.iter().map(|(row, _)| row.time_us - row.ahead_us).max().unwrap();
+                let waits = waits_us.iter().map(|wait_us| edge_us + wait_us);
+                let backs = backs_us.iter().map(|back_us| edge_us - back_us);
+                let told_from_us = edge_us.max(swept_us);
+                for now_us in waits.chain(backs).chain([edge_us, edge_us - 1, told_from_us]).chain(sweeps.iter().copied()) {
+                    check(&driven, table, key, entity, now_us, told_from_us)?;
                 }
             }
         }
@@ -318,6 +391,6 @@ fn a_key_grows_when_its_list_is_full_of_live_rows_and_not_before() {
         let (key, entity) = entities.first_key_value().unwrap();
         assert_eq!(driven.is_grown(tables[0].name, key), grown, "{count} rows every {step_us} us");
         // A row that is almost a window old stands in a bucket that the window's edge cuts.
-        check(&driven, &tables[0], key, entity, newest_us(&rows) + 3_599_000_000).unwrap();
+        check(&driven, &tables[0], key, entity, newest_us(&rows) + 3_599_000_000, newest_us(&rows)).unwrap();
     }
 }
