@@ -115,4 +115,64 @@ fn nobody_promises_freshness_before_a_broker_was_heard_of() {
     assert_eq!(sidecar.get("walkers", "ada").unwrap(), Some(json!({ "n": 1 })));
     let refused = sidecar.data_get("/tables/walkers/ada?max_staleness=1h").unwrap();
     assert_eq!((refused.status, refused.code()), (503, "stale"), "{}", refused.text);
+    told(&sidecar, "broker_unreachable");
+}
+
+/// The source is named with this cause in `/status` and in `/ready`.
+fn told(sidecar: &Sidecar, cause: &str) {
+    wait_for("the incident", WITHIN, || {
+        let status = sidecar.admin_get("/status")?.body;
+        let open =
+            status["incidents"].as_array().into_iter().flatten().any(|open| open["subject"] == "source steps" && open["cause"] == cause);
+        let ready = sidecar.data_get("/ready")?.body;
+        let warned = ready["warnings"].as_array().is_some_and(|all| all.contains(&json!("Stalled: source steps")));
+        if open && warned { Ok(()) } else { Err(format!("{status} {ready}")) }
+    })
+    .unwrap();
+}
+
+/// Before, a read that named a `max_staleness` was answered for a topic that does not exist, and only one line of the log told of it.
+#[test]
+fn a_topic_that_does_not_exist_is_an_incident_and_promises_nothing() {
+    let broker = LocalKafka::start().unwrap();
+    let named = config(broker.bootstrap(), &unique("nosuch"));
+    let matching = named.replace("topic = \"", "topic_regex = \"^");
+    for text in [named, matching] {
+        let setup = Setup::new(BINARY, &text).unwrap();
+        let sidecar = setup.start_bound().unwrap();
+        told(&sidecar, "topic_missing");
+        let pushed = sidecar.data_post("/push/Step", &json!({ "walker": "ada", "ts": 1_700_000_000_000_u64 })).unwrap();
+        assert_eq!(pushed.status, 200, "{}", pushed.text);
+        let refused = sidecar.data_get("/tables/walkers/ada?max_staleness=1h").unwrap();
+        assert_eq!((refused.status, refused.code()), (503, "stale"), "{}", refused.text);
+    }
+}
+
+/// Before, a record of now counted as an end that was reached: `/ready` was 200 from the first look on, with half of the topic unread behind a bad record.
+#[test]
+fn a_partition_that_a_bad_record_stops_has_not_caught_up_however_young_its_records_are() {
+    let broker = LocalKafka::start().unwrap();
+    let (bootstrap, topic) = (broker.bootstrap().to_owned(), unique("half"));
+    Admin::of(&bootstrap).create(&topic, 1).unwrap();
+    let good = "{\"walker\": \"ada\", \"ts\": 1700000000000}\n".repeat(10);
+    kafka::console_produce(&bootstrap, &topic, &format!("{good}no row\n{good}")).unwrap();
+    let text = config(&bootstrap, &topic)
+        .replace("max_staleness = \"30s\"", "wait_for_catch_up = true")
+        .replace("[events.Step]", "[events.Step]\non_bad_record = \"stop\"");
+    let setup = Setup::new(BINARY, &text).unwrap();
+    let sidecar = setup.start_bound().unwrap();
+    wait_for("the partition to stop", WITHIN, || {
+        let ready = sidecar.data_get("/ready")?;
+        assert_eq!(ready.status, 503, "{}", ready.text);
+        if ready.body["reasons"] == json!(["source_stopped"]) { Ok(()) } else { Err(ready.text) }
+    })
+    .unwrap();
+    let ready = sidecar.admin_get("/ready?verbose").unwrap();
+    assert_eq!((ready.status, ready.body["status"].as_str(), ready.code()), (503, Some("not_ready"), "source_stopped"), "{}", ready.text);
+    assert!(
+        ready.body["warnings"][0].as_str().is_some_and(|warning| warning.starts_with("Stalled: source steps partition")),
+        "{}",
+        ready.text
+    );
+    assert_eq!(sidecar.get("walkers", "ada").unwrap(), Some(json!({ "n": 10 })));
 }

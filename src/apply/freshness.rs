@@ -84,12 +84,9 @@ impl Freshnesses {
         let mine = partitions.iter().filter(|gauge| gauge.key.event == name);
         let mut worst = None;
         let mut incident = None;
-        let mut sources: Vec<String> = Vec::new();
+        let sources = board.sources_of(name);
         let mut lag_unknown = board.is_awaited(name);
         for gauge in mine {
-            if !sources.contains(&gauge.source) {
-                sources.push(gauge.source.clone());
-            }
             let lag_ms = gauge.lag_ms(now_us);
             worst = worst.max(lag_ms);
             lag_unknown |= lag_ms.is_none();

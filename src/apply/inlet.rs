@@ -2,6 +2,7 @@
 
 use super::codec::{reject_bytes, rows_bytes, shortened};
 use super::engine::POSITIONS_BYTES_MAX;
+use super::incidents::{IncidentText, Subject};
 use super::partition_clock;
 use super::seat::Seat;
 use super::work::{InletId, Packet};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use streamgauge_api::control::Reject;
 use streamgauge_api::inlet::{FetchedSchema, Inlet, Offered, RawRecord, Stop};
 use streamgauge_api::metrics::{Metrics, SourceSeries};
-use streamgauge_api::source::{Incident, PartitionGauge, SourceBoard};
+use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard};
 use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Slot};
 
 /// Rows and rejects of one packet.
@@ -527,6 +528,23 @@ impl Inlet for EngineInlet {
 
     fn incident_closed(&mut self, slot: Slot) {
         self.incident(slot, None);
+    }
+
+    fn source_incident(&mut self, source: &str, incident: Option<Incident>) {
+        let (incidents, subject) = (&self.seat.facts.incidents, Subject::source(source));
+        let Some(incident) = incident else {
+            incidents.close(IncidentKind::Stalled, &subject);
+            return;
+        };
+        assert_eq!(incident.kind, IncidentKind::Stalled, "a whole source waits; only partitions know more");
+        let Incident { kind, cause, opened_us, lost, holds, evidence, actions } = incident;
+        incidents.open(kind, &subject, opened_us, || IncidentText {
+            cause,
+            lost,
+            holds,
+            evidence: shortened(evidence, INCIDENT_TEXT_BYTES_MAX),
+            actions,
+        });
     }
 
     fn durable_positions(&self) -> Vec<(Slot, Position)> {

@@ -5,6 +5,7 @@
 //! seat between two frames, the reply goes to the port's outbox.
 
 mod ahead;
+mod catch_up;
 mod clock;
 pub mod codec;
 mod engine;
@@ -37,6 +38,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub use catch_up::CatchUp;
 pub use clock::EngineClock;
 pub use engine::{Engine, EngineOptions, Parts};
 pub use facts::{Facts, Phase};

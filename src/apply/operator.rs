@@ -2,6 +2,7 @@
 //!
 //! Called on threads of the admin runtime; each call takes the seat for as long as it looks, which is micro- to milliseconds.
 
+use super::catch_up::CatchUp;
 use super::engine::Engine;
 use super::facts::{Facts, Phase};
 use super::incidents::Subject;
@@ -128,7 +129,7 @@ impl EngineControl {
     fn is_fresh(&self, most_ms: i64) -> bool {
         let now_us = self.clock.now_us();
         let within = |gauge: &Arc<PartitionGauge>| gauge.lag_ms(now_us).is_some_and(|lag| lag <= most_ms);
-        !self.board.awaits_any() && self.board.partitions().iter().all(within)
+        self.board.awaited().is_empty() && self.board.partitions().iter().all(within)
     }
 
     /// Open incidents of partitions, then those of tables, sources and the server, each with its subject.
@@ -149,6 +150,18 @@ impl EngineControl {
         let mut incidents: Vec<Json> = self.board.partitions().iter().filter_map(of_partition).collect();
         incidents.extend(self.facts.incidents.list().iter().map(|(subject, incident)| object(subject.to_string(), incident)));
         incidents
+    }
+
+    /// Sources that say they wait, where no incident of theirs says it.
+    fn waiting_sources(&self, incidents: &[(Subject, Incident)]) -> Vec<String> {
+        let told = |source: &str| {
+            incidents.iter().any(|(subject, _)| matches!(subject, Subject::Source(name) if name == source))
+                || self.board.partitions().iter().any(|gauge| gauge.source == source && gauge.incident().is_some())
+        };
+        let waiting =
+            |note: &SourceNote| matches!(note.state.as_str(), "waiting" | "stopped") && !note.detail.is_empty() && !told(&note.source);
+        let notes = self.board.notes().into_iter().filter(waiting);
+        notes.map(|note| format!("{}: source {}: {}", note.state, note.source, note.detail)).collect()
     }
 
     fn bottleneck(&self) -> &'static str {
@@ -210,7 +223,7 @@ impl Control for EngineControl {
         let mut reasons = Vec::new();
         match phase {
             Phase::Starting | Phase::Recovering => reasons.push("recovering".to_owned()),
-            Phase::CatchingUp => reasons.push("catching_up".to_owned()),
+            Phase::CatchingUp => reasons.extend(CatchUp::of(&self.board, &self.facts.incidents).reasons()),
             Phase::Draining => reasons.push("draining".to_owned()),
             Phase::Failed => reasons.push("wal_poisoned".to_owned()),
             Phase::Ready => {}
@@ -228,6 +241,7 @@ impl Control for EngineControl {
         let mut warnings: Vec<String> = incidents.iter().map(|(subject, incident)| about(subject, incident)).collect();
         let of_partition = |gauge: &Arc<PartitionGauge>| Some(about(&partition_subject(gauge), &gauge.incident()?));
         warnings.extend(self.board.partitions().iter().filter_map(of_partition));
+        warnings.extend(self.waiting_sources(&incidents));
         let elapsed_s = self.started.elapsed().as_secs_f64();
         let progress = match phase {
             Phase::Starting | Phase::Recovering => self.replay_progress(),

@@ -9,6 +9,9 @@ use streamgauge_api::source::PartitionGauge;
 /// Rates are taken over at least this long.
 const OVER_US: i64 = 1_000_000;
 
+/// An end of which no broker has spoken for this long is where the partition waits, not an end.
+const AWAY_US: i64 = 5_000_000;
+
 #[derive(Debug, Clone, Copy)]
 struct Look {
     at_us: i64,
@@ -46,10 +49,11 @@ impl Rates {
         let look = self.look(gauge, now_us, end, position);
         let incident = gauge.incident();
         let lag_records = gauge.lag_records();
-        let stopped = incident.as_ref().is_some_and(|open| open.kind != streamgauge_api::source::IncidentKind::PartitionsGrew);
+        let stopped = incident.as_ref().is_some_and(|open| open.kind.stops());
         let state = match lag_records {
             _ if stopped => "stopped",
             _ if !gauge.reading.load(Ordering::Relaxed) => "waiting",
+            Some(0) if now_us - gauge.end_known_us.load(Ordering::Relaxed) > AWAY_US => "waiting",
             Some(0) => "at_end",
             _ => "reading",
         };
@@ -85,5 +89,24 @@ impl Rates {
             *last = Look { in_per_second: per_second(last.end, end), applied_per_second: per_second(last.applied, applied), ..fresh };
         }
         *last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use streamgauge_api::{PartitionKey, TopicId};
+
+    /// Before, a partition was `at_end` for as long as its broker was away.
+    #[test]
+    fn a_partition_is_at_its_end_while_a_broker_says_so() {
+        let key = PartitionKey { event: "E".into(), cluster: "c".into(), topic: "t".into(), topic_id: TopicId::NONE, partition: 0 };
+        let gauge = Arc::new(PartitionGauge::new("s", key, 7));
+        gauge.reading.store(true, Ordering::Relaxed);
+        gauge.saw_end(7, 100_000_000);
+        for (now_us, state) in [(100_600_000, "at_end"), (105_000_000, "at_end"), (105_000_001, "waiting")] {
+            let statuses = Rates::default().statuses(std::slice::from_ref(&gauge), now_us);
+            assert_eq!(statuses.first().map(|status| status.state.as_str()), Some(state), "{now_us}");
+        }
     }
 }

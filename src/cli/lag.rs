@@ -62,7 +62,7 @@ pub(super) fn render(sources: &Sources) -> Vec<String> {
     for partition in &sources.partitions {
         let several = topics.get(partition.source.as_str()).is_some_and(|topics| topics.len() > 1);
         let name = if several { format!("{}/{}", partition.topic, partition.partition) } else { partition.partition.to_string() };
-        lines.push(line(partition, name));
+        lines.extend(line(partition, name));
     }
     // A source that has no partition yet, or waits as a whole, says so itself.
     for note in &sources.sources {
@@ -75,28 +75,39 @@ pub(super) fn render(sources: &Sources) -> Vec<String> {
     layout::table(COLUMNS, &lines)
 }
 
-fn line(partition: &PartitionStatus, name: String) -> Line {
+/// The numbers of a partition, and behind them in words why it stands. A position and an end are told
+/// also then: they are what an incident is decided by.
+fn line(partition: &PartitionStatus, name: String) -> Vec<Line> {
     let lead = vec![partition.source.clone(), name];
-    let stands = !matches!(partition.state.as_str(), "reading" | "at_end");
-    let incident = partition.incident.as_ref().filter(|incident| incident.kind != IncidentKind::PartitionsGrew);
-    if let Some(incident) = incident.filter(|_| stands) {
-        let way_out = incident.actions.first().map_or_else(|| "streamgauge status".to_owned(), Clone::clone);
-        return Line::Sentence(lead, format!("{}: {}  ->  {way_out}", partition.state, what_happened(partition, incident)));
-    }
-    if partition.state == "stopped" {
-        return Line::Sentence(lead, "stopped  ->  streamgauge status".into());
-    }
     let number = |value: Option<i64>| value.map_or_else(|| "?".into(), grouped);
+    // An end that is older than the position says only that the log goes at least that far.
+    let moved = partition
+        .incident
+        .as_ref()
+        .is_some_and(|open| matches!(open.kind, IncidentKind::Regressed | IncidentKind::Truncated | IncidentKind::Recreated));
+    let end = partition.end.map(|end| if moved { end } else { end.max(partition.position) });
     let cells = [
         grouped(partition.position),
-        number(partition.end),
-        number(partition.lag_records),
+        number(end),
+        number(partition.lag_records.filter(|_| !moved)),
         partition.lag_seconds.map_or_else(|| "?".into(), duration),
         rate(partition.in_per_second),
         rate(partition.applied_per_second),
         partition.eta_s.map_or_else(|| "-".into(), time_left),
     ];
-    Line::Cells(lead.into_iter().chain(cells).collect())
+    let mut lines = vec![Line::Cells(lead.into_iter().chain(cells).collect())];
+    let incident = partition.incident.as_ref().filter(|incident| incident.kind.stops());
+    let words = match incident.filter(|_| !matches!(partition.state.as_str(), "reading" | "at_end")) {
+        Some(incident) => {
+            let way_out = incident.actions.first().map_or("streamgauge status", String::as_str);
+            format!("{}: {}  ->  {way_out}", partition.state, what_happened(partition, incident))
+        }
+        None if partition.state == "stopped" => "stopped  ->  streamgauge status".to_owned(),
+        None if partition.state == "waiting" => "waiting".to_owned(),
+        None => return lines,
+    };
+    lines.push(Line::Sentence(vec![String::new(), String::new()], words));
+    lines
 }
 
 fn what_happened(partition: &PartitionStatus, incident: &Incident) -> String {
@@ -166,7 +177,8 @@ mod tests {
 SOURCE    PARTITION   APPLIED      END    LAG   BEHIND   IN/s   APPLY/s    ETA
 payments          0   812 401  812 455     54    0.2 s  1 210     1 214      -
 payments          1   799 020  861 300 62 280    1m 4s  1 180     9 900    7 s
-clicks            0   stopped: wanted 5 001, Kafka starts at 7 300  ->  streamgauge incident clicks/0",
+clicks            0     5 001   91 022      ?        ?      0         0      -
+                      stopped: wanted 5 001, Kafka starts at 7 300  ->  streamgauge incident clicks/0",
         );
     }
 
@@ -181,7 +193,8 @@ clicks            0   stopped: wanted 5 001, Kafka starts at 7 300  ->  streamga
                     0,
                     json!({"state": "waiting", "incident": incident("Stalled", "registry", "check the registry")}),
                 ),
-                partition("clicks", "clicks-us", 0, json!({"state": "stopped"})),
+                // The end was heard of before the last records came: it is no less than what was applied.
+                partition("clicks", "clicks-us", 0, json!({"state": "stopped", "position": 70, "end": 60})),
             ],
             json!([
                 {"source": "clicks", "state": "reading", "detail": ""},
@@ -191,8 +204,10 @@ clicks            0   stopped: wanted 5 001, Kafka starts at 7 300  ->  streamga
             "\
 SOURCE     PARTITION   APPLIED      END    LAG   BEHIND   IN/s   APPLY/s    ETA
 clicks      clicks/0        10        ?      ?        ?      0         0      -
-clicks   clicks-eu/0   waiting: Stalled (registry)  ->  check the registry
-clicks   clicks-us/0   stopped  ->  streamgauge status
+clicks   clicks-eu/0         0        ?      ?        ?      0         0      -
+                       waiting: Stalled (registry)  ->  check the registry
+clicks   clicks-us/0        70       70      ?        ?      0         0      -
+                       stopped  ->  streamgauge status
 orders             -   waiting: no topic matches ^orders
 users              -   connecting: no partitions yet",
         );

@@ -102,6 +102,7 @@ struct Incident {
     cause: String,
     lost: String,
     holds: String,
+    evidence: String,
     actions: Vec<String>,
 }
 
@@ -164,7 +165,7 @@ impl State {
             return format!("{} {:.0} %{left}", state.phase.replace('_', " "), (state.progress * 100.0).floor());
         }
         let others: Vec<&str> = state.reasons.iter().map(String::as_str).filter(|reason| *reason != state.phase).collect();
-        let phase = if state.phase == "ready" { "not ready" } else { &state.phase };
+        let phase = if state.phase == "not_ready" { "not ready" } else { &state.phase };
         if others.is_empty() { phase.to_owned() } else { format!("{phase}: {}", others.join(", ")) }
     }
 }
@@ -215,7 +216,7 @@ fn memory(used: u64, limit: Option<u64>) -> String {
 fn of_incident(incident: &Incident) -> Vec<String> {
     let cause = if incident.cause.is_empty() { String::new() } else { format!(" ({})", incident.cause) };
     let mut lines = vec![format!("INCIDENT[{}]{cause}: {}", incident.kind, incident.subject)];
-    for (word, text) in [("lost   ", &incident.lost), ("holds  ", &incident.holds)] {
+    for (word, text) in [("seen   ", &incident.evidence), ("lost   ", &incident.lost), ("holds  ", &incident.holds)] {
         if !text.is_empty() {
             lines.push(format!("  {word} {text}"));
         }
@@ -287,7 +288,7 @@ mod tests {
             (200, json!({"status": "ready"}), "ready"),
             (503, json!({"status": "recovering", "progress": 0.637, "eta_s": 7.2, "reasons": ["recovering"]}), "recovering 63 %, 8 s left"),
             (503, json!({"status": "catching_up", "progress": 0.999, "reasons": ["catching_up"]}), "catching up 99 %"),
-            (503, json!({"status": "ready", "reasons": ["stale", "disk_full"]}), "not ready: stale, disk_full"),
+            (503, json!({"status": "not_ready", "reasons": ["stale", "disk_full"]}), "not ready: stale, disk_full"),
             (503, json!({"status": "draining", "reasons": ["draining"]}), "draining"),
             (503, json!({"status": "failed", "reasons": ["wal_poisoned"]}), "failed: wal_poisoned"),
         ] {
@@ -309,7 +310,7 @@ mod tests {
                      "windows": [{"window_ms": 60_000, "late": 1200, "ahead_refused": 3}, {"window_ms": 3_600_000, "late": 0, "ahead_refused": 0}]},
                     {"table": "by_country", "keys": 0, "bytes": 0, "funnel": {"received": 1200, "decoded": 1200, "null_key": 1190, "filtered": 10}},
                 ],
-                "incidents": [{"kind": "SourceGap", "subject": "source clicks partition clicks/0", "lost": "2 299 records", "holds": "tables are readable", "actions": ["streamgauge lag"]}, {"kind": "MemoryLimit", "cause": "pause", "subject": "table card_stats", "actions": ["raise limits.memory"]}],
+                "incidents": [{"kind": "SourceGap", "subject": "source clicks partition clicks/0", "evidence": "clicks/0 at offset 5001", "lost": "2 299 records", "holds": "tables are readable", "actions": ["streamgauge lag"]}, {"kind": "MemoryLimit", "cause": "pause", "subject": "table card_stats", "actions": ["raise limits.memory"]}],
             }),
             "\
 streamgauge 0.1.0   ready   up 3m 13s
@@ -319,6 +320,7 @@ snapshot    41 s old, 12 MiB
 bottleneck  none: apply is idle 93 % of the time
 
 INCIDENT[SourceGap]: source clicks partition clicks/0
+  seen    clicks/0 at offset 5001
   lost    2 299 records
   holds   tables are readable
   try     streamgauge lag

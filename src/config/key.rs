@@ -122,7 +122,7 @@ pub(super) const KEYS: &[Key] = &[
         "ready.wait_for_catch_up",
         Form::Flag,
         Some("false"),
-        "Not ready until each source has once reached the end that Kafka had at start.",
+        "Not ready until each source has reached the end that Kafka had at start. What an incident stops has not.",
     ),
     key(
         "compat.velocity_window",

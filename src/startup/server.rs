@@ -5,8 +5,8 @@
 
 use crate::apply::panic::PanicNote;
 use crate::apply::{
-    Engine, EngineClock, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, News, Parts, Phase, Seat, SeatSlot, Settings,
-    SnapshotOptions, Snapshotter, SourceSetup,
+    CatchUp, Engine, EngineClock, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, News, Parts, Phase, Seat, SeatSlot,
+    Settings, SnapshotOptions, Snapshotter, SourceSetup,
 };
 use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
@@ -246,7 +246,7 @@ impl Bound {
         shared.facts.set_phase(if waits { Phase::CatchingUp } else { Phase::Ready });
         let kafka = start_sources(&options, &shared, &seat, &stored)?;
         let stopping = Arc::new(AtomicBool::new(false));
-        let watcher = waits.then(|| watch_catch_up(&shared, &stopping, options.max_staleness)).transpose()?;
+        let watcher = waits.then(|| watch_catch_up(&shared, &stopping)).transpose()?;
         Ok(Server {
             shared,
             seat,
@@ -434,20 +434,15 @@ fn start_sources(
     streamgauge_kafka::start(options.sources.clone(), stored, &kafka, &mut inlet, &shared.board, &shared.clock).map(Some)
 }
 
-/// Moves from catching up to ready once every partition was seen at its end (or close enough).
-fn watch_catch_up(shared: &Shared, stopping: &Arc<AtomicBool>, close_enough: Option<Duration>) -> Result<JoinHandle<()>, ApiError> {
+/// Moves from catching up to ready once every partition was at an end that a broker told.
+fn watch_catch_up(shared: &Shared, stopping: &Arc<AtomicBool>) -> Result<JoinHandle<()>, ApiError> {
     let (shared, stopping) = (shared.clone(), Arc::clone(stopping));
     spawn("catch-up", move || {
-        let close_ms = close_enough.map_or(1000, |most| i64::try_from(most.as_millis()).unwrap_or(i64::MAX));
         while !stopping.load(Ordering::Acquire) && shared.facts.phase() == Phase::CatchingUp {
-            let now_us = shared.clock.now_us();
-            let partitions = shared.board.partitions();
-            let reached = |gauge: &Arc<streamgauge_api::source::PartitionGauge>| {
-                gauge.end_known_us.load(Ordering::Relaxed) > 0
-                    && (gauge.lag_records() == Some(0) || gauge.lag_ms(now_us).is_some_and(|lag| lag <= close_ms))
-            };
-            if !partitions.is_empty() && partitions.iter().all(reached) {
-                tracing::info!(kind = "sources.caught_up", partitions = partitions.len(), "every source has reached its end");
+            if CatchUp::of(&shared.board, &shared.facts.incidents).is_done() {
+                let partitions = shared.board.partitions().len();
+                assert!(partitions > 0, "a source that knows its topics has partitions");
+                tracing::info!(kind = "sources.caught_up", partitions, "every source has reached its end");
                 shared.facts.set_phase(Phase::Ready);
                 return;
             }

@@ -98,6 +98,7 @@ fn code_of_reason(reason: &str) -> Code {
         "disk_full" => Code::StorageFull,
         "draining" => Code::Draining,
         "stale" => Code::Stale,
+        "source_stopped" => Code::SourceStopped,
         "memory_limit" => Code::TableMemoryExceeded,
         other => Code::parse(other).unwrap_or(Code::Recovering),
     }
@@ -277,6 +278,7 @@ mod tests {
             ("wal_poisoned", Code::WalUnavailable),
             ("disk_full", Code::StorageFull),
             ("stale", Code::Stale),
+            ("source_stopped", Code::SourceStopped),
         ] {
             assert_eq!(code_of_reason(reason), code);
         }

@@ -13,7 +13,8 @@ pub struct Readiness {
     pub ready: bool,
     /// `starting`, `recovering`, `catching_up`, `ready`, `draining` or `failed`.
     pub phase: String,
-    /// Codes of everything that stands against it: `recovering`, `catching_up`, `draining`, `wal_poisoned`, `disk_full`, `stale`, `memory_limit`.
+    /// Codes of everything that stands against it: `recovering`, `catching_up`, `draining`, `wal_poisoned`, `disk_full`,
+    /// `stale`, `memory_limit`, `source_stopped`.
     pub reasons: Vec<String>,
     /// Open incidents, each as its kind and whom it is about, e.g. `MemoryLimit: table cards`.
     #[serde(default)]
@@ -25,6 +26,17 @@ pub struct Readiness {
 }
 
 impl Readiness {
+    /// `ready` is said of what is ready and of nothing else: where the phase itself is no reason, it is
+    /// `not_ready`.
+    pub fn word(&self) -> &str {
+        let waits_in_vain = self.phase == "catching_up" && !self.reasons.iter().any(|reason| reason == "catching_up");
+        match self.ready {
+            true => "ready",
+            false if self.phase == "ready" || waits_in_vain => "not_ready",
+            false => &self.phase,
+        }
+    }
+
     /// The body of `/ready` on either plane. Ready and without anything to say it is just that.
     pub fn body(&self, verbose: bool) -> Json {
         if self.ready && !verbose && self.warnings.is_empty() {
@@ -34,7 +46,7 @@ impl Readiness {
             return json!({"status": "ready", "warnings": self.warnings});
         }
         json!({
-            "status": self.phase, "ready": self.ready, "reasons": self.reasons, "warnings": self.warnings,
+            "status": self.word(), "phase": self.phase, "ready": self.ready, "reasons": self.reasons, "warnings": self.warnings,
             "progress": self.progress, "eta_s": self.eta_s,
         })
     }
@@ -170,4 +182,31 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// The action's own.
     fn act(&self, action: Action) -> Result<Json, ApiError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Before, a server at its memory limit answered 503 with `"ready": false` and `"status": "ready"`.
+    #[test]
+    fn only_what_is_ready_says_so() {
+        for (phase, reasons, word) in [
+            ("ready", &[][..], "ready"),
+            ("ready", &["memory_limit"][..], "not_ready"),
+            ("ready", &["stale"], "not_ready"),
+            ("catching_up", &["catching_up"], "catching_up"),
+            ("catching_up", &["catching_up", "source_stopped"], "catching_up"),
+            ("catching_up", &["source_stopped"], "not_ready"),
+            ("recovering", &["recovering"], "recovering"),
+            ("failed", &["wal_poisoned"], "failed"),
+        ] {
+            let reasons: Vec<String> = reasons.iter().map(|reason| (*reason).to_owned()).collect();
+            let ready = reasons.is_empty();
+            let readiness = Readiness { ready, phase: phase.to_owned(), reasons, warnings: vec![], progress: 1.0, eta_s: None };
+            for verbose in [false, true] {
+                assert_eq!(readiness.body(verbose)["status"], word, "{phase}");
+            }
+        }
+    }
 }

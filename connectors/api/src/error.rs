@@ -88,6 +88,7 @@ codes! {
     Recovering "recovering" 503 true "state is being rebuilt" "wait for GET /ready to answer 200";
     Draining "draining" 503 true "the server is stopping" "retry against the restarted server";
     Stale "stale" 503 true "the table is further behind than max_staleness" "retry later, or accept an older value";
+    SourceStopped "source_stopped" 503 true "an incident stops a source before it has caught up" "`warnings` of /ready names it, /status says what to do";
     MinLsnNotReached "min_lsn_not_reached" 503 true "the asked LSN is not applied yet" "retry, or give a larger wait_ms";
     AsOfOutOfReach "as_of_out_of_reach" 409 false "rows of that time are gone, or later ones are in" "ask for `earliest_ms` or later, or add approximate=1";
     StorageFull "storage_full" 507 true "the disk is full" "free space; pushes resume by themselves";

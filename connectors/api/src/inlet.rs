@@ -129,6 +129,10 @@ pub trait Inlet: Send {
     /// Records that the slot's incident is closed, if one is recorded.
     fn incident_closed(&mut self, slot: Slot);
 
+    /// The whole source cannot go on, for this reason, or it can again. Said as often as it is seen;
+    /// it is an observation of this process, so nothing is written.
+    fn source_incident(&mut self, source: &str, incident: Option<Incident>);
+
     /// Positions covered by a completed fsync, for group commits.
     fn durable_positions(&self) -> Vec<(Slot, Position)>;
 

@@ -13,7 +13,8 @@ use std::sync::{Arc, RwLock};
 pub struct Incident {
     /// What kind of incident this is.
     pub kind: IncidentKind,
-    /// For `Stalled`: `lso`, `no_leader`, `topic_missing`, `auth`, `registry`, `schema`, `bad_record` or `unknown`; else empty.
+    /// For `Stalled`: `lso`, `no_leader`, `topic_missing`, `broker_unreachable`, `auth`, `registry`,
+    /// `schema`, `bad_record` or `unknown`; else empty.
     pub cause: String,
     /// When it was opened, microseconds since the Unix epoch.
     pub opened_us: i64,
@@ -79,6 +80,12 @@ impl IncidentKind {
             _ => None,
         }
     }
+
+    /// Whether a partition with this incident stands still: records behind its position do not come
+    /// while it is open.
+    pub fn stops(self) -> bool {
+        !matches!(self, Self::PartitionsGrew | Self::FrameSkipped)
+    }
 }
 
 /// News about an end that is older than the last one by this much is no late answer: the wall clock was set back.
@@ -107,6 +114,8 @@ pub struct PartitionGauge {
     pub end_known_us: AtomicI64,
     /// The last moment of which it is known that everything in the log was applied, microseconds since the Unix epoch; 0 never.
     at_end_us: AtomicI64,
+    /// The first end that a broker told of the log that is read, since start; -1 none yet (connector).
+    first_end: AtomicI64,
     /// Records taken from Kafka since start (connector).
     pub read_records: AtomicU64,
     /// Whether it is being read: false while unassigned for back-pressure or an incident (connector).
@@ -129,6 +138,7 @@ impl PartitionGauge {
             start_offset: AtomicI64::new(-1),
             end_known_us: AtomicI64::new(0),
             at_end_us: AtomicI64::new(0),
+            first_end: AtomicI64::new(-1),
             read_records: AtomicU64::new(0),
             reading: AtomicBool::new(false),
             incident: RwLock::new(None),
@@ -175,6 +185,24 @@ impl PartitionGauge {
         }
     }
 
+    /// A broker said that the log that is going to be read ends here. The first such word since start
+    /// is what catching up means (connector).
+    pub fn begins_before(&self, end: i64) {
+        assert!(end >= 0, "a broker names an offset");
+        let first = self.first_end.compare_exchange(-1, end, Ordering::AcqRel, Ordering::Acquire);
+        debug_assert!(first.map_or_else(|known| known >= 0, |unset| unset == -1), "an end is set once");
+    }
+
+    /// Whether everything was applied up to an end that a broker told since start. The age of the last
+    /// record says nothing about that, and a partition that an incident stops has not caught up,
+    /// wherever it stands. Where a transaction is open, the end is what may be read of the log.
+    pub fn caught_up(&self) -> bool {
+        let applied = self.applied_offset.load(Ordering::Acquire);
+        let reaches = |end: i64| end >= 0 && applied >= end;
+        let reached = reaches(self.first_end.load(Ordering::Acquire)) || reaches(self.stable_offset.load(Ordering::Acquire));
+        reached && !self.incident().is_some_and(|open| open.kind.stops())
+    }
+
     /// How stale what is applied is at most, ms; `None` while that cannot be told.
     ///
     /// Since the end was last known to be reached, or since the time of the last applied record, whichever is later: a topic where nothing happens is as
@@ -198,8 +226,16 @@ pub struct SourceBoard {
     partitions: RwLock<Vec<Option<Arc<PartitionGauge>>>>,
     notes: RwLock<Vec<SourceNote>>,
     counters: RwLock<Vec<(String, Arc<SourceCounters>)>>,
-    /// Sources with their events that have not seen their topics yet.
-    unseen: RwLock<Vec<(String, String)>>,
+    feeds: RwLock<Vec<Feed>>,
+}
+
+/// A source and the event that it feeds.
+#[derive(Debug)]
+struct Feed {
+    source: String,
+    event: String,
+    /// Whether each of its topics is there and each of their partitions has a gauge.
+    known: bool,
 }
 
 /// A statement about a whole source: a broker that does not answer, a regex that matches nothing.
@@ -214,10 +250,10 @@ pub struct SourceNote {
 }
 
 impl SourceBoard {
-    /// A source will feed this event; until [`SourceBoard::sees`], nobody knows how much there is to read.
+    /// A source feeds this event; until [`SourceBoard::knows`], nobody knows how much there is to read.
     pub fn awaits(&self, source: &str, event: &str) {
-        if let Ok(mut unseen) = self.unseen.write() {
-            unseen.push((source.to_owned(), event.to_owned()));
+        if let Ok(mut feeds) = self.feeds.write() {
+            feeds.push(Feed { source: source.to_owned(), event: event.to_owned(), known: false });
         }
     }
 
@@ -233,21 +269,29 @@ impl SourceBoard {
         self.counters.read().map(|all| all.clone()).unwrap_or_default()
     }
 
-    /// The source has seen its topics: its partitions say from here on how far behind they are.
-    pub fn sees(&self, source: &str) {
-        if let Ok(mut unseen) = self.unseen.write() {
-            unseen.retain(|(known, _)| known != source);
+    /// Whether the source knows what there is to read: its topics are there, and their partitions say
+    /// how far behind they are. A topic that vanishes, or that nobody has seen, takes that back.
+    pub fn knows(&self, source: &str, known: bool) {
+        if let Ok(mut feeds) = self.feeds.write() {
+            feeds.iter_mut().filter(|feed| feed.source == source).for_each(|feed| feed.known = known);
         }
     }
 
-    /// Whether a source of this event has not seen its topics yet.
+    /// Whether a source of this event does not know what there is to read.
     pub fn is_awaited(&self, event: &str) -> bool {
-        self.unseen.read().is_ok_and(|unseen| unseen.iter().any(|(_, fed)| fed == event))
+        self.feeds.read().is_ok_and(|feeds| feeds.iter().any(|feed| feed.event == event && !feed.known))
     }
 
-    /// Whether any source has not seen its topics yet.
-    pub fn awaits_any(&self) -> bool {
-        self.unseen.read().is_ok_and(|unseen| !unseen.is_empty())
+    /// Sources that do not know what there is to read.
+    pub fn awaited(&self) -> Vec<String> {
+        let names = |feeds: &Vec<Feed>| feeds.iter().filter(|feed| !feed.known).map(|feed| feed.source.clone()).collect();
+        self.feeds.read().map(|feeds| names(&feeds)).unwrap_or_default()
+    }
+
+    /// Sources that feed this event, whatever they know.
+    pub fn sources_of(&self, event: &str) -> Vec<String> {
+        let names = |feeds: &Vec<Feed>| feeds.iter().filter(|feed| feed.event == event).map(|feed| feed.source.clone()).collect();
+        self.feeds.read().map(|feeds| names(&feeds)).unwrap_or_default()
     }
 
     /// Puts a partition at its slot.
@@ -287,6 +331,7 @@ impl SourceBoard {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::position::TopicId;
 
@@ -368,14 +413,56 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_awaited_until_each_of_its_sources_has_seen_its_topics() {
+    fn an_event_is_awaited_until_each_of_its_sources_knows_its_topics() {
         let board = SourceBoard::default();
         for source in ["a", "b"] {
             board.awaits(source, "E");
         }
-        board.sees("a");
-        assert!(board.is_awaited("E") && board.awaits_any() && !board.is_awaited("F"));
-        board.sees("b");
-        assert!(!board.is_awaited("E") && !board.awaits_any());
+        board.knows("a", true);
+        assert!(board.is_awaited("E") && !board.is_awaited("F"));
+        assert_eq!((board.awaited(), board.sources_of("E")), (vec!["b".to_owned()], vec!["a".to_owned(), "b".to_owned()]));
+        board.knows("b", true);
+        assert!(!board.is_awaited("E") && board.awaited().is_empty());
+        board.knows("a", false);
+        assert!(board.is_awaited("E"), "what vanished is not known any more");
+    }
+
+    /// Before, a young last record counted as an end that was reached, with half of a new topic unread.
+    #[test]
+    fn a_partition_has_caught_up_when_it_reaches_an_end_that_a_broker_told_and_nothing_stops_it() {
+        let gauge = gauge(0);
+        gauge.applied_to(10, 99_999);
+        assert!(gauge.lag_ms(100 * SECOND_US).is_some_and(|lag| lag < 2) && !gauge.caught_up(), "no end is known");
+        gauge.begins_before(21);
+        assert!(!gauge.caught_up());
+        // More comes meanwhile: catching up means what was there when it began.
+        gauge.saw_end(90, 100 * SECOND_US);
+        gauge.begins_before(90);
+        gauge.applied_to(21, 99_999);
+        assert!(gauge.caught_up());
+        for (kind, stops) in [(IncidentKind::Stalled, true), (IncidentKind::Recreated, true), (IncidentKind::PartitionsGrew, false)] {
+            let incident = Incident {
+                kind,
+                cause: String::new(),
+                opened_us: 0,
+                lost: String::new(),
+                holds: String::new(),
+                evidence: String::new(),
+                actions: vec![],
+            };
+            *gauge.incident.write().unwrap() = Some(incident);
+            assert_eq!(gauge.caught_up(), !stops, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn where_a_transaction_is_open_the_end_is_what_may_be_read() {
+        let gauge = gauge(0);
+        gauge.begins_before(21);
+        gauge.stable_offset.store(12, Ordering::Relaxed);
+        gauge.applied_to(11, 1);
+        assert!(!gauge.caught_up());
+        gauge.applied_to(12, 1);
+        assert!(gauge.caught_up());
     }
 }

@@ -58,6 +58,15 @@ impl Topics {
     }
 }
 
+impl std::fmt::Display for Topics {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Named(names) => out.write_str(&names.join(", ")),
+            Self::Matching(pattern) => out.write_str(&pattern.text),
+        }
+    }
+}
+
 /// A regular expression over whole topic names.
 #[derive(Debug, Clone)]
 pub struct TopicPattern {

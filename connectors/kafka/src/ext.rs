@@ -13,6 +13,7 @@
 //!
 //! Deliberately absent: `subscribe`, pause, seek, `rd_kafka_position`. Positions are computed from records by our caller.
 
+use crate::fold::Fold;
 use crate::gate::Gate;
 use rdkafka_sys as sys;
 use std::cell::RefCell;
@@ -292,6 +293,8 @@ pub struct Inbox {
     errors: Mutex<Vec<ClientError>>,
     statistics: Mutex<Option<String>>,
     connects: AtomicU64,
+    /// Lines that were told lately.
+    fold: Mutex<Fold>,
 }
 
 impl Inbox {
@@ -330,7 +333,11 @@ impl Inbox {
             self.fenced.store(true, Ordering::Release);
         }
         match level {
-            0..=3 => tracing::warn!(target: "librdkafka", facility, "{line}"),
+            0..=3 => match self.fold.lock().tells(facility, line, Instant::now()) {
+                Some(0) => tracing::warn!(target: "librdkafka", facility, "{line}"),
+                Some(folded) => tracing::warn!(target: "librdkafka", facility, folded, "{line} (and {folded} like it)"),
+                None => tracing::trace!(target: "librdkafka", facility, "{line}"),
+            },
             4..=6 => tracing::debug!(target: "librdkafka", facility, "{line}"),
             _ => tracing::trace!(target: "librdkafka", facility, "{line}"),
         }

@@ -7,6 +7,12 @@
 //! tried at most once per [`SPACING`]. What the gate refuses fails at once, which librdkafka answers
 //! with a pause of up to a second, so a broker that is down costs about one attempt a second.
 //!
+//! The bound is that of one connection. A client has one for each address in `brokers`, one for each
+//! broker of the cluster that it knows and one for the coordinator of its group, and a source has two
+//! clients: with one broker, five or six connections that try about once a second each, at most twice.
+//! They do not share a gate, because the one that got in first would hold the others up when the
+//! broker is back.
+//!
 //! Pure; one gate per broker thread, asked in `ext::on_connect`.
 
 use std::time::{Duration, Instant};

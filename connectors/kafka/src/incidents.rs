@@ -16,6 +16,8 @@ pub enum Cause {
     NoLeader,
     /// The topic does not exist or may not be seen.
     TopicMissing,
+    /// A source has not reached any of its brokers.
+    BrokerUnreachable,
     /// Login or permission refused.
     Auth,
     /// The schema registry does not answer.
@@ -35,6 +37,7 @@ impl Cause {
             Self::Lso => "lso",
             Self::NoLeader => "no_leader",
             Self::TopicMissing => "topic_missing",
+            Self::BrokerUnreachable => "broker_unreachable",
             Self::Auth => "auth",
             Self::Registry => "registry",
             Self::Schema => "schema",
@@ -45,8 +48,16 @@ impl Cause {
 
     /// The cause of this name.
     pub fn parse(text: &str) -> Self {
-        const ALL: [Cause; 7] =
-            [Cause::Lso, Cause::NoLeader, Cause::TopicMissing, Cause::Auth, Cause::Registry, Cause::Schema, Cause::BadRecord];
+        const ALL: [Cause; 8] = [
+            Cause::Lso,
+            Cause::NoLeader,
+            Cause::TopicMissing,
+            Cause::BrokerUnreachable,
+            Cause::Auth,
+            Cause::Registry,
+            Cause::Schema,
+            Cause::BadRecord,
+        ];
         ALL.into_iter().find(|cause| cause.as_str() == text).unwrap_or(Self::Unknown)
     }
 
@@ -55,6 +66,7 @@ impl Cause {
             Self::Lso => "find the transaction with Kafka's own tools (kafka-transactions.sh find-hanging) and abort it there",
             Self::NoLeader => "look at the brokers; reading goes on by itself when the partition has a leader",
             Self::TopicMissing => "create the topic, or correct its name or the DESCRIBE permission; reading goes on by itself",
+            Self::BrokerUnreachable => "correct `brokers`, or look at the brokers and the network; reading begins by itself",
             Self::Auth => "correct the login or the READ permission; reading goes on by itself",
             Self::Registry => "look at the registry's address, credentials and health; reading goes on by itself",
             Self::Schema => "compare the writer schema with the event's fields, correct the config and restart",
@@ -75,6 +87,19 @@ pub fn stalled(track: &Track, cause: Cause, evidence: &str, now_us: i64) -> Inci
         lost: "nothing".to_owned(),
         holds: HOLDS.to_owned(),
         evidence: format!("{}: {evidence}", place(track)),
+        actions: vec![cause.advice().to_owned()],
+    }
+}
+
+/// A whole source cannot go on: it has no partition that could say so.
+pub fn source_stalled(cause: Cause, evidence: &str, now_us: i64) -> Incident {
+    Incident {
+        kind: IncidentKind::Stalled,
+        cause: cause.as_str().to_owned(),
+        opened_us: now_us,
+        lost: "nothing".to_owned(),
+        holds: HOLDS.to_owned(),
+        evidence: evidence.to_owned(),
         actions: vec![cause.advice().to_owned()],
     }
 }

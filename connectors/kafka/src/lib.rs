@@ -16,6 +16,7 @@ mod control;
 mod examine;
 #[allow(unsafe_code, reason = "the doorway to librdkafka: one file, every block with its reason")]
 pub mod ext;
+mod fold;
 mod gate;
 mod incidents;
 mod ingest;

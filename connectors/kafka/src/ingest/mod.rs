@@ -3,11 +3,12 @@
 //! Invariants: a record's offset is behind us only once the inlet took it; nothing is paused, a partition that must wait is unassigned and assigned again
 //! at our own (offset, epoch) pair, after the questions of [`crate::examine`]; an incident stops its partition only; every wait is bounded.
 //!
-//! `mod` holds the loop, [`read`] drains and offers, [`verdict`] carries out what the control thread found, [`watch`] looks after liveness, ids, statistics
+//! `mod` holds the loop, [`read`] drains and offers, [`tell`] says how the source stands, [`verdict`] carries out what the control thread found, [`watch`] looks after liveness, ids, statistics
 //! and commits. Decoding happens inside the inlet, on this thread. Deliberately absent: blocking calls to brokers or registry (the control and registry
 //! threads make them), and any action on a log that has moved.
 
 mod read;
+mod tell;
 mod verdict;
 mod watch;
 
@@ -25,13 +26,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use streamgauge_api::counters::SourceCounters;
-use streamgauge_api::source::{Incident, IncidentKind, SourceBoard, SourceNote};
+use streamgauge_api::source::{Incident, IncidentKind, SourceBoard};
 use streamgauge_api::{ApiError, Clock, Inlet, PartitionKey, Position, Slot, StoredPosition};
 
 /// How often the cluster's topics are looked at.
 const DISCOVER_EVERY: Duration = Duration::from_secs(30);
 /// The same while nothing was found yet, or a named topic is missing.
 const DISCOVER_SOON: Duration = Duration::from_secs(1);
+/// Without a word of a broker for this long the source says so.
+const AWAY_AFTER: Duration = Duration::from_secs(4);
 /// How long the reader may take to connect before the loop begins; it goes on connecting meanwhile.
 const GREET_LIMIT: Duration = Duration::from_secs(2);
 /// How long a drain, or the inlet, is waited for at a time.
@@ -104,8 +107,13 @@ pub struct Ingest {
     /// When a drain last found the client's queue empty.
     empty_at: Instant,
     note: (String, String),
-    /// State and detail by what the last discovery found of the topics.
-    found: (&'static str, String),
+    found: tell::Found,
+    /// Whether the source has an incident of its own.
+    in_trouble: bool,
+    /// Since when no broker answers a discovery.
+    unanswered: Option<Instant>,
+    /// When records last came, or waited for room.
+    busy_at: Instant,
     connection_error: Option<(Instant, ClientError)>,
 }
 
@@ -149,7 +157,10 @@ impl Ingest {
             looked_before: false,
             empty_at: now,
             note: Default::default(),
-            found: ("connecting", String::new()),
+            found: tell::Found::default(),
+            in_trouble: false,
+            unanswered: Some(now),
+            busy_at: now,
             connection_error: None,
         }
     }
@@ -226,8 +237,7 @@ impl Ingest {
 
     fn refused(&mut self, key: &PartitionKey, error: &ApiError) {
         tracing::error!(source = %self.source.name, topic = %key.topic, partition = key.partition, code = %error.code, "cannot read partition: {error}");
-        self.found = ("stopped", format!("{}/{}: {error}", key.topic, key.partition));
-        self.tell_of_partitions();
+        self.found.refused = Some(format!("{}/{}: {error}", key.topic, key.partition));
     }
 
     /// Hears the control thread.
@@ -252,14 +262,15 @@ impl Ingest {
             Ok(found) => found,
             Err(error) => {
                 self.timers.discover = now + DISCOVER_SOON;
-                if !self.looked_before {
-                    let word = self.connection_error.as_ref().map(|(_, error)| format!(" ({})", error.text)).unwrap_or_default();
-                    self.say("waiting", &format!("no broker of {} answers: {}{word}", self.source.brokers.join(","), error.text));
-                }
+                self.unanswered.get_or_insert(now);
+                tracing::debug!(source = %self.source.name, "no answer to a discovery: {error}");
                 return;
             }
         };
-        self.timers.discover = now + if found.missing.is_empty() { DISCOVER_EVERY } else { DISCOVER_SOON * 5 };
+        self.unanswered = None;
+        self.found.refused = None;
+        let complete = found.missing.is_empty() && !found.topics.is_empty();
+        self.timers.discover = now + if complete { DISCOVER_EVERY } else { DISCOVER_SOON * 5 };
         let attached: Vec<PartitionKey> =
             self.tracks.iter().map(|track| track.key.clone()).chain(self.beginning.iter().map(|begin| begin.key.clone())).collect();
         let known = Known {
@@ -273,7 +284,6 @@ impl Ingest {
         };
         let placements = place(&known, &found);
         self.looked_before = true;
-        self.board.sees(&self.source.name);
         let mut ask = Vec::new();
         for placement in placements {
             match placement {
@@ -289,7 +299,8 @@ impl Ingest {
         self.meet(&found, &mut ask);
         self.ask(&ask);
         self.resolve_starts();
-        self.tell(&found);
+        self.found(&found);
+        self.tell();
     }
 
     /// Partitions attached from the state meet the topic that has their name now.
@@ -316,47 +327,6 @@ impl Ingest {
                 self.wait(index, Cause::TopicMissing, &text);
             }
         }
-    }
-
-    /// One sentence about the source as a whole.
-    fn tell(&mut self, found: &Discovered) {
-        let (state, detail) = if !found.missing.is_empty() {
-            let names: Vec<String> = found.missing.iter().map(|(name, error)| format!("{name} ({})", error.text)).collect();
-            ("waiting", format!("these topics do not exist or may not be seen: {}", names.join(", ")))
-        } else if found.topics.is_empty() {
-            ("waiting", "no topic matches yet".to_owned())
-        } else {
-            ("reading", String::new())
-        };
-        self.found = (state, detail);
-        self.tell_of_partitions();
-    }
-
-    /// What was found of the topics, or that partitions of them stand still: a source that brings nothing is not reading.
-    fn tell_of_partitions(&mut self) {
-        let (state, detail) = self.found.clone();
-        if state != "reading" {
-            return self.say(state, &detail);
-        }
-        let stalled: Vec<&Track> = self.tracks.iter().filter(|track| track.stalled().is_some()).collect();
-        let Some(cause) = stalled.first().and_then(|track| track.stalled()) else { return self.say(state, &detail) };
-        let (first, count, all) = (&stalled[0].key, stalled.len(), self.tracks.len());
-        let detail = format!("{count} of {all} partitions stand still, {}/{} for {}", first.topic, first.partition, cause.as_str());
-        self.say("waiting", &detail);
-    }
-
-    /// Replaces the source's note when it changed.
-    fn say(&mut self, state: &str, detail: &str) {
-        if self.note.0 == state && self.note.1 == detail {
-            return;
-        }
-        if detail.is_empty() {
-            tracing::info!(source = %self.source.name, state, "source");
-        } else {
-            tracing::info!(source = %self.source.name, state, "source: {detail}");
-        }
-        self.note = (state.to_owned(), detail.to_owned());
-        self.board.note(SourceNote { source: self.source.name.clone(), state: state.to_owned(), detail: detail.to_owned() });
     }
 
     fn resolve_starts(&mut self) {
@@ -386,6 +356,7 @@ impl Ingest {
             }
         }
         self.ask(&ask);
+        self.tell();
     }
 
     fn begin(&mut self, begin: &Beginning, offset: i64) -> Option<usize> {

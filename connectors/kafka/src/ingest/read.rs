@@ -40,13 +40,17 @@ impl Ingest {
     pub(super) fn read(&mut self) {
         let Some(mut batch) = self.batch.take() else { return };
         match (self.full_since, self.pressed) {
-            (Some(since), _) => self.wait_for_room(&mut batch, since),
+            (Some(since), _) => {
+                self.wait_for_room(&mut batch, since);
+                self.busy_at = Instant::now();
+            }
             (None, _) => {
                 self.client.drain(&mut batch, STEP);
                 self.drain += 1;
                 self.cursor = 0;
-                if batch.is_empty() {
-                    self.empty_at = Instant::now();
+                match batch.is_empty() {
+                    true => self.empty_at = Instant::now(),
+                    false => self.busy_at = Instant::now(),
                 }
                 self.hear_client();
                 self.deal_with(&mut batch);

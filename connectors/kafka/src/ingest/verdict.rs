@@ -26,6 +26,9 @@ impl Ingest {
             match verdict {
                 Verdict::Assign { offset, epoch, low, end } => {
                     self.show_ends(index, low, end, self.tracks[index].asked_us);
+                    if let Some(gauge) = &self.tracks[index].gauge {
+                        gauge.begins_before(end);
+                    }
                     assign.push((index, offset, epoch));
                 }
                 other => self.decided(index, other),

@@ -87,9 +87,7 @@ impl Ingest {
             self.check_ids();
             self.check_life(now);
             self.retry(now);
-            if self.looked_before {
-                self.tell_of_partitions();
-            }
+            self.tell();
         }
         if now >= self.timers.ends && !self.timers.asking_ends {
             self.timers.ends = now + ENDS_EVERY;
@@ -236,11 +234,11 @@ impl Ingest {
         }
     }
 
-    fn connection_word(&self, now: Instant) -> Option<String> {
+    pub(super) fn connection_word(&self, now: Instant) -> Option<String> {
         self.connection_error.as_ref().filter(|(at, _)| now.duration_since(*at) < ERROR_FRESH).map(|(_, error)| error.text.clone())
     }
 
-    fn connection_cause(&self, now: Instant) -> Cause {
+    pub(super) fn connection_cause(&self, now: Instant) -> Cause {
         match &self.connection_error {
             Some((at, error)) if now.duration_since(*at) < ERROR_FRESH => match error.code {
                 code::AUTHENTICATION | code::SSL => Cause::Auth,

@@ -7,6 +7,7 @@
 mod incidents;
 mod reading;
 mod registry;
+mod telling;
 
 use crate::cluster::{Brokers, Cluster};
 use crate::config::{KafkaSource, Topics};
@@ -45,6 +46,8 @@ struct Engine {
     seen: Vec<Seen>,
     ends: Vec<(Slot, i64)>,
     incidents: Vec<(Slot, Option<Incident>)>,
+    /// Of the whole source.
+    source_incident: Option<Incident>,
     /// Records taken before the inlet is full; `None` is no limit.
     room: Option<usize>,
     schemas: HashMap<u32, Result<FetchedSchema, String>>,
@@ -139,6 +142,11 @@ impl Inlet for FakeInlet {
 
     fn incident_closed(&mut self, slot: Slot) {
         self.engine.lock().incidents.push((slot, None));
+    }
+
+    fn source_incident(&mut self, source: &str, incident: Option<Incident>) {
+        assert_eq!(source, "s");
+        self.engine.lock().source_incident = incident;
     }
 
     fn durable_positions(&self) -> Vec<(Slot, Position)> {
