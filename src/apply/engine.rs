@@ -12,13 +12,13 @@ use super::evacuation::Evacuating;
 use super::facts::{Facts, Phase};
 use super::freshness::Freshnesses;
 use super::incidents::{IncidentText, Incidents, Subject};
-use super::long_read::LongRead;
+use super::long_read::LongReads;
 use super::panic::applying;
-use super::port::Outbox;
 use super::snapshots::Snapshots;
 use super::sweep::Sweeping;
 use super::turn::Turn;
 use super::waiting::{RETRY_US, Stall};
+use super::waits::Waits;
 use super::work::{Connection, News, Round, Unsynced};
 use crate::pipeline::{Origin, RegisterOptions};
 use crate::read::Reader;
@@ -29,11 +29,11 @@ use crate::wal::{FrameKind, FrameParts, WalError, WalHandle, WalWriter};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use streamgauge_api::metrics::{EventSeries, Metrics};
-use streamgauge_api::port::{Read, Request};
+use streamgauge_api::port::Request;
 use streamgauge_api::source::{IncidentKind, SourceBoard};
-use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Reply, Slot, StoredPosition, Tag};
+use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Reply, Slot, StoredPosition};
 
 /// Longest sleep of the apply thread: its heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -99,7 +99,8 @@ pub struct Engine {
     reader: Reader,
     pub(super) freshness: Freshnesses,
     pub(super) unsynced: VecDeque<Unsynced>,
-    pub(super) waiting: Vec<WaitingRead>,
+    /// Reads that wait for an LSN.
+    pub(super) waits: Waits,
     /// A read came that waits shorter than the apply thread may be sleeping.
     pub(super) deadline_moved: bool,
     /// Frames that are written and not applied to their end.
@@ -109,8 +110,12 @@ pub struct Engine {
     pub(super) backlogged: usize,
     /// Connections with something in the turn or in the backlog; made when somebody asks.
     pub(super) busy: HashSet<Connection>,
-    /// Reads of many entries that go on, the one that waited longest first.
-    pub(super) long_reads: VecDeque<LongRead>,
+    /// Reads of many entries that go on.
+    pub(super) long_reads: LongReads,
+    /// Whether reads that waited have the next turn of reads, if any are due.
+    waits_first: bool,
+    /// Housekeeping was due in the middle of a turn: it comes at that turn's end, before the next one begins.
+    pub(super) tick_due: bool,
     /// Counters of pushes by event.
     pub(super) series: BTreeMap<u32, EventSeries>,
     /// Rows and packets that the log or the memory limit did not take, by inlet; who was tried last is last.
@@ -132,14 +137,6 @@ pub struct Engine {
     pub(super) lacking_us: i64,
     /// What is given back meanwhile.
     pub(super) sweeping: Sweeping,
-}
-
-/// A read that waits for an LSN.
-pub(super) struct WaitingRead {
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) tag: Tag,
-    pub(super) read: Read,
-    pub(super) until_us: i64,
 }
 
 /// What an engine is made of.
@@ -190,13 +187,15 @@ impl Engine {
             reader: Reader::default(),
             freshness: Freshnesses::default(),
             unsynced: VecDeque::new(),
-            waiting: Vec::new(),
+            waits: Waits::default(),
             deadline_moved: false,
             turn: Turn::default(),
             backlog: VecDeque::new(),
             backlogged: 0,
             busy: HashSet::new(),
-            long_reads: VecDeque::new(),
+            long_reads: LongReads::default(),
+            waits_first: true,
+            tick_due: false,
             series: BTreeMap::new(),
             stalls: Vec::new(),
             freed: 0,
@@ -347,7 +346,8 @@ impl Engine {
     pub(crate) fn tick(&mut self) -> Duration {
         let (now_us, passed_us) = (self.clock.now_us(), self.passed_us());
         self.facts.heartbeat_us.store(passed_us, Ordering::Relaxed);
-        self.answer_waiting();
+        self.waits.look(passed_us);
+        self.answer_waits(Instant::now());
         self.rows_ahead.look(&self.state, &self.facts.incidents, now_us, passed_us);
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
@@ -355,11 +355,12 @@ impl Engine {
         self.trim_kept(passed_us);
         self.time_waiting(passed_us);
         self.begin_sweep(passed_us);
-        if !self.is_mid_turn() {
+        self.tick_due = self.is_mid_turn();
+        if !self.tick_due {
             self.keep_house(now_us, passed_us);
         }
         let retry_us = if self.stalls.is_empty() { i64::MAX } else { passed_us.saturating_add(RETRY_US) };
-        let deadline_us = self.waiting.iter().map(|waiting| waiting.until_us).fold(retry_us, i64::min);
+        let deadline_us = self.waits.next_deadline_us().unwrap_or(i64::MAX).min(retry_us);
         let until_us = deadline_us.saturating_sub(passed_us).max(1000);
         HEARTBEAT.min(Duration::from_micros(until_us.unsigned_abs()))
     }
@@ -427,10 +428,28 @@ impl Engine {
     pub(crate) fn has_unfinished(&self) -> bool {
         self.is_mid_turn()
             || self.has_backlog()
-            || self.has_long_reads()
+            || self.has_reads()
+            || self.owes_tick()
             || self.evacuates()
             || self.can_sweep()
             || self.has_waiting_due()
+    }
+
+    /// Whether housekeeping waited for the end of a turn, and that has come.
+    pub(crate) fn owes_tick(&self) -> bool {
+        self.tick_due && !self.is_mid_turn()
+    }
+
+    /// Whether reads go on, or are to be answered that waited.
+    pub(crate) fn has_reads(&self) -> bool {
+        self.has_long_reads() || self.has_due_waits()
+    }
+
+    /// Goes on with reads: those that waited and the long ones by turns.
+    pub(crate) fn read_on_turn(&mut self) {
+        let waits = self.has_due_waits() && (self.waits_first || !self.has_long_reads());
+        self.waits_first = !waits;
+        if waits { self.answer_waits(Instant::now()) } else { self.read_slice() }
     }
 
     /// Whether requests wait for the end of a turn, or did.
@@ -443,9 +462,9 @@ impl Engine {
         !self.long_reads.is_empty()
     }
 
-    /// What the requests of the backlog count.
-    pub(crate) fn backlogged(&self) -> usize {
-        self.backlogged
+    /// What the requests count that are in the engine: in the backlog, and waiting for an LSN.
+    pub(crate) fn requests_in_work(&self) -> usize {
+        self.backlogged + self.waits.len()
     }
 
     /// Whether the apply thread may sleep longer than it should; asked once.

@@ -5,17 +5,26 @@
 //! that any entry saw. When the registry changes in between, the read begins again, [`RESTARTS_MAX`] times
 //! at most. A read that is done within its first slice, as most are, never waits.
 //!
+//! Bounded in bytes: an answer is weighed entry by entry and refused when it is too large
+//! ([`AnswerSize::check`]); all answers that are being read take [`LINE_BYTES_MAX`] and one answer
+//! together: beyond that the oldest read goes on alone, and the others wait their turn with what they
+//! have. What waits is bounded too ([`LINE_ENTRIES_MAX`]). A read ends with its connection.
+//!
 //! The port gives nothing further of the connection until the reply ([`Request::is_fence`]), so nothing
-//! that was asked for behind such a read can show in it.
+//! that was asked for behind such a read can show in it. Freeing many rows takes as long as making
+//! them, so that is left to the port's thread ([`Outbox::discard`]).
 //!
 //! [`Request::is_fence`]: streamgauge_api::port::Request::is_fence
 
+use super::answer_size::AnswerSize;
 use super::engine::Engine;
 use super::port::Outbox;
 use super::requests::{Holders, Matrix, ReadClock};
 use super::turn::SLICE;
+use super::work::Connection;
 use crate::read::UnknownFeature;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Instant;
 use streamgauge_api::port::{Freshness, KeyText, Read, Row, SLICED_ABOVE};
@@ -27,23 +36,33 @@ const RESTARTS_MAX: u32 = 8;
 const ENTRIES_PER_SLICE_MAX: usize = 1024;
 /// and between two looks at the clock.
 const ENTRIES_PER_LOOK: usize = 8;
+/// Bytes of answers beyond which one read goes on alone.
+pub(super) const LINE_BYTES_MAX: usize = 64 << 20;
+/// Entries of all reads in the line; what comes beyond it is refused.
+const LINE_ENTRIES_MAX: usize = 1 << 20;
 
 /// A read that goes on.
-pub(super) struct LongRead {
+struct LongRead {
     outbox: Arc<Outbox>,
     tag: Tag,
     wanted: Wanted,
     /// Registry that it reads with.
     version: u64,
-    clock: ReadClock,
-    freshness: Freshness,
+    /// What all entries are read at, once it has begun.
+    moment: Option<(ReadClock, Freshness)>,
     /// The next entry.
     next: usize,
     restarts: u32,
+    /// What its answer takes so far.
+    size: AnswerSize,
+    /// Reads are numbered in the order in which they came.
+    number: u64,
 }
 
+/// What is asked for, and what was found of it.
 enum Wanted {
     Rows { reads: Vec<Read>, rows: Vec<Result<Row, ApiError>> },
+    /// An entry is one feature of one key, key by key.
     Matrix { features: Vec<String>, keys: Vec<KeyText>, holders: Holders, found: Matrix },
 }
 
@@ -51,7 +70,69 @@ impl Wanted {
     fn entries(&self) -> usize {
         match self {
             Self::Rows { reads, .. } => reads.len(),
-            Self::Matrix { keys, .. } => keys.len(),
+            Self::Matrix { keys, holders, .. } => keys.len().saturating_mul(holders.len()),
+        }
+    }
+}
+
+/// The reads that go on, the one that waited longest for its slice first.
+#[derive(Default)]
+pub(super) struct LongReads {
+    line: VecDeque<LongRead>,
+    /// Bytes that their answers take so far.
+    bytes: usize,
+    entries: usize,
+    next_number: u64,
+}
+
+impl LongReads {
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    /// Bytes that answers take which are not finished.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.line.len()
+    }
+
+    fn push(&mut self, read: LongRead) {
+        self.bytes += read.size.held;
+        self.entries += read.wanted.entries();
+        self.line.push_back(read);
+    }
+
+    /// The read whose turn it is: while answers take too much, the oldest alone.
+    fn pop(&mut self) -> Option<LongRead> {
+        let alone = self.bytes >= LINE_BYTES_MAX;
+        let oldest = || self.line.iter().enumerate().min_by_key(|(_, read)| read.number).map(|(at, _)| at);
+        let at = if alone { oldest()? } else { 0 };
+        let read = self.line.remove(at)?;
+        self.left(&read);
+        Some(read)
+    }
+
+    fn left(&mut self, read: &LongRead) {
+        let (bytes, entries) = (read.size.held, read.wanted.entries());
+        assert!(bytes <= self.bytes && entries <= self.entries, "a read that leaves was counted when it came");
+        self.bytes -= bytes;
+        self.entries -= entries;
+        assert!(!self.line.is_empty() || (self.bytes, self.entries) == (0, 0), "nobody is left, and nothing");
+    }
+
+    /// Ends what goes on of this connection.
+    pub(super) fn drop_of(&mut self, connection: Connection) {
+        while let Some(at) = self.line.iter().position(|read| Connection::of(&read.outbox, read.tag) == connection) {
+            let Some(read) = self.line.remove(at) else { unreachable!("a read that was seen is there") };
+            self.left(&read);
+            let outbox = Arc::clone(&read.outbox);
+            outbox.discard(Box::new(read.wanted));
+            outbox.ready();
         }
     }
 }
@@ -59,32 +140,44 @@ impl Wanted {
 impl Engine {
     /// `batch_get`: many rows, answered in order.
     pub(super) fn begin_rows(&mut self, outbox: &Arc<Outbox>, tag: Tag, reads: Vec<Read>) {
-        let rows = Vec::with_capacity(reads.len());
-        self.begin_read(outbox, tag, Wanted::Rows { reads, rows });
+        self.begin_read(outbox, tag, Wanted::Rows { reads, rows: Vec::new() });
     }
 
     /// `mget` and `get_multi`: some features of many keys.
     pub(super) fn begin_matrix(&mut self, outbox: &Arc<Outbox>, tag: Tag, features: Vec<String>, keys: Vec<KeyText>) {
         match self.holders(&features, keys.len()) {
-            Ok(holders) => self.begin_read(outbox, tag, Wanted::Matrix { features, keys, holders, found: Matrix::new() }),
+            Ok(holders) => self.begin_read(outbox, tag, Wanted::Matrix { features, keys, holders, found: Matrix::default() }),
             Err(error) => outbox.add(tag, Reply::Refused(Box::new(error), self.state.registry().version)),
         }
     }
 
     fn begin_read(&mut self, outbox: &Arc<Outbox>, tag: Tag, wanted: Wanted) {
-        let (clock, freshness) = self.fix(&wanted);
-        let version = self.state.registry().version;
-        let read = LongRead { outbox: Arc::clone(outbox), tag, wanted, version, clock, freshness, next: 0, restarts: 0 };
-        let goes_on = self.read_on(read);
-        self.long_reads.extend(goes_on);
+        let (version, entries) = (self.state.registry().version, wanted.entries());
+        if self.long_reads.entries.saturating_add(entries) > LINE_ENTRIES_MAX {
+            let waiting = self.long_reads.entries;
+            let reason = format!("{waiting} entries of reads are waited for, {entries} more would be above {LINE_ENTRIES_MAX}");
+            outbox.add(tag, Reply::Refused(Box::new(ApiError::new(Code::Overloaded, reason)), version));
+            outbox.discard(Box::new(wanted));
+            return;
+        }
+        let number = self.long_reads.next_number;
+        self.long_reads.next_number += 1;
+        let size = AnswerSize::default();
+        let outbox = Arc::clone(outbox);
+        let read = LongRead { outbox, tag, wanted, version, moment: None, next: 0, restarts: 0, size, number };
+        let waits = self.long_reads.bytes >= LINE_BYTES_MAX && entries > SLICED_ABOVE;
+        let goes_on = if waits { Some(read) } else { self.read_on(read) };
+        if let Some(read) = goes_on {
+            self.long_reads.push(read);
+        }
     }
 
-    /// Reads the next entries of the read that waited longest.
+    /// Reads the next entries of the read whose turn it is.
     pub(crate) fn read_slice(&mut self) {
-        let Some(read) = self.long_reads.pop_front() else { return };
+        let Some(read) = self.long_reads.pop() else { return };
         let outbox = Arc::clone(&read.outbox);
         match self.read_on(read) {
-            Some(read) => self.long_reads.push_back(read),
+            Some(read) => self.long_reads.push(read),
             None => outbox.ready(),
         }
     }
@@ -103,16 +196,23 @@ impl Engine {
 
     /// One slice of a read; gives it back while it goes on, and answers it when it is done.
     fn read_on(&mut self, mut read: LongRead) -> Option<LongRead> {
-        if read.version != self.state.registry().version && !self.restart(&mut read) {
+        if read.version != self.state.registry().version
+            && let Err(error) = self.restart(&mut read)
+        {
+            read.refuse(error);
             return None;
         }
+        let (clock, freshness) = match read.moment.take() {
+            Some(moment) => moment,
+            None => self.fix(&read.wanted),
+        };
         let begun = Instant::now();
         let end = read.wanted.entries();
         assert!(read.next <= end, "a read goes on at entry {} of {end}", read.next);
-        let last = read.next.saturating_add(ENTRIES_PER_SLICE_MAX).min(end);
+        let last = if end > SLICED_ABOVE { read.next.saturating_add(ENTRIES_PER_SLICE_MAX).min(end) } else { end };
         while read.next < last {
-            if let Err(error) = self.read_entry(&mut read) {
-                read.outbox.add(read.tag, Reply::Refused(Box::new(error), read.version));
+            if let Err(error) = self.read_entry(&mut read, &clock) {
+                read.refuse(error);
                 return None;
             }
             read.next += 1;
@@ -122,59 +222,71 @@ impl Engine {
             }
         }
         if read.next < end {
+            read.moment = Some((clock, freshness));
             return Some(read);
         }
-        assert!(read.freshness.lsn <= self.state.lsn(), "a read is as old as its first entry");
-        let LongRead { outbox, tag, wanted, freshness, .. } = read;
-        let reply = match wanted {
+        assert!(freshness.lsn <= self.state.lsn(), "a read is as old as its first entry");
+        let LongRead { outbox, tag, wanted, .. } = read;
+        match wanted {
             Wanted::Rows { reads, rows } => {
                 assert_eq!(rows.len(), reads.len(), "every entry is answered");
-                Reply::Rows(rows, freshness)
+                outbox.add(tag, Reply::Rows(rows, freshness));
+                outbox.discard(Box::new(reads));
             }
-            Wanted::Matrix { found, .. } => Reply::Many(found),
-        };
-        outbox.add(tag, reply);
+            Wanted::Matrix { features, keys, holders, found } => {
+                outbox.add(tag, Reply::Many(found.into_rows()));
+                outbox.discard(Box::new((features, keys, holders)));
+            }
+        }
         None
     }
 
-    fn read_entry(&mut self, read: &mut LongRead) -> Result<(), ApiError> {
+    fn read_entry(&mut self, read: &mut LongRead, clock: &ReadClock) -> Result<(), ApiError> {
         match &mut read.wanted {
             Wanted::Rows { reads, rows } => {
-                let row = self.get_at(&reads[read.next], UnknownFeature::AsNotFound, &read.clock);
-                rows.push(row.map(|(row, _)| row));
+                if read.next == 0 {
+                    rows.reserve_exact(reads.len());
+                    read.size.held += reads.len() * size_of::<Result<Row, ApiError>>();
+                }
+                let row = self.get_at(&reads[read.next], UnknownFeature::AsNotFound, clock).map(|(row, _)| row);
+                read.size.add(AnswerSize::of_entry(&row));
+                rows.push(row);
             }
             Wanted::Matrix { keys, holders, found, .. } => {
-                found.extend(self.get_cells(holders, &keys[read.next], &read.clock)?);
+                let (key, holder) = (read.next / holders.len(), read.next % holders.len());
+                if let Some(value) = self.get_cell(&holders[holder], &keys[key], clock)? {
+                    read.size.add(AnswerSize::of_cell(&holders[holder].asked, &value));
+                    found.add(key, &keys[key], &holders[holder].asked, value);
+                }
             }
         }
-        Ok(())
+        read.size.check()
     }
 
-    /// The registry is another one than this read began with: it begins again. False when it was answered instead.
-    fn restart(&mut self, read: &mut LongRead) -> bool {
+    /// The registry is another one than this read began with: it begins again.
+    fn restart(&mut self, read: &mut LongRead) -> Result<(), ApiError> {
         assert!(read.restarts <= RESTARTS_MAX, "a read that was refused does not begin again");
-        read.restarts += 1;
-        let refused = match &mut read.wanted {
-            _ if read.restarts > RESTARTS_MAX => {
-                Err(ApiError::new(Code::Overloaded, format!("the registry changed {RESTARTS_MAX} times during this read")))
-            }
-            Wanted::Rows { rows, .. } => {
-                rows.clear();
-                Ok(())
-            }
-            Wanted::Matrix { features, keys, holders, found } => {
-                found.clear();
-                self.holders(features, keys.len()).map(|anew| *holders = anew)
-            }
-        };
         read.version = self.state.registry().version;
-        if let Err(error) = refused {
-            read.outbox.add(read.tag, Reply::Refused(Box::new(error), read.version));
-            return false;
+        read.restarts += 1;
+        if read.restarts > RESTARTS_MAX {
+            let reason = format!("the registry changed {RESTARTS_MAX} times during this read");
+            return Err(ApiError::new(Code::Overloaded, reason));
         }
-        assert_eq!(read.version, self.state.registry().version, "it goes on with the registry in force");
-        read.next = 0;
-        (read.clock, read.freshness) = self.fix(&read.wanted);
-        true
+        match &mut read.wanted {
+            Wanted::Rows { rows, .. } => read.outbox.discard(Box::new(std::mem::take(rows))),
+            Wanted::Matrix { features, keys, holders, found } => {
+                *found = Matrix::default();
+                *holders = self.holders(features, keys.len())?;
+            }
+        }
+        (read.next, read.moment, read.size) = (0, None, AnswerSize::default());
+        Ok(())
+    }
+}
+
+impl LongRead {
+    fn refuse(self, error: ApiError) {
+        self.outbox.add(self.tag, Reply::Refused(Box::new(error), self.version));
+        self.outbox.discard(Box::new(self.wanted));
     }
 }

@@ -5,6 +5,7 @@
 //! seat between two frames, the reply goes to the port's outbox.
 
 mod ahead;
+mod answer_size;
 mod catch_up;
 mod clock;
 pub mod codec;
@@ -33,6 +34,7 @@ mod split;
 mod sweep;
 mod turn;
 mod waiting;
+mod waits;
 mod work;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::seat::{PORT_REQUESTS_MAX, Seat};
-use super::work::{Ack, Round, Step};
+use super::work::{Ack, Round, Step, weight_of};
 use crate::decode::PushDecoder;
 use crate::row::{ROW_BYTES_MAX, RowsBuilder, Strictness};
 use crate::state::RowsContent;
@@ -31,6 +31,8 @@ const _: () = assert!(BYTES_PER_FRAME < BYTES_PER_REQUEST_MAX && BYTES_PER_REQUE
 #[derive(Default)]
 pub struct Outbox {
     replies: Mutex<Vec<(Tag, Reply)>>,
+    /// What takes long to free: that is done by the I/O thread, not on the seat.
+    waste: Mutex<Vec<Box<dyn Send>>>,
     wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     /// The I/O thread itself runs the seat now: it will look by itself.
     inside: AtomicBool,
@@ -40,6 +42,11 @@ impl Outbox {
     /// Adds a reply without waking anybody; [`Outbox::ready`] follows.
     pub(crate) fn add(&self, tag: Tag, reply: Reply) {
         self.replies.lock().push((tag, reply));
+    }
+
+    /// Leaves something to the I/O thread to free.
+    pub(crate) fn discard(&self, waste: Box<dyn Send>) {
+        self.waste.lock().push(waste);
     }
 
     /// Wakes the I/O thread, unless it is the one that runs this.
@@ -297,12 +304,39 @@ impl Port for EnginePort {
             return self.refuse(tag, error);
         }
         self.close_frame();
-        self.add(Step::Call(tag, request));
+        let weight = match &request {
+            Request::BatchGet(_) | Request::GetMany { .. } => {
+                let registry = self.facts.registry();
+                weight_of(&request, |table| registry.table(table).map_or(0, |def| def.features.len()))
+            }
+            _ => 1,
+        };
+        self.add(Step::Call { tag, request, weight });
+    }
+
+    fn is_fence(&self, request: &Request) -> bool {
+        match request {
+            // An LSN that is applied now is applied when the read is served.
+            Request::Get(read) => {
+                let applied = self.facts.applied_lsn.load(Ordering::Acquire);
+                request.is_fence() && read.options.min_lsn.is_some_and(|wanted| wanted > applied)
+            }
+            request => request.is_fence(),
+        }
+    }
+
+    fn gone(&mut self, connection: u64) {
+        if self.seat.get().is_some() {
+            self.close_frame();
+            self.add(Step::Gone(connection));
+        }
     }
 
     fn turn(&mut self, replies: &mut Vec<(Tag, Reply)>) {
         self.run();
         replies.append(&mut self.outbox.replies.lock());
+        let waste = std::mem::take(&mut *self.outbox.waste.lock());
+        drop(waste);
     }
 
     fn has_room(&self) -> bool {

@@ -115,21 +115,16 @@ impl Engine {
         features.iter().map(holder).collect()
     }
 
-    /// The features of one key of a matrix read; none when no table has the key.
+    /// A feature of one key of a matrix read; none when its table does not have the key.
     ///
     /// # Errors
     /// As [`Engine::get`].
-    pub(super) fn get_cells(&mut self, holders: &Holders, key: &KeyText, clock: &ReadClock) -> Result<Option<MatrixRow>, ApiError> {
-        let mut values = Vec::new();
-        for Holder { table, feature, asked } in holders {
-            let options = ReadOptions { features: Some(vec![feature.clone()]), ..ReadOptions::default() };
-            let read = Read { table: table.clone(), key: key.clone(), options };
-            let (row, _) = self.get_at(&read, UnknownFeature::AsNotFound, clock)?;
-            if row.present {
-                values.extend(row.values.into_iter().map(|value| (asked.clone(), value)));
-            }
-        }
-        Ok((!values.is_empty()).then(|| (written(key), values)))
+    pub(super) fn get_cell(&mut self, holder: &Holder, key: &KeyText, clock: &ReadClock) -> Result<Option<Value>, ApiError> {
+        let Holder { table, feature, .. } = holder;
+        let options = ReadOptions { features: Some(vec![feature.clone()]), ..ReadOptions::default() };
+        let read = Read { table: table.clone(), key: key.clone(), options };
+        let (row, _) = self.get_at(&read, UnknownFeature::AsNotFound, clock)?;
+        Ok(row.values.into_iter().next().filter(|_| row.present))
     }
 }
 
@@ -138,7 +133,7 @@ pub(super) struct Holder {
     pub(super) table: String,
     feature: String,
     /// As the client named it.
-    asked: String,
+    pub(super) asked: String,
 }
 
 /// All features of a matrix read.
@@ -147,8 +142,30 @@ pub(super) type Holders = Vec<Holder>;
 /// A found key as written, with its features.
 type MatrixRow = (String, Vec<(String, Value)>);
 
-/// The found keys of a matrix read.
-pub(super) type Matrix = Vec<MatrixRow>;
+/// The found keys of a matrix read, in the order in which they were asked for.
+#[derive(Default)]
+pub(super) struct Matrix {
+    rows: Vec<MatrixRow>,
+    /// Which of the keys the last row is of.
+    last: Option<usize>,
+}
+
+impl Matrix {
+    /// Adds a feature of the key at this place; keys come in their order.
+    pub(super) fn add(&mut self, place: usize, key: &KeyText, asked: &str, value: Value) {
+        assert!(self.last.is_none_or(|last| last <= place), "keys come in their order");
+        if self.last != Some(place) {
+            self.last = Some(place);
+            self.rows.push((written(key), Vec::new()));
+        }
+        let Some((_, values)) = self.rows.last_mut() else { unreachable!("the key has a row") };
+        values.push((asked.to_owned(), value));
+    }
+
+    pub(super) fn into_rows(self) -> Vec<MatrixRow> {
+        self.rows
+    }
+}
 
 /// Where windows end that name no time of their own.
 pub(super) struct ReadClock {

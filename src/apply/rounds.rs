@@ -8,11 +8,11 @@
 //! that to the apply thread.
 
 use super::codec::rows_bytes;
-use super::engine::{Answer, Engine, WaitingRead};
+use super::engine::{Answer, Engine};
 use super::limit::refuse_all;
 use super::port::Outbox;
 use super::turn::{Frame, SLICE, Then};
-use super::work::{Ack, Connection, Round, Step, Unsynced};
+use super::work::{Ack, Connection, LOOK_COST, Round, Step, Unsynced};
 use crate::state::RowsContent;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,8 +22,29 @@ use streamgauge_api::{Code, Reply, Tag};
 
 /// Bytes of frames that are written together: a turn beyond it ends with the frame that crosses it.
 const TURN_BYTES_MAX: usize = 8 << 20;
-/// Steps between two looks at the clock.
-const STEPS_PER_LOOK: usize = 16;
+/// The time of a round on the seat: it begins with the first step, and is looked at after each that may have
+/// been long.
+struct Pace {
+    /// None for a round of one step, which ends with it.
+    begun: Option<Instant>,
+    unlooked: usize,
+}
+
+impl Pace {
+    fn of(round: &Round) -> Self {
+        Self { begun: (round.len() > 1).then(Instant::now), unlooked: 0 }
+    }
+
+    /// Whether the slice is over, after a step of this cost.
+    fn is_over(&mut self, look_cost: usize) -> bool {
+        self.unlooked += look_cost;
+        if self.unlooked < LOOK_COST {
+            return false;
+        }
+        self.unlooked = 0;
+        self.begun.is_some_and(|begun| begun.elapsed() >= SLICE)
+    }
+}
 
 /// Who runs the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +82,13 @@ impl Engine {
     fn serve_all(&mut self, mut round: Round, holder: Holder) -> Option<Round> {
         assert!(self.busy.is_empty(), "connections are busy in the middle of a turn only");
         let outbox = Arc::clone(&round.outbox);
-        let mut begun: Option<Instant> = None;
-        let mut served = 0;
+        let mut pace = Pace::of(&round);
         while round.peek().is_some_and(|step| holder == Holder::Apply || !step.is_heavy()) {
             let Some(step) = round.next() else { unreachable!("a step that was seen is there") };
+            let look_cost = step.look_cost();
             match step {
-                Step::Call(tag, request) => self.call(&outbox, tag, request),
+                Step::Call { tag, request, .. } => self.call(&outbox, tag, request),
+                Step::Gone(number) => self.forget(Connection::numbered(&outbox, number)),
                 Step::Rows { content, acks } => {
                     let frames = self.collect(&mut round, content, acks, holder);
                     if !self.push(&outbox, frames) {
@@ -74,8 +96,7 @@ impl Engine {
                     }
                 }
             }
-            served += 1;
-            if served % STEPS_PER_LOOK == 0 && begun.get_or_insert_with(Instant::now).elapsed() >= SLICE {
+            if pace.is_over(look_cost) {
                 break;
             }
         }
@@ -168,20 +189,22 @@ impl Engine {
         }
         let outbox = Arc::clone(&round.outbox);
         let mut later = VecDeque::new();
-        let begun = Instant::now();
-        let mut served = 0;
+        let mut pace = Pace::of(&round);
         while let Some(step) = round.next() {
+            let look_cost = step.look_cost();
             match step {
-                Step::Call(tag, request) if request.is_read() && !self.busy.contains(&Connection::of(&outbox, tag)) => {
+                Step::Call { tag, request, .. } if request.is_read() && !self.busy.contains(&Connection::of(&outbox, tag)) => {
                     self.call(&outbox, tag, request);
+                }
+                Step::Gone(number) if !self.busy.contains(&Connection::numbered(&outbox, number)) => {
+                    self.forget(Connection::numbered(&outbox, number));
                 }
                 step => {
                     self.busy.extend(step.tags().map(|tag| Connection::of(&outbox, tag)));
                     later.push_back(step);
                 }
             }
-            served += 1;
-            if served % STEPS_PER_LOOK == 0 && begun.elapsed() >= SLICE {
+            if pace.is_over(look_cost) {
                 break;
             }
         }
@@ -194,18 +217,20 @@ impl Engine {
         round.rest()
     }
 
+    /// A connection is closed: nobody hears what is read for it.
+    fn forget(&mut self, connection: Connection) {
+        self.long_reads.drop_of(connection);
+        self.waits.drop_of(connection);
+    }
+
     fn call(&mut self, outbox: &Arc<Outbox>, tag: Tag, request: Request) {
-        if let Request::Get(read) = &request
-            && let Some(lsn) = read.options.min_lsn
-            && lsn > self.state.lsn()
-            && read.options.wait_ms > 0
-        {
-            let wait_us = i64::try_from(read.options.wait_ms.min(30_000) * 1000).unwrap_or(0);
-            let until_us = self.passed_us().saturating_add(wait_us);
-            self.waiting.push(WaitingRead { outbox: Arc::clone(outbox), tag, read: read.clone(), until_us });
-            self.deadline_moved = true;
-            return;
-        }
+        let request = match request {
+            Request::Get(read) => match self.wait(outbox, tag, read) {
+                Some(read) => Request::Get(read),
+                None => return,
+            },
+            request => request,
+        };
         match request {
             Request::BatchGet(reads) => self.begin_rows(outbox, tag, reads),
             Request::GetMany { features, keys } => self.begin_matrix(outbox, tag, features, keys),
@@ -216,22 +241,6 @@ impl Engine {
                     self.handle.request_sync(lsn);
                 }
             },
-        }
-    }
-
-    /// Answers reads whose LSN is applied, or whose wait is over.
-    pub(super) fn answer_waiting(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let (lsn, passed_us) = (self.state.lsn(), self.passed_us());
-        let due = |waiting: &WaitingRead| waiting.until_us <= passed_us || waiting.read.options.min_lsn.is_none_or(|wanted| wanted <= lsn);
-        let (answered, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(due);
-        self.waiting = waiting;
-        for WaitingRead { outbox, tag, read, .. } in answered {
-            if let Answer::Now(reply) = self.answer(Request::Get(read)) {
-                outbox.send(tag, reply);
-            }
         }
     }
 }

@@ -10,9 +10,10 @@
 //! most, applies no Kafka rows and begins nothing heavy; what it leaves is the apply thread's.
 //!
 //! **Everybody gets a turn.** The apply thread does one [`Event`] at a time, and none keeps it for much
-//! longer than a slice (half a millisecond). Requests, rows, rows that wait, long reads and sweeps take turns, news come first,
-//! housekeeping comes at the latest every [`TURNS_PER_TICK`] events, and between two events the seat
-//! goes to whoever waits for it.
+//! longer than a slice (half a millisecond). Requests, rows, rows that wait, reads and sweeps take turns,
+//! news come first, housekeeping comes at the latest every [`TURNS_PER_TICK`] events, what of it waits
+//! for the end of a turn before the next turn, and between two events the seat goes to whoever waits for
+//! it.
 
 use super::engine::Engine;
 use super::facts::Facts;
@@ -53,7 +54,7 @@ enum Event {
     Packet(Packet),
     /// Rows that wait for room are tried again.
     Waiting,
-    /// A read of many entries goes on.
+    /// A read of many entries goes on, or reads that waited are answered.
     Read,
     /// Sparse chunks are emptied.
     Evacuate,
@@ -182,9 +183,9 @@ pub struct Seat {
     room: Condvar,
     /// There is something for the apply thread.
     waiting: AtomicBool,
-    /// Requests in the inbox, and in the engine's backlog.
+    /// Requests in the inbox, and in the engine: in its backlog, and waiting for an LSN.
     requests: AtomicUsize,
-    backlogged: AtomicUsize,
+    in_work: AtomicUsize,
     wake: Condvar,
     parked: Mutex<bool>,
     stopping: AtomicBool,
@@ -209,7 +210,7 @@ impl Seat {
             room: Condvar::new(),
             waiting: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
-            backlogged: AtomicUsize::new(0),
+            in_work: AtomicUsize::new(0),
             wake: Condvar::new(),
             parked: Mutex::new(false),
             stopping: AtomicBool::new(false),
@@ -259,11 +260,11 @@ impl Seat {
             Event::Slice => engine.go_on(),
             Event::Packet(packet) => engine.take_packet(packet),
             Event::Waiting => engine.retry_waiting(),
-            Event::Read => engine.read_slice(),
+            Event::Read => engine.read_on_turn(),
             Event::Evacuate => engine.evacuate(),
             Event::Sweep => engine.sweep_on(),
         }
-        self.backlogged.store(engine.backlogged(), Ordering::Relaxed);
+        self.in_work.store(engine.requests_in_work(), Ordering::Relaxed);
         true
     }
 
@@ -272,7 +273,8 @@ impl Seat {
         let mut inbox = self.inbox.lock();
         let event = match inbox.news.pop_front() {
             Some(news) => Some(Event::News(news)),
-            None if inbox.unticked >= TURNS_PER_TICK => {
+            // What was due in the middle of a turn comes before the next one begins.
+            None if inbox.unticked >= TURNS_PER_TICK || engine.owes_tick() => {
                 inbox.unticked = 0;
                 Some(Event::Tick)
             }
@@ -311,7 +313,7 @@ impl Seat {
                 Some(Event::Packet(packet))
             }
             Kind::Waiting => engine.has_waiting_due().then_some(Event::Waiting),
-            Kind::Reads => engine.has_long_reads().then_some(Event::Read),
+            Kind::Reads => engine.has_reads().then_some(Event::Read),
             Kind::Evacuation => engine.evacuates().then_some(Event::Evacuate),
             Kind::Sweeps => engine.can_sweep().then_some(Event::Sweep),
         }
@@ -395,8 +397,9 @@ impl Seat {
                 engine.hear(news);
                 continue;
             }
-            // What waits in the backlog came before the rounds of the inbox.
-            let blocked = engine.has_backlog() && !engine.is_mid_turn();
+            // What waits in the backlog came before the rounds of the inbox, and housekeeping that is
+            // due before the next turn.
+            let blocked = !engine.is_mid_turn() && (engine.has_backlog() || engine.owes_tick());
             let Some(round) = (if blocked { None } else { self.next_round(&mut inbox) }) else { break };
             drop(inbox);
             if let Some(rest) = engine.serve(round, Holder::Visitor) {
@@ -410,8 +413,8 @@ impl Seat {
     /// Gets up, and sees to it that somebody looks at what is left.
     fn leave(&self, mut held: Held<'_>) {
         let (unfinished, deadline_moved) = (held.has_unfinished(), held.take_deadline_moved());
+        self.in_work.store(held.requests_in_work(), Ordering::Relaxed);
         if unfinished {
-            self.backlogged.store(held.backlogged(), Ordering::Relaxed);
             self.waiting.store(true, Ordering::Release);
         }
         drop(held);
@@ -422,7 +425,7 @@ impl Seat {
 
     /// Whether ports may bring more.
     pub(crate) fn has_port_room(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) + self.backlogged.load(Ordering::Relaxed) < PORT_REQUESTS_MAX
+        self.requests.load(Ordering::Relaxed) + self.in_work.load(Ordering::Relaxed) < PORT_REQUESTS_MAX
     }
 
     /// A number for an ingest thread. Each has an equal share of the queue.

@@ -161,7 +161,9 @@ impl Engine {
             }
         }
         self.facts.applied_lsn.store(self.state.lsn(), Ordering::Release);
-        self.answer_waiting();
+        if self.has_due_waits() {
+            self.answer_waits(begun.unwrap_or_else(Instant::now));
+        }
         if self.is_mid_turn() {
             return false;
         }

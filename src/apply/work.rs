@@ -6,7 +6,7 @@ use crate::state::RowsContent;
 use crate::wal::WalError;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use streamgauge_api::port::{Request, Wait};
+use streamgauge_api::port::{Read, Request, Wait};
 use streamgauge_api::{Reply, Slot, Tag};
 
 /// Number of an inlet: whose packets keep their order among themselves.
@@ -51,8 +51,10 @@ pub(crate) struct Ack {
 pub(crate) enum Step {
     /// Rows of pushes that share a frame.
     Rows { content: RowsContent, acks: Vec<Ack> },
-    /// Anything else.
-    Call(Tag, Request),
+    /// Anything else, and what it counts.
+    Call { tag: Tag, request: Request, weight: usize },
+    /// A connection is closed: reads that go on for it end.
+    Gone(u64),
 }
 
 impl Step {
@@ -60,9 +62,8 @@ impl Step {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Rows { content, .. } => content.rows().max(rows_bytes(content) / BYTES_PER_REQUEST).max(1),
-            Self::Call(_, Request::BatchGet(reads)) => reads.len().max(1),
-            Self::Call(_, Request::GetMany { keys, .. }) => keys.len().max(1),
-            Self::Call(..) => 1,
+            Self::Call { weight, .. } => (*weight).max(1),
+            Self::Gone(_) => 1,
         }
     }
 
@@ -70,7 +71,19 @@ impl Step {
     pub(crate) fn is_heavy(&self) -> bool {
         match self {
             Self::Rows { content, .. } => rows_bytes(content) > VISIT_BYTES_MAX,
-            Self::Call(_, request) => !request.is_read(),
+            Self::Call { request, .. } => !request.is_read(),
+            Self::Gone(_) => false,
+        }
+    }
+
+    /// How much of a look at the clock it costs: after [`LOOK_COST`] the time is looked at. A step that may
+    /// take a slice by itself costs a whole look; a look costs 25 ns, a read of one key from 500 ns to 80 us.
+    pub(crate) fn look_cost(&self) -> usize {
+        match self {
+            Self::Rows { .. } => LOOK_COST,
+            Self::Call { request: Request::Get(_) | Request::GetFeature { .. }, .. } => LOOK_COST / 4,
+            Self::Call { request: Request::Ping, .. } | Self::Gone(_) => 1,
+            Self::Call { .. } => LOOK_COST,
         }
     }
 
@@ -78,9 +91,33 @@ impl Step {
     pub(crate) fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
         let (acks, call) = match self {
             Self::Rows { acks, .. } => (&acks[..], None),
-            Self::Call(tag, _) => (&[][..], Some(*tag)),
+            Self::Call { tag, .. } => (&[][..], Some(*tag)),
+            Self::Gone(_) => (&[][..], None),
         };
         acks.iter().map(|ack| ack.tag).chain(call)
+    }
+}
+
+/// See [`Step::look_cost`].
+pub(crate) const LOOK_COST: usize = 16;
+/// Cells of a read of many entries that count as one request.
+const CELLS_PER_REQUEST: usize = 16;
+
+/// What a request counts among those that wait, when each entry of a `batch_get` reads `features` of its table: the
+/// time that it takes goes by its cells.
+pub(crate) fn weight_of(request: &Request, features: impl Fn(&str) -> usize) -> usize {
+    match request {
+        Request::BatchGet(reads) => {
+            let runs = reads.chunk_by(|one, other| one.table == other.table);
+            runs.map(|run| {
+                let whole = features(&run[0].table);
+                let cells = |read: &Read| read.options.features.as_ref().map_or(whole, Vec::len);
+                run.iter().map(|read| 1 + cells(read) / CELLS_PER_REQUEST).sum::<usize>()
+            })
+            .sum()
+        }
+        Request::GetMany { features, keys } => keys.len() + keys.len().saturating_mul(features.len()) / CELLS_PER_REQUEST,
+        _ => 1,
     }
 }
 
@@ -106,6 +143,11 @@ impl Round {
     /// What it counts among the requests that wait.
     pub(crate) fn weight(&self) -> usize {
         self.weight
+    }
+
+    /// Steps that are left.
+    pub(crate) fn len(&self) -> usize {
+        self.steps.len()
     }
 
     /// The next step, which is not served yet.
@@ -134,7 +176,7 @@ impl Round {
 }
 
 /// A connection of a port: its requests take effect in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Connection {
     port: usize,
     number: u64,
@@ -143,7 +185,12 @@ pub(crate) struct Connection {
 impl Connection {
     /// The connection that this request of a port came over.
     pub(crate) fn of(outbox: &Arc<super::port::Outbox>, tag: Tag) -> Self {
-        Self { port: Arc::as_ptr(outbox).addr(), number: tag.connection() }
+        Self::numbered(outbox, tag.connection())
+    }
+
+    /// The connection of this number of a port.
+    pub(crate) fn numbered(outbox: &Arc<super::port::Outbox>, number: u64) -> Self {
+        Self { port: Arc::as_ptr(outbox).addr(), number }
     }
 }
 

@@ -110,8 +110,9 @@ fn out_of_reach(table: &Table, as_of_us: i64, earliest_us: i64) -> ApiError {
 /// none.
 fn explained(reading: Reading) -> Value {
     let error = reading.error().map_or(Value::Null, Value::F64);
-    let mut entries: Vec<(Box<str>, Value)> = Vec::with_capacity(6);
     let exact = reading.accuracy == Accuracy::Exact;
+    // Answers of many keys hold many of these: most are exact.
+    let mut entries: Vec<(Box<str>, Value)> = Vec::with_capacity(if exact { 2 } else { 6 });
     let mut nullable = false;
     match reading.accuracy {
         Accuracy::Exact => {}

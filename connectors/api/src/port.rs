@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Reads of more entries than this are served in slices, beside other requests; see [`Port::call`].
 pub const SLICED_ABOVE: usize = 16;
 
+/// Largest reply in bytes, as its text. A connection may be bounded further.
+pub const REPLY_BYTES_MAX: usize = 32 << 20;
+
 /// The caller's name for a request, handed back with the reply: a connection in the upper 48 bits, the
 /// request's number on it in the lower 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,14 +131,15 @@ impl Request {
     }
 
     /// Whether the caller must wait for the reply before it gives another request of that connection:
-    /// rows behind a declaration are decoded with it, and a read that is served in slices must not see
-    /// what was asked for behind it.
+    /// rows behind a declaration are decoded with it, and a read that is served in slices, or waits for an
+    /// LSN, must not see what was asked for behind it. [`Port::is_fence`] knows which LSNs are applied.
     pub fn is_fence(&self) -> bool {
         match self {
             Self::Register(_) | Self::Reset => true,
             Self::BatchGet(reads) => reads.len() > SLICED_ABOVE,
             Self::GetMany { features, keys } => features.len().saturating_mul(keys.len()) > SLICED_ABOVE,
-            Self::Get(_) | Self::GetFeature { .. } | Self::Ping => false,
+            Self::Get(read) => read.options.min_lsn.is_some() && read.options.wait_ms > 0,
+            Self::GetFeature { .. } | Self::Ping => false,
         }
     }
 }
@@ -230,9 +234,18 @@ pub trait Port: Send {
     /// Decodes and queues several rows as one transaction: all or none.
     fn push_batch(&mut self, tag: Tag, encoding: Encoding, rows: &[PushRow<'_>], wait: Wait);
 
-    /// Queues a request. Behind one that [`Request::is_fence`] the caller gives no further request of that
+    /// Queues a request. Behind one that [`Port::is_fence`] the caller gives no further request of that
     /// connection until the reply is there; other connections are not concerned.
     fn call(&mut self, tag: Tag, request: Request);
+
+    /// Whether this request is a fence on its connection, as things stand before it is given.
+    fn is_fence(&self, request: &Request) -> bool {
+        request.is_fence()
+    }
+
+    /// A connection is closed that was owed replies ([`Tag::connection`]): reads that go on for it, or wait,
+    /// end. What it pushed stays.
+    fn gone(&mut self, connection: u64);
 
     /// Runs everything queued (or hands it to the thread that is applying) and appends the replies that are ready, old ones included.
     fn turn(&mut self, replies: &mut Vec<(Tag, Reply)>);

@@ -30,7 +30,7 @@ pub const CELLS_MAX: usize = 10_000;
 pub const NESTING_MAX: usize = 128;
 
 /// Largest HTTP reply body in bytes; a TCP reply is bounded by `frame_max`.
-pub const RESPONSE_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub const RESPONSE_BYTES_MAX: usize = streamgauge_api::port::REPLY_BYTES_MAX;
 
 /// Bytes of unsent replies at which a connection is not read any further.
 pub const UNSENT_BYTES_HIGH: usize = 256 * 1024;

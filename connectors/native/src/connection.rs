@@ -124,10 +124,27 @@ impl Connection {
         }
     }
 
-    /// Takes in what the poller said about the socket.
+    /// Takes in what the poller said about the socket. A peer that closes its sending side while a long read
+    /// is in work has gone: it gave up waiting. One that closed it together with the request waits for the
+    /// answer.
     pub(crate) fn notice(&mut self, readable: bool, read_closed: bool) {
         self.readable |= readable || read_closed;
+        if read_closed && !self.half_closed && self.slots.has_long_read() {
+            self.life = Life::Dead;
+        }
         self.half_closed |= read_closed;
+    }
+
+    /// Neither side of the socket is open any more.
+    pub(crate) fn hung_up(&mut self) {
+        if self.slots.has_long_read() {
+            self.life = Life::Dead;
+        }
+    }
+
+    /// Whether requests are not answered.
+    pub(crate) fn is_owed(&self) -> bool {
+        !self.slots.is_empty()
     }
 
     /// Whether `receive` would do something.
@@ -498,6 +515,31 @@ mod tests {
             assert!(steady.pass(1), "second {second}");
         }
         assert!(!steady.pass(1), "30 s are the end of any body");
+    }
+
+    #[test]
+    fn a_peer_that_closes_while_a_long_read_is_in_work_has_gone() {
+        let body = format!(r#"{{"requests":[{}]}}"#, vec![r#"{"table":"t","key":"k"}"#; 17].join(","));
+        let length = body.len();
+        let read = format!("POST /batch_get HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+        let mut rig = Rig::new();
+        rig.arrive(read.as_bytes());
+        assert_eq!(rig.port.0.len(), 1, "the read is in work");
+        rig.connection.notice(true, true);
+        assert!(rig.connection.is_dead() && rig.connection.is_owed());
+        // Together with the request it means that no other one follows.
+        let mut rig = Rig::new();
+        rig.connection.notice(false, true);
+        rig.arrive(read.as_bytes());
+        rig.connection.notice(true, true);
+        assert!(rig.connection.life == Life::Open, "it waits for the answer");
+        rig.connection.hung_up();
+        assert!(rig.connection.is_dead());
+        // What is no long read is answered, whoever hears it.
+        let mut rig = Rig::new();
+        rig.arrive(b"POST /push/E HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}");
+        rig.connection.notice(true, true);
+        assert!(!rig.connection.is_dead() && rig.connection.is_owed());
     }
 
     #[test]

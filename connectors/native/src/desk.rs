@@ -52,12 +52,16 @@ impl Desk<'_> {
     /// Puts a request to the engine. A fence fills the connection until it is answered, so that nothing
     /// behind it is parsed before; a read of many rows takes a share, since its reply may be large.
     pub(crate) fn call(&mut self, shape: Shape, request: Request) {
+        let fence = self.port.is_fence(&request);
         let cost = match &request {
-            request if request.is_fence() => self.unanswered_max,
+            _ if fence => self.unanswered_max,
             Request::BatchGet(_) | Request::GetMany { .. } => self.unanswered_max / BULK_SHARE,
             _ => 1,
         };
         let tag = self.tag_at(shape, cost);
+        if fence && request.is_read() {
+            self.slots.mark_long_read();
+        }
         self.port.call(tag, request);
     }
 
@@ -80,6 +84,11 @@ pub(crate) fn is_full(slots: &Slots, unsent_bytes: usize, unanswered_max: u32) -
 /// `[u16 place][u32 tenant][u16 sequence]`.
 fn join_tag(id: ConnectionId, sequence: u16) -> Tag {
     Tag(u64::from(id.place) << 48 | u64::from(id.tenant) << 16 | u64::from(sequence))
+}
+
+/// What the engine calls this connection.
+pub(crate) fn connection_number(id: ConnectionId) -> u64 {
+    join_tag(id, 0).connection()
 }
 
 /// The connection and the sequence number in a tag.
@@ -108,6 +117,9 @@ pub(crate) mod fake {
         }
         fn call(&mut self, tag: Tag, request: Request) {
             self.0.push(format!("{tag:?} {request:?}"));
+        }
+        fn gone(&mut self, connection: u64) {
+            self.0.push(format!("gone {connection}"));
         }
         fn turn(&mut self, _: &mut Vec<(Tag, Reply)>) {}
         fn has_room(&self) -> bool {
@@ -162,6 +174,9 @@ mod tests {
             (post("/reset", "{}"), false),
             (many(17), false),
             (many(16), true),
+            (post("/get", r#"{"table":"t","key":"k","min_lsn":7}"#), false),
+            (post("/get", r#"{"table":"t","key":"k","min_lsn":7,"wait_ms":0}"#), true),
+            (post("/get", r#"{"table":"t","key":"k"}"#), true),
             (push.clone(), true),
             (post("/ping", ""), true),
         ] {

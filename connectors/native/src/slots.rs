@@ -14,6 +14,8 @@ struct Slot {
     cost: u32,
     /// The round in which it was parsed.
     parsed_us: u32,
+    /// A read that is served in slices, or waits: it ends with its connection.
+    long_read: bool,
     ready: Option<Vec<u8>>,
 }
 
@@ -32,9 +34,20 @@ impl Slots {
     pub(crate) fn take(&mut self, shape: Shape, cost: u32, parsed_us: u32) -> u16 {
         debug_assert!(self.ring.len() < usize::from(u16::MAX), "a connection's requests are bounded far below the sequence space");
         let sequence = self.first.wrapping_add(self.ring.len() as u16);
-        self.ring.push_back(Slot { shape, cost, parsed_us, ready: None });
+        self.ring.push_back(Slot { shape, cost, parsed_us, long_read: false, ready: None });
         self.cost += cost;
         sequence
+    }
+
+    /// The request that came last is a long read. Being a fence it is the last until it is answered.
+    pub(crate) fn mark_long_read(&mut self) {
+        let Some(slot) = self.ring.back_mut() else { unreachable!("a request takes its slot first") };
+        slot.long_read = true;
+    }
+
+    /// Whether a long read is not answered.
+    pub(crate) fn has_long_read(&self) -> bool {
+        self.ring.back().is_some_and(|slot| slot.long_read && slot.ready.is_none())
     }
 
     /// Whether every request is answered.
@@ -56,7 +69,7 @@ impl Slots {
         let mut bytes = Vec::new();
         write(&mut bytes);
         self.cost += 1;
-        self.ring.push_back(Slot { shape: Shape::default(), cost: 1, parsed_us: 0, ready: Some(bytes) });
+        self.ring.push_back(Slot { shape: Shape::default(), cost: 1, parsed_us: 0, long_read: false, ready: Some(bytes) });
     }
 
     /// Fills the slot `sequence`; `write` appends the encoded reply. Returns what the request left behind, when it was parsed, and what `write` said. A

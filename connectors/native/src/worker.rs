@@ -13,7 +13,7 @@ use crate::census::{Census, Place};
 use crate::config::NativeConfig;
 use crate::connection::{Connection, Protocol};
 use crate::deadlines::{ConnectionId, Deadlines};
-use crate::desk::{Shared, split_tag};
+use crate::desk::{Shared, connection_number, split_tag};
 use crate::framed::{self, Framed};
 use crate::http::{self, Http};
 use crate::tally::Tally;
@@ -135,6 +135,8 @@ pub(crate) struct Worker {
     replies: Vec<(Tag, Reply)>,
     read_buffer: Vec<u8>,
     body_buffer: Vec<u8>,
+    /// The port is to hear of connections that are gone.
+    tells_gone: bool,
     stopping: bool,
 }
 
@@ -170,6 +172,7 @@ impl Worker {
             replies: Vec::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES],
             body_buffer: Vec::new(),
+            tells_gone: false,
             stopping: false,
         }
     }
@@ -232,11 +235,14 @@ impl Worker {
     fn notice(&mut self, place: usize, event: &mio::event::Event) {
         let Some(Some(connection)) = self.connections.get_mut(place) else { return };
         connection.notice(event.is_readable(), event.is_read_closed() || event.is_error());
+        if event.is_write_closed() || event.is_error() {
+            connection.hung_up();
+        }
         if !connection.listed && connection.wants_service() {
             connection.listed = true;
             self.serving.push(place as u16);
         }
-        if event.is_writable() && !connection.touched {
+        if (event.is_writable() || connection.is_dead()) && !connection.touched {
             connection.touched = true;
             self.touched.push(place as u16);
         }
@@ -364,6 +370,11 @@ impl Worker {
         let added = std::mem::replace(&mut self.touched, touched);
         self.touched.clear();
         self.touched.extend(added);
+        if std::mem::take(&mut self.tells_gone) {
+            // Nobody may wake this thread for a while.
+            self.port.turn(&mut self.replies);
+            self.deliver();
+        }
     }
 
     fn deliver(&mut self) {
@@ -394,6 +405,10 @@ impl Worker {
         connection.touched = false;
         connection.send(now);
         if connection.is_dead() || self.stopping && connection.is_quiet() {
+            if connection.is_owed() {
+                self.port.gone(connection_number(connection.id));
+                self.tells_gone = true;
+            }
             *home = None;
             self.vacate(place);
             return;

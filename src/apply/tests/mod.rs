@@ -6,8 +6,10 @@
 
 mod clock;
 mod counts;
+mod house_keeping;
 mod inlets;
 mod panic;
+mod reads;
 mod snapshots;
 mod sweeps;
 mod turns;

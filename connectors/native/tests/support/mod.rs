@@ -115,6 +115,8 @@ impl Port for FakePort {
         }
     }
 
+    fn gone(&mut self, _: u64) {}
+
     fn call(&mut self, tag: Tag, request: Request) {
         if self.engine.recovering.load(Ordering::SeqCst) {
             return self.refuse(tag, Code::Recovering, "replaying");
