@@ -133,7 +133,7 @@ pub struct Engine {
     pub(super) trimmed_us: i64,
     failure: Option<WalError>,
     rows_ahead: RowsAhead,
-    /// When rows were last kept out by the memory limit.
+    /// When rows were last kept out by the memory limit, by the time that only passes.
     pub(super) lacking_us: i64,
     /// What is given back meanwhile.
     pub(super) sweeping: Sweeping,
@@ -351,7 +351,7 @@ impl Engine {
         self.rows_ahead.look(&self.state, &self.facts.incidents, now_us, passed_us);
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
-        self.off_limit(now_us);
+        self.off_limit(now_us, passed_us);
         self.trim_kept(passed_us);
         self.time_waiting(passed_us);
         self.begin_sweep(passed_us);

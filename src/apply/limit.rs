@@ -57,7 +57,7 @@ impl Engine {
         let lacking = self.state.lacking(batches, left_out, self.room(), usize::try_from(reserve).unwrap_or(usize::MAX));
         if !lacking.is_empty() {
             self.facts.memory_full.store(true, Ordering::Relaxed);
-            self.lacking_us = self.clock.now_us();
+            self.lacking_us = self.passed_us();
             self.at_limit(&lacking);
         }
         lacking
@@ -82,7 +82,7 @@ impl Engine {
                     actions: vec!["raise limits.memory, or remove tables and features that nobody reads".to_owned()],
                 }
             };
-            self.facts.incidents.open(IncidentKind::MemoryLimit, &Subject::table(&table.name), self.lacking_us, text);
+            self.facts.incidents.open(IncidentKind::MemoryLimit, &Subject::table(&table.name), self.clock.now_us(), text);
         }
     }
 
@@ -95,8 +95,8 @@ impl Engine {
     }
 
     /// A table is off the limit when none of its rows was kept out for a while and tables have room again.
-    pub(super) fn off_limit(&self, now_us: i64) {
-        if now_us.saturating_sub(self.lacking_us) >= FULL_FOR_US {
+    pub(super) fn off_limit(&self, now_us: i64, passed_us: i64) {
+        if passed_us.saturating_sub(self.lacking_us) >= FULL_FOR_US {
             self.facts.memory_full.store(false, Ordering::Relaxed);
         }
         let (limit, room) = self.memory_room();

@@ -61,9 +61,17 @@ struct LongRead {
 
 /// What is asked for, and what was found of it.
 enum Wanted {
-    Rows { reads: Vec<Read>, rows: Vec<Result<Row, ApiError>> },
+    Rows {
+        reads: Vec<Read>,
+        rows: Vec<Result<Row, ApiError>>,
+    },
     /// An entry is one feature of one key, key by key.
-    Matrix { features: Vec<String>, keys: Vec<KeyText>, holders: Holders, found: Matrix },
+    Matrix {
+        features: Vec<String>,
+        keys: Vec<KeyText>,
+        holders: Holders,
+        found: Matrix,
+    },
 }
 
 impl Wanted {

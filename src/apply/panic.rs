@@ -22,6 +22,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
 use std::panic::PanicHookInfo;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use streamgauge_api::{Clock, SystemClock};
 
 /// How the process ends, as a shell shows it: 128 + SIGABRT.
@@ -31,6 +32,9 @@ const MESSAGE_BYTES_MAX: usize = 4 << 10;
 const BACKTRACE_BYTES_MAX: usize = 16 << 10;
 /// and longest note, whatever has to be escaped in it.
 const NOTE_BYTES_MAX: usize = 256 << 10;
+
+/// How long a process that panicked may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// First and last LSN of the frame that this thread is applying; 0 = none.
@@ -92,16 +96,12 @@ impl PanicNote {
         )
     }
 
-    /// Writes it in place of an older one. It is not synced: it has to outlive the process, not the power.
-    fn write(&self, data: &Path) -> Result<(), IoError> {
-        let mut bytes = serde_json::to_vec(self).unwrap_or_default();
+    /// Writes it in place of an older one. Nothing is synced, neither file nor folder: it has to outlive the
+    /// process, not the power, and a sync that hangs would keep the process.
+    fn write<S: Storage>(&self, storage: &S, data: &Path) -> Result<(), IoError> {
+        let Ok(mut bytes) = serde_json::to_vec(self) else { unreachable!("texts and numbers become JSON") };
         bytes.push(b'\n');
-        let path = Self::path(data);
-        match Disk.remove(&path) {
-            Err(error) if !error.missing() => return Err(error),
-            _ => {}
-        }
-        Disk.create(&path)?.write_all_at(&bytes, 0)
+        storage.overwrite_unsynced(&Self::path(data), &bytes)
     }
 
     /// The note of the last process that panicked in this data folder; none when there is none, or none that
@@ -143,9 +143,15 @@ impl PanicNote {
 /// there is one.
 pub fn end_process_on_panic(data: Option<PathBuf>) {
     std::panic::set_hook(Box::new(move |info| {
+        // Whatever the log or the file hangs on, the process ends. Where there is no thread to be had, it ends
+        // when they are done.
+        let _started = std::thread::Builder::new().spawn(|| {
+            std::thread::sleep(LAST_WORDS);
+            std::process::abort();
+        });
         let note = PanicNote::of(info);
         tracing::error!(kind = "panic", thread = note.thread, place = note.place, lsns = ?note.lsns, "{}", note.line());
-        let written = data.as_ref().map(|data| note.write(data));
+        let written = data.as_ref().map(|data| note.write(&Disk, data));
         if let Some(Err(error)) = written {
             tracing::error!(kind = "panic", %error, "no note of it could be left in the data folder");
         }
@@ -181,5 +187,35 @@ impl Drop for EndOnUnwind {
             tracing::error!(kind = "panic", "a thread unwinds while it holds the seat; ending with {PANIC_EXIT}");
             std::process::abort();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::storage::{Faults, SimulatedDisk};
+
+    #[test]
+    fn a_note_is_left_without_a_sync() {
+        let disk = SimulatedDisk::new();
+        let note = |message: &str| PanicNote {
+            at_us: 1,
+            version: "0".into(),
+            thread: "apply".into(),
+            place: "x.rs:1".into(),
+            message: message.into(),
+            lsns: None,
+            backtrace: None,
+        };
+        // The first sync fails, as one that hangs would never return.
+        disk.set_faults(Faults { fail_sync_at: Some(0), ..Faults::default() });
+        let folder = Path::new("data");
+        for message in ["a long message that the next one is to replace whole", "short"] {
+            note(message).write(&disk, folder).unwrap();
+            let bytes = disk.bytes(&PanicNote::path(folder)).unwrap();
+            assert_eq!(serde_json::from_slice::<PanicNote>(&bytes).unwrap().message, message);
+        }
+        assert_eq!(disk.syncs(), 0);
     }
 }

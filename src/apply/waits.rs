@@ -106,8 +106,7 @@ impl Waits {
 
     /// Drops what waits of this connection.
     pub(super) fn drop_of(&mut self, connection: Connection) {
-        let numbers: Vec<u64> =
-            self.by_connection.range((connection, 0)..=(connection, u64::MAX)).map(|(_, number)| *number).collect();
+        let numbers: Vec<u64> = self.by_connection.range((connection, 0)..=(connection, u64::MAX)).map(|(_, number)| *number).collect();
         for number in numbers {
             self.remove(number);
         }

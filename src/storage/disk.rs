@@ -113,6 +113,10 @@ impl Storage for Disk {
         sync_folder_of(path)
     }
 
+    fn overwrite_unsynced(&self, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
+        Self::open_with(path, OpenOptions::new().write(true).create(true).truncate(true), Operation::Create)?.write_all_at(bytes, 0)
+    }
+
     fn space(&self, folder: &Path) -> Result<Space, IoError> {
         let facts = statvfs(folder).map_err(|error| IoError::new(Operation::Inspect, folder, error))?;
         Ok(Space { free_bytes: facts.f_bavail.saturating_mul(facts.f_frsize), total_bytes: facts.f_blocks.saturating_mul(facts.f_frsize) })

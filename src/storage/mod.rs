@@ -4,7 +4,8 @@
 //! apply) and [`SimulatedDisk`] (durable bytes plus pending writes, crashes by seed). WAL and snapshot are generic over it.
 //!
 //! Invariants kept here so that nobody can forget them: every create, rename and unlink is followed by a sync of its folder before the call returns;
-//! a file is created exclusively, never truncated by opening. What is *not* here: retries. A failed sync is final for its file, and only the caller
+//! a file is created exclusively, never truncated by opening ([`Storage::overwrite_unsynced`] is the one exception to both, for last words).
+//! What is *not* here: retries. A failed sync is final for its file, and only the caller
 //! knows what that means ([`IoError::full`] is the one error a caller may live with).
 //!
 //! Called by the apply thread (WAL appends), the WAL syncer, the snapshot thread and start-up. All calls block.
@@ -91,6 +92,13 @@ pub trait Storage: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the operating system says.
     fn remove(&self, path: &Path) -> Result<(), IoError>;
+
+    /// Makes `bytes` the content of a file, new or not, and syncs nothing: for last words, which must not
+    /// hang on a sync.
+    ///
+    /// # Errors
+    /// What the operating system says; a part may be written then.
+    fn overwrite_unsynced(&self, path: &Path, bytes: &[u8]) -> Result<(), IoError>;
 
     /// Space of the file system that holds `folder`.
     ///

@@ -200,6 +200,11 @@ impl SimulatedDisk {
         self.0.lock().used_bytes()
     }
 
+    /// Syncs of files and folders since the last [`SimulatedDisk::set_faults`].
+    pub fn syncs(&self) -> u64 {
+        self.0.lock().syncs
+    }
+
     /// Operations since the last [`SimulatedDisk::set_faults`].
     pub fn operations(&self) -> u64 {
         self.0.lock().operations
@@ -313,6 +318,27 @@ impl Storage for SimulatedDisk {
         }
         world.names_changed();
         world.sync_names(path)
+    }
+
+    fn overwrite_unsynced(&self, path: &Path, bytes: &[u8]) -> Result<(), IoError> {
+        let file = {
+            let mut world = self.0.lock();
+            world.step(Operation::Create, path)?;
+            let inode = match world.names.get(path) {
+                Some(inode) => *inode,
+                None => {
+                    let inode = world.next_inode;
+                    world.next_inode += 1;
+                    world.inodes.insert(inode, Inode::default());
+                    world.names.insert(path.to_owned(), inode);
+                    world.names_changed();
+                    inode
+                }
+            };
+            SimulatedFile { disk: self.clone(), inode, path: path.to_owned() }
+        };
+        file.set_len(0)?;
+        file.write_all_at(bytes, 0)
     }
 
     fn space(&self, _folder: &Path) -> Result<Space, IoError> {

@@ -521,7 +521,8 @@ mod tests {
     fn a_peer_that_closes_while_a_long_read_is_in_work_has_gone() {
         let body = format!(r#"{{"requests":[{}]}}"#, vec![r#"{"table":"t","key":"k"}"#; 17].join(","));
         let length = body.len();
-        let read = format!("POST /batch_get HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+        let read =
+            format!("POST /batch_get HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
         let mut rig = Rig::new();
         rig.arrive(read.as_bytes());
         assert_eq!(rig.port.0.len(), 1, "the read is in work");

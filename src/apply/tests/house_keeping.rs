@@ -4,8 +4,10 @@ use super::inlets::attach;
 use super::turns::record;
 use super::{House, NOW_US, get, options, tag, turn};
 use crate::apply::seat::TURNS_PER_TICK;
+use crate::apply::snapshotter::Outcome;
 use crate::apply::{EngineOptions, EnginePort, News};
-use crate::state::State;
+use crate::state::Frozen;
+use std::sync::Arc;
 use std::time::Duration;
 use streamgauge_api::port::{Encoding, PushRow, Request, Wait};
 use streamgauge_api::{Inlet, Port};
@@ -13,11 +15,8 @@ use streamgauge_api::{Inlet, Port};
 const BODY: &[u8] = br#"{"walker":"w"}"#;
 
 /// A house that freezes its state whenever house is kept, and what it froze.
-fn house() -> (House, crossbeam_channel::Receiver<State>) {
-    let (sender, frozen) = crossbeam_channel::bounded(1);
-    let house = House::with(EngineOptions { snapshot_every: Duration::from_micros(1), ..options() });
-    house.seat.with(|engine| engine.snapshots = Some(sender));
-    (house, frozen)
+fn house() -> (House, crossbeam_channel::Receiver<Arc<Frozen>>) {
+    House::with_snapshots(EngineOptions { snapshot_every: Duration::from_micros(1), ..options() })
 }
 
 /// Two frames of many rows, written as one turn.
@@ -47,7 +46,7 @@ fn house_is_kept_at_the_end_of_each_turn_in_which_it_was_due() {
         house.seat.step(&mut held);
         if frozen.try_recv().is_ok() {
             kept += 1;
-            held.hear(News::SnapshotDone);
+            held.hear(News::SnapshotDone(Outcome::Taken));
         }
         turn(&mut pusher);
         match (was, held.is_mid_turn()) {
@@ -84,11 +83,30 @@ fn a_packet_that_waited_and_opens_a_turn_does_not_come_before_housekeeping() {
     while house.seat.step(&mut held) {}
     held.options = all;
     while frozen.try_recv().is_ok() {
-        held.hear(News::SnapshotDone);
+        held.hear(News::SnapshotDone(Outcome::Taken));
     }
     house.clock.set(NOW_US + 500_000);
     held.tick();
     let lsn = frozen.try_recv().unwrap_or_else(|_| panic!("house was not kept")).lsn();
     while house.seat.step(&mut held) {}
     assert!(held.state().lsn() >= lsn + 1_000, "the packet that waited is applied behind the state that was frozen");
+}
+
+#[test]
+fn memory_that_was_full_is_told_for_as_long_as_time_passes_also_when_the_clock_is_set_back() {
+    let house = House::build();
+    house.seat.with(|engine| engine.options.memory_max_bytes = 1);
+    let mut port = house.port();
+    port.push(tag(1, 0), Encoding::Json, PushRow { event: "Step", body: BODY }, Wait::Default);
+    assert_eq!(turn(&mut port).len(), 1);
+    let full = || house.facts.memory_full.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(full());
+    house.clock.jump(-365 * 86_400 * 1_000_000);
+    house.seat.with(|engine| engine.accept_clock()).unwrap();
+    let now_us = house.given.now_us();
+    for (passed_us, told) in [(1_000_000, true), (3_000_000, false)] {
+        house.clock.set(now_us + passed_us);
+        house.seat.with(|engine| engine.tick());
+        assert_eq!(full(), told, "after {passed_us} us");
+    }
 }
