@@ -154,7 +154,11 @@ fn a_read_of_many_keys_is_served_beside_others_as_of_one_moment() {
     other.push(tag(9, 1), Encoding::Json, PushRow { event: "Step", body: BODY }, Wait::Default);
     other.call(tag(9, 2), Request::Get(get("w")));
     turn(&mut other);
-    let (_, replies) = steps_until_reply(&house, &mut held, &mut other, 4);
+    // The slice may be over between the two.
+    let (_, mut replies) = steps_until_reply(&house, &mut held, &mut other, 4);
+    if replies.len() == 1 {
+        replies.extend(steps_until_reply(&house, &mut held, &mut other, 4).1);
+    }
     assert!(matches!(&replies[..], [(_, Reply::Pushed { .. }), (_, Reply::Row(..))]), "{replies:?}");
     assert!(held.has_long_reads(), "the read was over before anybody else had a turn");
     // Another registry: it begins again, with the features that are declared now.
