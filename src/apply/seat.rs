@@ -74,7 +74,7 @@ enum Kind {
 }
 
 impl Kind {
-    const COUNT: usize = 5;
+    const COUNT: usize = Self::Sweeps as usize + 1;
 
     fn next(self) -> Self {
         match self {

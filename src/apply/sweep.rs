@@ -3,8 +3,7 @@
 //! Time alone makes room then: rows that wait move no key's edge, but windows pass over what is in them. Each second
 //! a round of at most [`ROWS_PER_ROUND`] rows is gone through, all tables one after the other and round again, in slices
 //! between which everybody else has a turn. A slice looks, which changes nothing, and writes one small frame for what it
-//! found ([`Content::Sweep`]); where nothing has expired nothing is written. The rows that wait find the room by
-//! themselves when they are tried again.
+//! found ([`Content::Sweep`]); where nothing has expired nothing is written. The rows that wait are tried again behind it.
 //!
 //! A round waits while a frozen state is being written: what is given back then is held by the frozen state still, and
 //! would only be copied. A snapshot that is due waits for the round's end in turn.
@@ -39,8 +38,8 @@ pub(super) struct Sweeping {
 impl Engine {
     /// Begins a round when one is due.
     pub(super) fn begin_sweep(&mut self, passed_us: i64) {
-        let is_full = self.facts.memory_full.load(Ordering::Relaxed);
-        if !is_full || self.sweeping.left > 0 || passed_us < self.sweeping.next_us {
+        let is_wanted = self.facts.memory_full.load(Ordering::Relaxed) || self.waits_for_room();
+        if !is_wanted || self.sweeping.left > 0 || passed_us < self.sweeping.next_us {
             return;
         }
         self.sweeping.next_us = passed_us.saturating_add(SWEEP_EVERY_US);
@@ -98,6 +97,7 @@ impl Engine {
         if self.commit(&Content::Sweep(sweep)).is_ok() {
             self.sweeping.keys += keys;
             self.sweeping.bytes += before.saturating_sub(self.state.live_bytes());
+            self.gave_back();
         }
     }
 }

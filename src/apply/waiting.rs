@@ -23,7 +23,7 @@ use crate::state::{RowsContent, WaitingRun};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use streamgauge_api::source::IncidentKind;
-use streamgauge_api::{ApiError, Slot};
+use streamgauge_api::{ApiError, Code, Slot};
 
 /// How often what waits is tried again, at the least.
 pub(super) const RETRY_US: i64 = 500_000;
@@ -222,6 +222,11 @@ impl Engine {
     /// Whether what waits is to be tried now.
     pub(crate) fn has_waiting_due(&self) -> bool {
         !self.is_mid_turn() && self.writer.is_some() && self.failure().is_none() && self.stalls.iter().any(|stall| stall.is_due(self.freed))
+    }
+
+    /// Whether rows wait because tables have no room for them.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.stalls.iter().any(|stall| stall.error.code == Code::TableMemoryExceeded)
     }
 
     /// Something gave memory back, or may have: what waits is tried at once.
