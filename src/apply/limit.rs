@@ -67,8 +67,15 @@ impl Engine {
     fn at_limit(&self, lacking: &[Lacking]) {
         for Lacking { table, known, new, .. } in lacking {
             let text = || {
-                let refuses_new = if self.options.pause_on_memory { "" } else { ", those of new keys are left out" };
-                let lost = format!("pushes that need room are refused; rows of Kafka sources wait{refuses_new}");
+                let lost = if self.options.pause_on_memory {
+                    "pushes that need room are refused; rows of Kafka sources wait".to_owned()
+                } else {
+                    let left_out = self.metrics.table_series(&table.name).memory_refused.get();
+                    format!(
+                        "pushes that need room are refused, and rows of new keys are left out for good: {left_out} since the start, \
+                         which no larger limit brings back; rows of known keys wait"
+                    )
+                };
                 IncidentText {
                     cause: if self.options.pause_on_memory { "pause" } else { "refuse_new" }.to_owned(),
                     lost,

@@ -181,7 +181,7 @@ fn partition_subject(gauge: &PartitionGauge) -> String {
 }
 
 /// `counting_us` is when this process began to count: the funnel and the windows' misses are of rows that came since, or since the table is there.
-fn table_json(table: &Table, bad: u64, counting_us: i64) -> Json {
+fn table_json(table: &Table, bad: u64, refused: u64, counting_us: i64) -> Json {
     let funnel = table.funnel;
     let gone = funnel.filtered + funnel.null_key + funnel.deleted;
     debug_assert!(funnel.applied + gone <= funnel.received, "a row goes one way: {funnel:?}");
@@ -208,6 +208,7 @@ fn table_json(table: &Table, bad: u64, counting_us: i64) -> Json {
             "late": funnel.late,
             "applied": funnel.applied,
             "deleted": funnel.deleted,
+            "memory_refused": refused,
         },
     })
 }
@@ -263,7 +264,11 @@ impl Control for EngineControl {
                 let state = engine.state();
                 state
                     .tables()
-                    .map(|table| table_json(table, bad.get(&*table.def().event_name).copied().unwrap_or(0), self.started_us))
+                    .map(|table| {
+                        let bad = bad.get(&*table.def().event_name).copied().unwrap_or(0);
+                        let refused = self.metrics.table_series(&table.def().name).memory_refused.get();
+                        table_json(table, bad, refused, self.started_us)
+                    })
                     .collect::<Vec<_>>()
             })
             .unwrap_or_default();

@@ -6,7 +6,7 @@ use super::snapshots::crowded;
 use super::work::News;
 use crate::snapshot::{SnapshotError, SnapshotFacts, SnapshotInfo, SnapshotWriter, releasable_lsn, retain};
 use crate::state::{Frozen, NoRoom, Unwritten};
-use crate::storage::{Disk, Reserve, Storage};
+use crate::storage::{Disk, IoError, Reserve, Storage};
 use crate::wal::{LogIdentity, WalError, WalHandle};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -124,7 +124,7 @@ impl Snapshotter {
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
             // What a process that died had no time to let go.
             mine.release();
-            mine.restore_reserve();
+            tell_reserve(mine.options.reserve.restore());
             for frozen in receiver {
                 let outcome = mine.take(&frozen);
                 drop(frozen);
@@ -159,16 +159,8 @@ impl Worker {
     fn take(&self, frozen: &Frozen) -> Outcome {
         let begun = Instant::now();
         let lsn = frozen.lsn();
-        let mut held = None;
-        let written = match self.write(frozen) {
-            Err(error) if error.full() => {
-                // Lent to free space: until that is done, the log must not take it for frames.
-                held = Some(self.handle.hold());
-                if self.release_reserve() { self.write(frozen) } else { Err(error) }
-            }
-            other => other,
-        };
-        let outcome = match written {
+        let written = with_reserve(&self.handle, &self.options.reserve, || self.write(frozen), || self.release());
+        match written {
             Ok((info, sync_took)) => {
                 assert_eq!(info.facts.lsn, lsn, "the snapshot is of the state that was frozen for it");
                 let before = self.facts.snapshot_lsn.load(Ordering::Acquire);
@@ -189,8 +181,6 @@ impl Worker {
                     seconds,
                     "snapshot written and verified"
                 );
-                self.release();
-                self.restore_reserve();
                 Outcome::Taken
             }
             Err(error) => {
@@ -204,32 +194,13 @@ impl Worker {
                 tell_failed(&self.facts, &self.metrics, lsn, &error);
                 outcome
             }
-        };
-        drop(held);
-        outcome
+        }
     }
 
     fn write(&self, frozen: &Frozen) -> Result<(SnapshotInfo, Duration), SnapshotFailed> {
         let facts = SnapshotFacts { log: self.options.log, lsn: frozen.lsn(), wall_us: self.clock.now_us() };
         let writer = SnapshotWriter::begin(Disk, &self.options.folder, facts)?;
         write(writer, frozen, &self.handle, SYNC_WAIT)
-    }
-
-    /// Gives the reserve to the disk; true when there was one.
-    fn release_reserve(&self) -> bool {
-        let released = self.options.reserve.release();
-        if let Err(error) = &released {
-            tracing::warn!(%error, "the emergency reserve could not be released");
-        }
-        released.unwrap_or(false)
-    }
-
-    fn restore_reserve(&self) {
-        match self.options.reserve.restore() {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!(kind = "disk.low", "the disk has no room for the emergency reserve"),
-            Err(error) => tracing::warn!(%error, "the emergency reserve could not be taken"),
-        }
     }
 
     fn release(&self) {
@@ -242,6 +213,45 @@ impl Worker {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old snapshots or WAL segments could not be removed"),
         }
+    }
+}
+
+/// Writes a snapshot, on the space of the emergency reserve when the disk has no other, and releases what a finished one
+/// covers. The log takes no room for frames while the reserve is lent, and the reserve is taken back before it may,
+/// whatever became of the snapshot.
+fn with_reserve<S: Storage, T>(
+    handle: &WalHandle<S>,
+    reserve: &Reserve<S>,
+    mut write: impl FnMut() -> Result<T, SnapshotFailed>,
+    release: impl FnOnce(),
+) -> Result<T, SnapshotFailed> {
+    let first = write();
+    if !first.as_ref().is_err_and(SnapshotFailed::full) {
+        if first.is_ok() {
+            release();
+        }
+        // It may have been lent once and not been taken back, for want of room.
+        tell_reserve(reserve.restore());
+        return first;
+    }
+    let _held = handle.hold();
+    let lent = reserve.release();
+    if let Err(error) = &lent {
+        tracing::warn!(%error, "the emergency reserve could not be released");
+    }
+    let written = if lent.is_ok_and(|lent| lent) { write() } else { first };
+    if written.is_ok() {
+        release();
+    }
+    tell_reserve(reserve.take_back());
+    written
+}
+
+fn tell_reserve(taken: Result<bool, IoError>) {
+    match taken {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!(kind = "disk.low", "the disk has no room for the emergency reserve"),
+        Err(error) => tracing::warn!(%error, "the emergency reserve could not be taken"),
     }
 }
 
@@ -269,9 +279,41 @@ fn write<S: Storage>(
 mod tests {
     use super::*;
     use crate::state::{Content, State};
-    use crate::storage::SimulatedDisk;
+    use crate::storage::{Faults, Operation, SimulatedDisk};
     use crate::wal::{Start, WalOptions, WalWriter};
     use std::path::Path;
+
+    fn no_room() -> SnapshotFailed {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        SnapshotFailed::File(SnapshotError::Io(IoError::new(Operation::Write, Path::new("snapshot"), full)))
+    }
+
+    #[test]
+    fn the_reserve_is_back_before_the_log_may_take_its_room_whatever_became_of_the_snapshot() {
+        const RESERVE: u64 = 1 << 20;
+        for fails in [true, false] {
+            let disk = SimulatedDisk::new();
+            let options = WalOptions { segment_bytes: RESERVE, ..WalOptions::default() };
+            let start = Start::Fresh { log: LogIdentity { log_id: 7, hash_seed: 9 } };
+            let (_wal, handle) = WalWriter::start(disk.clone(), Path::new("data/wal"), start, options, 1).unwrap();
+            let reserve = Reserve::new(disk.clone(), Path::new("data"), RESERVE);
+            assert!(reserve.restore().unwrap());
+            // Not a byte is free.
+            disk.set_faults(Faults { capacity_bytes: Some(disk.used_bytes()), ..Faults::default() });
+            let (mut tries, mut released) = (0, false);
+            let write = || {
+                tries += 1;
+                assert_eq!(reserve.held().unwrap(), tries == 1, "it is lent for the second try");
+                // The syncer looks meanwhile.
+                assert!(tries == 1 || !handle.prepare().unwrap(), "frames were given the room that was lent");
+                if tries == 1 || fails { Err(no_room()) } else { Ok(()) }
+            };
+            let written = with_reserve(&handle, &reserve, write, || released = true);
+            assert_eq!((written.is_err(), tries, released), (fails, 2, !fails));
+            assert!(reserve.held().unwrap(), "the reserve is lost");
+            assert!(!handle.prepare().unwrap(), "frames live on the reserve");
+        }
+    }
 
     #[test]
     fn a_sync_that_hangs_leaves_no_snapshot_behind() {

@@ -27,7 +27,6 @@ const WATCH_MAX: Duration = Duration::from_secs(3600);
     before_help = "Examples:\n  streamgauge demo\n  streamgauge run -c streamgauge.toml",
     after_help = "The bare binary with the flags of `run` means `run`.\n\
                   Exit codes: 0 ok, 1 a finding, 2 usage, 65 damaged data, 69 unreachable,\n\
-                  70 a frame ends every start,\n\
                   70 a frame ends every start, 73 cannot create, 74 I/O, 75 try again, 77 permission, 78 config,\n\
                   134 a bug: see panic.json in the data folder.",
     override_usage = "streamgauge <COMMAND>\n       streamgauge --config <FILE> [FLAGS OF run]",

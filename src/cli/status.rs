@@ -92,6 +92,7 @@ struct Funnel {
     null_key: u64,
     late: u64,
     applied: u64,
+    memory_refused: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -236,6 +237,10 @@ fn of_tables(tables: &[Table]) -> Vec<String> {
     let mut lines = layout::table(TABLES, &cells.collect::<Vec<_>>());
     for table in tables.iter().filter(|table| table.keys == 0) {
         lines.push(format!("{} is empty: {}", table.table, why_empty(table.funnel)));
+    }
+    for table in tables.iter().filter(|table| table.funnel.memory_refused > 0) {
+        let refused = count(table.funnel.memory_refused);
+        lines.push(format!("{}: {refused} rows were refused at the memory limit since the start", table.table));
     }
     for table in tables {
         for window in table.windows.iter().filter(|window| window.late + window.ahead_refused > 0) {

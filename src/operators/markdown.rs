@@ -34,7 +34,10 @@ key's next row begins a list again, and at the memory limit it happens by itself
 does not change by it. A time of the past at which a window would have held such rows is refused
 (`as_of_out_of_reach`).
 
-A finer `resolution` cuts narrower buckets, so that less is open, for as many more buckets of memory. `explain=1`
+A finer `resolution` cuts narrower buckets, so that less is open, for as many more buckets of memory. It also
+shortens what a fast clock may be ahead: a grown key's window has room for 64 of its buckets beyond the key's edge,
+which is the window's own length at 64 buckets and a sixteenth of it at 1,024. Rows further ahead are left out of
+that window for good, counted (`ahead_refused`) and told (`RowsAhead`). `explain=1`
 says how much is open at one key. Each feature then reads as a map:
 
 | member | means |

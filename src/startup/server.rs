@@ -156,7 +156,10 @@ impl Bound {
             settings,
         ));
         let shared = Shared { seat, facts, board, clock, engine_clock, metrics, wal, control };
-        let plane = DataPlane::bind(options.native.clone()).map_err(|error| io("cannot bind the data plane", &error))?;
+        let plane = DataPlane::bind(options.native.clone()).map_err(|error| {
+            let (http, tcp) = (&options.native.http, &options.native.tcp);
+            io(&format!("cannot bind the data plane (server.http {http:?}, server.tcp {tcp:?})"), &error)
+        })?;
         let (http, tcp) = (plane.http_addr(), plane.tcp_addr());
         let ports = (0..options.native.io_threads)
             .map(|_| {

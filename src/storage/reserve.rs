@@ -60,6 +60,15 @@ impl<S: Storage> Reserve<S> {
         if self.storage.space(folder)?.free_bytes < self.bytes.saturating_mul(2) {
             return Ok(false);
         }
+        self.take_back()
+    }
+
+    /// Takes space again that was lent just now, by whoever lent it and keeps others from it. True when the reserve
+    /// is held afterwards.
+    ///
+    /// # Errors
+    /// When the file cannot be created; a disk without room is no error.
+    pub fn take_back(&self) -> Result<bool, IoError> {
         let file = match self.storage.create(&self.path) {
             Err(error) if error.kind == std::io::ErrorKind::AlreadyExists => self.storage.open(&self.path)?,
             other => other?,

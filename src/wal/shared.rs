@@ -82,7 +82,7 @@ pub(super) struct SharedFiles<S: Storage> {
     releasing: Mutex<()>,
     prepare_wanted: AtomicBool,
     full: AtomicBool,
-    /// Space is being freed on borrowed space: nothing is prepared meanwhile.
+    /// Space is being freed on borrowed space: no room is taken for frames meanwhile.
     held: AtomicBool,
 }
 
@@ -184,7 +184,7 @@ impl<S: Storage> SharedFiles<S> {
         let mut next = self.next.lock();
         let there = self.prepared.lock().is_some();
         if !there {
-            if self.held.load(Ordering::Acquire) {
+            if self.is_lent() {
                 return Ok(false);
             }
             assert!(!self.ended_one_waits(), "a segment is prepared only when the one before the current is on the disk");
@@ -288,8 +288,13 @@ impl<S: Storage> SharedFiles<S> {
         self.full.store(true, Ordering::Release);
     }
 
+    /// Whether room of the disk is lent for freeing space, and not to be taken for frames.
+    pub(super) fn is_lent(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+
     pub(super) fn prepare_wanted(&self) -> bool {
-        (self.prepare_wanted.load(Ordering::Acquire) || self.full()) && !self.held.load(Ordering::Acquire)
+        (self.prepare_wanted.load(Ordering::Acquire) || self.full()) && !self.is_lent()
     }
 
     /// Unlinks the prepared file at a clean stop.
@@ -603,7 +608,8 @@ impl<S: Storage> WalHandle<S> {
         self.0.settle()
     }
 
-    /// While the guard lives no segment is prepared: room that was lent for freeing space is not taken for new frames.
+    /// While the guard lives no segment is prepared and none made longer: room that was lent for freeing space is not
+    /// taken for new frames.
     pub fn hold(&self) -> Hold<S> {
         if let Some(files) = &self.0.files {
             files.held.store(true, Ordering::Release);

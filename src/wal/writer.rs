@@ -359,6 +359,11 @@ fn ended<S: Storage>(files: &SharedFiles<S>, open: &Open<S>, last_lsn: u64) -> S
 /// Makes the segment being written longer.
 fn grow<S: Storage>(shared: &Shared<S>, open: &mut Open<S>, capacity: u64, turn_bytes: usize) -> Result<(), WalError> {
     assert!(capacity >= open.capacity, "{capacity} after {}", open.capacity);
+    if let Some(files) = shared.files.as_ref().filter(|files| files.is_lent()) {
+        files.note_full();
+        let cause = IoError::new(Operation::Resize, open.file.path(), std::io::ErrorKind::StorageFull);
+        return Err(WalError::StorageFull { bytes: turn_bytes, cause });
+    }
     match open.file.preallocate(capacity) {
         Ok(()) => {
             open.capacity = capacity;

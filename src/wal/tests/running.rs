@@ -224,6 +224,26 @@ fn room_that_is_lent_for_freeing_space_is_not_taken_for_frames() {
 }
 
 #[test]
+fn a_segment_grows_by_no_room_that_is_lent() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, handle) = fresh(&disk);
+    let hold = handle.hold();
+    let used = disk.used_bytes();
+    let refused = loop {
+        if let Err(refused) = append_rows(&mut writer, 2, 30) {
+            break refused;
+        }
+        assert_eq!(disk.used_bytes(), used, "frames were given room that was lent");
+    };
+    assert!(matches!(refused, WalError::StorageFull { .. }), "{refused}");
+    drop(hold);
+    // The syncer looks, and frames go on.
+    assert!(handle.prepare().unwrap());
+    append_rows(&mut writer, 2, 30).unwrap();
+    assert!(disk.used_bytes() > used);
+}
+
+#[test]
 fn writes_that_come_in_pieces_are_whole() {
     let disk = SimulatedDisk::new();
     let (mut writer, _) = fresh(&disk);
