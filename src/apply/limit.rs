@@ -27,6 +27,9 @@ const OFF_LIMIT_AFTER_US: i64 = 10_000_000;
 const NEW_KEYS_LEAVE: u64 = 32;
 /// How often a frame of pushes is looked at before what is left of it is refused: nearly always the second look finds nothing.
 const LOOKS_MAX: usize = 4;
+/// Rows that copies of keys are fed with, at most, to see whether pushes fit: they are taken whole or not at all, so this is
+/// worth more than for a packet, which is taken in parts.
+const PUSH_FEEDS: usize = 1 << 20;
 /// Memory that chunks gave back and nobody wanted for so long goes back to the allocator.
 const TRIM_EVERY_US: i64 = 10_000_000;
 /// Memory is what holds things up for this long after rows were kept out; what waits is tried more often.
@@ -51,16 +54,22 @@ impl Engine {
         (growth <= self.room()).then_some(growth)
     }
 
-    /// Rows that there may be no room for, but for those that are `left_out`, by batch.
-    pub(super) fn lacking(&mut self, batches: &[Rows], left_out: &[Vec<bool>]) -> Vec<Lacking> {
-        let reserve = self.options.memory_max_bytes / NEW_KEYS_LEAVE;
-        let lacking = self.state.lacking(batches, left_out, self.room(), usize::try_from(reserve).unwrap_or(usize::MAX));
-        if !lacking.is_empty() {
-            self.facts.memory_full.store(true, Ordering::Relaxed);
-            self.lacking_us = self.passed_us();
-            self.at_limit(&lacking);
+    /// Rows that there may be no room for, but for those that are `left_out`, by batch. Where that is a guess nothing is
+    /// said of it yet.
+    pub(super) fn lacking(&mut self, batches: &[Rows], left_out: &[Vec<bool>], feeds: usize) -> Vec<Lacking> {
+        let reserve = usize::try_from(self.options.memory_max_bytes / NEW_KEYS_LEAVE).unwrap_or(usize::MAX);
+        let lacking = self.state.lacking_within(batches, left_out, self.room(), reserve, feeds);
+        if lacking.iter().any(|lacking| !lacking.is_guess) {
+            self.keeps_out(&lacking);
         }
         lacking
+    }
+
+    /// Rows are kept out by the limit.
+    pub(super) fn keeps_out(&mut self, lacking: &[Lacking]) {
+        self.facts.memory_full.store(true, Ordering::Relaxed);
+        self.lacking_us = self.passed_us();
+        self.at_limit(lacking);
     }
 
     /// Tables whose rows are kept out stand at the limit.
@@ -207,10 +216,11 @@ impl Engine {
             return false;
         }
         for _ in 0..LOOKS_MAX {
-            let lacking = self.lacking(&content.batches, &[]);
+            let lacking = self.lacking(&content.batches, &[], PUSH_FEEDS);
             if lacking.is_empty() {
                 return true;
             }
+            self.keeps_out(&lacking);
             self.take_out(content, acks, outbox, &lacking);
             if acks.is_empty() {
                 return false;

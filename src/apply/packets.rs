@@ -111,7 +111,9 @@ impl Engine {
         }
         if let Some((part, split)) = part.zip(split) {
             let error = self.exceeded();
-            self.stalled(stall, &packet, &error).push(part, split);
+            let stall = self.stalled(stall, &packet, &error);
+            stall.push(part, split);
+            stall.due |= split.is_first_part;
         }
         if let Some(stall) = stall {
             stall.passed_by(went);

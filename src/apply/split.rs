@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// Reckonings until all behind the first row that waits do.
 const ROUNDS_MAX: usize = 6;
 
+/// Rows that copies of keys are fed with, at most, to see what a packet needs: some tens of milliseconds.
+const PACKET_FEEDS: usize = 1 << 16;
+
 /// What becomes of the rows of some batches.
 #[derive(Debug)]
 pub(super) struct Split {
@@ -28,13 +31,15 @@ pub(super) struct Split {
     keys: Vec<TouchedKeys>,
     /// Rows that were refused, by table.
     tables: BTreeMap<u32, (Arc<TableDef>, usize)>,
+    /// Only the first rows were looked at: the others are worth a try at once.
+    pub(super) is_first_part: bool,
 }
 
 impl Split {
     fn of(batches: &[Rows], keys: Vec<TouchedKeys>) -> Self {
         let flags: Vec<Vec<bool>> = batches.iter().map(|batch| vec![false; batch.len()]).collect();
         assert_eq!(keys.len(), batches.len(), "keys are known of every batch");
-        Self { left_out: flags.clone(), refused: flags, keys, tables: BTreeMap::new() }
+        Self { left_out: flags.clone(), refused: flags, keys, tables: BTreeMap::new(), is_first_part: false }
     }
 
     /// Whether a row is written now.
@@ -70,7 +75,7 @@ impl Split {
 
     /// Rows that lack room wait; those of new keys are refused where `refuses_new`.
     fn take(&mut self, lacking: &[Lacking], refuses_new: bool) {
-        for Lacking { table, batch, known, new } in lacking {
+        for Lacking { table, batch, known, new, .. } in lacking {
             for &row in new.iter().chain(known) {
                 self.left_out[*batch][row as usize] = true;
             }
@@ -98,6 +103,19 @@ impl Split {
         }
     }
 
+    /// Nothing is decided.
+    fn reset(&mut self) {
+        for flags in self.left_out.iter_mut().chain(&mut self.refused) {
+            flags.fill(false);
+        }
+        self.tables.clear();
+    }
+
+    /// All rows but the first ones wait.
+    fn leave_from(&mut self, first: usize) {
+        self.left_out.iter_mut().flatten().skip(first).for_each(|left| *left = true);
+    }
+
     /// Everything behind the first row that is left out waits, unless it is refused.
     fn cut(&mut self) {
         let mut behind = false;
@@ -117,8 +135,9 @@ impl Engine {
         }
         let keys = batches.iter().map(|batch| self.state.touched_keys(batch)).collect();
         let mut split = Split::of(batches, keys);
-        split.follow(front);
-        if !surely {
+        if surely {
+            split.follow(front);
+        } else {
             self.reckon(batches, front, &mut split);
         }
         for (table, rows) in split.tables.values() {
@@ -127,15 +146,37 @@ impl Engine {
         split.leaves_out().then_some(split)
     }
 
+    /// Looks at all rows, or where that leaves too much to guess at the first half of them, and so on: the rest waits for
+    /// the next try. One row is always looked at closely.
     fn reckon(&mut self, batches: &[Rows], front: &HashSet<u64>, split: &mut Split) {
+        let mut first = batches.iter().map(Rows::len).sum::<usize>();
+        while !self.reckon_first(batches, front, split, first) {
+            first /= 2;
+            assert!(first > 0, "the look at one row has an end");
+            split.reset();
+            split.is_first_part = true;
+        }
+    }
+
+    /// Decides about the first rows, all others wait; false when it had to be guessed, and fewer rows may tell more.
+    fn reckon_first(&mut self, batches: &[Rows], front: &HashSet<u64>, split: &mut Split, first: usize) -> bool {
+        split.leave_from(first);
+        split.follow(front);
         for _ in 0..ROUNDS_MAX {
-            let lacking = self.lacking(batches, &split.left_out);
+            let lacking = self.lacking(batches, &split.left_out, PACKET_FEEDS);
             if lacking.is_empty() {
-                return;
+                return true;
+            }
+            if lacking.iter().any(|lacking| lacking.is_guess) {
+                if first > 1 {
+                    return false;
+                }
+                self.keeps_out(&lacking);
             }
             split.take(&lacking, !self.options.pause_on_memory);
             split.follow(front);
         }
         split.cut();
+        true
     }
 }

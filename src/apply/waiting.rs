@@ -59,7 +59,7 @@ pub(super) struct Stall {
     pub(super) keys: HashSet<u64>,
     sweep: Option<Sweep>,
     /// Another sweep is to begin.
-    due: bool,
+    pub(super) due: bool,
     /// What had given memory back when the last sweep began.
     freed: u64,
     /// A packet that is held as a whole, behind the rows that wait.

@@ -49,6 +49,8 @@ pub struct Lacking {
     pub known: Vec<u32>,
     /// Rows that would make a key, ascending.
     pub new: Vec<u32>,
+    /// The worst was assumed of some keys of the frame: with fewer rows, or more effort, these might not lack room.
+    pub is_guess: bool,
 }
 
 impl State {
@@ -60,14 +62,20 @@ impl State {
     /// The rows for which `room` more bytes may not do, by batch and table; rows that would make a key leave `reserve` of
     /// them to others. Rows that are `left_out`, by batch, are looked at as if they were not there; no flags are none.
     pub fn lacking(&self, batches: &[Rows], left_out: &[Vec<bool>], room: usize, reserve: usize) -> Vec<Lacking> {
-        Room { bytes: room, reserve, copies: reserve.max(COPIES_BYTES_MIN), ..Room::default() }.admit(self, batches, left_out)
+        self.lacking_within(batches, left_out, room, reserve, FEEDS_MIN)
+    }
+
+    /// The same, with copies of keys that are fed with `feeds` rows at most, and four for each row.
+    pub fn lacking_within(&self, batches: &[Rows], left_out: &[Vec<bool>], room: usize, reserve: usize, feeds: usize) -> Vec<Lacking> {
+        let copies = reserve.max(COPIES_BYTES_MIN);
+        Room { bytes: room, reserve, copies, feeds, ..Room::default() }.admit(self, batches, left_out)
     }
 
     /// At least as many bytes as the rows take, each looked at, and their objects by table and slab; copies of keys may
     /// take so many bytes.
     #[cfg(test)]
     pub(crate) fn growth_of_rows(&self, batches: &[Rows], copies: usize) -> (usize, BTreeMap<u32, Vec<Tally>>) {
-        let mut room = Room { bytes: usize::MAX, copies, ..Room::default() };
+        let mut room = Room { bytes: usize::MAX, copies, feeds: FEEDS_MIN, ..Room::default() };
         let lacking = room.admit(self, batches, &[]);
         assert!(lacking.is_empty(), "there is room for every row where there is room for all: {lacking:?}");
         (usize::MAX - room.bytes, room.tables.into_iter().map(|(id, taken)| (id, taken.slabs)).collect())
@@ -88,6 +96,8 @@ struct Room {
     copies: usize,
     /// and how many rows they may still be fed with. Beyond either the worst is assumed of lists and of rings.
     feeds: usize,
+    /// The worst was assumed of some keys.
+    guessed: bool,
     /// Words of all batches: no text of theirs is longer.
     words: usize,
     tables: BTreeMap<u32, Taken>,
@@ -197,7 +207,7 @@ impl Room {
     fn admit(&mut self, state: &State, batches: &[Rows], left_out: &[Vec<bool>]) -> Vec<Lacking> {
         let mut lacking = Vec::new();
         let rows: usize = batches.iter().map(Rows::len).sum();
-        self.feeds = FEEDS_MIN + FEEDS_PER_ROW * rows;
+        self.feeds += FEEDS_PER_ROW * rows;
         self.words = batches.iter().map(|batch| batch.words().len()).sum();
         for (number, batch) in batches.iter().enumerate() {
             let Some(event) = state.registry.event_by_id(batch.event()) else { continue };
@@ -205,10 +215,11 @@ impl Room {
                 let left = left_out.get(number).map_or(&[][..], Vec::as_slice);
                 let (known, new) = self.in_table(table, batches, number, &event.schema, left);
                 if !known.is_empty() || !new.is_empty() {
-                    lacking.push(Lacking { table: Arc::clone(table.def()), batch: number, known, new });
+                    lacking.push(Lacking { table: Arc::clone(table.def()), batch: number, known, new, is_guess: false });
                 }
             }
         }
+        lacking.iter_mut().for_each(|lacking: &mut Lacking| lacking.is_guess = self.guessed);
         lacking
     }
 
@@ -311,7 +322,7 @@ impl Room {
             let shadow = taken.shadows.remove(&(number, at));
             self.copies += shadow.as_ref().map_or(0, Shadow::bytes);
             let earlier = Earlier { table, batches: place.batches, schema, history, expires };
-            let mut means = Means { feeds: &mut self.feeds, copies: self.copies, words: self.words };
+            let mut means = Means { feeds: &mut self.feeds, guessed: &mut self.guessed, words: self.words };
             let shadow = demand_of(slab, known, &earlier, shadow, &mut means, &env, demand);
             if let Some(shadow) = shadow.filter(|shadow| shadow.bytes() <= self.copies) {
                 self.copies -= shadow.bytes();
@@ -377,7 +388,7 @@ impl Earlier<'_> {
 /// What looking at one row may use.
 struct Means<'m> {
     feeds: &'m mut usize,
-    copies: usize,
+    guessed: &'m mut bool,
     words: usize,
 }
 
@@ -391,8 +402,9 @@ impl Means<'_> {
             Form::Expired(_) => (0, plan.entry_words),
         };
         let feeds = before + held / words_per_feed;
-        // A copy that many rows go to and that cannot be kept would be made again for each of them.
-        if feeds > *self.feeds || (before > 0 && held * 8 > self.copies) {
+        // A copy that cannot be kept is made again for each row of its key, as long as that lasts.
+        if feeds > *self.feeds {
+            *self.guessed = true;
             return false;
         }
         *self.feeds -= feeds;

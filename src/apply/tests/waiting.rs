@@ -5,8 +5,9 @@
 //! A topic is a list of records here, read as a connector does: from the position that `attach` gives. Engines stand over
 //! a real log in a folder; one that is dropped is one that was killed, and whatever it wrote is replayed and compared.
 
-use super::inlets::attach;
-use super::{House, NOW_US, declare_with, options};
+use super::inlets::{attach, offer_all};
+use super::turns;
+use super::{House, NOW_US, declare_with, options, tag, turn, walkers};
 use crate::apply::incidents::Subject;
 use crate::apply::{EngineInlet, EngineOptions, Facts};
 use crate::recovery::{Attempts, Recovered, recover};
@@ -15,8 +16,9 @@ use crate::storage::Disk;
 use crate::wal::{WalOptions, WalWriter};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use streamgauge_api::port::Request;
 use streamgauge_api::source::IncidentKind;
-use streamgauge_api::{Clock, Inlet, RawRecord, Slot, Stop};
+use streamgauge_api::{Clock, Inlet, Port, RawRecord, Slot, Stop};
 
 /// Keys that are there when the limit is set,
 const ELDERS: usize = 12_000;
@@ -324,4 +326,36 @@ fn a_log_that_was_written_anew_below_what_was_read_stops_the_partition() {
     let offered = life.inlet.offer(&[anew]);
     let Some(Stop::Truncated { slot, from: read, to, .. }) = offered.stop else { panic!("{offered:?}") };
     assert_eq!((offered.taken, slot, read, to), (0, life.slot, reached.after, from as i64 + 1));
+}
+
+/// Hundreds of lists that become rings within one packet need a look that is too dear; what was assumed instead, the worst
+/// of each, held the source for ever with nine tenths of the limit free.
+#[test]
+fn keys_that_become_rings_all_at_once_go_in_part_by_part_while_there_is_room() {
+    const KEYS: usize = 400;
+    const ROWS_PER_KEY: usize = 420;
+    let house = House::build();
+    let mut port = house.port();
+    let count = |window: &str| json!({"op": "count", "params": {"window": window}});
+    let features = json!({"m": count("1m"), "h": count("1h"), "d": count("1d")});
+    port.call(tag(1, 0), Request::Register(walkers(&features).to_string()));
+    turn(&mut port);
+    house.seat.with(|engine| engine.options = EngineOptions { memory_max_bytes: 24 << 20, ..options() });
+    let mut inlet = house.inlet("steps");
+    let slot = attach(&mut inlet, "steps", 0);
+    let bodies: Vec<String> = (0..KEYS).map(|walker| format!(r#"{{"walker":"walker-{walker}"}}"#)).collect();
+    let rows = (0..ROWS_PER_KEY).flat_map(|_| &bodies).zip(0..).map(|(body, offset)| turns::record(slot, offset, body.as_bytes()));
+    offer_all(&house, &mut inlet, rows);
+    let waits = house.facts.incidents.is_open(IncidentKind::WriteStall, &Subject::source("steps"));
+    let bytes = house.seat.look(|engine| engine.state().live_bytes());
+    assert!(!waits && bytes < 12 << 20, "rows wait: {waits}, {bytes} bytes");
+    let position = house.seat.look(|engine| engine.state().partitions()[slot.0 as usize].position.offset);
+    assert_eq!(usize::try_from(position).unwrap(), KEYS * ROWS_PER_KEY);
+    assert!(house.steps_of("walker-399").is_some_and(|(n, _)| n == 420));
+    let grown = house.seat.look(|engine| {
+        let mut slabs = engine.state().table("walkers").unwrap().slabs.iter();
+        let slab = slabs.find(|slab| slab.plan.is_windowed()).unwrap();
+        (0..400).filter(|&number| slab.is_grown(number)).count()
+    });
+    assert_eq!(grown, KEYS, "lists became rings");
 }
