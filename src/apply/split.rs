@@ -140,43 +140,45 @@ impl Engine {
         } else {
             self.reckon(batches, front, &mut split);
         }
+        if split.is_first_part && !split.moves() {
+            self.keeps_out(&[]);
+        }
         for (table, rows) in split.tables.values() {
             self.count_refused(table, *rows);
         }
         split.leaves_out().then_some(split)
     }
 
-    /// Looks at all rows, or where that leaves too much to guess at the first half of them, and so on: the rest waits for
-    /// the next try. One row is always looked at closely.
+    /// Decides by what the rows need. Where the worst was assumed of some, so that nothing would go, the first half of the
+    /// rows is looked at alone, and so on: the rest waits for the next try, which comes at once.
     fn reckon(&mut self, batches: &[Rows], front: &HashSet<u64>, split: &mut Split) {
         let mut first = batches.iter().map(Rows::len).sum::<usize>();
-        while !self.reckon_first(batches, front, split, first) {
-            first /= 2;
-            assert!(first > 0, "the look at one row has an end");
-            split.reset();
+        split.follow(front);
+        while self.leave_lacking(batches, front, split) {
             split.is_first_part = true;
+            if split.moves() || first <= 1 {
+                return;
+            }
+            first /= 2;
+            split.reset();
+            split.leave_from(first);
+            split.follow(front);
         }
     }
 
-    /// Decides about the first rows, all others wait; false when it had to be guessed, and fewer rows may tell more.
-    fn reckon_first(&mut self, batches: &[Rows], front: &HashSet<u64>, split: &mut Split, first: usize) -> bool {
-        split.leave_from(first);
-        split.follow(front);
+    /// Leaves rows out until nothing is lacking; true when some of that was a guess. On a guess no row is refused for good.
+    fn leave_lacking(&mut self, batches: &[Rows], front: &HashSet<u64>, split: &mut Split) -> bool {
+        let mut guessed = false;
         for _ in 0..ROUNDS_MAX {
             let lacking = self.lacking(batches, &split.left_out, PACKET_FEEDS);
             if lacking.is_empty() {
-                return true;
+                return guessed;
             }
-            if lacking.iter().any(|lacking| lacking.is_guess) {
-                if first > 1 {
-                    return false;
-                }
-                self.keeps_out(&lacking);
-            }
-            split.take(&lacking, !self.options.pause_on_memory);
+            guessed |= lacking.iter().any(|lacking| lacking.is_guess);
+            split.take(&lacking, !self.options.pause_on_memory && !guessed);
             split.follow(front);
         }
         split.cut();
-        true
+        guessed
     }
 }
