@@ -2,11 +2,12 @@
 
 use super::inlets::attach;
 use super::turns::record;
-use super::{House, NOW_US, get, options, tag, turn};
+use super::{House, NOW_US, get, options, tag, turn, walkers};
 use crate::apply::seat::TURNS_PER_TICK;
 use crate::apply::snapshotter::Outcome;
 use crate::apply::{EngineOptions, EnginePort, News};
 use crate::state::Frozen;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use streamgauge_api::port::{Encoding, PushRow, Request, Wait};
@@ -19,12 +20,11 @@ fn house() -> (House, crossbeam_channel::Receiver<Arc<Frozen>>) {
     House::with_snapshots(EngineOptions { snapshot_every: Duration::from_micros(1), ..options() })
 }
 
-/// Three frames of many rows, written as one turn: more slices than there are events between two looks at the house,
-/// however quick the machine is.
+/// Two frames of many rows, written as one turn.
 fn push_turn(port: &mut EnginePort, number: u16) {
     let rows = vec![PushRow { event: "Step", body: BODY }; 65_536];
-    for frame in 0..3 {
-        port.push_batch(tag(1, number * 3 + frame), Encoding::Json, &rows, Wait::Default);
+    for frame in 0..2 {
+        port.push_batch(tag(1, number * 2 + frame), Encoding::Json, &rows, Wait::Default);
     }
     turn(port);
 }
@@ -33,7 +33,15 @@ fn push_turn(port: &mut EnginePort, number: u16) {
 fn house_is_kept_at_the_end_of_each_turn_in_which_it_was_due() {
     let (house, frozen) = house();
     let (mut pusher, mut reader) = (house.port(), house.port());
+    // Rows that take long enough: a turn has more slices than there are events between two looks at the house.
+    let windows = (1..=12).map(|minutes| (format!("n_{minutes}m"), json!({"op": "count", "params": {"window": format!("{minutes}m")}})));
+    let features = json!(windows.collect::<std::collections::BTreeMap<_, _>>());
+    reader.call(tag(2, 1), Request::Register(walkers(&features).to_string()));
+    turn(&mut reader);
     let mut held = house.seat.hold();
+    while frozen.try_recv().is_ok() {
+        held.hear(News::SnapshotDone(Outcome::Taken));
+    }
     for number in 0..4 {
         push_turn(&mut pusher, number);
     }
