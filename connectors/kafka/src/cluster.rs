@@ -65,6 +65,9 @@ impl Brokers {
     }
 }
 
+/// How long a broker has to say who is there after a question found nobody.
+const REFRESH: Duration = Duration::from_millis(500);
+
 impl Cluster for Brokers {
     fn id(&mut self, limit: Duration) -> Result<String, ClientError> {
         self.client.greet(limit)?;
@@ -79,7 +82,13 @@ impl Cluster for Brokers {
 
     fn describe(&mut self, names: &[&str], limit: Duration) -> Result<Vec<TopicDescription>, ClientError> {
         if self.topic_ids {
-            return self.client.describe(names, limit);
+            return self.client.describe(names, limit).inspect_err(|error| {
+                // It went to the broker that was last named as the controller, which may be gone: the client asks who is one now
+                // with its next metadata only. Best effort: a broker that is away will be asked again.
+                if error.code == ext::code::TIMED_OUT {
+                    let _asked = self.client.greet(REFRESH);
+                }
+            });
         }
         let mut all = self.client.topics(limit)?;
         Ok(names
