@@ -80,15 +80,7 @@ const HOLDS: &str = "all rows applied so far; tables stay readable and flagged, 
 
 /// Cannot go on now; nothing is lost yet.
 pub fn stalled(track: &Track, cause: Cause, evidence: &str, now_us: i64) -> Incident {
-    Incident {
-        kind: IncidentKind::Stalled,
-        cause: cause.as_str().to_owned(),
-        opened_us: now_us,
-        lost: "nothing".to_owned(),
-        holds: HOLDS.to_owned(),
-        evidence: format!("{}: {evidence}", place(track)),
-        actions: vec![cause.advice().to_owned()],
-    }
+    source_stalled(cause, &format!("{}: {evidence}", place(track)), now_us)
 }
 
 /// A whole source cannot go on: it has no partition that could say so.
