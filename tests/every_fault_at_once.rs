@@ -330,6 +330,12 @@ impl Run {
 
     /// Memory is filled to the limit; sources wait, tell it, and go on once keys are gone. In the middle of it a kill.
     fn full_memory(&mut self, killed: bool) {
+        // What was full a moment ago is said for a while.
+        self.wait("room, and nobody who says otherwise", || match self.at_memory_limit()? {
+            false => Ok(()),
+            true => Err("full still".to_owned()),
+        });
+        self.ready_says("memory_limit", false);
         let bursts = self.topics.bursts.clone();
         let mut waves = Vec::new();
         loop {
