@@ -179,7 +179,7 @@ pub(super) const KEYS: &[Key] = &[
         "sources.*.fields",
         Form::FieldSources,
         None,
-        "Event field <- record path, a list of paths (the first that is there), header:NAME, key, topic, partition, offset, timestamp. Unnamed fields come from the member of their own name.",
+        "Event field <- record path, a list of paths (of each record the first, in list order, that has a value), header:NAME, key, topic, partition, offset, timestamp. Unnamed fields come from the member of their own name.",
     ),
     key(
         "sources.*.key_format",

@@ -3,7 +3,8 @@
 //! A [`BadRow`] is bad by itself, whatever the world does: it goes where `on_bad_record` says, or back to the client that pushed it. The other two variants of
 //! [`DecodeError`] are not the record's fault: the source waits for a schema, or stops. Made on connector threads, boxed, so that the good way pays one word.
 
-use crate::row::{CellError, EventSchema, Strictness};
+use super::projection::Misfit;
+use crate::row::{CellError, EventSchema, FieldIndex, Strictness};
 use streamgauge_api::{ApiError, Code};
 
 /// A refused record or push.
@@ -28,6 +29,15 @@ impl BadRow {
     pub(crate) fn cell(error: CellError, schema: &EventSchema) -> Box<Self> {
         let path = schema.fields.get(usize::from(error.field.0)).map(|field| field.name.to_string()).unwrap_or_default();
         Box::new(Self { code: error.code, path, reason: error.reason })
+    }
+
+    /// A value that the field's path cannot pass through.
+    #[cold]
+    pub(crate) fn misfit(code: Code, field: FieldIndex, misfit: Misfit, schema: &EventSchema) -> Box<Self> {
+        let Misfit { got, wanted } = misfit;
+        let name = schema.fields.get(usize::from(field.0)).map(|field| &*field.name).unwrap_or_default();
+        let reason = format!("field \"{name}\" of {}: the record has {got} where the path wants {wanted}", schema.name);
+        Self::new(code, name, reason)
     }
 }
 

@@ -24,6 +24,16 @@ pub(super) fn projection(paths: &[&str]) -> Arc<Projection> {
     Arc::new(Projection::of_paths(takings).unwrap())
 }
 
+/// The projection that takes each field from the first of its paths that has a value.
+pub(super) fn choices(fields: &[Vec<String>]) -> Arc<Projection> {
+    let boxed: Vec<Vec<Box<str>>> = fields.iter().map(|paths| paths.iter().map(|path| path.as_str().into()).collect()).collect();
+    let takings = boxed.iter().zip(0..).map(|(paths, field)| {
+        let (path, aliases) = paths.split_first().unwrap();
+        Taking { field: FieldIndex(field), path, aliases }
+    });
+    Arc::new(Projection::of_paths(takings).unwrap())
+}
+
 pub(super) fn builder(schema: &Arc<EventSchema>, strictness: Strictness) -> RowsBuilder {
     RowsBuilder::new(Arc::clone(schema), strictness)
 }

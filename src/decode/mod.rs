@@ -5,6 +5,8 @@
 //! Never here: positions' bookkeeping, queues, files, registries. Any bytes get an answer; a panic or an unbounded buffer from input is a bug.
 
 pub mod avro;
+#[cfg(test)]
+mod choices;
 mod error;
 #[cfg(test)]
 mod fixture;

@@ -4,8 +4,8 @@
 //! becomes JSON text; `bin` inside of it becomes base64 text, as JSON has no bytes. Lengths are checked against the bytes at hand before anything is sized by them.
 
 use super::error::{BadRow, Codes};
-use super::json::{JsonRules, UnknownFields, absent_in_list, null, unknown_code};
-use super::projection::{Lists, Node, Projection, Target};
+use super::json::{JsonRules, UnknownFields, absent_in_list, close, misfits, null, unknown_code};
+use super::projection::{Found, Lists, Misfit, Node, Place, Projection, Target};
 use super::text;
 use crate::row::{CellError, FieldIndex, RowsBuilder};
 use base64::Engine as _;
@@ -47,6 +47,7 @@ pub struct MsgpackDecoder {
     projection: Arc<Projection>,
     rules: JsonRules,
     lists: Lists,
+    found: Vec<Found>,
     seen: Vec<u64>,
     text: String,
 }
@@ -55,7 +56,7 @@ impl MsgpackDecoder {
     /// A decoder of what the projection takes.
     pub fn new(projection: Arc<Projection>, rules: JsonRules) -> Self {
         let lists = Lists::new(projection.lists.len());
-        Self { projection, rules, lists, seen: Vec::new(), text: String::new() }
+        Self { projection, rules, lists, found: Vec::new(), seen: Vec::new(), text: String::new() }
     }
 
     /// Sets the fields of the row that was begun in `into` from one map. On an error the caller rolls the row back.
@@ -65,9 +66,23 @@ impl MsgpackDecoder {
     pub fn fields(&mut self, bytes: &[u8], into: &mut RowsBuilder) -> Result<(), Box<BadRow>> {
         self.seen.clear();
         let projection = Arc::clone(&self.projection);
-        let codes = Codes::of_msgpack(into.strictness());
-        let mut walk =
-            Walk { bytes, pos: 0, into, rules: self.rules, codes, lists: &mut self.lists, seen: &mut self.seen, text: &mut self.text };
+        if !projection.choices.is_empty() {
+            self.found.clear();
+            self.found.resize(projection.candidates.len(), Found::Missing);
+        }
+        let mut walk = Walk {
+            bytes,
+            pos: 0,
+            rules: self.rules,
+            codes: Codes::of_msgpack(into.strictness()),
+            into,
+            projection: &projection,
+            lists: &mut self.lists,
+            found: &mut self.found,
+            seen: &mut self.seen,
+            text: &mut self.text,
+        };
+        let codes = walk.codes;
         let Head::Map(count) = walk.head()? else {
             return Err(BadRow::new(codes.malformed, "", "the row is no msgpack map"));
         };
@@ -76,7 +91,7 @@ impl MsgpackDecoder {
         if left > 0 {
             return Err(BadRow::new(codes.trailing, "", format!("{left} bytes are left behind the msgpack map")));
         }
-        Ok(())
+        if projection.choices.is_empty() { Ok(()) } else { walk.choose() }
     }
 }
 
@@ -87,7 +102,9 @@ struct Walk<'w> {
     into: &'w mut RowsBuilder,
     rules: JsonRules,
     codes: Codes,
+    projection: &'w Projection,
     lists: &'w mut Lists,
+    found: &'w mut Vec<Found>,
     seen: &'w mut Vec<u64>,
     text: &'w mut String,
 }
@@ -242,6 +259,15 @@ impl<'w> Walk<'w> {
             self.pos = start;
             let head = self.head()?;
             match target {
+                Target::Candidate(candidate) => {
+                    let found = match head {
+                        Head::Nil => Found::Null,
+                        _ => Found::At(Place { pos: start, depth, op: 0 }),
+                    };
+                    self.pos = start;
+                    self.skip(depth)?;
+                    self.found[usize::from(candidate)] = found;
+                }
                 Target::Field(field) => self.field(field, head, depth)?,
                 Target::List(slot) => {
                     self.text.clear();
@@ -257,18 +283,58 @@ impl<'w> Walk<'w> {
         }
         self.pos = start;
         match (self.head()?, &node.items) {
-            (Head::Map(count), _) if !node.members.is_empty() => self.map(node, count, depth + 1),
-            (Head::Array(count), Some(items)) => self.array(node, items, count, depth + 1),
+            (head @ Head::Map(count), items) if !node.members.is_empty() => {
+                if items.is_some() {
+                    self.misfits(&node.of_items(), head, "an array")?;
+                }
+                self.map(node, count, depth + 1)
+            }
+            (head @ Head::Array(count), Some(items)) => {
+                if !node.members.is_empty() {
+                    self.misfits(&node.of_members(), head, "an object")?;
+                }
+                self.array(node, items, count, depth + 1)
+            }
             (Head::Nil, _) => {
-                let (into, lists) = (&mut *self.into, &mut *self.lists);
-                node.each_inside(&mut |target| null(target, into, lists));
+                let (into, lists, found) = (&mut *self.into, &mut *self.lists, &mut *self.found);
+                node.each_inside(&mut |target| null(target, into, lists, found));
                 Ok(())
             }
             (head, _) => {
-                let wanted = if node.items.is_some() { "an array" } else { "an object" };
-                Err(BadRow::new(self.codes.mismatch, "", format!("the body has {} where the path wants {wanted}", head.noun())))
+                self.pos = start;
+                self.skip(depth)?;
+                self.misfits(&node.of_items(), head, "an array")?;
+                self.misfits(&node.of_members(), head, "an object")
             }
         }
+    }
+
+    fn misfits(&mut self, targets: &[Target], head: Head<'_>, wanted: &'static str) -> Result<(), Box<BadRow>> {
+        misfits(targets, head.noun(), wanted, self.projection, self.found).map_err(|(field, misfit)| self.refused(field, misfit))
+    }
+
+    #[cold]
+    fn refused(&self, field: FieldIndex, misfit: Misfit) -> Box<BadRow> {
+        BadRow::misfit(self.codes.mismatch, field, misfit, self.into.schema())
+    }
+
+    /// Takes what each choice found first.
+    #[inline(never)]
+    fn choose(&mut self) -> Result<(), Box<BadRow>> {
+        for choice in &self.projection.choices {
+            match choice.of(self.found) {
+                Found::At(place) => {
+                    self.pos = place.pos;
+                    let head = self.head()?;
+                    self.field(choice.field, head, place.depth)?;
+                }
+                Found::List(slot) => self.into.json(choice.field, self.lists.text(slot)).map_err(|error| self.cell(error))?,
+                Found::Misfit(misfit) => return Err(self.refused(choice.field, misfit)),
+                Found::Null => self.into.null(choice.field),
+                Found::Missing => {}
+            }
+        }
+        Ok(())
     }
 
     fn array(&mut self, node: &Node, items: &Node, count: u32, depth: u32) -> Result<(), Box<BadRow>> {
@@ -279,10 +345,8 @@ impl<'w> Walk<'w> {
         for _ in 0..count {
             self.value(items, depth)?;
         }
-        for &(slot, field) in &node.opens {
-            if let Err(error) = self.into.json(field, self.lists.close(slot)) {
-                return Err(self.cell(error));
-            }
+        for &(slot, taker) in &node.opens {
+            close(slot, taker, self.into, self.lists, self.found).map_err(|error| self.cell(error))?;
         }
         Ok(())
     }

@@ -3,6 +3,10 @@
 //! `customer.id` is a member of a member, `items[].price` gathers one value per element into a list field, `items[]` the elements themselves. Lists nest flat:
 //! `orders[].items[].price` is one list. An element without the member contributes null, so that lists of one array stay aligned.
 //! The tree knows names only; types are checked where values are set.
+//!
+//! A field that comes from one of several paths has a candidate at each of them. A walker only notes
+//! what stands at a candidate; when the record is walked, [`Choice::of`] takes the first in list order
+//! that has a value. A field of one path costs nothing of this.
 
 use crate::row::{EventSchema, FieldIndex};
 use streamgauge_api::{ApiError, Code};
@@ -17,6 +21,67 @@ pub(crate) enum Target {
     Field(FieldIndex),
     /// To the end of a list being gathered, by slot.
     List(u16),
+    /// Noted as what a candidate found, by its number.
+    Candidate(u16),
+}
+
+/// What stands at a candidate's path in the record at hand.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Found {
+    /// Nothing.
+    #[default]
+    Missing,
+    /// Null, there or above.
+    Null,
+    /// A value.
+    At(Place),
+    /// The list gathered in this slot.
+    List(u16),
+    /// Something that the path cannot pass through.
+    Misfit(Misfit),
+}
+
+/// Where a value stands in the record, and how to read it from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// First byte of the value.
+    pub(crate) pos: usize,
+    /// Nesting that it stands in.
+    pub(crate) depth: u32,
+    /// Avro: the ops that read it.
+    pub(crate) op: u32,
+}
+
+/// A value of another shape than the path needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Misfit {
+    /// What the record has.
+    pub(crate) got: &'static str,
+    /// What the path wants there.
+    pub(crate) wanted: &'static str,
+}
+
+/// A field that comes from the first of its candidates that has a value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    /// The field.
+    pub(crate) field: FieldIndex,
+    first: u16,
+    count: u16,
+}
+
+impl Choice {
+    /// What the field gets: the first value or list in list order. Without one a misfit is told before
+    /// null, and null before nothing.
+    pub(crate) fn of(self, found: &[Found]) -> Found {
+        let first = usize::from(self.first);
+        let mine = found.get(first..first + usize::from(self.count)).unwrap_or_default();
+        let first_of = |wanted: fn(&Found) -> bool| mine.iter().find(|found| wanted(found)).copied();
+        first_of(|found| matches!(found, Found::At(_) | Found::List(_)))
+            .or_else(|| first_of(|found| matches!(found, Found::Misfit(_))))
+            .or_else(|| first_of(|found| matches!(found, Found::Null)))
+            .unwrap_or_default()
+    }
 }
 
 /// One place in the record.
@@ -28,8 +93,8 @@ pub(crate) struct Node {
     pub(crate) members: Vec<Member>,
     /// What to take of each element when the value here is an array.
     pub(crate) items: Option<Box<Node>>,
-    /// List slots that an array here begins, with their fields; empty inside of another list.
-    pub(crate) opens: Vec<(u16, FieldIndex)>,
+    /// List slots that an array here begins, with who takes the list; empty inside of another list.
+    pub(crate) opens: Vec<(u16, Target)>,
     filter: [u64; 4],
 }
 
@@ -102,14 +167,35 @@ impl Node {
         self.each_inside(visit);
     }
 
-    /// Visits the targets below, and the list fields that an array here would fill.
+    /// Visits the targets below, and those that a list of an array here would go to.
     pub(crate) fn each_inside(&self, visit: &mut dyn FnMut(Target)) {
-        for &(_, field) in &self.opens {
-            visit(Target::Field(field));
+        for &(_, target) in &self.opens {
+            visit(target);
         }
         for member in &self.members {
             member.node.each_target(visit);
         }
+    }
+
+    /// Every target that members of an object here would reach.
+    pub(crate) fn of_members(&self) -> Vec<Target> {
+        let (mut targets, mut slots) = (Vec::new(), Vec::new());
+        for member in &self.members {
+            member.node.gather_slots(&mut slots);
+            member.node.each_target(&mut |target| targets.push(target));
+        }
+        targets.retain(|target| !matches!(target, Target::List(_)));
+        targets.extend(slots.into_iter().map(Target::List));
+        targets
+    }
+
+    /// Every target that elements of an array here would reach.
+    pub(crate) fn of_items(&self) -> Vec<Target> {
+        let mut slots = Vec::new();
+        if let Some(items) = &self.items {
+            items.gather_slots(&mut slots);
+        }
+        slots.into_iter().map(Target::List).collect()
     }
 
     fn gather_slots(&self, slots: &mut Vec<u16>) {
@@ -126,14 +212,14 @@ impl Node {
         }
     }
 
-    fn open_lists(&mut self, fields: &[FieldIndex]) {
+    fn open_lists(&mut self, lists: &[Target]) {
         if let Some(items) = &self.items {
             let mut slots = Vec::new();
             items.gather_slots(&mut slots);
-            self.opens = slots.into_iter().filter_map(|slot| Some((slot, *fields.get(usize::from(slot))?))).collect();
+            self.opens = slots.into_iter().filter_map(|slot| Some((slot, *lists.get(usize::from(slot))?))).collect();
         }
         for member in &mut self.members {
-            member.node.open_lists(fields);
+            member.node.open_lists(lists);
         }
     }
 }
@@ -165,8 +251,12 @@ pub struct Taking<'a> {
 #[derive(Debug, Clone)]
 pub struct Projection {
     pub(crate) root: Node,
-    /// The list field of each slot.
-    pub(crate) lists: Vec<FieldIndex>,
+    /// Who takes the list of each slot: a field or a candidate.
+    pub(crate) lists: Vec<Target>,
+    /// Fields of several paths.
+    pub(crate) choices: Vec<Choice>,
+    /// The fields that candidates are for.
+    pub(crate) candidates: Vec<FieldIndex>,
     /// Every taken path in declared order, for messages and the Avro compiler: aliases follow their path.
     pub(crate) takings: Vec<(FieldIndex, Vec<Box<str>>)>,
 }
@@ -181,7 +271,11 @@ impl Projection {
             root.member(&field.name).targets.push(Target::Field(FieldIndex(index)));
             takings.push((FieldIndex(index), vec![field.name.clone()]));
         }
-        Self { root, lists: Vec::new(), takings }
+        Self { root, takings, ..Self::empty() }
+    }
+
+    fn empty() -> Self {
+        Self { root: Node::default(), lists: Vec::new(), choices: Vec::new(), candidates: Vec::new(), takings: Vec::new() }
     }
 
     /// Builds the tree.
@@ -189,12 +283,18 @@ impl Projection {
     /// # Errors
     /// `invalid_config_value` naming a path that does not parse.
     pub fn of_paths<'a>(takings: impl IntoIterator<Item = Taking<'a>>) -> Result<Self, ApiError> {
-        let mut built = Self { root: Node::default(), lists: Vec::new(), takings: Vec::new() };
+        let mut built = Self::empty();
         for taking in takings {
-            let mut paths = Vec::new();
-            for path in std::iter::once(taking.path).chain(taking.aliases.iter().map(|alias| &**alias)) {
-                built.add(taking.field, path)?;
-                paths.push(path.into());
+            let paths: Vec<Box<str>> = std::iter::once(taking.path.into()).chain(taking.aliases.iter().cloned()).collect();
+            if let [only] = paths.as_slice() {
+                built.add(Target::Field(taking.field), only)?;
+            } else {
+                let number = |count: usize| u16::try_from(count).map_err(|_| refusal("more than 65,536 paths to choose from".into()));
+                built.choices.push(Choice { field: taking.field, first: number(built.candidates.len())?, count: number(paths.len())? });
+                for path in &paths {
+                    built.add(Target::Candidate(number(built.candidates.len())?), path)?;
+                    built.candidates.push(taking.field);
+                }
             }
             built.takings.push((taking.field, paths));
         }
@@ -202,13 +302,33 @@ impl Projection {
         Ok(built)
     }
 
-    fn add(&mut self, field: FieldIndex, path: &str) -> Result<(), ApiError> {
-        let refuse = |reason: String| {
-            ApiError::new(Code::InvalidConfigValue, reason).hint("write member names joined by dots, `[]` behind an array: items[].price")
-        };
+    /// The field that a target is for.
+    pub(crate) fn field_of(&self, target: Target) -> FieldIndex {
+        match self.behind(target) {
+            Target::Field(field) => field,
+            Target::Candidate(candidate) => match self.candidates.get(usize::from(candidate)) {
+                Some(&field) => field,
+                None => unreachable!("candidate {candidate} was numbered when its path was added"),
+            },
+            Target::List(slot) => unreachable!("list {slot} is taken by a field or a candidate"),
+        }
+    }
+
+    /// Who takes a value in the end: a list's element goes to whom the list goes.
+    pub(crate) fn behind(&self, target: Target) -> Target {
+        match target {
+            Target::List(slot) => match self.lists.get(usize::from(slot)) {
+                Some(&taker) => taker,
+                None => unreachable!("list {slot} was numbered when its path was added"),
+            },
+            other => other,
+        }
+    }
+
+    fn add(&mut self, target: Target, path: &str) -> Result<(), ApiError> {
         let steps: Vec<&str> = path.split('.').collect();
         if steps.len() > STEPS_MAX {
-            return Err(refuse(format!("record path \"{path}\" has {} steps, more than {STEPS_MAX}", steps.len())));
+            return Err(refusal(format!("record path \"{path}\" has {} steps, more than {STEPS_MAX}", steps.len())));
         }
         let mut node = &mut self.root;
         let mut in_list = false;
@@ -216,7 +336,7 @@ impl Projection {
             let name = step.trim_end_matches("[]");
             let arrays = (step.len() - name.len()) / 2;
             if name.is_empty() || name.contains(['[', ']']) || arrays > STEPS_MAX {
-                return Err(refuse(format!("record path \"{path}\" has an empty or malformed step \"{step}\"")));
+                return Err(refusal(format!("record path \"{path}\" has an empty or malformed step \"{step}\"")));
             }
             node = node.member(name);
             for _ in 0..arrays {
@@ -225,14 +345,18 @@ impl Projection {
             }
         }
         if in_list {
-            let slot = u16::try_from(self.lists.len()).map_err(|_| refuse("more than 65,536 list fields".into()))?;
+            let slot = u16::try_from(self.lists.len()).map_err(|_| refusal("more than 65,536 list fields".into()))?;
             node.targets.push(Target::List(slot));
-            self.lists.push(field);
+            self.lists.push(target);
         } else {
-            node.targets.push(Target::Field(field));
+            node.targets.push(target);
         }
         Ok(())
     }
+}
+
+fn refusal(reason: String) -> ApiError {
+    ApiError::new(Code::InvalidConfigValue, reason).hint("write member names joined by dots, `[]` behind an array: items[].price")
 }
 
 /// JSON text of the lists being gathered, by slot; the buffers are reused from row to row.
@@ -280,6 +404,14 @@ impl Lists {
                 text
             }
             None => "[]",
+        }
+    }
+
+    /// The text of a list that was closed.
+    pub(crate) fn text(&self, slot: u16) -> &str {
+        match self.texts.get(usize::from(slot)) {
+            Some(text) => text,
+            None => unreachable!("list {slot} was found, so it was opened"),
         }
     }
 }

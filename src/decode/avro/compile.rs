@@ -6,7 +6,7 @@
 
 use super::ops::{Op, Plan};
 use super::shape::{DecimalForm, Shape, ShapeIndex, TimeUnit};
-use crate::decode::projection::{Node, Projection, Taking, Target};
+use crate::decode::projection::{Misfit, Node, Projection, Taking, Target};
 use crate::row::{EventSchema, FieldIndex, FieldType, TimeSource};
 use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, RecordSchema, UuidSchema};
@@ -61,38 +61,51 @@ struct At<'s> {
 /// # Errors
 /// `schema_unusable`, naming the field.
 pub(super) fn compile(root: &Schema, names: &Names<'_>, event: &EventSchema, projection: &Projection) -> Result<Plan, ApiError> {
-    let mut compiler = Compiler { names, event, plan: Plan::default(), shapes: HashMap::new(), lists: Vec::new() };
+    let none = Projection::of_paths([])?;
+    let mut compiler = Compiler { names, event, plan: Plan::default(), shapes: HashMap::new(), tree: &none };
     let root = compiler.resolve(At { schema: root, namespace: None })?;
     if !matches!(root.schema, Schema::Record(_) | Schema::Union(_)) {
         return Err(unusable("the writer schema is neither a record nor a union of records".into()));
     }
-    let mut chosen: Vec<(FieldIndex, &str)> = Vec::new();
+    // Paths that the writer never has drop out here; where one is left, its value is taken as it stands.
+    let mut chosen: Vec<(FieldIndex, Vec<Box<str>>)> = Vec::new();
     let mut absent = Vec::new();
     for (field, paths) in &projection.takings {
-        match paths.iter().find(|path| compiler.leads_somewhere(root, path)) {
-            Some(path) => chosen.push((*field, path)),
-            None => {
-                let declared = compiler.field(*field);
-                if declared.is_some_and(|declared| !declared.optional) {
-                    let name = declared.map(|declared| &*declared.name).unwrap_or_default();
-                    let wanted = paths.join("\" or \"");
-                    let reason =
-                        format!("the writer schema has no \"{wanted}\", which required field \"{name}\" of {} comes from", event.name);
-                    return Err(unusable(reason).at(name));
-                }
-                absent.push(*field);
-            }
+        let led: Vec<Box<str>> = paths.iter().filter(|path| compiler.leads_somewhere(root, path)).cloned().collect();
+        if !led.is_empty() {
+            chosen.push((*field, led));
+            continue;
         }
+        let declared = compiler.field(*field);
+        if declared.is_some_and(|declared| !declared.optional) {
+            let name = declared.map(|declared| &*declared.name).unwrap_or_default();
+            let wanted = paths.join("\" or \"");
+            let reason = format!("the writer schema has no \"{wanted}\", which required field \"{name}\" of {} comes from", event.name);
+            return Err(unusable(reason).at(name));
+        }
+        absent.push(*field);
     }
-    let tree = Projection::of_paths(chosen.iter().map(|&(field, path)| Taking { field, path, aliases: &[] }))?;
-    compiler.lists.clone_from(&tree.lists);
+    let takings = chosen.iter().filter_map(|(field, paths)| {
+        let (path, aliases) = paths.split_first()?;
+        Some(Taking { field: *field, path, aliases })
+    });
+    let tree = Projection::of_paths(takings)?;
+    compiler.tree = &tree;
     for field in absent {
         compiler.emit(Op::Null(field))?;
     }
+    if !tree.choices.is_empty() {
+        compiler.emit(Op::Forget)?;
+    }
     compiler.value(root, &tree.root, false)?;
+    if !tree.choices.is_empty() {
+        compiler.emit(Op::Choose)?;
+    }
     compiler.emit(Op::Return)?;
     let mut plan = compiler.plan;
     plan.list_slots = tree.lists.len();
+    plan.candidates = tree.candidates.len();
+    plan.choices = tree.choices;
     Ok(plan)
 }
 
@@ -105,7 +118,7 @@ struct Compiler<'c, 's> {
     event: &'c EventSchema,
     plan: Plan,
     shapes: HashMap<String, ShapeIndex>,
-    lists: Vec<FieldIndex>,
+    tree: &'c Projection,
 }
 
 impl<'c, 's> Compiler<'c, 's> {
@@ -224,6 +237,7 @@ impl<'c, 's> Compiler<'c, 's> {
             self.emit(match target {
                 Target::Field(field) => Op::Null(field),
                 Target::List(slot) => Op::AppendNull(slot),
+                Target::Candidate(candidate) => Op::FoundNull(candidate),
             })?;
         }
         Ok(())
@@ -232,12 +246,17 @@ impl<'c, 's> Compiler<'c, 's> {
     /// Ops for what a node takes from inside of a value.
     fn inside(&mut self, at: At<'_>, node: &Node, branch: bool) -> Result<(), ApiError> {
         match (at.schema, &node.items) {
-            (Schema::Record(record), _) if !node.members.is_empty() => {
+            (Schema::Record(record), items) if !node.members.is_empty() => {
+                if items.is_some() && !self.misfits(&node.of_items(), at.schema, "an array", branch)? {
+                    return Ok(());
+                }
                 let namespace = namespace_of(record, at.namespace);
                 for member in &node.members {
                     if !record.fields.iter().any(|field| *field.name == *member.name) {
                         let mut targets = Vec::new();
                         member.node.each_target(&mut |target| targets.push(target));
+                        // What a candidate does not find is missing, not null.
+                        targets.retain(|target| !matches!(target, Target::Candidate(_)));
                         self.nulls(&targets)?;
                     }
                 }
@@ -251,6 +270,9 @@ impl<'c, 's> Compiler<'c, 's> {
                 Ok(())
             }
             (Schema::Array(array), Some(items)) => {
+                if !node.members.is_empty() && !self.misfits(&node.of_members(), at.schema, "a record", branch)? {
+                    return Ok(());
+                }
                 let at = At { schema: &array.items, namespace: at.namespace };
                 let item = self.shape(at)?;
                 let first = u32::try_from(self.plan.opens.len()).unwrap_or(u32::MAX);
@@ -262,7 +284,10 @@ impl<'c, 's> Compiler<'c, 's> {
                 self.plan.ops[list] = Op::List { first, opens, item, end: self.here() };
                 Ok(())
             }
-            (Schema::Map(map), _) if !node.members.is_empty() => {
+            (Schema::Map(map), items) if !node.members.is_empty() => {
+                if items.is_some() && !self.misfits(&node.of_items(), at.schema, "an array", branch)? {
+                    return Ok(());
+                }
                 let at = At { schema: &map.types, namespace: at.namespace };
                 let value = self.shape(at)?;
                 let op = self.emit(Op::Return)?;
@@ -283,22 +308,36 @@ impl<'c, 's> Compiler<'c, 's> {
                 self.nulls(&targets)
             }
             (schema, _) => {
-                let mut first = None;
-                node.each_inside(&mut |target| {
-                    first.get_or_insert(target);
-                });
-                let wanted = if node.items.is_some() { "an array" } else { "a record" };
-                self.refuse(first, schema, wanted, branch)
+                if self.misfits(&node.of_items(), schema, "an array", branch)?
+                    && self.misfits(&node.of_members(), schema, "a record", branch)?
+                {
+                    self.skip(at)?;
+                }
+                Ok(())
             }
         }
     }
 
+    /// Paths that need another shape than the writer has here. Candidates note it, since another path may have the value; for others the
+    /// schema, or the branch, is refused. True when reading goes on.
+    fn misfits(&mut self, targets: &[Target], schema: &Schema, wanted: &'static str, branch: bool) -> Result<bool, ApiError> {
+        let plain = targets.iter().find(|&&target| !matches!(self.tree.behind(target), Target::Candidate(_)));
+        if plain.is_some() {
+            self.refuse(plain.copied(), schema, wanted, branch)?;
+            return Ok(false);
+        }
+        let index = u32::try_from(self.plan.misfits.len()).unwrap_or(u32::MAX);
+        self.plan.misfits.push(Misfit { got: kind_of(schema), wanted });
+        for &target in targets {
+            if let Target::Candidate(candidate) = self.tree.behind(target) {
+                self.emit(Op::FoundMisfit(candidate, index))?;
+            }
+        }
+        Ok(true)
+    }
+
     fn refuse(&mut self, target: Option<Target>, schema: &Schema, wanted: &str, branch: bool) -> Result<(), ApiError> {
-        let field = match target {
-            Some(Target::Field(field)) => Some(field),
-            Some(Target::List(slot)) => self.lists.get(usize::from(slot)).copied(),
-            None => None,
-        };
+        let field = target.map(|target| self.tree.field_of(target));
         let name = field.and_then(|field| self.field(field)).map(|declared| declared.name.to_string()).unwrap_or_default();
         let reason = format!("field \"{name}\" of {} wants {wanted}, the writer has {}", self.event.name, noun(schema));
         if !branch {
@@ -308,6 +347,21 @@ impl<'c, 's> Compiler<'c, 's> {
         self.plan.refusals.push((name, reason));
         self.emit(Op::Refuse(index))?;
         Ok(())
+    }
+
+    /// Ops for a value that may be chosen: noted where it stands, walked, and read when it is chosen.
+    fn candidate(&mut self, at: At<'_>, candidate: u16) -> Result<(), ApiError> {
+        if matches!(at.schema, Schema::Null) {
+            self.emit(Op::FoundNull(candidate))?;
+            return Ok(());
+        }
+        let found = self.emit(Op::Return)?;
+        let field = self.tree.field_of(Target::Candidate(candidate));
+        // Whether it fits is asked when it is chosen.
+        self.whole(at, Target::Field(field), true)?;
+        self.emit(Op::Return)?;
+        self.plan.ops[found] = Op::FoundAt { candidate, end: self.here() };
+        self.skip(at)
     }
 
     /// Ops for a value that nothing is taken of.
@@ -343,6 +397,7 @@ impl<'c, 's> Compiler<'c, 's> {
                 self.emit(Op::Append(slot, shape))?;
                 return Ok(());
             }
+            Target::Candidate(candidate) => return self.candidate(at, candidate),
         };
         let Some(kind) = self.field(field).map(|declared| declared.kind) else {
             return Err(unusable(format!("{} has no field {}", self.event.name, field.0)));
@@ -468,6 +523,19 @@ fn time_unit(schema: &Schema) -> Option<TimeUnit> {
         Schema::TimestampMicros | Schema::LocalTimestampMicros => Some(TimeUnit::Micros),
         Schema::TimestampNanos | Schema::LocalTimestampNanos => Some(TimeUnit::Nanos),
         _ => None,
+    }
+}
+
+/// What a value is, without its name.
+fn kind_of(schema: &Schema) -> &'static str {
+    match schema {
+        Schema::Record(_) => "a record",
+        Schema::Array(_) => "an array",
+        Schema::Map(_) => "a map",
+        Schema::Boolean => "a boolean",
+        Schema::Bytes | Schema::Fixed(_) | Schema::Duration(_) => "bytes",
+        Schema::String | Schema::Enum(_) | Schema::Uuid(_) => "text",
+        _ => "a number",
     }
 }
 

@@ -9,6 +9,8 @@
 //! ```
 
 mod bytes;
+#[cfg(test)]
+mod choices;
 mod compile;
 mod decimal;
 mod ops;

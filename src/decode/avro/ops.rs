@@ -7,7 +7,8 @@ use super::bytes::Bytes;
 use super::decimal;
 use super::shape::{Shape, ShapeIndex, Shapes, TimeUnit, deeper, push_uuid, too_wide, uuid};
 use crate::decode::error::BadRow;
-use crate::decode::projection::Lists;
+use crate::decode::json;
+use crate::decode::projection::{Choice, Found, Lists, Misfit, Place, Target};
 use crate::row::{CellError, FieldIndex, RowsBuilder};
 use streamgauge_api::Code;
 
@@ -78,6 +79,17 @@ pub(super) enum Op {
     Mark(u16),
     Rewind(u16),
     Refuse(u32),
+    /// Nothing is found yet.
+    Forget,
+    FoundNull(u16),
+    /// A candidate's value begins here; the following ops read it, later. Goes on at `end`.
+    FoundAt {
+        candidate: u16,
+        end: u32,
+    },
+    FoundMisfit(u16, u32),
+    /// Reads what each choice found first; the last op of a record.
+    Choose,
     Return,
 }
 
@@ -89,9 +101,12 @@ pub(super) type MapMembers = Box<[(Box<str>, u32)]>;
 pub(super) struct Plan {
     pub(super) ops: Vec<Op>,
     pub(super) jumps: Vec<u32>,
-    pub(super) opens: Vec<(u16, FieldIndex)>,
+    pub(super) opens: Vec<(u16, Target)>,
     pub(super) members: Vec<MapMembers>,
     pub(super) refusals: Vec<(String, String)>,
+    pub(super) misfits: Vec<Misfit>,
+    pub(super) choices: Vec<Choice>,
+    pub(super) candidates: usize,
     pub(super) shapes: Shapes,
     pub(super) marks: usize,
     pub(super) list_slots: usize,
@@ -102,6 +117,7 @@ pub(super) struct Plan {
 pub struct AvroScratch {
     pub(super) text: String,
     pub(super) lists: Lists,
+    pub(super) found: Vec<Found>,
     pub(super) marks: Vec<usize>,
 }
 
@@ -240,8 +256,9 @@ impl Run<'_> {
                     self.scratch.lists.open(slot);
                 }
                 plan.shapes.items(item, false, from, false, &mut |from| self.ops(next, from, depth))?;
-                for &(slot, field) in opens {
-                    self.into.json(field, self.scratch.lists.close(slot)).map_err(|error| BadRow::cell(error, self.into.schema()))?;
+                for &(slot, taker) in opens {
+                    let (lists, found) = (&mut self.scratch.lists, &mut self.scratch.found);
+                    json::close(slot, taker, self.into, lists, found).map_err(|error| BadRow::cell(error, self.into.schema()))?;
                 }
                 return Ok(end as usize);
             }
@@ -263,6 +280,22 @@ impl Run<'_> {
                 }
             }
             Op::Rewind(mark) => from.pos = self.scratch.marks.get(usize::from(mark)).copied().unwrap_or(from.pos),
+            Op::Forget => {
+                self.scratch.found.clear();
+                self.scratch.found.resize(plan.candidates, Found::Missing);
+            }
+            Op::FoundNull(candidate) => self.scratch.found[usize::from(candidate)] = Found::Null,
+            Op::FoundAt { candidate, end } => {
+                let op = u32::try_from(next).unwrap_or(u32::MAX);
+                self.scratch.found[usize::from(candidate)] = Found::At(Place { pos: from.pos, depth, op });
+                return Ok(end as usize);
+            }
+            Op::FoundMisfit(candidate, index) => {
+                if let Some(&misfit) = plan.misfits.get(index as usize) {
+                    self.scratch.found[usize::from(candidate)] = Found::Misfit(misfit);
+                }
+            }
+            Op::Choose => self.choose(from)?,
             Op::Refuse(index) => {
                 let (path, reason) = plan.refusals.get(index as usize).cloned().unwrap_or_default();
                 return Err(BadRow::new(Code::DecodeTypeMismatch, path, reason));
@@ -270,6 +303,29 @@ impl Run<'_> {
             _ => {}
         }
         Ok(next)
+    }
+
+    fn choose(&mut self, from: &mut Bytes<'_>) -> Result<(), Box<BadRow>> {
+        let end = from.pos;
+        for choice in &self.plan.choices {
+            match choice.of(&self.scratch.found) {
+                Found::At(place) => {
+                    from.pos = place.pos;
+                    self.ops(place.op as usize, from, place.depth)?;
+                }
+                Found::List(slot) => {
+                    let text = self.scratch.lists.text(slot);
+                    self.into.json(choice.field, text).map_err(|error| BadRow::cell(error, self.into.schema()))?;
+                }
+                Found::Misfit(misfit) => {
+                    return Err(BadRow::misfit(Code::DecodeTypeMismatch, choice.field, misfit, self.into.schema()));
+                }
+                Found::Null => self.into.null(choice.field),
+                Found::Missing => {}
+            }
+        }
+        from.pos = end;
+        Ok(())
     }
 
     fn decimal(&mut self, field: FieldIndex, shape: ShapeIndex, as_text: bool, from: &mut Bytes<'_>) -> Result<(), Box<BadRow>> {

@@ -10,7 +10,7 @@ mod scan;
 mod tests;
 
 use super::error::{BadRow, Codes};
-use super::projection::{Lists, Node, Projection, Target};
+use super::projection::{Found, Lists, Misfit, Node, Place, Projection, Target};
 use crate::row::{CellError, FieldIndex, RowsBuilder, Strictness};
 use scan::{Fault, Number, Scan};
 use std::sync::Arc;
@@ -54,6 +54,7 @@ pub struct JsonDecoder {
     projection: Arc<Projection>,
     rules: JsonRules,
     lists: Lists,
+    found: Vec<Found>,
     seen: Vec<u64>,
     name: String,
     text: String,
@@ -63,7 +64,7 @@ impl JsonDecoder {
     /// A decoder of what the projection takes.
     pub fn new(projection: Arc<Projection>, rules: JsonRules) -> Self {
         let lists = Lists::new(projection.lists.len());
-        Self { projection, rules, lists, seen: Vec::new(), name: String::new(), text: String::new() }
+        Self { projection, rules, lists, found: Vec::new(), seen: Vec::new(), name: String::new(), text: String::new() }
     }
 
     /// Sets the fields of the row that was begun in `into` from one JSON object. On an error the caller rolls the row back.
@@ -82,7 +83,9 @@ impl JsonDecoder {
             into,
             rules: self.rules,
             codes,
+            projection: &projection,
             lists: &mut self.lists,
+            found: &mut self.found,
             seen: &mut self.seen,
             name: &mut self.name,
             text: &mut self.text,
@@ -94,13 +97,17 @@ impl JsonDecoder {
                 Err(fault) => Err(walk.fault(fault)),
             };
         }
+        if !projection.choices.is_empty() {
+            walk.found.clear();
+            walk.found.resize(projection.candidates.len(), Found::Missing);
+        }
         walk.object(&projection.root, 1)?;
         walk.scan.token();
         if !walk.scan.at_end() {
             let left = text.len() - walk.scan.pos;
             return Err(BadRow::new(codes.trailing, "", format!("{left} bytes are left behind the JSON object")));
         }
-        Ok(())
+        if projection.choices.is_empty() { Ok(()) } else { walk.choose() }
     }
 }
 
@@ -110,7 +117,9 @@ struct Walk<'w> {
     into: &'w mut RowsBuilder,
     rules: JsonRules,
     codes: Codes,
+    projection: &'w Projection,
     lists: &'w mut Lists,
+    found: &'w mut Vec<Found>,
     seen: &'w mut Vec<u64>,
     name: &'w mut String,
     text: &'w mut String,
@@ -248,6 +257,14 @@ impl Walk<'_> {
                         list.push_str(text);
                     }
                 }
+                Target::Candidate(candidate) => {
+                    let found = match self.scan.peek() {
+                        b'n' => Found::Null,
+                        _ => Found::At(Place { pos: start, depth, op: 0 }),
+                    };
+                    self.scan.skip(depth, false).map_err(|fault| self.fault(fault))?;
+                    self.found[usize::from(candidate)] = found;
+                }
             }
         }
         if !node.looks_inside() {
@@ -255,21 +272,31 @@ impl Walk<'_> {
         }
         self.scan.pos = start;
         match (self.scan.peek(), &node.items) {
-            (b'{', _) if !node.members.is_empty() => self.object(node, depth + 1),
-            (b'[', Some(items)) => self.array(node, items, depth + 1),
+            (b'{', items) if !node.members.is_empty() => {
+                if items.is_some() {
+                    self.misfits(&node.of_items(), "an object", "an array")?;
+                }
+                self.object(node, depth + 1)
+            }
+            (b'[', Some(items)) => {
+                if !node.members.is_empty() {
+                    self.misfits(&node.of_members(), "an array", "an object")?;
+                }
+                self.array(node, items, depth + 1)
+            }
             (b'n', _) => {
                 self.scan.literal("null").map_err(|fault| self.fault(fault))?;
-                let (into, lists) = (&mut *self.into, &mut *self.lists);
-                node.each_inside(&mut |target| null(target, into, lists));
+                let (into, lists, found) = (&mut *self.into, &mut *self.lists, &mut *self.found);
+                node.each_inside(&mut |target| null(target, into, lists, found));
                 Ok(())
             }
-            (byte, _) => Err(self.wrong_shape(node, byte)),
+            (byte, _) => self.wrong_shape(node, byte, depth),
         }
     }
 
+    /// A value that no path passes through.
     #[cold]
-    fn wrong_shape(&mut self, node: &Node, byte: u8) -> Box<BadRow> {
-        let wanted = if node.items.is_some() { "an array" } else { "an object" };
+    fn wrong_shape(&mut self, node: &Node, byte: u8, depth: u32) -> Result<(), Box<BadRow>> {
         let got = match byte {
             b'{' => "an object",
             b'[' => "an array",
@@ -277,19 +304,36 @@ impl Walk<'_> {
             b't' | b'f' => "a boolean",
             _ => "a number",
         };
-        if let Err(fault) = self.scan.skip(128, false)
-            && fault != Fault::TooDeep
-        {
-            return self.fault(fault);
-        }
-        let mut field = None;
-        node.each_inside(&mut |target| {
-            if let Target::Field(index) = target {
-                field.get_or_insert(index);
+        self.scan.skip(depth, false).map_err(|fault| self.fault(fault))?;
+        self.misfits(&node.of_items(), got, "an array")?;
+        self.misfits(&node.of_members(), got, "an object")
+    }
+
+    fn misfits(&mut self, targets: &[Target], got: &'static str, wanted: &'static str) -> Result<(), Box<BadRow>> {
+        misfits(targets, got, wanted, self.projection, self.found).map_err(|(field, misfit)| self.refused(field, misfit))
+    }
+
+    #[cold]
+    fn refused(&self, field: FieldIndex, misfit: Misfit) -> Box<BadRow> {
+        BadRow::misfit(self.codes.mismatch, field, misfit, self.into.schema())
+    }
+
+    /// Takes what each choice found first.
+    #[inline(never)]
+    fn choose(&mut self) -> Result<(), Box<BadRow>> {
+        for choice in &self.projection.choices {
+            match choice.of(self.found) {
+                Found::At(place) => {
+                    self.scan.pos = place.pos;
+                    self.field(choice.field, place.depth)?;
+                }
+                Found::List(slot) => self.into.json(choice.field, self.lists.text(slot)).map_err(|error| self.cell(error))?,
+                Found::Misfit(misfit) => return Err(self.refused(choice.field, misfit)),
+                Found::Null => self.into.null(choice.field),
+                Found::Missing => {}
             }
-        });
-        let path = field.and_then(|field| Some(self.into.schema().fields.get(usize::from(field.0))?.name.to_string())).unwrap_or_default();
-        BadRow::new(self.codes.mismatch, path, format!("the record has {got} where the path wants {wanted}"))
+        }
+        Ok(())
     }
 
     fn array(&mut self, node: &Node, items: &Node, depth: u32) -> Result<(), Box<BadRow>> {
@@ -314,10 +358,8 @@ impl Walk<'_> {
                 }
             }
         }
-        for &(slot, field) in &node.opens {
-            if let Err(error) = self.into.json(field, self.lists.close(slot)) {
-                return Err(self.cell(error));
-            }
+        for &(slot, taker) in &node.opens {
+            close(slot, taker, self.into, self.lists, self.found).map_err(|error| self.cell(error))?;
         }
         Ok(())
     }
@@ -356,7 +398,7 @@ impl Walk<'_> {
 }
 
 /// Null where a value would be.
-pub(super) fn null(target: Target, into: &mut RowsBuilder, lists: &mut Lists) {
+pub(super) fn null(target: Target, into: &mut RowsBuilder, lists: &mut Lists, found: &mut [Found]) {
     match target {
         Target::Field(field) => into.null(field),
         Target::List(slot) => {
@@ -364,7 +406,45 @@ pub(super) fn null(target: Target, into: &mut RowsBuilder, lists: &mut Lists) {
                 list.push_str("null");
             }
         }
+        Target::Candidate(candidate) => found[usize::from(candidate)] = Found::Null,
     }
+}
+
+/// Ends a list and hands it over. A candidate whose elements did not all fit has no list.
+pub(super) fn close(slot: u16, taker: Target, into: &mut RowsBuilder, lists: &mut Lists, found: &mut [Found]) -> Result<(), CellError> {
+    let text = lists.close(slot);
+    match taker {
+        Target::Field(field) => into.json(field, text),
+        Target::Candidate(candidate) => {
+            let found = &mut found[usize::from(candidate)];
+            if !matches!(found, Found::Misfit(_)) {
+                *found = Found::List(slot);
+            }
+            Ok(())
+        }
+        Target::List(outer) => unreachable!("list {slot} is taken by a field or a candidate, not by list {outer}"),
+    }
+}
+
+/// Paths that need another shape than the value here has: candidates among them note it, since another
+/// path may have the value; else gives the field that it is wrong for.
+#[cold]
+pub(super) fn misfits(
+    targets: &[Target],
+    got: &'static str,
+    wanted: &'static str,
+    projection: &Projection,
+    found: &mut [Found],
+) -> Result<(), (FieldIndex, Misfit)> {
+    let misfit = Misfit { got, wanted };
+    for &target in targets {
+        match projection.behind(target) {
+            // A list of it that is being gathered is of no use.
+            Target::Candidate(candidate) => found[usize::from(candidate)] = Found::Misfit(misfit),
+            _ => return Err((projection.field_of(target), misfit)),
+        }
+    }
+    Ok(())
 }
 
 /// Keeps lists aligned: an element without a member gives null.

@@ -71,7 +71,7 @@ pub enum FieldSource {
     Path {
         /// `customer.id`, `items[].price`.
         path: Box<str>,
-        /// Former or other paths of the same value; the first that a writer schema has is taken.
+        /// Former or other paths of the same value; a record gives the first that has one.
         aliases: Vec<Box<str>>,
     },
     /// The last header of this name.
