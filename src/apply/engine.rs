@@ -137,6 +137,11 @@ pub struct Engine {
     pub(super) lacking_us: i64,
     /// What is given back meanwhile.
     pub(super) sweeping: Sweeping,
+    /// Rows that did not fit by their numbers, and rows that were looked at one by one.
+    #[cfg(test)]
+    pub(super) weighed_rows: usize,
+    #[cfg(test)]
+    pub(super) looked_rows: usize,
 }
 
 /// What an engine is made of.
@@ -211,6 +216,10 @@ impl Engine {
             rows_ahead,
             lacking_us: i64::MIN,
             sweeping: Sweeping::default(),
+            #[cfg(test)]
+            weighed_rows: 0,
+            #[cfg(test)]
+            looked_rows: 0,
         }
     }
 

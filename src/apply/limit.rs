@@ -12,7 +12,7 @@ use super::split::Split;
 use super::work::Ack;
 use crate::pipeline::TableDef;
 use crate::row::{EventId, Rows};
-use crate::state::{FROZEN_SHARE, Lacking, RowsContent};
+use crate::state::{FROZEN_SHARE, Lacking, Numbers, RowsContent};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,17 +48,36 @@ impl Engine {
         (limit, limit.saturating_sub(self.state.live_bytes()))
     }
 
-    /// Whether rows fit beside what others of the same turn may take, without a look at each of them; what all may take.
-    pub(super) fn fits_surely(&self, batches: &[Rows], beside: usize) -> Option<usize> {
-        let growth = beside.saturating_add(self.state.growth_bytes(batches));
-        (growth <= self.room()).then_some(growth)
+    /// Whether so many rows fit, whatever they are.
+    pub(super) fn fit_surely(&self, numbers: &Numbers) -> bool {
+        self.state.growth_bytes(numbers) <= self.room()
+    }
+
+    /// Whether rows fit by what the heads of their keys' lists and rings say.
+    pub(super) fn fit_by_key(&mut self, batches: &[Rows]) -> bool {
+        #[cfg(test)]
+        {
+            self.weighed_rows += batches.iter().map(Rows::len).sum::<usize>();
+        }
+        let mut weighing = self.state.weigh(batches, false);
+        while !weighing.go_on(&self.state, batches, &[], &mut { usize::MAX }) {}
+        let reserve = if weighing.makes_keys() { self.reserve() } else { 0 };
+        weighing.bytes() <= self.room().saturating_sub(reserve)
+    }
+
+    /// What rows of new keys leave to the growth of those that are there.
+    fn reserve(&self) -> usize {
+        usize::try_from(self.options.memory_max_bytes / NEW_KEYS_LEAVE).unwrap_or(usize::MAX)
     }
 
     /// Rows that there may be no room for, but for those that are `left_out`, by batch. Where that is a guess nothing is
     /// said of it yet.
     pub(super) fn lacking(&mut self, batches: &[Rows], left_out: &[Vec<bool>], feeds: usize) -> Vec<Lacking> {
-        let reserve = usize::try_from(self.options.memory_max_bytes / NEW_KEYS_LEAVE).unwrap_or(usize::MAX);
-        let lacking = self.state.lacking_within(batches, left_out, self.room(), reserve, feeds);
+        #[cfg(test)]
+        {
+            self.looked_rows += batches.iter().map(Rows::len).sum::<usize>();
+        }
+        let lacking = self.state.lacking_within(batches, left_out, self.room(), self.reserve(), feeds);
         if lacking.iter().any(|lacking| !lacking.is_guess) {
             self.keeps_out(&lacking);
         }
@@ -206,14 +225,18 @@ impl Engine {
         })
     }
 
-    /// Takes pushes out of a frame that need room which there may not be, and answers them; a push is taken whole or not at all. False when none is left.
-    pub(super) fn admit(&mut self, content: &mut RowsContent, acks: &mut Vec<Ack>, outbox: &Outbox) -> bool {
+    /// Takes pushes out of a frame that need room which there may not be, and answers them; a push is taken whole or not at
+    /// all. False when none is left. `fits` where there is room for so many rows whatever they are.
+    pub(super) fn admit(&mut self, content: &mut RowsContent, acks: &mut Vec<Ack>, outbox: &Outbox, fits: bool) -> bool {
         let version = self.state.registry().version;
         if content.batches.iter().any(|batch| self.state.registry().event_by_id(batch.event()).is_none()) {
             let error = ApiError::new(Code::EventNotFound, "the event was dropped while the row was on its way");
             self.count_pushes(content, false);
             refuse_all(outbox, acks, &error, version);
             return false;
+        }
+        if fits || self.fit_by_key(&content.batches) {
+            return true;
         }
         for _ in 0..LOOKS_MAX {
             let lacking = self.lacking(&content.batches, &[], PUSH_FEEDS);

@@ -13,7 +13,7 @@ use super::limit::refuse_all;
 use super::port::Outbox;
 use super::turn::{Frame, SLICE, Then};
 use super::work::{Ack, Connection, LOOK_COST, Round, Step, Unsynced};
-use crate::state::RowsContent;
+use crate::state::{Numbers, RowsContent};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -108,18 +108,20 @@ impl Engine {
     fn collect(&mut self, round: &mut Round, content: RowsContent, acks: Vec<Ack>, holder: Holder) -> VecDeque<Frame> {
         let outbox = Arc::clone(&round.outbox);
         let mut collected = rows_bytes(&content);
-        // Near the memory limit a frame is looked at row by row, as the tables stand: it has a turn of its own.
-        let mut growth = self.fits_surely(&content.batches, 0);
+        // Near the memory limit a frame is looked at as the tables stand: it has a turn of its own.
+        let mut numbers = Numbers::of(&content.batches);
+        let mut fits = self.fit_surely(&numbers);
         let mut frames = VecDeque::with_capacity(1);
         let mut next = Some((content, acks));
         while let Some((mut content, mut acks)) = next.take() {
-            if self.admit(&mut content, &mut acks, &outbox) {
+            if self.admit(&mut content, &mut acks, &outbox, fits) {
                 frames.push_back(Frame::new(content, Then::Answer { outbox: Arc::clone(&outbox), acks }));
             }
             let goes_on = |step: &Step| match step {
                 Step::Rows { content, .. } if holder == Holder::Apply || !step.is_heavy() => {
-                    growth = growth.and_then(|growth| self.fits_surely(&content.batches, growth));
-                    growth.is_some()
+                    numbers.add(&content.batches);
+                    fits = fits && self.fit_surely(&numbers);
+                    fits
                 }
                 _ => false,
             };

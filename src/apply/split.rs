@@ -11,7 +11,7 @@
 use super::engine::Engine;
 use crate::pipeline::TableDef;
 use crate::row::Rows;
-use crate::state::{Lacking, TouchedKeys};
+use crate::state::{Lacking, Numbers, TouchedKeys};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -129,7 +129,7 @@ impl Split {
 impl Engine {
     /// Decides what becomes of rows when the rows with these keys wait in front of them; none when all of them go.
     pub(super) fn split(&mut self, batches: &[Rows], front: &HashSet<u64>) -> Option<Split> {
-        let surely = self.fits_surely(batches, 0).is_some();
+        let surely = self.fit_surely(&Numbers::of(batches)) || self.fit_by_key(batches);
         if surely && front.is_empty() {
             return None;
         }

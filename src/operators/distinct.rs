@@ -148,6 +148,11 @@ impl Accumulator for Distinct {
         LIST_MAX
     }
 
+    fn lifted_words_max(&self) -> usize {
+        // A list that moves each time it has grown by a third leaves less than three times its words behind it.
+        4
+    }
+
     fn demand(&self, slot: &[u64], arena: &Arena, input: &Input<'_>, before: usize, demand: &mut Demand) {
         if input.hash == 0 || dense(slot) || held(slot, arena).binary_search(&input.hash).is_ok() {
             return;

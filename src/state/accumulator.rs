@@ -20,6 +20,11 @@ pub enum Need {
     Value,
 }
 
+/// Words of objects that a row makes on average in a slot that was empty before,
+const LIFTED_WORDS: usize = 16;
+/// where no more rows come to it: sketches have not grown out of their first forms then.
+pub(crate) const LIFTED_ROWS_MAX: usize = 1024;
+
 /// One row's input to an accumulator.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
@@ -63,6 +68,11 @@ pub trait Accumulator: Send + Sync + Debug {
     fn demand_words_max(&self) -> usize {
         assert!(self.handles().is_empty(), "{} makes objects and does not say so", self.identity());
         0
+    }
+
+    /// The same on average of at most [`LIFTED_ROWS_MAX`] rows that come to empty slots, as when a list becomes rings.
+    fn lifted_words_max(&self) -> usize {
+        self.demand_words_max().min(LIFTED_WORDS)
     }
 
     /// Adds another slot's state to this one. `other` may live in another arena; it is not changed.

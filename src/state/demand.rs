@@ -4,7 +4,7 @@
 //! make; a [`Tally`] turns demands into bytes of chunks, one arena's for one batch: an object needs a chunk only when
 //! every slot of its class is taken, by the objects that are there and by those that the batch's earlier rows need.
 //! Invariant: the bytes of a tally are at least what applying its rows adds to the account, at any moment on the way;
-//! objects that the rows give back are no credit. Called by [`growth`](super::growth) only, cold.
+//! objects that the rows give back are no credit. Called by [`growth`](super::growth) and [`by_key`](super::by_key), cold.
 
 use super::accumulator::words_of_bytes;
 use super::arena::{self, Arena};
@@ -95,6 +95,15 @@ impl Tally {
         }
         let largest = self.largest.max(demand.largest);
         bytes + spread_bytes(self.words + demand.words, largest) - spread_bytes(self.words, self.largest)
+    }
+
+    /// Bytes of chunks that everything counted so far adds.
+    pub(crate) fn bytes(&self, arena: &Arena) -> usize {
+        let of_class = |(class, &count): (usize, &u32)| {
+            let chunks = (count as usize).saturating_sub(arena.free_slots(class)).div_ceil(arena::slots(class));
+            chunks * chunk_bytes(arena::chunk_words(class))
+        };
+        self.objects.iter().enumerate().map(of_class).sum::<usize>() + spread_bytes(self.words, self.largest)
     }
 
     /// Counts a demand as met.

@@ -1,9 +1,9 @@
 //! How much memory rows may take, before they are applied: what the memory limit is decided by.
 //!
-//! Two bounds, both above what applying takes at any moment on the way. [`State::growth_bytes`] looks at numbers of rows
-//! only. [`State::lacking`], near the limit, looks at each row's key as it stands: does its list have room, is its bucket
-//! there, would a sketch grow? Rows that need nothing cost nothing; rows are admitted in order while the room lasts.
-//! Memory that rows give back is no credit. Copies on write are not counted here: a frozen state is let go before they
+//! Every bound is above what applying takes at any moment on the way. What a batch takes in all is reckoned in
+//! [`by_key`](super::by_key); where that is too much, [`State::lacking`] looks at each row's key as it stands: does its
+//! list have room, is its bucket there, would a sketch grow? Rows that need nothing cost nothing; rows are admitted in
+//! order while the room lasts. Memory that rows give back is no credit. Copies on write are not counted here: a frozen state is let go before they
 //! could pass the limit.
 //!
 //! A key's further rows of a frame are looked at as the key stands before all of them, so they carry which rows came
@@ -13,8 +13,7 @@
 
 use super::accumulator::{Input, hash_cell};
 use super::arena::{Arena, Handle};
-use super::chunk::CHUNK_WORDS;
-use super::demand::{Demand, Tally, spread_bytes};
+use super::demand::{Demand, Tally};
 use super::expiry;
 use super::form::Form;
 use super::head::Head;
@@ -54,11 +53,6 @@ pub struct Lacking {
 }
 
 impl State {
-    /// At least as many bytes as applying these rows can add, whatever they are.
-    pub fn growth_bytes(&self, batches: &[Rows]) -> usize {
-        batches.iter().flat_map(|batch| self.fed_by(batch).map(|table| table.growth_bytes(batch))).sum()
-    }
-
     /// The rows for which `room` more bytes may not do, by batch and table; rows that would make a key leave `reserve` of
     /// them to others. Rows that are `left_out`, by batch, are looked at as if they were not there; no flags are none.
     pub fn lacking(&self, batches: &[Rows], left_out: &[Vec<bool>], room: usize, reserve: usize) -> Vec<Lacking> {
@@ -413,7 +407,7 @@ impl Means<'_> {
 }
 
 /// A row as the accumulators of a slab see it.
-fn as_row<R>(plan: &SlabPlan, env: &RowEnv<'_>, then: impl FnOnce(SlabRow<'_, '_>) -> R) -> R {
+pub(super) fn as_row<R>(plan: &SlabPlan, env: &RowEnv<'_>, then: impl FnOnce(SlabRow<'_, '_>) -> R) -> R {
     let time_us = env.rows.time_us(env.row);
     let bare = Input { cell: Cell::Null, hash: 0, time_us, lsn: u64::MAX >> 3 };
     let matches: smallvec::SmallVec<[bool; 8]> = plan.filters.iter().map(|filter| filter.test(env)).collect();
@@ -492,7 +486,14 @@ fn demand_of(
     })
 }
 
-fn of_accumulator(plan: &AccumulatorPlan, slot: &[u64], arena: &Arena, row: SlabRow<'_, '_>, before: usize, demand: &mut Demand) {
+pub(super) fn of_accumulator(
+    plan: &AccumulatorPlan,
+    slot: &[u64],
+    arena: &Arena,
+    row: SlabRow<'_, '_>,
+    before: usize,
+    demand: &mut Demand,
+) {
     if plan.idle || plan.accumulator.handles().is_empty() || plan.filter.is_some_and(|filter| !row.matches[filter]) {
         return;
     }
@@ -513,7 +514,7 @@ fn of_list(
     if head.edge_us().saturating_sub(row.bare.time_us) >= plan.keep_us {
         return true;
     }
-    let (count, room) = (head.count(), Arena::capacity(handle).saturating_sub(1) / plan.entry_words);
+    let (count, room) = (head.count(), list::room(plan, Arena::capacity(handle)));
     let most = count + before;
     if most >= room.min(plan.entries_max) {
         let oldest = (count > 0).then(|| object[list::entry(plan, object, 0).start].cast_signed());
@@ -537,7 +538,7 @@ fn of_list(
 /// The most that a row needs which finds a list that may be full, whatever the list became with the rows before it.
 fn of_full_list(plan: &SlabPlan, arena: &Arena, handle: u64, frame_words: usize, demand: &mut Demand) {
     let texts = list::text_words(plan, arena, handle) + frame_words;
-    let GrowthMax { row, key, texts: own, lifts } = plan.growth;
+    let GrowthMax { row, key, texts: own, lifts, .. } = plan.growth;
     demand.objects(row + key + texts * lifts + frame_words * own, Arena::OBJECT_WORDS_MAX);
 }
 
@@ -556,7 +557,7 @@ fn of_ring(plan: &WindowPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, 
     }
     let bucket = ring::find(plan, object, count, epoch).ok();
     if bucket.is_none() {
-        let room = Arena::capacity(handle).saturating_sub(ring::HEAD_WORDS) / plan.stride;
+        let room = ring::room(plan, Arena::capacity(handle));
         let most = (count + before).min(plan.buckets - 1);
         let makes_room = count > 0 && ring::newest_at(plan, object, 0) <= from_us;
         if most >= room && !(before == 0 && makes_room) {
@@ -573,25 +574,5 @@ fn of_ring(plan: &WindowPlan, arena: &Arena, handle: u64, row: SlabRow<'_, '_>, 
     };
     for accumulator in &plan.accumulators {
         of_accumulator(accumulator, &words[accumulator.at..accumulator.at + accumulator.words], arena, row, before, demand);
-    }
-}
-
-impl Table {
-    /// At least as many bytes as applying these rows can take, whatever their keys hold: each may make a key, and need of
-    /// each slab the most that a row can.
-    fn growth_bytes(&self, rows: &Rows) -> usize {
-        let (count, row_bytes) = (rows.len(), rows.words().len() * 8);
-        let slabs = self.slabs.iter().map(|slab| {
-            let most = slab.plan.growth;
-            // What stands in lists already may be written once more for each accumulator that keeps texts.
-            let lifted = slab.arena.used_bytes().saturating_mul(most.lifts) / 8;
-            // A key grows to its largest once; one that is not there yet needs as many rows for it as a list holds.
-            let keys = count.min(self.keys.held() + count / slab.plan.entries_max.max(1));
-            let words = count * most.row + keys * most.key;
-            let objects = spread_bytes(words.saturating_add(lifted), Arena::OBJECT_WORDS_MAX);
-            slab.words.lacking_most(self.keys.rows(), count) + objects + most.texts * row_bytes * 2
-        });
-        let keys = self.keys.words().lacking_most(self.keys.rows(), count) + spread_bytes(row_bytes / 8, CHUNK_WORDS);
-        keys + self.keys.index_growth_most(count) + slabs.sum::<usize>()
     }
 }

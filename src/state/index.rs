@@ -36,6 +36,11 @@ struct Entry {
 pub(crate) struct KeyHash(u64);
 
 impl KeyHash {
+    /// All of it.
+    pub(crate) fn word(self) -> u64 {
+        self.0
+    }
+
     #[inline]
     fn part(self) -> usize {
         (self.0 >> 56) as usize

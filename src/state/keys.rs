@@ -81,6 +81,11 @@ impl Probe {
     pub(crate) fn needs_bytes(&self) -> bool {
         self.form == Form::Long
     }
+
+    /// The key's hash: two keys that share one are taken for one by whoever only counts.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash.word()
+    }
 }
 
 /// The key of key words that a file brought, when they are the words of one.

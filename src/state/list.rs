@@ -73,6 +73,11 @@ pub(crate) fn entry(plan: &SlabPlan, object: &[u64], index: usize) -> std::ops::
     start..start + plan.entry_words
 }
 
+/// Time of the oldest row.
+pub(crate) fn oldest_us(plan: &SlabPlan, object: &[u64]) -> Option<i64> {
+    (len(object) > 0).then(|| object[entry(plan, object, 0).start].cast_signed())
+}
+
 /// Time of the newest row.
 pub(crate) fn newest_us(plan: &SlabPlan, object: &[u64]) -> Option<i64> {
     let last = len(object).checked_sub(1)?;
@@ -98,7 +103,7 @@ pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, word: &mut u64, row: Sl
         }
         return Inserted::Late { age_us };
     }
-    let room = Arena::capacity(handle).saturating_sub(1) / plan.entry_words;
+    let room = room(plan, Arena::capacity(handle));
     if count >= room.min(plan.entries_max) {
         count = drop_expired(plan, arena, handle, head.edge_us());
         if count >= plan.entries_max {
@@ -140,6 +145,11 @@ pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, word: &mut u64, row: Sl
     }
     object[0] = Head::of(object).with_edge(row.edge_us).with_count(count + 1).word();
     Inserted::Taken { age_us }
+}
+
+/// Entries that an object of this many words has room for.
+pub(crate) fn room(plan: &SlabPlan, capacity: usize) -> usize {
+    capacity.saturating_sub(1) / plan.entry_words
 }
 
 /// Words of the object that a full list of `count` entries moves into for one more.

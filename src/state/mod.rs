@@ -5,6 +5,7 @@ mod accepts;
 mod account;
 mod accumulator;
 mod arena;
+mod by_key;
 mod chunk;
 mod content;
 mod demand;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use accumulator::{Accumulator, Input, Need, SLOT_ROWS_MAX, f64_of, hash_cell, holds_bytes, load_bytes, store_bytes, words_of_bytes};
 pub use arena::{Arena, Handle};
+pub use by_key::{Numbers, Weighing};
 pub use content::{Content, RowsContent};
 pub use demand::Demand;
 pub use frozen::{FROZEN_SHARE, Frozen, NoRoom};

@@ -32,9 +32,6 @@ fn resolution_fitting(stride: usize) -> usize {
     (1..=room.min(RESOLUTION_ROOM)).take_while(|&resolution| ring::buckets_max(resolution) <= room).last().unwrap_or(0)
 }
 
-/// Words of objects that one row of a list makes at most in one sketch of a ring, when there was none before it.
-const LIFTED_WORDS: usize = 16;
-
 /// A list may take as many bytes as its key's rings would, but has room for this many rows,
 const ENTRIES_MIN: usize = 64;
 /// and for no more than these, since a read looks at all of them.
@@ -154,6 +151,14 @@ pub(crate) struct GrowthMax {
     pub(crate) row: usize,
     /// and for each key whose list or rings may grow to their largest, however many rows it gets.
     pub(crate) key: usize,
+    /// Of the first: words of lists that grow by one entry,
+    pub(crate) entry: usize,
+    /// of objects in rings,
+    pub(crate) windowed: usize,
+    /// and of these where a list has become rings and there was none before.
+    pub(crate) lifted: usize,
+    /// Words of the largest object, texts aside.
+    pub(crate) largest: usize,
     /// How often a text of the row may be written.
     pub(crate) texts: usize,
     /// How often a text of an earlier row may be written once more, when its list turns into rings.
@@ -364,6 +369,11 @@ impl SlabPlan {
         !self.windows.is_empty()
     }
 
+    /// Whether lists keep values, of which some may be texts.
+    pub(crate) fn lists_values(&self) -> bool {
+        self.listed.iter().any(|&column| self.columns[column].listed == Need::Value)
+    }
+
     /// Index of the feature of this name.
     pub(crate) fn feature(&self, name: &str) -> Option<usize> {
         self.features.iter().position(|feature| &*feature.def.name == name)
@@ -381,18 +391,25 @@ impl SlabPlan {
         let holds_values = |plan: &&AccumulatorPlan| plan.accumulator.need() == Need::Value && !plan.accumulator.handles().is_empty();
         let windowed = || self.windows.iter().flat_map(|window| &window.accumulators);
         let all = || self.lifetime.iter().chain(windowed());
-        let objects: usize = all().map(|plan| plan.accumulator.demand_words_max()).sum();
+        let objects = |plan: &AccumulatorPlan| plan.accumulator.demand_words_max();
+        let largest = all().map(objects).max().unwrap_or(0);
         if self.windows.is_empty() {
-            return GrowthMax { row: objects, key: 0, texts: all().filter(holds_values).count(), lifts: 0 };
+            let texts = all().filter(holds_values).count();
+            return GrowthMax { row: all().map(objects).sum(), largest, texts, ..GrowthMax::default() };
         }
         let list = 1 + self.entries_max * self.entry_words;
-        let rings: usize = self.windows.iter().map(|window| ring_words(window.buckets, window.stride)).sum();
+        let rings = || self.windows.iter().map(|window| ring_words(window.buckets, window.stride));
         // Sketches of lifted rows are small, but there are many.
-        let lifted = self.entries_max * LIFTED_WORDS * windowed().filter(|plan| !plan.accumulator.handles().is_empty()).count();
+        let lifted: usize = windowed().map(|plan| plan.accumulator.lifted_words_max()).sum();
+        // An object that grows by half each time leaves twice its words behind it at most; a first one has room for one entry.
+        let entry = 5 * self.entry_words + 4;
         GrowthMax {
-            // An object that grows by half each time leaves twice its words behind it at most; a first one has room for one entry.
-            row: 5 * self.entry_words + 4 + 2 * objects,
-            key: 3 * (list + rings) + lifted,
+            row: entry + 2 * all().map(objects).sum::<usize>(),
+            key: 3 * (list + rings().sum::<usize>()) + self.entries_max * lifted,
+            entry,
+            lifted,
+            windowed: 2 * windowed().map(objects).sum::<usize>(),
+            largest: rings().max().unwrap_or(0).max(list).max(largest),
             texts: self.listed.len() + all().filter(holds_values).count(),
             lifts: windowed().filter(holds_values).count(),
         }

@@ -186,7 +186,7 @@ fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, (epoch, tim
         Ok(known) => return HEAD_WORDS + known * plan.stride,
         Err(at) => at,
     };
-    let room = Arena::capacity(*handle).saturating_sub(HEAD_WORDS) / plan.stride;
+    let room = room(plan, Arena::capacity(*handle));
     // Expired buckets stay until the object is full, so that a busy ring does not move for each new one.
     if count >= room {
         let left = drop_expired(plan, arena, *handle, head);
@@ -204,6 +204,11 @@ fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, (epoch, tim
     object[start] = time_us.cast_unsigned();
     *head = head.with_count(count + 1);
     start
+}
+
+/// Buckets that an object of this many words has room for.
+pub(crate) fn room(plan: &WindowPlan, capacity: usize) -> usize {
+    capacity.saturating_sub(HEAD_WORDS) / plan.stride
 }
 
 /// Words of the object that a full ring of `count` buckets moves into for one more.

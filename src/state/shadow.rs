@@ -5,7 +5,7 @@
 //! of a frame's many rows of one key any may be the one for which a ring moves. Near the memory limit that is not
 //! estimated but done, on a copy in an arena of its own. Invariant: objects of the
 //! copy are made and given back in the order in which those of the key will be, so the most that there were of a class
-//! at one time is the most that the key will have. Called by [`growth`](super::growth) only, cold.
+//! at one time is the most that the key will have. Called by [`growth`](super::growth) and [`by_key`](super::by_key), cold.
 
 use super::arena::Arena;
 use super::chunk::chunk_bytes;
@@ -17,6 +17,7 @@ use super::ring;
 use super::slab::{self, Missed};
 
 /// See the module's head.
+#[derive(Debug)]
 pub(crate) struct Shadow {
     arena: Arena,
     words: Vec<u64>,

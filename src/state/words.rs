@@ -14,6 +14,8 @@ pub(crate) struct Words {
     /// 2^64 / `rows`, rounded up; 0 when a chunk holds one row.
     reciprocal: u64,
     chunks: Vec<Option<Chunk>>,
+    /// How many of them are none.
+    missing: usize,
     account: Account,
 }
 
@@ -24,7 +26,7 @@ impl Words {
         let Ok(rows) = u32::try_from(chunk_words / stride.max(1)) else { unreachable!("a chunk has few rows") };
         assert!(rows > 0, "a chunk has room for a row of {stride} words");
         let reciprocal = (u64::MAX / u64::from(rows)).wrapping_add(1);
-        Self { stride, chunk_words, rows, reciprocal, chunks: Vec::new(), account: account.clone() }
+        Self { stride, chunk_words, rows, reciprocal, chunks: Vec::new(), missing: 0, account: account.clone() }
     }
 
     /// Rows as a snapshot described them.
@@ -32,7 +34,8 @@ impl Words {
     /// # Errors
     /// When a chunk has another size than the stride asks for.
     pub(crate) fn from_chunks(stride: usize, account: &Account, chunks: Vec<Option<Chunk>>) -> Result<Self, String> {
-        let words = Self { chunks, ..Self::new(stride, account) };
+        let missing = chunks.iter().filter(|chunk| chunk.is_none()).count();
+        let words = Self { chunks, missing, ..Self::new(stride, account) };
         match words.chunks.iter().flatten().find(|chunk| chunk.words().len() != words.chunk_words) {
             Some(chunk) => Err(format!("a chunk of {} words where rows have {stride}", chunk.words().len())),
             None => Ok(words),
@@ -63,9 +66,13 @@ impl Words {
     pub(crate) fn row_mut(&mut self, row: u32) -> &mut [u64] {
         let (number, at) = self.place(row);
         if self.chunks.len() <= number {
+            self.missing += number + 1 - self.chunks.len();
             self.chunks.resize_with(number + 1, || None);
         }
-        let chunk = self.chunks[number].get_or_insert_with(|| Chunk::zeroed(&self.account, self.chunk_words));
+        let chunk = self.chunks[number].get_or_insert_with(|| {
+            self.missing -= 1;
+            Chunk::zeroed(&self.account, self.chunk_words)
+        });
         &mut chunk.words_mut()[at..at + self.stride]
     }
 
@@ -79,7 +86,8 @@ impl Words {
     /// At least as many bytes as writing this many rows makes, whichever of the first `known` they are, or further ones.
     pub(crate) fn lacking_most(&self, known: u32, rows: usize) -> usize {
         let known = (known as usize).div_ceil(self.rows as usize);
-        let missing = known.saturating_sub(self.chunks.len()) + self.chunks.iter().filter(|chunk| chunk.is_none()).count();
+        debug_assert_eq!(self.missing, self.chunks.iter().filter(|chunk| chunk.is_none()).count(), "chunks that are none are counted");
+        let missing = known.saturating_sub(self.chunks.len()) + self.missing;
         (missing.min(rows) + rows.div_ceil(self.rows as usize) + 1) * chunk_bytes(self.chunk_words)
     }
 
@@ -113,7 +121,10 @@ impl Words {
     pub(crate) fn truncate(&mut self, rows: u32) {
         let chunks = (rows as usize).div_ceil(self.rows as usize);
         while self.chunks.len() > chunks {
-            self.chunks.pop().flatten().as_ref().inspect(|chunk| chunk.leave());
+            match self.chunks.pop() {
+                Some(Some(chunk)) => chunk.leave(),
+                _ => self.missing -= 1,
+            }
         }
     }
 

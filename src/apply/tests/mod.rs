@@ -8,6 +8,7 @@ mod clock;
 mod counts;
 mod house_keeping;
 mod inlets;
+mod near_limit;
 mod panic;
 mod reads;
 mod snapshots;

@@ -4,7 +4,7 @@ use super::pipeline::{payload, tables};
 use super::rows::{Datum, Row, START_US, ends, newest_us, rows, split};
 use super::{Driven, State};
 use crate::row::{EventSchema, Rows};
-use crate::state::{Content, FROZEN_SHARE, Frozen, Lacking, RowsContent, Table};
+use crate::state::{Content, FROZEN_SHARE, Frozen, Lacking, Numbers, RowsContent, Table};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::json;
@@ -64,13 +64,14 @@ fn check_growth(driven: &mut Driven, rows: &[Row], copies: usize) -> Result<(), 
     let begun: Vec<Vec<usize>> =
         driven.state.tables.values_mut().flat_map(|table| &mut table.slabs).map(|slab| slab.arena.begin()).collect();
     let mut begun = begun.iter();
-    let most = driven.state.growth_bytes(&batches);
-    // Where no copy may be made the worst is assumed of each row.
-    prop_assert!(said <= most || copies == 0, "row by row {} bytes, at most {}", said, most);
+    let most = driven.state.growth_bytes(&Numbers::of(&batches));
+    let [bound, exact] = [false, true].map(|exact| weigh(&driven.state, &batches, exact));
     let (before, _) = (driven.state.bytes(), driven.state.account.take_peak());
     driven.apply(Content::Rows(RowsContent { batches, ..RowsContent::default() }), START_US);
     let grown = driven.state.account.take_peak() - before;
     prop_assert!(grown <= most, "{} bytes, {} at most", grown, most);
+    prop_assert!(grown <= bound, "{} bytes, key by key at most {}", grown, bound);
+    prop_assert!(grown <= exact, "{} bytes, key by key {}", grown, exact);
     prop_assert!(grown <= said, "{} bytes, {} were said for {} rows", grown, said, rows.len());
     for (id, table) in &driven.state.tables {
         for (number, slab) in table.slabs.iter().enumerate() {
@@ -80,6 +81,16 @@ fn check_growth(driven: &mut Driven, rows: &[Row], copies: usize) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// What rows take in all, key by key; looked at in steps of whatever size.
+fn weigh(state: &State, batches: &[Rows], exact: bool) -> usize {
+    let mut weighing = state.weigh(batches, exact);
+    let mut step = 1;
+    while !weighing.go_on(state, batches, &[], &mut { step }) {
+        step = step * 3 % 101;
+    }
+    weighing.bytes()
 }
 
 /// A row of a user with a label.
