@@ -80,6 +80,7 @@ pub fn kind_of(content: &Content) -> FrameKind {
         Content::Clock { .. } => FrameKind::CLOCK,
         Content::Skipped { .. } => unreachable!("what is left out is read from its own frame, never written"),
         Content::Sweep(_) => FrameKind::SWEEP,
+        Content::Readable { .. } => FrameKind::READABLE,
         Content::Reset => FrameKind::RESET,
         Content::Nothing => FrameKind::MARK,
     }
@@ -144,6 +145,7 @@ pub fn encode(content: &Content, into: &mut Encoded) {
         Content::Clock { now_us, held } => text(&ClockText { now_us: *now_us, held: *held }, &mut into.tail),
         Content::Skipped { .. } => unreachable!("what is left out is read from its own frame, never written"),
         Content::Sweep(sweep) => encode_sweep(sweep, &mut into.tail),
+        Content::Readable { source } => text(source, &mut into.tail),
         Content::Reset | Content::Nothing => {}
     }
 }
@@ -265,6 +267,7 @@ pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
             Ok(Content::Clock { now_us, held })
         }
         FrameKind::SWEEP => decode_sweep(frame.body).map(Content::Sweep).map_err(wrong),
+        FrameKind::READABLE => parse(frame.body).map(|source| Content::Readable { source }).map_err(wrong),
         FrameKind::RESET => Ok(Content::Reset),
         _ => Ok(Content::Nothing),
     }

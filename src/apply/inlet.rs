@@ -70,6 +70,8 @@ struct Feed {
     setup: SourceSetup,
     decoder: Decoder,
     builder: RowsBuilder,
+    /// Whether a writer schema of it was ever usable, as the state knows it; where records name none there is nothing to know.
+    readable: bool,
     event: EventId,
     schema_version: u32,
     /// Of the registry that the builder's keys are from.
@@ -196,7 +198,7 @@ impl EngineInlet {
             ApiError::new(Code::EventNotFound, format!("source \"{source}\" feeds \"{}\", which is not declared", setup.event))
         })?;
         let mut decoder = Decoder::new(Arc::clone(&event.schema), &setup.format)?;
-        let known = self.seat.look(|engine| engine.state().schemas().to_vec());
+        let (known, readable) = self.seat.look(|engine| (engine.state().schemas().to_vec(), engine.state().is_readable(source)));
         for schema in known.iter().filter(|schema| setup.registry_urls.iter().any(|url| same_registry(url, &schema.registry))) {
             // A stored schema that no longer serves the event is told when a record names it.
             let _told_later = decoder.add_schema(schema.id, schema).is_ok();
@@ -207,6 +209,7 @@ impl EngineInlet {
             schema_version: event.schema.version,
             registry_version: registry.version,
             series: self.metrics.source_series(source),
+            readable: readable || !decoder.needs_schemas(),
             decoder,
             setup,
         };
@@ -265,6 +268,9 @@ impl EngineInlet {
             }
             records.push((slot, std::mem::take(&mut attached.records)));
             attached.in_packet = None;
+        }
+        for feed in self.feeds.iter_mut().filter(|feed| !feed.readable && !feed.builder.is_empty()) {
+            feed.was_read(&self.seat);
         }
         let filled = self.feeds.iter_mut().filter(|feed| !feed.builder.is_empty());
         let batches: Vec<Rows> = filled.map(|feed| feed.builder.finish()).collect();
@@ -337,9 +343,13 @@ impl EngineInlet {
                 }
             }
             Ok(Decoded::Ignored) => {}
-            Err(DecodeError::NeedSchema(id)) => return Err(Stop::NeedSchema { slot, id }),
-            Err(DecodeError::SchemaUnusable(error)) => return Err(Stop::Stalled { slot, cause: "schema", error: *error }),
-            Err(DecodeError::Bad(bad)) => {
+            Err(unfit) => {
+                let bad = match unfit {
+                    DecodeError::Bad(bad) => bad,
+                    DecodeError::SchemaUnusable(error) if feed.has_read() => (*error).into(),
+                    DecodeError::SchemaUnusable(error) => return Err(Stop::Stalled { slot, cause: "schema", error: *error }),
+                    DecodeError::NeedSchema(id) => return Err(Stop::NeedSchema { slot, id }),
+                };
                 feed.series.bad(bad.code).inc();
                 self.seat.facts.count_bad(&feed.setup.event);
                 match feed.setup.on_bad_record {
@@ -396,6 +406,23 @@ impl EngineInlet {
             (Ok(true), Some(kind)) => self.metrics.incidents(kind).inc(),
             (Ok(_), _) => {}
             (Err(error), _) => tracing::warn!(%error, "an incident could not be written to the WAL; it is shown all the same"),
+        }
+    }
+}
+
+impl Feed {
+    /// Whether a writer schema of it was ever usable: rows at hand say so before the state does.
+    fn has_read(&self) -> bool {
+        self.readable || !self.builder.is_empty()
+    }
+
+    /// A writer schema of it was usable. Remembered in the log, so that restarts judge the others alike.
+    fn was_read(&mut self, seat: &Seat) {
+        let content = Content::Readable { source: self.setup.name.as_str().into() };
+        match seat.with(|engine| if engine.state().is_readable(&self.setup.name) { Ok(0) } else { engine.commit(&content) }) {
+            Ok(_) => self.readable = true,
+            // Nothing is lost: the next packet says it again.
+            Err(error) => tracing::debug!(%error, source = %self.setup.name, "that a schema was usable could not be written to the WAL"),
         }
     }
 }
@@ -501,7 +528,10 @@ impl Inlet for EngineInlet {
         let bytes = schema.text.len() + schema.references.iter().map(String::len).sum::<usize>();
         if bytes > SCHEMA_BYTES_MAX {
             let reason = format!("schema id {} takes {bytes} bytes with its references, at most {SCHEMA_BYTES_MAX}", schema.id);
-            return Err(ApiError::new(Code::SchemaUnusable, reason));
+            let error = ApiError::new(Code::SchemaUnusable, reason);
+            let Some(feed) = self.feeds.get_mut(feed) else { unreachable!("an attached slot has its feed") };
+            feed.decoder.schema_unusable(schema.id, error.clone());
+            return if feed.has_read() { Ok(()) } else { Err(error) };
         }
         let content = Content::Schema(schema.clone());
         self.seat.with(|engine| {
@@ -509,9 +539,16 @@ impl Inlet for EngineInlet {
                 engine.state().schemas().iter().any(|known| known.id == schema.id && same_registry(&known.registry, &schema.registry));
             if known { Ok(0) } else { engine.commit(&content) }
         })?;
-        match self.feeds.get_mut(feed) {
-            Some(feed) => feed.decoder.add_schema(schema.id, schema),
-            None => Ok(()),
+        let Some(feed) = self.feeds.get_mut(feed) else { unreachable!("an attached slot has its feed") };
+        match feed.decoder.add_schema(schema.id, schema) {
+            Ok(()) if feed.readable => Ok(()),
+            Ok(()) => {
+                feed.was_read(&self.seat);
+                Ok(())
+            }
+            // Its records are bad ones, and `on_bad_record` says what becomes of them.
+            Err(_) if feed.has_read() => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

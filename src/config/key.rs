@@ -245,7 +245,7 @@ pub(super) const KEYS: &[Key] = &[
         "sources.*.registry.schema_missing_grace",
         Form::Duration { min_us: 0, max_us: DAY_US },
         Some("60s"),
-        "How long an id that the registry does not have is asked for before its records are bad: registries replicate late.",
+        "How long an id that the registry does not have is asked for before its records are bad: registries replicate late. Ids that are missing together wait together.",
     ),
     later("sources.*.registry.subject", "a writer schema by subject"),
     later("sources.*.file", "file sources"),

@@ -49,6 +49,13 @@ impl std::fmt::Display for BadRow {
 
 impl std::error::Error for BadRow {}
 
+impl From<ApiError> for Box<BadRow> {
+    #[cold]
+    fn from(error: ApiError) -> Self {
+        BadRow::new(error.code, error.path, error.reason)
+    }
+}
+
 impl From<BadRow> for ApiError {
     fn from(bad: BadRow) -> Self {
         Self::new(bad.code, bad.reason).at(bad.path)
@@ -68,7 +75,8 @@ pub enum DecodeError {
     Bad(Box<BadRow>),
     /// Its writer schema is not known yet: fetch this id, then offer the record again.
     NeedSchema(u32),
-    /// Its writer schema cannot serve the event: the partition stops until event or schema changes.
+    /// Its writer schema cannot serve the event. The source's first such schema stops the partition until event or schema changes; once another
+    /// one was usable, the record is a bad one.
     SchemaUnusable(Box<ApiError>),
 }
 

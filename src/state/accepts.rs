@@ -70,7 +70,7 @@ impl State {
             Content::Sweep(sweep) if self.registry.table_by_id(sweep.table).is_none() => {
                 Err(format!("it sweeps table {}, which is not defined", sweep.table))
             }
-            Content::Schema(_) | Content::Sweep(_) | Content::Reset | Content::Nothing => Ok(()),
+            Content::Schema(_) | Content::Readable { .. } | Content::Sweep(_) | Content::Reset | Content::Nothing => Ok(()),
         }
     }
 

@@ -26,6 +26,11 @@ pub enum Content {
     Partition(StoredPosition),
     /// A writer schema, before the first row decoded with it.
     Schema(FetchedSchema),
+    /// A source has had a usable writer schema: from here on one that is not usable makes bad records, it stops nothing.
+    Readable {
+        /// Its name.
+        source: Box<str>,
+    },
     /// A partition's incident opened, or closed.
     Incident {
         /// Which partition.

@@ -1,7 +1,7 @@
 //! A state as sections of a snapshot, and back. Chunks are written as they are; what they mean is in one JSON section before them.
 //!
 //! ```text
-//! 1 META      JSON: registry, partitions, waiting offsets, schemas, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
+//! 1 META      JSON: registry, partitions, waiting offsets, schemas and the sources that read by them, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
 //! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
 //!             arena), slab, class; 0 for what does not apply
 //! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group, numbers ascend
@@ -27,7 +27,7 @@ use crate::row::EventId;
 use crate::snapshot::{Section, SnapshotError, SnapshotWriter};
 use crate::storage::Storage;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use streamgauge_api::StoredPosition;
 use streamgauge_api::control::Reject;
@@ -61,6 +61,8 @@ struct Meta {
     partitions: Vec<StoredPosition>,
     waiting: BTreeMap<u32, WaitingOffsets>,
     schemas: Vec<FetchedSchema>,
+    #[serde(default)]
+    readable: BTreeSet<Box<str>>,
     incidents: BTreeMap<u32, Incident>,
     rejects: Vec<Reject>,
     applied: BTreeMap<u32, Applied>,
@@ -145,6 +147,7 @@ impl Frozen {
             partitions: state.partitions.clone(),
             waiting: state.waiting.clone(),
             schemas: state.schemas.clone(),
+            readable: state.readable.clone(),
             incidents: state.incidents.clone(),
             rejects: state.rejects().cloned().collect(),
             applied: state.applied.iter().map(|(event, applied)| (event.0, *applied)).collect(),
@@ -361,6 +364,7 @@ impl ImageReader {
         state.partitions = meta.partitions;
         state.restore_waiting(meta.waiting).map_err(ImageError::Wrong)?;
         state.schemas = meta.schemas;
+        state.readable = meta.readable;
         state.incidents = meta.incidents;
         state.restore_rejects(meta.rejects);
         state.applied = meta.applied.into_iter().map(|(event, applied)| (EventId(event), applied)).collect();

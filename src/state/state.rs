@@ -13,7 +13,7 @@ use super::unseen::{Applied, Unseen};
 use super::waiting::WaitingOffsets;
 use crate::pipeline::{Registry, TableEffect};
 use crate::row::{EventId, Rows};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use streamgauge_api::control::Reject;
 use streamgauge_api::inlet::FetchedSchema;
@@ -30,6 +30,8 @@ pub struct State {
     /// By slot: what was read beyond the position and is not in the tables yet.
     pub(super) waiting: BTreeMap<u32, WaitingOffsets>,
     pub(crate) schemas: Vec<FetchedSchema>,
+    /// Sources that have had a usable writer schema.
+    pub(crate) readable: BTreeSet<Box<str>>,
     pub(crate) incidents: BTreeMap<u32, Incident>,
     /// Rows applied of each event in force, those of tables that came later or went away included.
     pub(crate) applied: BTreeMap<EventId, Applied>,
@@ -73,6 +75,7 @@ impl State {
             partitions: Vec::new(),
             waiting: BTreeMap::new(),
             schemas: Vec::new(),
+            readable: BTreeSet::new(),
             incidents: BTreeMap::new(),
             applied: BTreeMap::new(),
             lsn: 0,
@@ -96,6 +99,9 @@ impl State {
             Content::Definition { registry, effects } => self.define(registry, effects, first_lsn, now_us),
             Content::Partition(partition) => self.partitions.push(partition.clone()),
             Content::Schema(schema) => self.schemas.push(schema.clone()),
+            Content::Readable { source } => {
+                self.readable.insert(source.clone());
+            }
             Content::Incident { slot, incident: Some(incident) } => {
                 assert!((slot.0 as usize) < self.partitions.len(), "an incident of slot {} of {}", slot.0, self.partitions.len());
                 self.incidents.insert(slot.0, incident.clone());
@@ -267,6 +273,11 @@ impl State {
         &self.partitions
     }
 
+    /// Whether a source has had a usable writer schema.
+    pub fn is_readable(&self, source: &str) -> bool {
+        self.readable.contains(source)
+    }
+
     /// Writer schemas seen so far.
     pub fn schemas(&self) -> &[FetchedSchema] {
         &self.schemas
@@ -341,6 +352,7 @@ impl State {
             partitions: self.partitions.clone(),
             waiting: self.waiting.clone(),
             schemas: self.schemas.clone(),
+            readable: self.readable.clone(),
             incidents: self.incidents.clone(),
             applied: self.applied.clone(),
             lsn: self.lsn,
@@ -370,6 +382,7 @@ impl State {
         };
         self.partitions.iter().enumerate().for_each(|stored| add(text_of(&stored), 1));
         self.schemas.iter().for_each(|schema| add(text_of(schema), 2));
+        self.readable.iter().for_each(|source| add(text_of(source), 9));
         self.incidents.iter().for_each(|incident| add(text_of(&incident), 4));
         self.rejects.iter().for_each(|reject| add(text_of(&**reject), 5));
         self.applied.iter().for_each(|counted| add(text_of(&counted), 6));

@@ -47,6 +47,8 @@ impl FrameKind {
     pub const CLOCK: Self = Self(10);
     /// What has expired in a stretch of a table's rows is given back.
     pub const SWEEP: Self = Self(11);
+    /// A source has had a usable writer schema.
+    pub const READABLE: Self = Self(12);
 
     /// The kind in words.
     pub fn name(self) -> &'static str {
@@ -62,13 +64,14 @@ impl FrameKind {
             Self::PARTITION => "partition",
             Self::CLOCK => "clock frame",
             Self::SWEEP => "sweep",
+            Self::READABLE => "readable source",
             _ => "frame of unknown kind",
         }
     }
 
     /// Whether this build knows the kind.
     pub fn known(self) -> bool {
-        (Self::ROWS.0..=Self::SWEEP.0).contains(&self.0)
+        (Self::ROWS.0..=Self::READABLE.0).contains(&self.0)
     }
 }
 

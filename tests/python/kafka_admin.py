@@ -106,10 +106,24 @@ def giant(bootstrap, topic, codec, count, head, tail, deadline):
     return {"bytes": len(head) + count + len(tail)}
 
 
+def raw(bootstrap, topic, records, deadline):
+    """Records as they are: partition 0, bytes in hexadecimal, `null` for none, headers as pairs."""
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, **QUIET})
+    failures = []
+    text = lambda value: None if value is None else bytes.fromhex(value)
+    for record in records:
+        headers = [(name, text(value)) for name, value in record.get("headers", [])]
+        producer.produce(topic, text(record.get("value")), text(record.get("key")), 0, headers=headers,
+                         on_delivery=lambda error, _: error and failures.append(str(error)))
+    if producer.flush(left(deadline)) or failures:
+        sys.exit(f"kafka_admin: records were not taken: {failures}")
+    return {"records": len(records)}
+
+
 def main():
     parser = argparse.ArgumentParser(description="one administrative act on a Kafka cluster")
     parser.add_argument("bootstrap")
-    parser.add_argument("act", choices=["ready", "create", "grow", "delete", "ends", "trim", "allow", "giant"])
+    parser.add_argument("act", choices=["ready", "create", "grow", "delete", "ends", "trim", "allow", "giant", "raw"])
     parser.add_argument("topic", nargs="?")
     parser.add_argument("more", nargs="*")
     parser.add_argument("--config", action="append", default=[])
@@ -127,6 +141,8 @@ def main():
     elif given.act == "grow":
         done(admin.create_partitions([NewPartitions(given.topic, count)], operation_timeout=10), deadline)
         answer = {"partitions": until(deadline, "growth", lambda: (lambda p: p if len(p) == count else None)(partitions(admin, given.topic, deadline)))}
+    elif given.act == "raw":
+        answer = raw(given.bootstrap, given.topic, json.loads(given.more[0]), deadline)
     elif given.act == "delete":
         done(admin.delete_topics([given.topic], operation_timeout=10), deadline)
         answer = {"deleted": given.topic}

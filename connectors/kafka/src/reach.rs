@@ -2,7 +2,7 @@
 
 use crate::cluster::{Brokers, Cluster};
 use crate::config::{KafkaSource, Topics};
-use crate::registry::{Http, RegistryError};
+use crate::registry::{Http, RegistryError, SCHEMA_NOT_FOUND};
 use crate::settings;
 use std::time::Duration;
 use streamgauge_api::{ApiError, Code};
@@ -48,7 +48,7 @@ fn brokers(source: &KafkaSource, limit: Duration) -> Vec<ApiError> {
 fn registry(source: &KafkaSource) -> Option<ApiError> {
     let config = source.registry.as_ref()?;
     // Any answer about an id will do, also that there is no such id.
-    let answer = Http::new(config).and_then(|http| http.get("/schemas/ids/1"));
+    let answer = Http::new(config).and_then(|http| http.get("/schemas/ids/1", SCHEMA_NOT_FOUND));
     match answer {
         Ok(_) | Err(RegistryError::Missing(_)) => None,
         Err(RegistryError::Down(text)) => {

@@ -5,12 +5,13 @@ use super::turns::record;
 use super::{House, NOW_US, options};
 use crate::apply::codec::{reject_bytes, rows_bytes};
 use crate::apply::incidents::Subject;
-use crate::apply::{EngineInlet, EngineOptions};
+use crate::apply::{EngineInlet, EngineOptions, OnBadRecord};
 use crate::row::ROW_BYTES_MAX;
 use crate::wal::FRAME_BODY_BYTES_MAX;
 use proptest::prelude::*;
 use std::sync::atomic::Ordering;
 use streamgauge_api::control::Reject;
+use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::source::IncidentKind;
 use streamgauge_api::{Inlet, PartitionKey, Position, RawRecord, Slot, Stop, TopicId};
 
@@ -181,4 +182,108 @@ proptest! {
         let rows = crate::state::RowsContent { rejects: vec![reject; 3], ..Default::default() };
         prop_assert!(rows_bytes(&rows) >= 3 * written + 8);
     }
+}
+
+/// Schemas of a registry by id: the first can serve `Step`, no other can.
+fn schema(id: u32) -> FetchedSchema {
+    let (kind, text) = match id {
+        1 => ("AVRO", r#"{"type":"record","name":"Step","fields":[{"name":"walker","type":"string"}]}"#),
+        2 => ("PROTOBUF", r#"syntax = "proto3"; message Step { string walker = 1; }"#),
+        3 => ("JSON", r#"{"type":"object"}"#),
+        4 => ("AVRO", r#""string""#),
+        5 => ("AVRO", r#"{"type":"record","name":"Other","fields":[{"name":"runner","type":"string"}]}"#),
+        6 => ("AVRO", r#"{"type":"record","name":"Step","fields":[{"name":"walker","type":"long"}]}"#),
+        _ => ("AVRO", "{"),
+    };
+    FetchedSchema { registry: "http://r".into(), id, kind: kind.into(), text: text.into(), references: Vec::new() }
+}
+
+/// A record of this schema, of a walker.
+fn framed(id: u32) -> Vec<u8> {
+    [&[0][..], &id.to_be_bytes(), b"\x06ann"].concat()
+}
+
+/// Offers records of these schemas as the Kafka side does: a schema that is asked for is given, and a
+/// partition that stalls says so. Gives the offset where it stalled.
+fn offer_framed(house: &House, inlet: &mut EngineInlet, slot: Slot, ids: &[u32]) -> Option<usize> {
+    for (offset, id) in ids.iter().enumerate() {
+        let value = framed(*id);
+        let record = record(slot, i64::try_from(offset).unwrap(), &value);
+        loop {
+            match inlet.offer(&[record]).stop {
+                None => break,
+                Some(Stop::NeedSchema { id: wanted, .. }) => {
+                    assert_eq!(wanted, *id);
+                    if inlet.schema(slot, &schema(wanted)).is_err() {
+                        assert!(matches!(inlet.offer(&[record]).stop, Some(Stop::Stalled { cause: "schema", .. })));
+                        return Some(offset);
+                    }
+                }
+                Some(Stop::Stalled { .. }) => return Some(offset),
+                Some(Stop::Full) => apply_all(house),
+                stop => panic!("{stop:?}"),
+            }
+        }
+    }
+    assert!(inlet.flush());
+    apply_all(house);
+    None
+}
+
+/// One record of another type once stopped its partition for good, whatever `on_bad_record` said.
+#[test]
+fn a_record_of_an_unusable_schema_follows_the_policy_once_another_was_usable() {
+    let ids = [1, 2, 1, 3, 4, 1, 5, 6, 7, 2, 1];
+    for (policy, kept) in [(OnBadRecord::Keep, 7), (OnBadRecord::Skip, 0)] {
+        let house = House::build();
+        let mut inlet = house.avro_inlet("steps", policy);
+        let slot = attach(&mut inlet, "steps", 0);
+        assert_eq!(offer_framed(&house, &mut inlet, slot, &ids), None);
+        assert_eq!(house.steps_of("ann").map(|(steps, _)| steps), Some(4));
+        let rejects = rejects(&house);
+        assert_eq!(rejects.len(), kept);
+        for reject in &rejects {
+            let id = ids[usize::try_from(reject.offset).unwrap()];
+            assert_eq!((reject.code.as_str(), reject.schema_id), ("schema_unusable", Some(id)));
+            assert!(reject.reason.contains(&format!("schema {id} ")), "{}", reject.reason);
+        }
+    }
+    let house = House::build();
+    let mut inlet = house.avro_inlet("steps", OnBadRecord::Stop);
+    let slot = attach(&mut inlet, "steps", 0);
+    assert_eq!(offer_framed(&house, &mut inlet, slot, &ids), Some(1), "the policy stops it");
+}
+
+#[test]
+fn a_source_whose_first_schema_is_unusable_stops_until_one_is_usable() {
+    let house = House::build();
+    let mut inlet = house.avro_inlet("steps", OnBadRecord::Keep);
+    let (first, second) = (attach(&mut inlet, "steps", 0), attach(&mut inlet, "steps", 1));
+    for _ in 0..2 {
+        assert_eq!(offer_framed(&house, &mut inlet, first, &[5, 1]), Some(0), "nothing says yet that the source is right");
+    }
+    assert_eq!(offer_framed(&house, &mut inlet, second, &[1]), None);
+    assert_eq!(offer_framed(&house, &mut inlet, first, &[5, 1]), None, "a neighbour showed that it is");
+    assert_eq!((house.steps_of("ann").unwrap().0, rejects(&house).len()), (2, 1));
+}
+
+/// Also a restart remembers it, by the log alone and by what else the same registry's schemas are used for.
+#[test]
+fn that_a_schema_was_usable_is_in_the_state() {
+    let house = House::build();
+    let mut inlet = house.avro_inlet("steps", OnBadRecord::Keep);
+    let slot = attach(&mut inlet, "steps", 0);
+    assert_eq!(offer_framed(&house, &mut inlet, slot, &[1]), None);
+    assert!(house.seat.look(|engine| engine.state().is_readable("steps")));
+    // Another source of the registry knows its schemas, and has read none of them.
+    let mut other = house.avro_inlet("others", OnBadRecord::Keep);
+    let slot = attach(&mut other, "others", 0);
+    assert_eq!(offer_framed(&house, &mut other, slot, &[5]), Some(0));
+    assert_eq!(offer_framed(&house, &mut other, slot, &[1]), None, "known from the state, never asked for");
+    assert!(house.seat.look(|engine| engine.state().is_readable("others")));
+    // The same log under another process.
+    let mut again = house.avro_inlet("steps", OnBadRecord::Keep);
+    let slot = attach(&mut again, "steps", 1);
+    assert_eq!(offer_framed(&house, &mut again, slot, &[6]), None);
+    assert_eq!(rejects(&house).len(), 1);
 }

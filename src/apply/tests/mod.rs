@@ -135,6 +135,22 @@ impl House {
         self.inlet_with(name, vec![("walker".into(), FieldSource::Key)], Tombstone::DeleteKey)
     }
 
+    /// An inlet of an Avro source of `Step` that reads by schema id.
+    fn avro_inlet(&self, name: &str, on_bad_record: OnBadRecord) -> EngineInlet {
+        let format = SourceFormat {
+            format: Format::Avro,
+            framing: Framing::Confluent,
+            fields: Vec::new(),
+            tombstone: Tombstone::Reject,
+            key_format: KeyFormat::Raw,
+            schema: None,
+        };
+        let (name, event) = (name.to_owned(), "Step".to_owned());
+        let setup = SourceSetup { name, event, format, on_bad_record, registry_urls: vec!["http://r".to_owned()] };
+        let clock = Arc::clone(&self.given) as Arc<dyn Clock>;
+        EngineInlet::new(Arc::clone(&self.seat), Arc::clone(&self.board), clock, Arc::clone(&self.metrics), vec![setup])
+    }
+
     fn inlet_with(&self, name: &str, fields: Vec<(Box<str>, FieldSource)>, tombstone: Tombstone) -> EngineInlet {
         let format =
             SourceFormat { format: Format::Json, framing: Framing::None, fields, tombstone, key_format: KeyFormat::Raw, schema: None };

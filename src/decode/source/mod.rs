@@ -267,6 +267,13 @@ impl Decoder {
         }
     }
 
+    /// A schema that was given by nobody cannot serve the event either: records with it answer so from now on.
+    pub fn schema_unusable(&mut self, id: u32, error: ApiError) {
+        if let Body::Avro { plans, .. } = &mut self.body {
+            plans.set(id, Known::Unusable(Box::new(error)));
+        }
+    }
+
     /// The registry says for good that this id does not exist: records with it are bad from now on, until [`Decoder::add_schema`] brings it after all.
     pub fn schema_missing(&mut self, id: u32, detail: &str) {
         if let Body::Avro { plans, .. } = &mut self.body {

@@ -171,6 +171,14 @@ impl Admin {
         self.act(&["giant", topic, codec, &letters.to_string(), head, tail]).map(|_| ())
     }
 
+    /// Writes records into partition 0 as they are: an array of objects with `key`, `value` (hexadecimal or null) and `headers` (pairs).
+    ///
+    /// # Errors
+    /// What the client said.
+    pub fn raw(&self, topic: &str, records: &Json) -> Outcome<()> {
+        self.act(&["raw", topic, &records.to_string()]).map(|_| ())
+    }
+
     /// Log end of each partition, read uncommitted: transaction markers and open transactions count.
     ///
     /// # Errors

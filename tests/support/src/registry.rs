@@ -43,6 +43,24 @@ pub fn registry() -> &'static Registry {
     }
 }
 
+impl Registry {
+    /// Registers a schema under a subject; gives its id.
+    ///
+    /// # Errors
+    /// What the registry said.
+    pub fn register(&self, subject: &str, kind: &str, schema: &str) -> Outcome<u32> {
+        let url = format!("{}/subjects/{subject}/versions", self.url);
+        let body = serde_json::json!({ "schemaType": kind, "schema": schema }).to_string();
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(20))).http_status_as_error(false).build().into();
+        let request = agent.post(&url).header("Content-Type", "application/vnd.schemaregistry.v1+json");
+        let mut answer = request.send(&body).map_err(|error| format!("{url}: {error}"))?;
+        let text = answer.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))?;
+        let id = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|json| json.get("id")?.as_u64());
+        id.and_then(|id| u32::try_from(id).ok()).ok_or_else(|| format!("{url} gave no id: {text}"))
+    }
+}
+
 /// An Apicurio process of ours, in memory: what was registered is gone after a restart.
 #[derive(Debug)]
 pub struct LocalRegistry {

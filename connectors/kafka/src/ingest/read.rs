@@ -201,8 +201,9 @@ impl Ingest {
             let Some(stopped) = marks.first().copied() else { break };
             match offered.stop {
                 Some(Stop::NeedSchema { slot, id }) => {
+                    let made_ms = chunk.first().map_or(-1, |record| record.timestamp_ms);
                     drop_slot(chunk, marks, slot);
-                    self.need_schema(slot, id);
+                    self.need_schema(slot, id, made_ms);
                 }
                 Some(Stop::Stalled { slot, cause, error }) => {
                     drop_slot(chunk, marks, slot);
@@ -230,12 +231,15 @@ impl Ingest {
         None
     }
 
-    fn need_schema(&mut self, slot: Slot, id: u32) {
+    /// `made_ms` is the record's time, -1 when it has none.
+    fn need_schema(&mut self, slot: Slot, id: u32, made_ms: i64) {
         let Some(index) = self.track_of(slot) else { return };
         self.unassign(&[index]);
         match &self.registry {
             Some(registry) => {
-                registry.want(id, &self.replies.0);
+                let age_ms = u64::try_from(self.now_us() / 1000 - made_ms).unwrap_or(0);
+                let age = (made_ms >= 0).then_some(Duration::from_millis(age_ms));
+                registry.want(id, age, &self.replies.0);
                 self.tracks[index].phase = Phase::AwaitingSchema { id };
             }
             None => self.wait(index, Cause::Schema, &format!("a record names schema id {id}, but the source has no registry")),

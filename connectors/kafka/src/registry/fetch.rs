@@ -1,8 +1,9 @@
 //! A schema by id, with the schemas that it refers to.
 //!
 //! References are walked depth first, so dependencies come before their users; each (subject, version) once; depth and cycles are bounded.
+//! A schema that is not whole, because a reference of it is gone, is as good as missing: it must not hold a partition for ever.
 
-use super::http::{Http, RegistryError};
+use super::http::{Http, REFERENCE_NOT_FOUND, RegistryError, SCHEMA_NOT_FOUND};
 use serde_json::Value as Json;
 use streamgauge_api::inlet::FetchedSchema;
 
@@ -10,7 +11,7 @@ const REFERENCE_DEPTH_MAX: usize = 16;
 
 /// Fetches schema `id`.
 pub fn schema(http: &Http, id: u32) -> Result<FetchedSchema, RegistryError> {
-    let answer = http.get(&format!("/schemas/ids/{id}"))?;
+    let answer = http.get(&format!("/schemas/ids/{id}"), SCHEMA_NOT_FOUND)?;
     let mut walk = Walk { http, open: Vec::new(), done: Vec::new(), texts: Vec::new() };
     walk.references(&answer)?;
     Ok(FetchedSchema {
@@ -37,7 +38,7 @@ impl Walk<'_> {
             let subject = reference.get("subject").and_then(Json::as_str);
             let version = reference.get("version").and_then(Json::as_i64);
             let (Some(subject), Some(version)) = (subject, version) else {
-                return Err(RegistryError::Down(format!("a reference without subject or version: {reference}")));
+                return Err(RegistryError::Missing(format!("a reference without subject or version: {reference}")));
             };
             self.reference((subject.to_owned(), version))?;
         }
@@ -50,17 +51,13 @@ impl Walk<'_> {
         }
         let (subject, version) = (&place.0, place.1);
         if self.open.contains(&place) {
-            return Err(RegistryError::Down(format!("references form a cycle through {subject} version {version}")));
+            return Err(RegistryError::Missing(format!("references form a cycle through {subject} version {version}")));
         }
         if self.open.len() >= REFERENCE_DEPTH_MAX {
-            return Err(RegistryError::Down(format!("references go deeper than {REFERENCE_DEPTH_MAX} at {subject} version {version}")));
+            return Err(RegistryError::Missing(format!("references go deeper than {REFERENCE_DEPTH_MAX} at {subject} version {version}")));
         }
         let path = format!("/subjects/{}/versions/{version}", encoded(subject));
-        let answer = self.http.get(&path).map_err(|error| match error {
-            // Missing is a word about ids of records only.
-            RegistryError::Missing(text) => RegistryError::Down(text),
-            down => down,
-        })?;
+        let answer = self.http.get(&path, REFERENCE_NOT_FOUND)?;
         let text = text(&answer, || format!("{subject} version {version}"))?;
         self.open.push(place.clone());
         self.references(&answer)?;

@@ -16,12 +16,15 @@ const BODY_BYTES_MAX: u64 = 8 << 20;
 const REDIRECTS_MAX: u32 = 3;
 
 /// Confluent's code for "schema not found", the only authoritative one for an id.
-const SCHEMA_NOT_FOUND: i64 = 40403;
+pub const SCHEMA_NOT_FOUND: &[i64] = &[40403];
+/// Its codes for a reference whose subject, version or schema is gone.
+pub const REFERENCE_NOT_FOUND: &[i64] = &[40401, 40402, 40403];
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// The registry itself says that it has no such schema.
+    /// The registry itself says that it has no such schema, or no whole one: a reference is not there,
+    /// references form a circle, the text is beyond every bound.
     #[error("{0}")]
     Missing(String),
     /// Anything else: refused, timed out, 5xx, 401, 403, TLS, nonsense.
@@ -67,15 +70,15 @@ impl Http {
         self.bases.first().map(|base| without_credentials(base)).unwrap_or_default()
     }
 
-    /// Asks each URL in turn until one answers. "Missing" from one counts unless another has it.
+    /// Asks each URL in turn until one answers. "Missing", which a 404 with one of these codes says, counts unless another URL has it.
     ///
     /// # Errors
     /// As [`RegistryError`]; the text names URL and status.
-    pub fn get(&self, path: &str) -> Result<Json, RegistryError> {
+    pub fn get(&self, path: &str, not_found: &[i64]) -> Result<Json, RegistryError> {
         let mut missing = None;
         let mut down = Vec::new();
         for base in &self.bases {
-            match self.get_from(base, path) {
+            match self.get_from(base, path, not_found) {
                 Ok(answer) => return Ok(answer),
                 Err(RegistryError::Missing(text)) => missing = Some(text),
                 Err(RegistryError::Down(text)) => down.push(text),
@@ -84,7 +87,7 @@ impl Http {
         Err(missing.map_or_else(|| RegistryError::Down(down.join("; ")), RegistryError::Missing))
     }
 
-    fn get_from(&self, base: &str, path: &str) -> Result<Json, RegistryError> {
+    fn get_from(&self, base: &str, path: &str, not_found: &[i64]) -> Result<Json, RegistryError> {
         let shown = without_credentials(base);
         let down = |what: String| RegistryError::Down(format!("{shown}{path}: {what}"));
         let mut request =
@@ -95,17 +98,23 @@ impl Http {
         let mut response = request.call().map_err(|error| down(error.to_string()))?;
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec();
-        let body = body.map_err(|error| down(format!("status {status}, but the body did not arrive: {error}")))?;
+        let body = body.map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(_) => RegistryError::Missing(format!("{shown}{path}: larger than {BODY_BYTES_MAX} bytes")),
+            error => down(format!("status {status}, but the body did not arrive: {error}")),
+        })?;
         let json = serde_json::from_slice::<Json>(&body).ok();
         match (status, json) {
             (200..=299, Some(json)) => Ok(json),
             (200..=299, None) => Err(down(format!("status {status}, but the body is not JSON ({} bytes)", body.len()))),
-            (404, Some(json)) if json.get("error_code").and_then(Json::as_i64) == Some(SCHEMA_NOT_FOUND) => {
-                Err(RegistryError::Missing(format!("{shown}{path}: 404, error_code {SCHEMA_NOT_FOUND}")))
-            }
             (_, json) => {
-                let code = json.as_ref().and_then(|json| json.get("error_code")).map(|code| format!(", error_code {code}"));
-                Err(down(format!("status {status}{}", code.unwrap_or_default())))
+                let code = json.as_ref().and_then(|json| json.get("error_code")).and_then(Json::as_i64);
+                match code {
+                    Some(code) if status == 404 && not_found.contains(&code) => {
+                        Err(RegistryError::Missing(format!("{shown}{path}: 404, error_code {code}")))
+                    }
+                    Some(code) => Err(down(format!("status {status}, error_code {code}"))),
+                    None => Err(down(format!("status {status}"))),
+                }
             }
         }
     }

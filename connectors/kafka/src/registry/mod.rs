@@ -10,5 +10,5 @@ mod fetch;
 mod http;
 mod thread;
 
-pub use http::{Http, RegistryError};
+pub use http::{Http, RegistryError, SCHEMA_NOT_FOUND};
 pub use thread::{Outcome, Registry, Reply};

@@ -1,5 +1,10 @@
 //! The registry thread: cache, single flight, back-off, grace.
 //!
+//! An id that the registry does not have is asked for over a grace time, because registries replicate
+//! late. Records of garbage come in floods, each with an id of its own: the grace of a flood runs once,
+//! from its first missing id. An id whose record was made later than that still gets the whole grace
+//! from when the record was made, so a flood shortens nothing for a schema that is really new.
+//!
 //! One thread per configured registry, shared by all sources that name it. It ends when the last [`Registry`] handle is dropped; a request under way is bounded
 //! in time. The caches grow with the number of distinct ids only.
 
@@ -46,6 +51,7 @@ pub struct Reply {
 
 struct Want {
     id: u32,
+    age: Option<Duration>,
     reply: Sender<Reply>,
 }
 
@@ -78,16 +84,18 @@ impl Registry {
             ready: HashMap::new(),
             pending: HashMap::new(),
             missing: HashMap::new(),
+            flood: None,
             requests: requests.clone(),
         };
         let thread = std::thread::Builder::new().name("kafka-registry".into()).spawn(move || desk.run(&inbox))?;
         Ok((Self { wants, requests }, thread))
     }
 
-    /// Wants a schema; replies come over `reply`, the last one with [`Outcome::Ready`] or [`Outcome::Missing`].
-    pub fn want(&self, id: u32, reply: &Sender<Reply>) {
+    /// Wants a schema for a record of this age, where that is known; replies come over `reply`, the last one with
+    /// [`Outcome::Ready`] or [`Outcome::Missing`].
+    pub fn want(&self, id: u32, age: Option<Duration>, reply: &Sender<Reply>) {
         // The thread lives as long as any handle; a failed send can only mean that the process is going down.
-        let _gone = self.wants.send(Want { id, reply: reply.clone() }).is_err();
+        let _gone = self.wants.send(Want { id, age, reply: reply.clone() }).is_err();
     }
 
     /// Requests so far, by result.
@@ -101,7 +109,24 @@ struct Pending {
     waiting: Vec<Sender<Reply>>,
     due: Instant,
     pause: Duration,
+    /// When its record was made, as far as that is known; the oldest of several.
+    made: Option<Instant>,
     missing_since: Option<Instant>,
+}
+
+/// Missing ids that follow each other within the grace time.
+#[derive(Debug, Clone, Copy)]
+struct Flood {
+    since: Instant,
+    last: Instant,
+}
+
+impl Flood {
+    /// When the grace of an id began whose own first "missing" was heard at `own`.
+    fn grace_began(self, own: Instant, made: Option<Instant>) -> Instant {
+        let of_flood = made.map_or(self.since, |made| self.since.max(made));
+        own.min(of_flood)
+    }
 }
 
 struct Desk {
@@ -111,6 +136,7 @@ struct Desk {
     ready: HashMap<u32, Arc<FetchedSchema>>,
     pending: HashMap<u32, Pending>,
     missing: HashMap<u32, (Instant, String)>,
+    flood: Option<Flood>,
     requests: Arc<Requests>,
 }
 
@@ -146,8 +172,11 @@ impl Desk {
         {
             return send(Outcome::Missing(text.clone()));
         }
-        let fresh = || Pending { waiting: Vec::new(), due: now, pause: BACKOFF_FIRST, missing_since: None };
+        let made = want.age.and_then(|age| now.checked_sub(age));
+        let fresh = || Pending { waiting: Vec::new(), due: now, pause: BACKOFF_FIRST, made, missing_since: None };
         let pending = self.pending.entry(want.id).or_insert_with(fresh);
+        // Nothing known of one record's age is no reason to wait longer for the id of all.
+        pending.made = pending.made.zip(made).map(|(known, made)| known.min(made));
         if !pending.waiting.iter().any(|known| known.same_channel(&want.reply)) {
             pending.waiting.push(want.reply);
         }
@@ -166,11 +195,18 @@ impl Desk {
         let (outcome, counter) = match result {
             Ok(schema) => {
                 let schema = Arc::new(schema);
+                // It was late: so may others be.
+                self.flood = self.flood.filter(|_| pending.missing_since.is_none());
                 self.ready.insert(id, schema.clone());
                 (Outcome::Ready(schema), &self.requests.ready)
             }
             Err(RegistryError::Missing(text)) => {
-                let since = *pending.missing_since.get_or_insert(now);
+                let own = *pending.missing_since.get_or_insert(now);
+                let going_on = self.flood.filter(|flood| now.duration_since(flood.last) <= grace);
+                let flood = Flood { last: now, ..going_on.unwrap_or(Flood { since: own, last: now }) };
+                self.flood = Some(flood);
+                let since = flood.grace_began(own, pending.made);
+                pending.missing_since = Some(since);
                 let outcome = match now.duration_since(since) >= grace {
                     true => Outcome::Missing(text),
                     false => Outcome::Down(format!("{text}; asked again for {grace:?} before its records count as bad")),
@@ -179,6 +215,7 @@ impl Desk {
             }
             Err(RegistryError::Down(text)) => {
                 pending.missing_since = None;
+                self.flood = None;
                 (Outcome::Down(text), &self.requests.down)
             }
         };

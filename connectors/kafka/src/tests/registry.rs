@@ -93,13 +93,13 @@ fn a_schema_is_fetched_once_with_its_references_dependencies_first() {
     let (handle, _thread) = Registry::start(&registry.config()).unwrap();
     let (reply, replies) = unbounded();
     for _ in 0..3 {
-        handle.want(7, &reply);
+        handle.want(7, None, &reply);
     }
     let Outcome::Ready(schema) = next(&replies) else { panic!("not ready") };
     assert_eq!((schema.text.as_str(), schema.kind.as_str(), schema.id), ("root", "AVRO", 7));
     assert_eq!(schema.references, ["b", "a"]);
     assert_eq!(schema.registry, registry.url);
-    handle.want(7, &reply);
+    handle.want(7, None, &reply);
     assert!(matches!(next(&replies), Outcome::Ready(_)));
     assert_eq!(registry.requests.lock().len(), 3, "cached for ever, each reference once");
 }
@@ -112,7 +112,7 @@ fn references_in_a_circle_are_refused() {
     });
     let (handle, _thread) = Registry::start(&registry.config()).unwrap();
     let (reply, replies) = unbounded();
-    handle.want(1, &reply);
+    handle.want(1, None, &reply);
     let Outcome::Down(text) = next(&replies) else { panic!("accepted") };
     assert!(text.contains("cycle"), "{text}");
 }
@@ -132,7 +132,7 @@ fn everything_but_the_registrys_own_not_found_is_down_and_heals() {
         let registry = FakeRegistry::start(move |_request| (status, body.to_vec()));
         let (handle, _thread) = Registry::start(&registry.config()).unwrap();
         let (reply, replies) = unbounded();
-        handle.want(1, &reply);
+        handle.want(1, None, &reply);
         assert!(matches!(next(&replies), Outcome::Down(_)), "{name}");
         registry.answer(|_request| good("s"));
         assert!(matches!(next(&replies), Outcome::Ready(_)), "{name}");
@@ -151,7 +151,7 @@ fn a_slow_registry_is_down_after_its_limit_and_the_next_url_serves() {
     let (handle, _thread) = Registry::start(&config).unwrap();
     let (reply, replies) = unbounded();
     let asked = Instant::now();
-    handle.want(1, &reply);
+    handle.want(1, None, &reply);
     let Outcome::Ready(schema) = next(&replies) else { panic!("not ready") };
     assert_eq!(schema.text, "quick");
     assert!(asked.elapsed() < Duration::from_millis(5800), "{:?}", asked.elapsed());
@@ -165,7 +165,7 @@ fn a_missing_id_is_asked_again_over_the_grace_time_before_it_counts() {
     let (handle, _thread) = Registry::start(&config).unwrap();
     let (reply, replies) = unbounded();
     let asked = Instant::now();
-    handle.want(9, &reply);
+    handle.want(9, None, &reply);
     loop {
         match next(&replies) {
             Outcome::Down(_) => {}
@@ -178,9 +178,68 @@ fn a_missing_id_is_asked_again_over_the_grace_time_before_it_counts() {
     }
     assert!(asked.elapsed() >= config.schema_missing_grace);
     let before = registry.requests.lock().len();
-    handle.want(9, &reply);
+    handle.want(9, None, &reply);
     assert!(matches!(next(&replies), Outcome::Missing(_)));
     assert_eq!(registry.requests.lock().len(), before, "remembered as missing");
+}
+
+/// Each of a thousand garbage ids once waited its own grace, one behind the other: a partition stood for days.
+#[test]
+fn a_flood_of_missing_ids_waits_one_grace_and_a_late_schema_still_gets_its_own() {
+    let registry = FakeRegistry::start(|_request| not_found());
+    let mut config = registry.config();
+    config.schema_missing_grace = Duration::from_millis(1500);
+    let (handle, _thread) = Registry::start(&config).unwrap();
+    let (reply, replies) = unbounded();
+    // Asks for one id after the other, as a partition does, and gives how often it was told to wait.
+    let waits = |id: u32, age: Option<Duration>| {
+        handle.want(id, age, &reply);
+        let mut waits = 0;
+        loop {
+            match next(&replies) {
+                Outcome::Down(_) => waits += 1,
+                Outcome::Missing(_) => return waits,
+                Outcome::Ready(_) => panic!("ready"),
+            }
+        }
+    };
+    let old = Some(Duration::from_secs(3600));
+    assert!(waits(1, old) > 0, "the first waits for the whole grace");
+    for id in 2..50 {
+        assert_eq!(waits(id, if id % 2 == 0 { old } else { None }), 0, "id {id} of the same flood");
+    }
+    assert!(waits(50, Some(Duration::ZERO)) > 0, "a record that was made just now may name a schema that comes yet");
+    // What comes late after all is no flood: others may be late as well.
+    handle.want(60, Some(Duration::ZERO), &reply);
+    assert!(matches!(next(&replies), Outcome::Down(_)));
+    registry.answer(|_request| good("s"));
+    assert!(matches!(next(&replies), Outcome::Ready(_)));
+    registry.answer(|_request| not_found());
+    assert!(waits(61, old) > 0, "a new flood");
+}
+
+/// A partition once stood for ever behind a schema one of whose references had been deleted.
+#[test]
+fn a_schema_that_is_not_whole_is_missing_after_the_grace() {
+    let cases: Vec<(&str, u16, &'static str)> = vec![
+        ("no subject", 404, r#"{"error_code":40401}"#),
+        ("no version", 404, r#"{"error_code":40402}"#),
+        ("a circle", 200, r#"{"schema":"x","references":[{"name":"A","subject":"a","version":1}]}"#),
+        ("no place", 200, r#"{"schema":"x","references":[{"name":"A"}]}"#),
+    ];
+    for (name, status, body) in cases {
+        let registry = FakeRegistry::start(move |request| match request.path.as_str() {
+            "/base/schemas/ids/1" => (200, br#"{"schema":"x","references":[{"name":"A","subject":"a","version":1}]}"#.to_vec()),
+            _ => (status, body.as_bytes().to_vec()),
+        });
+        let mut config = registry.config();
+        config.schema_missing_grace = Duration::from_millis(1);
+        let (handle, _thread) = Registry::start(&config).unwrap();
+        let (reply, replies) = unbounded();
+        handle.want(1, None, &reply);
+        assert!(matches!(next(&replies), Outcome::Down(_)), "{name}");
+        assert!(matches!(next(&replies), Outcome::Missing(_)), "{name}");
+    }
 }
 
 #[test]
@@ -197,7 +256,7 @@ fn credentials_are_sent_and_never_shown() {
         assert!(!format!("{config:?}").contains("pw") && !format!("{config:?}").contains("tok"));
         let (handle, _thread) = Registry::start(&config).unwrap();
         let (reply, replies) = unbounded();
-        handle.want(1, &reply);
+        handle.want(1, None, &reply);
         assert!(matches!(next(&replies), Outcome::Ready(_)));
     }
 }

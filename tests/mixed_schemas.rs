@@ -1,0 +1,115 @@
+//! One topic with records of many writer schemas, some of which no reader can use: the policy decides of each record, and the good ones are counted.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use streamgauge_testing::{Admin, Setup, broker, registry, unique};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+fn config(topic: &str, on_bad_record: &str, grace: &str) -> String {
+    let (brokers, url) = (&broker().bootstrap, &registry().url);
+    format!(
+        r#"config_version = 1
+[events.Order]
+fields = {{ id = "str", n = "i64" }}
+on_bad_record = "{on_bad_record}"
+[sources.orders]
+event = "Order"
+format = "avro"
+[sources.orders.kafka]
+brokers = ["{brokers}"]
+topic = "{topic}"
+[sources.orders.registry]
+url = ["{url}"]
+schema_missing_grace = "{grace}"
+[tables.orders]
+from = "Order"
+key = ["id"]
+[tables.orders.features]
+rows = {{ op = "count" }}
+total = {{ op = "sum", field = "n" }}
+"#
+    )
+}
+
+const GOOD: &str = r#"{"type":"record","name":"Order","fields":[{"name":"id","type":"string"},{"name":"n","type":"long"}]}"#;
+
+/// A value framed by schema id, as the raw producer wants it.
+fn value(id: u32, body: &[u8]) -> Json {
+    let hex: String = [&[0][..], &id.to_be_bytes(), body].concat().iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({ "value": hex })
+}
+
+/// An order of `a` for this many.
+fn order(id: u32, n: u8) -> Json {
+    value(id, &[0x02, b'a', n * 2])
+}
+
+fn codes(rejects: &Json) -> BTreeMap<String, usize> {
+    let mut codes = BTreeMap::new();
+    for reject in rejects["rejects"].as_array().unwrap() {
+        *codes.entry(reject["code"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    codes
+}
+
+#[test]
+fn records_of_schemas_that_nobody_can_use_are_rejected_and_the_others_counted() {
+    let (topic, admin) = (unique("mixed"), Admin::of(&broker().bootstrap));
+    admin.create(&topic, 1).unwrap();
+    let schema = |name: &str, kind: &str, text: &str| registry().register(&format!("{topic}-{name}"), kind, text).unwrap();
+    let good = schema("good", "AVRO", GOOD);
+    let more = schema("more", "AVRO", &GOOD.replace(r#""type":"long"}"#, r#""type":"int"},{"name":"extra","type":["null","string"],"default":null}"#));
+    let unusable = [
+        schema("protobuf", "PROTOBUF", "syntax = \"proto3\";\nmessage Order { string id = 1; }\n"),
+        schema("json", "JSON", r#"{"type":"object","properties":{"id":{"type":"string"}}}"#),
+        schema("string", "AVRO", r#""string""#),
+        schema("other", "AVRO", r#"{"type":"record","name":"Shipment","fields":[{"name":"id","type":"string"}]}"#),
+        schema("retyped", "AVRO", &GOOD.replace("long", "string")),
+    ];
+    let mut records = vec![order(good, 1)];
+    for id in unusable {
+        records.extend([value(id, &[0x02, b'a', 0x02, b'1']), order(good, 1), value(more, &[0x02, b'a', 2, 0])]);
+    }
+    // A flood of ids that the registry does not have: one grace for all of them, not one behind the other.
+    records.extend((0..40).map(|id| order(900_000_000 + id, 1)));
+    records.push(order(good, 1));
+    admin.raw(&topic, &json!(records)).unwrap();
+
+    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &config(&topic, "dlq", "3s")).unwrap();
+    let sidecar = setup.start().unwrap();
+    let begun = Instant::now();
+    sidecar.wait_positions(&topic, &admin.ends(&topic).unwrap(), WITHIN).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(40), "40 graces of 3 s would take two minutes, this took {:?}", begun.elapsed());
+    let row = sidecar.get("orders", "a").unwrap().unwrap();
+    assert_eq!((&row["rows"], &row["total"]), (&json!(12), &json!(12.0)), "{row}");
+    let rejects = sidecar.admin_get("/rejects?limit=1000").unwrap();
+    let expected = [("schema_missing".to_owned(), 40), ("schema_unusable".to_owned(), 5)];
+    assert_eq!(codes(&rejects.body), BTreeMap::from(expected), "{}", rejects.text);
+    assert!(sidecar.partitions().unwrap().iter().all(|partition| partition.incident.is_none()));
+
+    // What is decided of records holds after a restart, also for those of other unusable schemas.
+    sidecar.kill9();
+    let sidecar = setup.start().unwrap();
+    admin.raw(&topic, &json!([value(unusable[0], b"x"), order(good, 1), value(unusable[3], b"\x02a"), order(good, 1)])).unwrap();
+    sidecar.wait_positions(&topic, &admin.ends(&topic).unwrap(), WITHIN).unwrap();
+    assert_eq!(sidecar.get("orders", "a").unwrap().unwrap()["rows"], json!(14));
+    sidecar.terminate(WITHIN).unwrap();
+}
+
+#[test]
+fn a_source_whose_first_schema_no_reader_can_use_stops_and_says_so() {
+    let (topic, admin) = (unique("unusable"), Admin::of(&broker().bootstrap));
+    admin.create(&topic, 1).unwrap();
+    let schema = |name: &str, kind: &str, text: &str| registry().register(&format!("{topic}-{name}"), kind, text).unwrap();
+    let other = schema("other", "AVRO", r#"{"type":"record","name":"Shipment","fields":[{"name":"id","type":"string"}]}"#);
+    let good = schema("good", "AVRO", GOOD);
+    admin.raw(&topic, &json!([value(other, b"\x02a"), order(good, 1)])).unwrap();
+    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &config(&topic, "dlq", "3s")).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_incident(&topic, "Stalled", WITHIN).unwrap();
+    assert_eq!(sidecar.get("orders", "a").unwrap(), None);
+    sidecar.terminate(WITHIN).unwrap();
+}
