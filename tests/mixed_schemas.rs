@@ -61,7 +61,11 @@ fn records_of_schemas_that_nobody_can_use_are_rejected_and_the_others_counted() 
     admin.create(&topic, 1).unwrap();
     let schema = |name: &str, kind: &str, text: &str| registry().register(&format!("{topic}-{name}"), kind, text).unwrap();
     let good = schema("good", "AVRO", GOOD);
-    let more = schema("more", "AVRO", &GOOD.replace(r#""type":"long"}"#, r#""type":"int"},{"name":"extra","type":["null","string"],"default":null}"#));
+    let more = schema(
+        "more",
+        "AVRO",
+        &GOOD.replace(r#""type":"long"}"#, r#""type":"int"},{"name":"extra","type":["null","string"],"default":null}"#),
+    );
     let unusable = [
         schema("protobuf", "PROTOBUF", "syntax = \"proto3\";\nmessage Order { string id = 1; }\n"),
         schema("json", "JSON", r#"{"type":"object","properties":{"id":{"type":"string"}}}"#),

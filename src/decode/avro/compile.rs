@@ -5,66 +5,22 @@
 //! not fit is refused when it occurs. The depth of compilation is bounded by the schema text's own nesting and by the length of the paths.
 
 use super::ops::{Op, Plan};
-use super::shape::{DecimalForm, Shape, ShapeIndex, TimeUnit};
+use super::shape::{Shape, ShapeIndex, Shapes};
 use crate::decode::projection::{Misfit, Node, Projection, Taking, Target};
 use crate::row::{EventSchema, FieldIndex, FieldType, TimeSource};
-use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, RecordSchema, UuidSchema};
-use std::collections::HashMap;
 use streamgauge_api::{ApiError, Code};
 
 /// Most ops of one plan: unions inside of taken paths multiply.
 const OPS_MAX: usize = 1 << 16;
 
-/// Named types by full name, each with the namespace that it stands in.
-#[derive(Debug, Default)]
-pub(super) struct Names<'s>(HashMap<String, (&'s Schema, Option<String>)>);
-
-impl<'s> Names<'s> {
-    /// The type of this full name and the namespace that it stands in.
-    pub(super) fn get(&self, full: &str) -> Option<(&'s Schema, Option<&str>)> {
-        self.0.get(full).map(|(schema, namespace)| (*schema, namespace.as_deref()))
-    }
-
-    /// Collects the named types at and below a schema.
-    pub(super) fn collect(&mut self, schema: &'s Schema, namespace: Option<&str>) {
-        match schema {
-            Schema::Array(array) => self.collect(&array.items, namespace),
-            Schema::Map(map) => self.collect(&map.types, namespace),
-            Schema::Union(union) => union.variants().iter().for_each(|branch| self.collect(branch, namespace)),
-            Schema::Record(record) => {
-                let name = record.name.fully_qualified_name(namespace);
-                self.0.insert(name.fullname(None), (schema, namespace.map(str::to_owned)));
-                for field in &record.fields {
-                    self.collect(&field.schema, name.namespace());
-                }
-            }
-            Schema::Ref { .. } => {}
-            named => {
-                if let Some(name) = named.name() {
-                    self.0.insert(name.fullname(namespace), (schema, namespace.map(str::to_owned)));
-                }
-            }
-        }
-    }
-}
-
-/// A schema and the namespace that it stands in.
-#[derive(Clone, Copy)]
-struct At<'s> {
-    schema: &'s Schema,
-    namespace: Option<&'s str>,
-}
-
 /// Compiles a plan.
 ///
 /// # Errors
 /// `schema_unusable`, naming the field.
-pub(super) fn compile(root: &Schema, names: &Names<'_>, event: &EventSchema, projection: &Projection) -> Result<Plan, ApiError> {
+pub(super) fn compile(shapes: Shapes, root: ShapeIndex, event: &EventSchema, projection: &Projection) -> Result<Plan, ApiError> {
     let none = Projection::of_paths([])?;
-    let mut compiler = Compiler { names, event, plan: Plan::default(), shapes: HashMap::new(), tree: &none };
-    let root = compiler.resolve(At { schema: root, namespace: None })?;
-    if !matches!(root.schema, Schema::Record(_) | Schema::Union(_)) {
+    let mut compiler = Compiler { shapes: &shapes, event, plan: Plan::default(), tree: &none };
+    if !matches!(shapes.get(root), Shape::Record(_) | Shape::Union(_)) {
         return Err(unusable("the writer schema is neither a record nor a union of records".into()));
     }
     // Paths that the writer never has drop out here; where one is left, its value is taken as it stands.
@@ -103,6 +59,7 @@ pub(super) fn compile(root: &Schema, names: &Names<'_>, event: &EventSchema, pro
     }
     compiler.emit(Op::Return)?;
     let mut plan = compiler.plan;
+    plan.shapes = shapes;
     plan.list_slots = tree.lists.len();
     plan.candidates = tree.candidates.len();
     plan.choices = tree.choices;
@@ -113,15 +70,19 @@ fn unusable(reason: String) -> ApiError {
     ApiError::new(Code::SchemaUnusable, reason)
 }
 
-struct Compiler<'c, 's> {
-    names: &'c Names<'s>,
+struct Compiler<'c> {
+    shapes: &'c Shapes,
     event: &'c EventSchema,
     plan: Plan,
-    shapes: HashMap<String, ShapeIndex>,
     tree: &'c Projection,
 }
 
-impl<'c, 's> Compiler<'c, 's> {
+impl<'c> Compiler<'c> {
+    fn shape(&self, at: ShapeIndex) -> &'c Shape {
+        let shapes: &'c Shapes = self.shapes;
+        shapes.get(at)
+    }
+
     fn field(&self, field: FieldIndex) -> Option<&crate::row::Field> {
         self.event.fields.get(usize::from(field.0))
     }
@@ -138,23 +99,8 @@ impl<'c, 's> Compiler<'c, 's> {
         u32::try_from(self.plan.ops.len()).unwrap_or(u32::MAX)
     }
 
-    /// Follows a reference.
-    fn resolve<'a>(&self, at: At<'a>) -> Result<At<'a>, ApiError>
-    where
-        'c: 'a,
-        's: 'a,
-    {
-        let names: &'c Names<'s> = self.names;
-        let Schema::Ref { name } = at.schema else { return Ok(at) };
-        let full = name.fullname(at.namespace);
-        match names.get(&full) {
-            Some((schema, namespace)) => Ok(At { schema, namespace }),
-            None => Err(unusable(format!("the writer schema refers to \"{full}\", which neither it nor its references define"))),
-        }
-    }
-
     /// Whether a record path exists in a schema, in at least one branch of its unions.
-    fn leads_somewhere(&self, root: At<'_>, path: &str) -> bool {
+    fn leads_somewhere(&self, root: ShapeIndex, path: &str) -> bool {
         let mut steps = Vec::new();
         for step in path.split('.') {
             let name = step.trim_end_matches("[]");
@@ -164,35 +110,30 @@ impl<'c, 's> Compiler<'c, 's> {
         self.has(root, &steps)
     }
 
-    fn has(&self, at: At<'_>, steps: &[Option<&str>]) -> bool {
+    fn has(&self, at: ShapeIndex, steps: &[Option<&str>]) -> bool {
         let Some((step, rest)) = steps.split_first() else { return true };
-        let Ok(at) = self.resolve(at) else { return false };
-        match (at.schema, step) {
-            (Schema::Union(union), _) => {
-                union.variants().iter().any(|branch| self.has(At { schema: branch, namespace: at.namespace }, steps))
+        match (self.shape(at), step) {
+            (Shape::Union(branches), _) => branches.iter().any(|&branch| self.has(branch, steps)),
+            (Shape::Record(fields), Some(name)) => {
+                fields.iter().find(|(field, _)| **field == **name).is_some_and(|&(_, field)| self.has(field, rest))
             }
-            (Schema::Record(record), Some(name)) => match record.fields.iter().find(|field| field.name == *name) {
-                Some(field) => self.has(At { schema: &field.schema, namespace: namespace_of(record, at.namespace).as_deref() }, rest),
-                None => false,
-            },
-            (Schema::Array(array), None) => self.has(At { schema: &array.items, namespace: at.namespace }, rest),
-            (Schema::Map(map), Some(_)) => self.has(At { schema: &map.types, namespace: at.namespace }, rest),
+            (Shape::Array(item), None) => self.has(*item, rest),
+            (Shape::Map(value), Some(_)) => self.has(*value, rest),
             _ => false,
         }
     }
 
     /// Ops for a value that something is taken of. `branch`: it stands in a union, so what does not fit is refused when it occurs.
-    fn value(&mut self, at: At<'_>, node: &Node, branch: bool) -> Result<(), ApiError> {
-        let at = self.resolve(at)?;
-        if let Schema::Union(union) = at.schema {
+    fn value(&mut self, at: ShapeIndex, node: &Node, branch: bool) -> Result<(), ApiError> {
+        if let Shape::Union(branches) = self.shape(at) {
             let first = u32::try_from(self.plan.jumps.len()).unwrap_or(u32::MAX);
-            let count = union.variants().len();
+            let count = branches.len();
             self.plan.jumps.resize(self.plan.jumps.len() + count, 0);
             self.emit(Op::Union { first, count: u32::try_from(count).unwrap_or(u32::MAX) })?;
             let mut ends = Vec::new();
-            for (index, variant) in union.variants().iter().enumerate() {
+            for (index, &branch) in branches.iter().enumerate() {
                 self.plan.jumps[first as usize + index] = self.here();
-                self.value(At { schema: variant, namespace: at.namespace }, node, true)?;
+                self.value(branch, node, true)?;
                 if index + 1 < count {
                     ends.push(self.emit(Op::Jump(0))?);
                 }
@@ -244,15 +185,14 @@ impl<'c, 's> Compiler<'c, 's> {
     }
 
     /// Ops for what a node takes from inside of a value.
-    fn inside(&mut self, at: At<'_>, node: &Node, branch: bool) -> Result<(), ApiError> {
-        match (at.schema, &node.items) {
-            (Schema::Record(record), items) if !node.members.is_empty() => {
-                if items.is_some() && !self.misfits(&node.of_items(), at.schema, "an array", branch)? {
+    fn inside(&mut self, at: ShapeIndex, node: &Node, branch: bool) -> Result<(), ApiError> {
+        match (self.shape(at), &node.items) {
+            (Shape::Record(fields), items) if !node.members.is_empty() => {
+                if items.is_some() && !self.misfits(&node.of_items(), at, "an array", branch)? {
                     return Ok(());
                 }
-                let namespace = namespace_of(record, at.namespace);
                 for member in &node.members {
-                    if !record.fields.iter().any(|field| *field.name == *member.name) {
+                    if !fields.iter().any(|(field, _)| **field == *member.name) {
                         let mut targets = Vec::new();
                         member.node.each_target(&mut |target| targets.push(target));
                         // What a candidate does not find is missing, not null.
@@ -260,41 +200,36 @@ impl<'c, 's> Compiler<'c, 's> {
                         self.nulls(&targets)?;
                     }
                 }
-                for field in &record.fields {
-                    let at = At { schema: &field.schema, namespace: namespace.as_deref() };
-                    match node.members.iter().find(|member| *member.name == *field.name) {
+                for &(ref name, at) in fields {
+                    match node.members.iter().find(|member| *member.name == **name) {
                         Some(member) => self.value(at, &member.node, false)?,
                         None => self.skip(at)?,
                     }
                 }
                 Ok(())
             }
-            (Schema::Array(array), Some(items)) => {
-                if !node.members.is_empty() && !self.misfits(&node.of_members(), at.schema, "a record", branch)? {
+            (&Shape::Array(item), Some(items)) => {
+                if !node.members.is_empty() && !self.misfits(&node.of_members(), at, "a record", branch)? {
                     return Ok(());
                 }
-                let at = At { schema: &array.items, namespace: at.namespace };
-                let item = self.shape(at)?;
                 let first = u32::try_from(self.plan.opens.len()).unwrap_or(u32::MAX);
                 self.plan.opens.extend_from_slice(&node.opens);
                 let list = self.emit(Op::Return)?;
-                self.value(at, items, false)?;
+                self.value(item, items, false)?;
                 self.emit(Op::Return)?;
                 let opens = u16::try_from(node.opens.len()).map_err(|_| unusable("too many lists".into()))?;
                 self.plan.ops[list] = Op::List { first, opens, item, end: self.here() };
                 Ok(())
             }
-            (Schema::Map(map), items) if !node.members.is_empty() => {
-                if items.is_some() && !self.misfits(&node.of_items(), at.schema, "an array", branch)? {
+            (&Shape::Map(value), items) if !node.members.is_empty() => {
+                if items.is_some() && !self.misfits(&node.of_items(), at, "an array", branch)? {
                     return Ok(());
                 }
-                let at = At { schema: &map.types, namespace: at.namespace };
-                let value = self.shape(at)?;
                 let op = self.emit(Op::Return)?;
                 let mut members = Vec::new();
                 for member in &node.members {
                     members.push((member.name.clone(), self.here()));
-                    self.value(at, &member.node, true)?;
+                    self.value(value, &member.node, true)?;
                     self.emit(Op::Return)?;
                 }
                 let table = u32::try_from(self.plan.members.len()).unwrap_or(u32::MAX);
@@ -302,14 +237,14 @@ impl<'c, 's> Compiler<'c, 's> {
                 self.plan.ops[op] = Op::Members { table, value, end: self.here() };
                 Ok(())
             }
-            (Schema::Null, _) => {
+            (Shape::Null, _) => {
                 let mut targets = Vec::new();
                 node.each_inside(&mut |target| targets.push(target));
                 self.nulls(&targets)
             }
-            (schema, _) => {
-                if self.misfits(&node.of_items(), schema, "an array", branch)?
-                    && self.misfits(&node.of_members(), schema, "a record", branch)?
+            _ => {
+                if self.misfits(&node.of_items(), at, "an array", branch)?
+                    && self.misfits(&node.of_members(), at, "a record", branch)?
                 {
                     self.skip(at)?;
                 }
@@ -320,14 +255,14 @@ impl<'c, 's> Compiler<'c, 's> {
 
     /// Paths that need another shape than the writer has here. Candidates note it, since another path may have the value; for others the
     /// schema, or the branch, is refused. True when reading goes on.
-    fn misfits(&mut self, targets: &[Target], schema: &Schema, wanted: &'static str, branch: bool) -> Result<bool, ApiError> {
+    fn misfits(&mut self, targets: &[Target], at: ShapeIndex, wanted: &'static str, branch: bool) -> Result<bool, ApiError> {
         let plain = targets.iter().find(|&&target| !matches!(self.tree.behind(target), Target::Candidate(_)));
         if plain.is_some() {
-            self.refuse(plain.copied(), schema, wanted, branch)?;
+            self.refuse(plain.copied(), at, wanted, branch)?;
             return Ok(false);
         }
         let index = u32::try_from(self.plan.misfits.len()).unwrap_or(u32::MAX);
-        self.plan.misfits.push(Misfit { got: kind_of(schema), wanted });
+        self.plan.misfits.push(Misfit { got: kind_of(self.shape(at)), wanted });
         for &target in targets {
             if let Target::Candidate(candidate) = self.tree.behind(target) {
                 self.emit(Op::FoundMisfit(candidate, index))?;
@@ -336,10 +271,10 @@ impl<'c, 's> Compiler<'c, 's> {
         Ok(true)
     }
 
-    fn refuse(&mut self, target: Option<Target>, schema: &Schema, wanted: &str, branch: bool) -> Result<(), ApiError> {
+    fn refuse(&mut self, target: Option<Target>, at: ShapeIndex, wanted: &str, branch: bool) -> Result<(), ApiError> {
         let field = target.map(|target| self.tree.field_of(target));
         let name = field.and_then(|field| self.field(field)).map(|declared| declared.name.to_string()).unwrap_or_default();
-        let reason = format!("field \"{name}\" of {} wants {wanted}, the writer has {}", self.event.name, noun(schema));
+        let reason = format!("field \"{name}\" of {} wants {wanted}, the writer has {}", self.event.name, self.shapes.noun(at));
         if !branch {
             return Err(unusable(reason).at(name));
         }
@@ -350,8 +285,8 @@ impl<'c, 's> Compiler<'c, 's> {
     }
 
     /// Ops for a value that may be chosen: noted where it stands, walked, and read when it is chosen.
-    fn candidate(&mut self, at: At<'_>, candidate: u16) -> Result<(), ApiError> {
-        if matches!(at.schema, Schema::Null) {
+    fn candidate(&mut self, at: ShapeIndex, candidate: u16) -> Result<(), ApiError> {
+        if matches!(self.shape(at), Shape::Null) {
             self.emit(Op::FoundNull(candidate))?;
             return Ok(());
         }
@@ -365,36 +300,28 @@ impl<'c, 's> Compiler<'c, 's> {
     }
 
     /// Ops for a value that nothing is taken of.
-    fn skip(&mut self, at: At<'_>) -> Result<(), ApiError> {
-        let op = match at.schema {
-            Schema::Null => return Ok(()),
-            Schema::Boolean => Op::SkipBool,
-            Schema::Int | Schema::Date | Schema::TimeMillis => Op::SkipInt,
-            Schema::Long
-            | Schema::TimeMicros
-            | Schema::TimestampMillis
-            | Schema::TimestampMicros
-            | Schema::TimestampNanos
-            | Schema::LocalTimestampMillis
-            | Schema::LocalTimestampMicros
-            | Schema::LocalTimestampNanos => Op::SkipLong,
-            Schema::Float => Op::SkipFixed(4),
-            Schema::Double => Op::SkipFixed(8),
-            Schema::Bytes => Op::SkipBytes,
-            Schema::String => Op::SkipString,
-            _ => Op::SkipShape(self.shape(at)?),
+    fn skip(&mut self, at: ShapeIndex) -> Result<(), ApiError> {
+        let op = match self.shape(at) {
+            Shape::Null => return Ok(()),
+            Shape::Bool => Op::SkipBool,
+            Shape::Int | Shape::Date | Shape::TimeInt => Op::SkipInt,
+            Shape::Long | Shape::TimeLong | Shape::Time(_) => Op::SkipLong,
+            Shape::Float => Op::SkipFixed(4),
+            Shape::Double => Op::SkipFixed(8),
+            Shape::Bytes => Op::SkipBytes,
+            Shape::String => Op::SkipString,
+            _ => Op::SkipShape(at),
         };
         self.emit(op)?;
         Ok(())
     }
 
     /// Ops for a value taken whole.
-    fn whole(&mut self, at: At<'_>, target: Target, branch: bool) -> Result<(), ApiError> {
+    fn whole(&mut self, at: ShapeIndex, target: Target, branch: bool) -> Result<(), ApiError> {
         let field = match target {
             Target::Field(field) => field,
             Target::List(slot) => {
-                let shape = self.shape(at)?;
-                self.emit(Op::Append(slot, shape))?;
+                self.emit(Op::Append(slot, at))?;
                 return Ok(());
             }
             Target::Candidate(candidate) => return self.candidate(at, candidate),
@@ -404,145 +331,59 @@ impl<'c, 's> Compiler<'c, 's> {
         };
         match self.taking(at, field, kind)? {
             Some(op) => self.emit(op).map(|_| ()),
-            None => self.refuse(Some(target), at.schema, kind.as_str(), branch),
+            None => self.refuse(Some(target), at, kind.as_str(), branch),
         }
     }
 
     /// The op that puts a value of this schema into a field of this type; `None` when it can never fit.
-    fn taking(&mut self, at: At<'_>, field: FieldIndex, kind: FieldType) -> Result<Option<Op>, ApiError> {
+    fn taking(&self, at: ShapeIndex, field: FieldIndex, kind: FieldType) -> Result<Option<Op>, ApiError> {
         use FieldType::{Bool, Bytes, Datetime, F64, I64, Json, Str};
         let is_time = self.event.time == TimeSource::Field(field);
-        let op = match (at.schema, kind) {
-            (Schema::Null, _) => Op::Null(field),
-            (Schema::Boolean, Bool | Json) => Op::Bool(field),
-            (Schema::Int, I64 | Datetime) => Op::IntWord(field),
-            (Schema::Long, I64 | Datetime) => Op::LongWord(field),
-            (Schema::Int | Schema::TimeMillis, I64 | F64 | Json) => Op::Int(field),
-            (Schema::Long | Schema::TimeMicros, I64 | F64 | Json) => Op::Long(field),
-            (Schema::Date, Datetime) => Op::Date(field),
-            (Schema::Date, I64) if is_time => Op::Date(field),
-            (Schema::Date, I64 | F64 | Json) => Op::Int(field),
-            (schema, Datetime | Json) if time_unit(schema).is_some() => Op::Time(field, time_unit(schema).unwrap_or(TimeUnit::Millis)),
+        let op = match (self.shape(at), kind) {
+            (Shape::Null, _) => Op::Null(field),
+            (Shape::Bool, Bool | Json) => Op::Bool(field),
+            (Shape::Int, I64 | Datetime) => Op::IntWord(field),
+            (Shape::Long, I64 | Datetime) => Op::LongWord(field),
+            (Shape::Int | Shape::TimeInt, I64 | F64 | Json) => Op::Int(field),
+            (Shape::Long | Shape::TimeLong, I64 | F64 | Json) => Op::Long(field),
+            (Shape::Date, Datetime) => Op::Date(field),
+            (Shape::Date, I64) if is_time => Op::Date(field),
+            (Shape::Date, I64 | F64 | Json) => Op::Int(field),
+            (&Shape::Time(unit), Datetime | Json) => Op::Time(field, unit),
             // A number field takes the number as it was written, except where the row's time comes from it: that is in milliseconds.
-            (schema, I64) if is_time && time_unit(schema).is_some() => Op::Time(field, time_unit(schema).unwrap_or(TimeUnit::Millis)),
-            (schema, I64 | F64) if time_unit(schema).is_some() => Op::Long(field),
-            (Schema::Float, F64 | Json) => Op::Float(field),
-            (Schema::Double, F64) => Op::DoubleWord(field),
-            (Schema::Double, Json) => Op::Double(field),
-            (Schema::String, Bytes) => Op::StrBytes(field),
-            (Schema::String, Str) => Op::StrHeap(field),
-            (Schema::String, Json | Datetime) => Op::Str(field),
-            (Schema::Bytes, Bytes | Str | Json) => Op::Bytes(field),
-            (Schema::Fixed(fixed), Bytes | Json) | (Schema::Duration(fixed), Bytes | Json) => {
-                Op::Fixed(field, u32::try_from(fixed.size).map_err(|_| unusable("a fixed of more than 4 GiB".into()))?)
+            (&Shape::Time(unit), I64) if is_time => Op::Time(field, unit),
+            (Shape::Time(_), I64 | F64) => Op::Long(field),
+            (Shape::Float, F64 | Json) => Op::Float(field),
+            (Shape::Double, F64) => Op::DoubleWord(field),
+            (Shape::Double, Json) => Op::Double(field),
+            (Shape::String, Bytes) => Op::StrBytes(field),
+            (Shape::String, Str) => Op::StrHeap(field),
+            (Shape::String, Json | Datetime) => Op::Str(field),
+            (Shape::Bytes, Bytes | Str | Json) => Op::Bytes(field),
+            (Shape::Fixed(size), Bytes | Json) => {
+                Op::Fixed(field, u32::try_from(*size).map_err(|_| unusable("a fixed of more than 4 GiB".into()))?)
             }
-            (Schema::Enum(_), Str | Json) => Op::Enum(field, self.shape(at)?),
-            (Schema::Uuid(UuidSchema::String), Str | Json) => Op::Uuid(field),
-            (Schema::Uuid(UuidSchema::Fixed(_)), Str | Json) => Op::UuidFixed(field),
-            (Schema::Uuid(UuidSchema::Fixed(_)), Bytes) => Op::Fixed(field, 16),
-            (Schema::Uuid(UuidSchema::Bytes), Bytes | Json) => Op::Bytes(field),
-            (Schema::Decimal(_) | Schema::BigDecimal, F64 | Str | Json) => {
-                Op::Decimal { field, shape: self.shape(at)?, as_text: kind == Str }
-            }
-            (Schema::Record(_) | Schema::Array(_) | Schema::Map(_), Json) => Op::Json(field, self.shape(at)?),
+            (Shape::Enum(_), Str | Json) => Op::Enum(field, at),
+            (Shape::Uuid, Str | Json) => Op::Uuid(field),
+            (Shape::UuidFixed, Str | Json) => Op::UuidFixed(field),
+            (Shape::UuidFixed, Bytes) => Op::Fixed(field, 16),
+            (Shape::Decimal(_), F64 | Str | Json) => Op::Decimal { field, shape: at, as_text: kind == Str },
+            (Shape::Record(_) | Shape::Array(_) | Shape::Map(_), Json) => Op::Json(field, at),
             _ => return Ok(None),
         };
         Ok(Some(op))
     }
-
-    /// The shape of a schema; named types have one each.
-    fn shape(&mut self, at: At<'_>) -> Result<ShapeIndex, ApiError> {
-        let at = self.resolve(at)?;
-        let shape = match at.schema {
-            Schema::Null => Shape::Null,
-            Schema::Boolean => Shape::Bool,
-            Schema::Int | Schema::Date | Schema::TimeMillis => Shape::Int,
-            Schema::Long | Schema::TimeMicros => Shape::Long,
-            Schema::Float => Shape::Float,
-            Schema::Double => Shape::Double,
-            Schema::Bytes | Schema::Uuid(UuidSchema::Bytes) => Shape::Bytes,
-            Schema::String => Shape::String,
-            Schema::Uuid(UuidSchema::String) => Shape::Uuid,
-            Schema::Uuid(UuidSchema::Fixed(_)) => Shape::UuidFixed,
-            Schema::Fixed(fixed) | Schema::Duration(fixed) => Shape::Fixed(fixed.size),
-            Schema::Enum(symbols) => Shape::Enum(symbols.symbols.iter().map(|symbol| symbol.as_str().into()).collect()),
-            Schema::Decimal(decimal) => Shape::Decimal(match &decimal.inner {
-                InnerDecimalSchema::Bytes => DecimalForm::Bytes(decimal.scale),
-                InnerDecimalSchema::Fixed(fixed) => DecimalForm::Fixed(fixed.size, decimal.scale),
-            }),
-            Schema::BigDecimal => Shape::Decimal(DecimalForm::Big),
-            Schema::Array(array) => Shape::Array(self.shape(At { schema: &array.items, ..at })?),
-            Schema::Map(map) => Shape::Map(self.shape(At { schema: &map.types, ..at })?),
-            Schema::Union(union) => {
-                let branches: Result<_, _> = union.variants().iter().map(|schema| self.shape(At { schema, ..at })).collect();
-                Shape::Union(branches?)
-            }
-            Schema::Record(record) => return self.record_shape(record, at.namespace),
-            time => match time_unit(time) {
-                Some(unit) => Shape::Time(unit),
-                None => return Err(unusable(format!("the writer schema has a type that is not known here: {}", noun(time)))),
-            },
-        };
-        Ok(self.add_shape(shape))
-    }
-
-    fn add_shape(&mut self, shape: Shape) -> ShapeIndex {
-        let free = matches!(shape, Shape::Null | Shape::Fixed(0));
-        self.plan.shapes.all.push(shape);
-        self.plan.shapes.free.push(free);
-        u32::try_from(self.plan.shapes.all.len() - 1).unwrap_or(u32::MAX)
-    }
-
-    fn record_shape(&mut self, record: &RecordSchema, namespace: Option<&str>) -> Result<ShapeIndex, ApiError> {
-        let full = record.name.fullname(namespace);
-        if let Some(&shape) = self.shapes.get(&full) {
-            return Ok(shape);
-        }
-        // Known before its fields are: a recursive record finds itself.
-        let index = self.add_shape(Shape::Record(Box::new([])));
-        self.shapes.insert(full, index);
-        let namespace = namespace_of(record, namespace);
-        let mut fields = Vec::new();
-        for field in &record.fields {
-            let shape = self.shape(At { schema: &field.schema, namespace: namespace.as_deref() })?;
-            fields.push((field.name.as_str().into(), shape));
-        }
-        self.plan.shapes.free[index as usize] = fields.iter().all(|&(_, shape)| self.plan.shapes.is_free(shape));
-        self.plan.shapes.all[index as usize] = Shape::Record(fields.into_boxed_slice());
-        Ok(index)
-    }
-}
-
-fn namespace_of(record: &RecordSchema, enclosing: Option<&str>) -> Option<String> {
-    record.name.fully_qualified_name(enclosing).namespace().map(str::to_owned)
-}
-
-fn time_unit(schema: &Schema) -> Option<TimeUnit> {
-    match schema {
-        Schema::TimestampMillis | Schema::LocalTimestampMillis => Some(TimeUnit::Millis),
-        Schema::TimestampMicros | Schema::LocalTimestampMicros => Some(TimeUnit::Micros),
-        Schema::TimestampNanos | Schema::LocalTimestampNanos => Some(TimeUnit::Nanos),
-        _ => None,
-    }
 }
 
 /// What a value is, without its name.
-fn kind_of(schema: &Schema) -> &'static str {
-    match schema {
-        Schema::Record(_) => "a record",
-        Schema::Array(_) => "an array",
-        Schema::Map(_) => "a map",
-        Schema::Boolean => "a boolean",
-        Schema::Bytes | Schema::Fixed(_) | Schema::Duration(_) => "bytes",
-        Schema::String | Schema::Enum(_) | Schema::Uuid(_) => "text",
+fn kind_of(shape: &Shape) -> &'static str {
+    match shape {
+        Shape::Record(_) => "a record",
+        Shape::Array(_) => "an array",
+        Shape::Map(_) => "a map",
+        Shape::Bool => "a boolean",
+        Shape::Bytes | Shape::Fixed(_) => "bytes",
+        Shape::String | Shape::Enum(_) | Shape::Uuid | Shape::UuidFixed => "text",
         _ => "a number",
-    }
-}
-
-fn noun(schema: &Schema) -> String {
-    let kind = apache_avro::schema::SchemaKind::from(schema);
-    match schema.name() {
-        Some(name) => format!("{} {}", format!("{kind:?}").to_lowercase(), name.name()),
-        None => format!("{kind:?}").to_lowercase(),
     }
 }

@@ -1,6 +1,6 @@
 //! Avro bodies -> rows by a plan compiled once per writer schema.
 //!
-//! apache-avro parses the schema text; its values are never built. [`compile`] turns (writer schema, what the event takes) into a flat list of [`ops`] that run over the
+//! [`schema`] reads the text, as leniently as a reader can; apache-avro is the oracle of the tests. [`compile`] turns (writer schema, what the event takes) into a flat list of [`ops`] that run over the
 //! bytes straight into the row. What is not taken is walked and checked all the same, except blocks whose writer gave their length. A body must be used up to its last byte.
 //!
 //! ```text
@@ -14,6 +14,7 @@ mod choices;
 mod compile;
 mod decimal;
 mod ops;
+mod schema;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -21,9 +22,7 @@ mod tests;
 use super::error::BadRow;
 use super::projection::{Lists, Projection};
 use crate::row::{EventSchema, RowsBuilder};
-use apache_avro::Schema;
 use bytes::Bytes;
-use compile::Names;
 pub use ops::AvroScratch;
 use ops::{Plan, Run};
 use streamgauge_api::inlet::FetchedSchema;
@@ -45,26 +44,9 @@ impl AvroPlan {
         if !schema.kind.is_empty() && !schema.kind.eq_ignore_ascii_case("AVRO") {
             return Err(unusable(format!("schema {} of {} is {}, the source reads Avro", schema.id, schema.registry, schema.kind)));
         }
-        let mut texts: Vec<&str> = Vec::new();
-        for text in &schema.references {
-            // Two ways may lead to one reference.
-            if !texts.contains(&text.as_str()) {
-                texts.push(text);
-            }
-        }
-        let parsed = if texts.is_empty() {
-            Schema::parse_str(&schema.text).map(|root| (root, Vec::new()))
-        } else {
-            Schema::parse_str_with_list(&schema.text, texts)
-        };
-        let (root, references) =
-            parsed.map_err(|error| unusable(format!("schema {} of {} is no Avro schema: {error}", schema.id, schema.registry)))?;
-        let mut names = Names::default();
-        for reference in &references {
-            names.collect(reference, None);
-        }
-        names.collect(&root, None);
-        let plan = compile::compile(&root, &names, event, projection).map_err(|error| {
+        let (shapes, root) = schema::parse(&schema.text, &schema.references)
+            .map_err(|error| unusable(format!("schema {} of {} is no Avro schema: {error}", schema.id, schema.registry)))?;
+        let plan = compile::compile(shapes, root, event, projection).map_err(|error| {
             let reason = format!("schema {} of {}: {}", schema.id, schema.registry, error.reason);
             ApiError { reason, ..error }
         })?;

@@ -177,7 +177,7 @@ impl Parser {
 /// Namespace and full name of a type.
 fn full_name(name: &str, declared: Option<&str>, enclosing: &str) -> (String, String) {
     match name.rsplit_once('.') {
-        Some((namespace, last)) if namespace.is_empty() => (String::new(), last.to_owned()),
+        Some(("", last)) => (String::new(), last.to_owned()),
         Some((namespace, _)) => (namespace.to_owned(), name.to_owned()),
         None => match declared.unwrap_or(enclosing) {
             "" => (String::new(), name.to_owned()),

@@ -1,7 +1,7 @@
 //! What a writer wrote where the event takes nothing, or takes it whole as JSON: the schema as an arena, walked by one function.
 //!
 //! One walk serves both: with a text it renders, without one it only checks. Named types stand once in the arena, so a recursive schema is a cycle of numbers; the
-//! walk counts records, arrays and maps and stops at 64.
+//! walk counts records, arrays and maps. What is rendered stops at 64; what is skipped goes on without calls.
 
 use super::bytes::Bytes;
 use super::decimal;
@@ -10,8 +10,14 @@ use crate::decode::text;
 use base64::Engine as _;
 use streamgauge_api::Code;
 
-/// Deepest nesting of records, arrays and maps.
+/// Deepest nesting of records, arrays and maps that is taken.
 pub(super) const DEPTH_MAX: u32 = 64;
+
+/// Open records and blocks that are skipped at most, once they are not walked by calls: 2.5 MB.
+const SKIP_DEPTH_MAX: usize = 1 << 16;
+
+/// Steps of a skip that take no bytes, at most; more than items that take none.
+const IDLE_STEPS_MAX: u32 = 1 << 18;
 
 /// Number of a shape in its arena.
 pub(super) type ShapeIndex = u32;
@@ -53,6 +59,11 @@ pub(super) enum Shape {
     Bool,
     Int,
     Long,
+    /// An int: days since the epoch.
+    Date,
+    /// An int or a long: a time of day, which is no point in time.
+    TimeInt,
+    TimeLong,
     Time(TimeUnit),
     Float,
     Double,
@@ -75,6 +86,8 @@ pub(super) struct Shapes {
     pub(super) all: Vec<Shape>,
     /// Whether a value of the shape takes no bytes.
     pub(super) free: Vec<bool>,
+    /// Names of named types, for messages; empty for others.
+    pub(super) names: Vec<Box<str>>,
 }
 
 impl Shapes {
@@ -84,6 +97,35 @@ impl Shapes {
 
     pub(super) fn get(&self, shape: ShapeIndex) -> &Shape {
         self.all.get(shape as usize).unwrap_or(&Shape::Null)
+    }
+
+    /// What a message calls it.
+    pub(super) fn noun(&self, shape: ShapeIndex) -> String {
+        let kind = match self.get(shape) {
+            Shape::Null => "null",
+            Shape::Bool => "boolean",
+            Shape::Int => "int",
+            Shape::Long => "long",
+            Shape::Date => "date",
+            Shape::TimeInt | Shape::TimeLong => "time of day",
+            Shape::Time(_) => "timestamp",
+            Shape::Float => "float",
+            Shape::Double => "double",
+            Shape::Bytes => "bytes",
+            Shape::String => "string",
+            Shape::Uuid | Shape::UuidFixed => "uuid",
+            Shape::Fixed(_) => "fixed",
+            Shape::Enum(_) => "enum",
+            Shape::Decimal(_) => "decimal",
+            Shape::Array(_) => "array",
+            Shape::Map(_) => "map",
+            Shape::Union(_) => "union",
+            Shape::Record(_) => "record",
+        };
+        match self.names.get(shape as usize) {
+            Some(name) if !name.is_empty() => format!("{kind} {name}"),
+            _ => kind.to_owned(),
+        }
     }
 
     /// Walks one value; appends it as JSON when there is a text.
@@ -97,8 +139,8 @@ impl Shapes {
         match self.get(shape) {
             Shape::Null => put(out, "null"),
             Shape::Bool => put(out, if from.bool()? { "true" } else { "false" }),
-            Shape::Int => put_int(out, from.int()?),
-            Shape::Long => put_int(out, from.long()?),
+            Shape::Int | Shape::Date | Shape::TimeInt => put_int(out, from.int()?),
+            Shape::Long | Shape::TimeLong => put_int(out, from.long()?),
             Shape::Time(unit) => put_int(out, unit.to_millis(from.long()?)),
             Shape::Float => put_float(out, from.float()?, from)?,
             Shape::Double => put_float(out, from.double()?, from)?,
@@ -134,6 +176,7 @@ impl Shapes {
                     self.walk(branch, from, out, depth)?;
                 }
             }
+            _ if depth >= DEPTH_MAX && out.is_none() && self.nests(shape) => return self.skip_deep(shape, from),
             Shape::Record(fields) => {
                 let depth = deeper(depth, from)?;
                 put(out.as_deref_mut(), "{");
@@ -176,6 +219,78 @@ impl Shapes {
             }
         }
         Ok(())
+    }
+
+    fn nests(&self, shape: ShapeIndex) -> bool {
+        matches!(self.get(shape), Shape::Record(_) | Shape::Array(_) | Shape::Map(_))
+    }
+
+    /// Skips a value that is nested deeper than is walked by calls. What is left to do stands on a heap of
+    /// its own, one entry an open record or block; the last member of a record leaves none behind, so that
+    /// a long chain takes no more than a short one.
+    #[cold]
+    fn skip_deep(&self, shape: ShapeIndex, from: &mut Bytes<'_>) -> Result<(), Box<BadRow>> {
+        enum Left {
+            Members(ShapeIndex, usize),
+            Items { item: ShapeIndex, keyed: bool, left: u64, end: Option<usize> },
+        }
+        let mut stack: Vec<Left> = Vec::new();
+        let mut next = Some(shape);
+        // Values that take no bytes: a record that contains itself would go on for ever.
+        let (mut idle, mut last) = (0u32, from.pos);
+        loop {
+            if from.pos == last {
+                idle += 1;
+            } else {
+                (idle, last) = (0, from.pos);
+            }
+            if idle > IDLE_STEPS_MAX || stack.len() > SKIP_DEPTH_MAX {
+                return Err(from.malformed(&format!("nesting deeper than {SKIP_DEPTH_MAX}")));
+            }
+            if let Some(shape) = next.take() {
+                match self.get(shape) {
+                    Shape::Record(_) => stack.push(Left::Members(shape, 0)),
+                    &Shape::Array(item) => stack.push(Left::Items { item, keyed: false, left: 0, end: None }),
+                    &Shape::Map(item) => stack.push(Left::Items { item, keyed: true, left: 0, end: None }),
+                    Shape::Union(branches) => {
+                        let index = from.index(u32::try_from(branches.len()).unwrap_or(u32::MAX), "union branch")?;
+                        next = branches.get(index).copied();
+                        continue;
+                    }
+                    _ => self.walk(shape, from, None, 1)?,
+                }
+            }
+            match stack.pop() {
+                None => return Ok(()),
+                Some(Left::Members(record, at)) => {
+                    let Shape::Record(fields) = self.get(record) else { unreachable!("members are left of records only") };
+                    next = fields.get(at).map(|&(_, field)| field);
+                    if at + 1 < fields.len() {
+                        stack.push(Left::Members(record, at + 1));
+                    }
+                }
+                Some(Left::Items { item, keyed, left: 0, end }) => {
+                    if end.is_some_and(|end| end != from.pos) {
+                        return Err(from.malformed("a block that is not as long as its size says ends"));
+                    }
+                    match from.block(!keyed && self.is_free(item))? {
+                        (0, None) => {}
+                        (_, Some(size)) => {
+                            from.take(size)?;
+                            stack.push(Left::Items { item, keyed, left: 0, end: None });
+                        }
+                        (left, None) => stack.push(Left::Items { item, keyed, left, end: None }),
+                    }
+                }
+                Some(Left::Items { item, keyed, left, end }) => {
+                    if keyed {
+                        from.str()?;
+                    }
+                    stack.push(Left::Items { item, keyed, left: left - 1, end });
+                    next = Some(item);
+                }
+            }
+        }
     }
 
     /// Visits the items of an array (or, `keyed`, a map) block by block. A `skipping` visitor is not asked where the writer says how many bytes a block has.

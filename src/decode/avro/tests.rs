@@ -4,10 +4,40 @@
 use super::*;
 use crate::decode::fixture::{builder, commit_and_show, event, projection, show_row};
 use crate::row::{Cell, FieldType, Strictness};
+use apache_avro::Schema;
 use apache_avro::types::Value;
 use base64::Engine as _;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
+
+/// Named types by full name.
+#[derive(Default)]
+struct Names<'s>(std::collections::HashMap<String, &'s Schema>);
+
+impl<'s> Names<'s> {
+    fn get(&self, full: &str) -> Option<(&'s Schema, ())> {
+        self.0.get(full).map(|schema| (*schema, ()))
+    }
+
+    fn collect(&mut self, schema: &'s Schema, namespace: Option<&str>) {
+        match schema {
+            Schema::Array(array) => self.collect(&array.items, namespace),
+            Schema::Map(map) => self.collect(&map.types, namespace),
+            Schema::Union(union) => union.variants().iter().for_each(|branch| self.collect(branch, namespace)),
+            Schema::Record(record) => {
+                let name = record.name.fully_qualified_name(namespace);
+                self.0.insert(name.fullname(None), schema);
+                record.fields.iter().for_each(|field| self.collect(&field.schema, name.namespace()));
+            }
+            Schema::Ref { .. } => {}
+            named => {
+                if let Some(name) = named.name() {
+                    self.0.insert(name.fullname(namespace), schema);
+                }
+            }
+        }
+    }
+}
 
 fn fetched(text: &str, references: &[&str]) -> FetchedSchema {
     FetchedSchema {
@@ -205,15 +235,128 @@ fn references_and_namespaces_resolve() {
     assert_eq!(decode(inherited, &[], "x:i64? y:json?", &["b.v", "b"], &[2, 4]).unwrap(), r#"2 {"v":2}"#);
 }
 
+/// What a writer declared for its own use once made its records unreadable.
 #[test]
-fn recursion_is_walked_to_a_depth_and_no_further() {
+fn schemas_that_a_reader_can_use_are_used() {
+    type Case<'c> = (&'c str, &'c [&'c str], &'c str, &'c [u8], &'c str);
+    let cases: &[Case<'_>] = &[
+        // Defaults that do not fit, and whatever else only writers look at.
+        (r#"{"name":"a","type":{"type":"string","default":null}}"#, &["a"], "str", b"\x02x", "\"x\""),
+        (r#"{"name":"a","type":"string","default":null}"#, &["a"], "str", b"\x02x", "\"x\""),
+        (
+            r#"{"name":"a","type":["null","string"],"default":"none","order":"sideways","doc":7,"aliases":"b"}"#,
+            &["a"],
+            "str",
+            b"\x02\x02x",
+            "\"x\"",
+        ),
+        (r#"{"name":"a","type":{"type":"enum","name":"S","symbols":["X","Y"],"default":"Z"}}"#, &["a"], "str", &[2], "\"Y\""),
+        (r#"{"name":"a","type":"int","default":{"a":[1]}}"#, &["a"], "i64", &[2], "1"),
+        // Names that are not ASCII letters.
+        (r#"{"name":"größe","type":"long"}"#, &["größe"], "i64", &[2], "1"),
+        (
+            r#"{"name":"a","type":{"type":"record","name":"Straße","namespace":"über.uns","fields":[{"name":"naïve","type":"long"}]}}"#,
+            &["a.naïve"],
+            "i64",
+            &[2],
+            "1",
+        ),
+        (
+            r#"{"name":"a","type":{"type":"record","name":"注文","fields":[{"name":"数","type":"long"}]}}"#,
+            &["a"],
+            "json",
+            &[2],
+            r#"{"数":1}"#,
+        ),
+        (r#"{"name":"a","type":{"type":"enum","name":"S","symbols":["schön","a-b","1"]}}"#, &["a"], "str", &[2], "\"a-b\""),
+        (r#"{"name":"my-field","type":"long"}"#, &["my-field"], "i64", &[2], "1"),
+        (
+            r#"{"name":"@t","type":{"type":"record","name":"E-1","namespace":"my-company.events","fields":[{"name":"$v","type":"long"}]}}"#,
+            &["@t.$v"],
+            "i64",
+            &[2],
+            "1",
+        ),
+        (r#"{"name":"x","type":{"type":"fixed","name":"é","size":1}},{"name":"a","type":"é"}"#, &["a"], "bytes", b"ab", "b[98]"),
+        // Errors are records.
+        (r#"{"name":"a","type":{"type":"error","name":"Oops","fields":[{"name":"code","type":"int"}]}}"#, &["a.code"], "i64", &[6], "3"),
+        // Logical types that do not go with their base are their base.
+        (r#"{"name":"a","type":{"type":"bytes","logicalType":"decimal","precision":2,"scale":9}}"#, &["a"], "bytes", b"\x02x", "b[120]"),
+        (r#"{"name":"a","type":{"type":"bytes","logicalType":"decimal"}}"#, &["a"], "bytes", b"\x02x", "b[120]"),
+        (r#"{"name":"a","type":{"type":"string","logicalType":"timestamp-millis"}}"#, &["a"], "str", b"\x02x", "\"x\""),
+        (r#"{"name":"a","type":{"type":"fixed","name":"F","size":2,"logicalType":"uuid"}}"#, &["a"], "bytes", b"ab", "b[97, 98]"),
+        // A name used before its definition, one of no namespace, one in its own.
+        (
+            r#"{"name":"a","type":"Later"},{"name":"b","type":{"type":"record","name":"Later","fields":[{"name":"v","type":"long"}]}}"#,
+            &["a.v"],
+            "i64",
+            &[2, 4],
+            "1",
+        ),
+        (r#"{"name":"z","type":{"type":"enum","name":".Top","symbols":["X"]}},{"name":"a","type":"Top"}"#, &["a"], "str", &[0, 0], "\"X\""),
+        (
+            r#"{"name":"z","type":{"type":"enum","name":"m.Deep","symbols":["X"]}},{"name":"a","type":"m.Deep"}"#,
+            &["a"],
+            "str",
+            &[0, 0],
+            "\"X\"",
+        ),
+        (r#"{"name":"a","type":{"type":{"type":"string","avro.java.string":"String"}}}"#, &["a"], "str", b"\x02x", "\"x\""),
+    ];
+    for (fields, paths, kind, body, expected) in cases {
+        let got = decode(&record_of(fields), &[], &format!("a:{kind}?"), paths, body);
+        assert_eq!(got.as_deref(), Ok(*expected), "{fields}");
+    }
+    let root = r#"{"type":"error","name":"Fehlschlag","fields":[{"name":"a","type":"long"}]}"#;
+    assert_eq!(decode(root, &[], "a:i64?", &["a"], &[2]).unwrap(), "1");
+    for fields in [
+        r#"{"name":"a","type":"nosuch"}"#,
+        r#"{"name":"a","type":"long"},{"name":"a","type":"long"}"#,
+        r#"{"name":"a"}"#,
+        r#"{"type":"long"}"#,
+        r#"{"name":"a","type":{"type":"array"}}"#,
+        r#"{"name":"a","type":{"type":"fixed","name":"F"}}"#,
+        r#"{"name":"a","type":["null",["long"]]}"#,
+        r#"{"name":"a","type":7}"#,
+    ] {
+        assert_eq!(decode(&record_of(fields), &[], "a:i64?", &["a"], &[2]), Err(Code::SchemaUnusable), "{fields}");
+    }
+}
+
+#[test]
+fn recursion_is_taken_to_a_depth_and_skipped_to_any() {
     let list = record_of(r#"{"name":"v","type":"long"},{"name":"next","type":["null","R"]}"#);
     let chain = |length: usize| [[2u8, 2].repeat(length - 1), vec![2, 0]].concat();
     assert_eq!(decode(&list, &[], "a:i64? b:i64?", &["v", "next.next.v"], &chain(3)).unwrap(), "1 1");
     assert_eq!(decode(&list, &[], "a:i64? b:i64?", &["v", "next.next.v"], &chain(2)).unwrap(), "1 null");
     assert!(decode(&list, &[], "a:json?", &["next"], &chain(64)).is_ok());
     assert_eq!(decode(&list, &[], "a:json?", &["next"], &chain(65)), Err(Code::DecodeMalformed));
-    assert_eq!(decode(&list, &[], "a:i64?", &["v"], &chain(200_000)), Err(Code::DecodeMalformed));
+    // What is not taken is skipped, however deep it is.
+    assert_eq!(decode(&list, &[], "a:i64?", &["v"], &chain(65)).unwrap(), "1");
+    assert_eq!(decode(&list, &[], "a:i64?", &["v"], &chain(200_000)).unwrap(), "1");
+    assert_eq!(decode(&list, &[], "a:i64?", &["v"], &chain(200_000)[..399_000]), Err(Code::DecodeMalformed));
+    let tree = record_of(
+        r#"{"name":"kids","type":{"type":"array","items":"R"}},{"name":"m","type":{"type":"map","values":"R"}},{"name":"v","type":"long"}"#,
+    );
+    let nested = |depth: usize, open: &[u8], close: &[u8]| [open.repeat(depth), vec![0, 0, 2], close.repeat(depth)].concat();
+    for (depth, taken) in [(10, true), (63, true), (100, true), (30_000, true), (40_000, false)] {
+        let by_array = nested(depth, &[2], &[0, 0, 2]);
+        assert_eq!(decode(&tree, &[], "a:i64?", &["v"], &by_array).is_ok(), taken, "{depth} arrays");
+        let by_map = nested(depth, &[0, 2, 2, b'k'], &[0, 2]);
+        assert_eq!(decode(&tree, &[], "a:i64?", &["v"], &by_map).is_ok(), taken, "{depth} maps");
+        assert_eq!(
+            decode(&tree, &[], "a:i64?", &["v"], &[&by_map[..], &[0]].concat()),
+            Err(if taken { Code::DecodeTrailingBytes } else { Code::DecodeMalformed })
+        );
+    }
+    // Nothing of it can ever be written.
+    let endless = record_of(
+        r#"{"name":"v","type":"long"},{"name":"e","type":{"type":"record","name":"E","fields":[{"name":"e","type":"E"},{"name":"f","type":"E"}]}}"#,
+    );
+    assert_eq!(decode(&endless, &[], "a:i64?", &["v"], &[2]), Err(Code::DecodeMalformed));
+    let endless =
+        record_of(r#"{"name":"v","type":"long"},{"name":"e","type":{"type":"record","name":"E","fields":[{"name":"e","type":"E"}]}}"#);
+    assert_eq!(decode(&endless, &[], "a:i64?", &["v"], &[2]), Err(Code::DecodeMalformed));
 }
 
 #[test]
