@@ -85,12 +85,7 @@ fn projections(config: &Config) -> Projections {
 fn places_of(from: &FieldSource) -> Vec<String> {
     match from {
         FieldSource::Path { path, aliases } => std::iter::once(path).chain(aliases).map(ToString::to_string).collect(),
-        FieldSource::Header(name) => vec![format!("header:{name}")],
-        FieldSource::Key => vec!["key".to_owned()],
-        FieldSource::Topic => vec!["topic".to_owned()],
-        FieldSource::Partition => vec!["partition".to_owned()],
-        FieldSource::Offset => vec!["offset".to_owned()],
-        FieldSource::Timestamp => vec!["timestamp".to_owned()],
+        outside => vec![outside.to_string()],
     }
 }
 

@@ -14,6 +14,7 @@ pub mod json;
 pub mod msgpack;
 #[cfg(test)]
 mod msgpack_tests;
+mod path;
 mod projection;
 mod push;
 mod source;

@@ -8,6 +8,7 @@
 //! what stands at a candidate; when the record is walked, [`Choice::of`] takes the first in list order
 //! that has a value. A field of one path costs nothing of this.
 
+use super::path::{self, Step};
 use crate::row::{EventSchema, FieldIndex};
 use streamgauge_api::{ApiError, Code};
 
@@ -326,19 +327,17 @@ impl Projection {
     }
 
     fn add(&mut self, target: Target, path: &str) -> Result<(), ApiError> {
-        let steps: Vec<&str> = path.split('.').collect();
+        let steps = path::steps(path).map_err(|wrong| refusal(format!("record path `{path}` has {wrong}")))?;
         if steps.len() > STEPS_MAX {
-            return Err(refusal(format!("record path \"{path}\" has {} steps, more than {STEPS_MAX}", steps.len())));
+            return Err(refusal(format!("record path `{path}` has {} steps, more than {STEPS_MAX}", steps.len())));
         }
         let mut node = &mut self.root;
         let mut in_list = false;
-        for step in steps {
-            let name = step.trim_end_matches("[]");
-            let arrays = (step.len() - name.len()) / 2;
-            if name.is_empty() || name.contains(['[', ']']) || arrays > STEPS_MAX {
-                return Err(refusal(format!("record path \"{path}\" has an empty or malformed step \"{step}\"")));
+        for Step { name, arrays } in steps {
+            if arrays > STEPS_MAX {
+                return Err(refusal(format!("record path `{path}` goes through more than {STEPS_MAX} arrays at \"{name}\"")));
             }
-            node = node.member(name);
+            node = node.member(&name);
             for _ in 0..arrays {
                 in_list = true;
                 node = node.items.get_or_insert_default();
@@ -356,7 +355,8 @@ impl Projection {
 }
 
 fn refusal(reason: String) -> ApiError {
-    ApiError::new(Code::InvalidConfigValue, reason).hint("write member names joined by dots, `[]` behind an array: items[].price")
+    ApiError::new(Code::InvalidConfigValue, reason)
+        .hint("write member names joined by dots, `[]` behind an array, quotes around a name with a dot: items[].price, attrs.\"user.id\"")
 }
 
 /// JSON text of the lists being gathered, by slot; the buffers are reused from row to row.

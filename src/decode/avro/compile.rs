@@ -6,6 +6,7 @@
 
 use super::ops::{Op, Plan};
 use super::shape::{Shape, ShapeIndex, Shapes};
+use crate::decode::path;
 use crate::decode::projection::{Misfit, Node, Projection, Taking, Target};
 use crate::row::{EventSchema, FieldIndex, FieldType, TimeSource};
 use streamgauge_api::{ApiError, Code};
@@ -101,12 +102,11 @@ impl<'c> Compiler<'c> {
 
     /// Whether a record path exists in a schema, in at least one branch of its unions.
     fn leads_somewhere(&self, root: ShapeIndex, path: &str) -> bool {
-        let mut steps = Vec::new();
-        for step in path.split('.') {
-            let name = step.trim_end_matches("[]");
-            steps.push(Some(name));
-            steps.extend(std::iter::repeat_n(None, (step.len() - name.len()) / 2));
-        }
+        let Ok(parsed) = path::steps(path) else { unreachable!("{path} stands in a projection, so it is a path") };
+        let steps: Vec<Option<&str>> = parsed
+            .iter()
+            .flat_map(|step| std::iter::once(Some(step.name.as_str())).chain(std::iter::repeat_n(None, step.arrays)))
+            .collect();
         self.has(root, &steps)
     }
 
@@ -243,9 +243,7 @@ impl<'c> Compiler<'c> {
                 self.nulls(&targets)
             }
             _ => {
-                if self.misfits(&node.of_items(), at, "an array", branch)?
-                    && self.misfits(&node.of_members(), at, "a record", branch)?
-                {
+                if self.misfits(&node.of_items(), at, "an array", branch)? && self.misfits(&node.of_members(), at, "a record", branch)? {
                     self.skip(at)?;
                 }
                 Ok(())

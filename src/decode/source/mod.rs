@@ -10,6 +10,7 @@ mod tests;
 use crate::decode::avro::{AvroPlan, AvroScratch};
 use crate::decode::error::{BadRow, DecodeError};
 use crate::decode::json::{JsonDecoder, JsonRules};
+use crate::decode::path;
 use crate::decode::projection::{Projection, Taking};
 use crate::row::{CellError, EventSchema, FieldIndex, FieldType, RowClock, RowsBuilder};
 use std::sync::Arc;
@@ -69,7 +70,7 @@ pub enum KeyFormat {
 pub enum FieldSource {
     /// A path of the record's body, and other names of it that are taken as well.
     Path {
-        /// `customer.id`, `items[].price`.
+        /// `customer.id`, `items[].price`, `attrs."user.id"`.
         path: Box<str>,
         /// Former or other paths of the same value; a record gives the first that has one.
         aliases: Vec<Box<str>>,
@@ -86,6 +87,24 @@ pub enum FieldSource {
     Offset,
     /// The record's Kafka timestamp; null when it has none.
     Timestamp,
+}
+
+impl std::fmt::Display for FieldSource {
+    /// As a config writes it; the paths of a list joined by `or`.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path { path, aliases } => {
+                write!(out, "{path}")?;
+                aliases.iter().try_for_each(|alias| write!(out, " or {alias}"))
+            }
+            Self::Header(name) => write!(out, "header:{name}"),
+            Self::Key => write!(out, "key"),
+            Self::Topic => write!(out, "topic"),
+            Self::Partition => write!(out, "partition"),
+            Self::Offset => write!(out, "offset"),
+            Self::Timestamp => write!(out, "timestamp"),
+        }
+    }
 }
 
 impl FieldSource {
@@ -200,7 +219,7 @@ impl Decoder {
     pub fn new(schema: Arc<EventSchema>, format: &SourceFormat) -> Result<Self, ApiError> {
         let mut outside = Vec::new();
         let mut takings = Vec::new();
-        let own_names = schema.fields.iter().map(|field| FieldSource::path(&field.name)).collect::<Vec<_>>();
+        let own_names = schema.fields.iter().map(|field| FieldSource::path(&path::of_member(&field.name))).collect::<Vec<_>>();
         for (index, (declared, own_name)) in schema.fields.iter().zip(&own_names).enumerate() {
             let Ok(field) = u16::try_from(index).map(FieldIndex) else { break };
             let source = format.fields.iter().find(|(named, _)| *named == declared.name).map_or(own_name, |(_, source)| source);
@@ -311,10 +330,28 @@ impl Decoder {
         };
         into.begin();
         let done = self.row(record, topic, partition, clock, into, position_index, delete);
-        if done.is_err() {
-            into.rollback();
+        match done {
+            Ok(decoded) => Ok(decoded),
+            Err(error) => {
+                into.rollback();
+                Err(self.with_place(error))
+            }
         }
-        done
+    }
+
+    /// A refusal of a field that does not come from the member of its own name says where it comes from.
+    #[cold]
+    fn with_place(&self, error: DecodeError) -> DecodeError {
+        let DecodeError::Bad(mut bad) = error else { return error };
+        let field = self.schema.fields.iter().position(|field| *field.name == *bad.path);
+        let Some(field) = field.and_then(|index| u16::try_from(index).ok()).map(FieldIndex) else { return DecodeError::Bad(bad) };
+        let outside = self.outside.iter().find(|outside| outside.field == field).map(|outside| outside.from.to_string());
+        let paths = self.projection.takings.iter().find(|(taken, _)| *taken == field).map(|(_, paths)| paths.join(" or "));
+        match outside.or(paths) {
+            Some(place) if place != path::of_member(&bad.path) => bad.reason = format!("{} (from {place})", bad.reason),
+            _ => {}
+        }
+        DecodeError::Bad(bad)
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a record is, where it goes and what was decided about it; one caller")]

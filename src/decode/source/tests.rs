@@ -206,6 +206,57 @@ fn tombstones_follow_the_policy() {
     assert_eq!(run(&event("k:str n:i64?"), &policy(Tombstone::Row, &keyed), &tombstone).unwrap().1, "\"k1\" null");
 }
 
+#[test]
+fn names_with_dots_stand_in_quotes_and_rejects_name_path_and_field() {
+    let places = |paths: &[&str]| paths.iter().map(|path| FieldSource::path(path)).collect::<Vec<_>>();
+    let json = format(Format::Json, Framing::None);
+    let record = |value: &'static [u8]| RawRecord { value: Some(value), ..RECORD };
+    let mapped = with("u:str n:i64?", &places(&["attrs.\"user.id\"", "\"a.b\".\"c[]\"[].d"]), json.clone());
+    let value = record(br#"{"attrs":{"user":{"id":"no"},"user.id":"u1"},"a.b":{"c[]":[{"d":1}]},"a":{"b":1}}"#);
+    assert_eq!(run(&event("u:str n:json?"), &mapped, &value).unwrap().1, "\"u1\" [1]");
+    // A field's own name is a member's name as it stands.
+    assert_eq!(run(&event("user.id:str"), &json, &record(br#"{"user":{"id":"no"},"user.id":"u1"}"#)).unwrap().1, "\"u1\"");
+    let map = r#"{"type":"record","name":"E","fields":[{"name":"attrs","type":{"type":"map","values":"string"}}]}"#;
+    let unframed = SourceFormat { schema: Some(avro(map)), ..format(Format::Avro, Framing::None) };
+    let mapped = with("u:str", &places(&["attrs.\"user.id\""]), unframed);
+    let got = run(&event("u:str"), &mapped, &record(b"\x04\x08user\x02x\x0euser.id\x04u1\x00"));
+    assert_eq!(got.unwrap().1, "\"u1\"");
+
+    let reason = |fields: &str, sources: &[FieldSource], value: &'static [u8]| match run(
+        &event(fields),
+        &with(fields, sources, json.clone()),
+        &record(value),
+    ) {
+        Err(DecodeError::Bad(bad)) => (bad.path.clone(), bad.reason.clone()),
+        other => panic!("{other:?}"),
+    };
+    let list = FieldSource::Path { path: "after.id".into(), aliases: vec!["before.id".into()] };
+    for (fields, source, value, told) in [
+        (
+            "u:str",
+            FieldSource::path("attrs.\"user.id\""),
+            &br#"{"attrs":{"user.id":7}}"#[..],
+            "is a number, declared str (from attrs.\"user.id\")",
+        ),
+        ("u:str", FieldSource::path("attrs.\"user.id\""), br#"{"attrs":{}}"#, "is missing (from attrs.\"user.id\")"),
+        (
+            "u:str",
+            FieldSource::path("attrs.\"user.id\""),
+            br#"{"attrs":7}"#,
+            "a number where the path wants an object (from attrs.\"user.id\")",
+        ),
+        ("u:i64", list.clone(), br#"{"after":{"id":"x"}}"#, "is text, declared i64 (from after.id or before.id)"),
+        ("u:i64", list, br#"{"after":null}"#, "is null (from after.id or before.id)"),
+        ("u:i64", FieldSource::Key, b"{}", "is text, declared i64 (from key)"),
+        ("u:i64", FieldSource::Header("h".into()), b"{}", "is null (from header:h)"),
+        ("u:i64", FieldSource::path("u"), br#"{"u":"x"}"#, "is text, declared i64"),
+    ] {
+        let (path, reason) = reason(fields, &[source], value);
+        assert_eq!(path, "u");
+        assert!(reason.contains("\"u\" of E") && reason.ends_with(told), "{reason} was to end with: {told}");
+    }
+}
+
 /// A mapping was once by field number, of the config's own declaration: after a field had been retyped, its
 /// number in the state's declaration was another one, and it was read from the member of its own name.
 #[test]
