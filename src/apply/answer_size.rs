@@ -8,6 +8,7 @@
 
 use std::mem::size_of;
 use streamgauge_api::port::{REPLY_BYTES_MAX, Row};
+use streamgauge_api::value::base64_len;
 use streamgauge_api::{ApiError, Code, Value};
 
 /// Bytes that one answer may take while it is read.
@@ -64,7 +65,7 @@ impl AnswerSize {
             Value::I64(_) | Value::Datetime(_) => (0, "0".len()),
             Value::F64(_) => (0, "0.0".len()),
             Value::Str(text) => (text.len() + OBJECT_BYTES, text.len() + "\"\"".len()),
-            Value::Bytes(bytes) => (bytes.len() + OBJECT_BYTES, "null".len()),
+            Value::Bytes(bytes) => (bytes.len() + OBJECT_BYTES, base64_len(bytes.len())),
             Value::Json(text) => (text.len() + OBJECT_BYTES, text.len()),
             Value::List(items) => {
                 let mut size = Self { held: OBJECT_BYTES, text: "[]".len() };

@@ -6,7 +6,7 @@ use std::fmt::Write;
 const INTRODUCTION: &str = "# Operators
 
 This page is generated from the operators' signatures; a test compares it with them. `where` may stand on every operator: only rows for which it is exactly
-true are taken. A window is a duration (`30s`, `24h`); without one a feature covers the key's whole life. A number is a value of type `i64` or `f64`. *Empty* is what a known
+true are taken. A window is a duration (`30s`, `24h`); without one a feature covers the key's whole life. A number is a value of type `i64` or `f64`. Bytes read as base64 text in JSON, as `bin` in MessagePack. *Empty* is what a known
 key reads before any row matched, or when the window holds none; an unknown key reads `{}`.
 
 Beside `window` may stand `resolution`: into how many buckets a grown key cuts the window, from 16 to 1,024

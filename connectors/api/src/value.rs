@@ -1,8 +1,10 @@
 //! Values as readers see them, and their JSON and MessagePack text.
 //!
 //! One encoding for every door: a float always shows a fraction or an exponent (`18.0`), a non-finite float is `null`, a datetime is
-//! integer milliseconds, bytes are `null` in JSON.
+//! integer milliseconds, bytes are `bin` in MessagePack and base64 text (RFC 4648, padded) in JSON, as inside of a json value.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;
 
 /// One feature's value, or one part of it.
@@ -19,7 +21,7 @@ pub enum Value {
     F64(f64),
     /// Text.
     Str(Box<str>),
-    /// Bytes; `null` in JSON, `bin` in MessagePack.
+    /// Bytes; base64 text in JSON, `bin` in MessagePack.
     Bytes(Box<[u8]>),
     /// Milliseconds since the Unix epoch.
     Datetime(i64),
@@ -37,7 +39,8 @@ pub type Names = Arc<[Box<str>]>;
 /// Appends `value` as JSON.
 pub fn write_json(out: &mut Vec<u8>, value: &Value) {
     match value {
-        Value::Null | Value::Bytes(_) => out.extend_from_slice(b"null"),
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bytes(bytes) => write_base64(out, bytes),
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::I64(number) | Value::Datetime(number) => write_i64(out, *number),
@@ -66,6 +69,21 @@ pub fn write_json(out: &mut Vec<u8>, value: &Value) {
             }
             out.push(b'}');
         }
+    }
+}
+
+/// Bytes of [`Value::Bytes`] in JSON, quotes included.
+pub fn base64_len(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4 + 2
+}
+
+fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let start = out.len();
+    out.resize(start + base64_len(bytes.len()), b'"');
+    let end = out.len() - 1;
+    match STANDARD.encode_slice(bytes, &mut out[start + 1..end]) {
+        Ok(written) => assert_eq!(written, end - start - 1, "the length of base64 text is known beforehand"),
+        Err(error) => unreachable!("the text was given its room: {error}"),
     }
 }
 
@@ -129,7 +147,10 @@ mod tests {
             (Value::F64(1e300), "1e+300"),
             (Value::I64(i64::MIN), "-9223372036854775808"),
             (Value::Datetime(7), "7"),
-            (Value::Bytes(Box::new([1])), "null"),
+            (Value::Bytes(Box::new([])), "\"\""),
+            (Value::Bytes(Box::new([1])), "\"AQ==\""),
+            (Value::Bytes(Box::new([0xFF, 0xFE, 0])), "\"//4A\""),
+            (Value::List(vec![Value::Bytes(Box::new([1, 2])), Value::Null]), "[\"AQI=\",null]"),
             (Value::Str("a\"\n".into()), r#""a\"\n""#),
             (Value::Json("{\"b\":1}".into()), "{\"b\":1}"),
             (Value::List(vec![Value::Bool(true), Value::I64(1)]), "[true,1]"),
