@@ -33,7 +33,7 @@ impl Engine {
             return;
         }
         let bytes = self.state.live_bytes();
-        self.evacuating = Evacuating { goes_on: self.state.sparse_bytes() >= self.worth(), begun_us: passed_us, bytes };
+        self.evacuating = Evacuating { goes_on: self.state.is_sparse(self.worth()), begun_us: passed_us, bytes };
     }
 
     /// Whether there is a step of it to do now.

@@ -49,17 +49,21 @@ impl Snapshots {
 impl Engine {
     /// Begins a snapshot when it is time for one.
     pub(super) fn snapshot_when_due(&mut self, passed_us: i64) {
-        let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
         // What a sweep under way gives back need not be written, nor copied.
-        if every_us == 0 || self.snapshots.since_us(passed_us) < every_us || self.can_sweep() {
-            return;
-        }
-        let (limit, room) = self.memory_room();
-        if self.snapshots.since_us(passed_us) >= self.snapshots.pause_us(every_us, room, limit)
-            && self.state.lsn() > self.facts.snapshot_lsn.load(Ordering::Relaxed)
-        {
+        if self.snapshot_is_due(passed_us) && !self.can_sweep() {
             let _told = self.snapshot();
         }
+    }
+
+    /// Whether it is time for a snapshot, and one can be begun.
+    pub(super) fn snapshot_is_due(&self, passed_us: i64) -> bool {
+        let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
+        let since_us = self.snapshots.since_us(passed_us);
+        if every_us == 0 || since_us < every_us || self.snapshots.running || self.snapshots.sender.is_none() {
+            return false;
+        }
+        let (limit, room) = self.memory_room();
+        since_us >= self.snapshots.pause_us(every_us, room, limit) && self.state.lsn() > self.facts.snapshot_lsn.load(Ordering::Relaxed)
     }
 
     /// Freezes the state for the snapshot thread; false when one is running or there is no such thread.
@@ -70,6 +74,7 @@ impl Engine {
         let Some(sender) = self.snapshots.sender.clone().filter(|_| !self.snapshots.running) else { return Ok(false) };
         assert!(!self.is_mid_turn(), "a snapshot is of whole frames");
         self.snapshots.begun_us = self.passed_us();
+        self.sweeps_next();
         match self.state.freeze() {
             Ok(frozen) => {
                 self.snapshots.running = sender.try_send(frozen).is_ok();

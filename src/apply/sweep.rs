@@ -6,7 +6,7 @@
 //! found ([`Content::Sweep`]); where nothing has expired nothing is written. The rows that wait are tried again behind it.
 //!
 //! A round waits while a frozen state is being written: what is given back then is held by the frozen state still, and
-//! would only be copied. A snapshot that is due waits for the round's end in turn.
+//! would only be copied. A snapshot that is due waits for the round's end in turn, and comes before the next round.
 
 use super::engine::Engine;
 use super::turn::SLICE;
@@ -30,6 +30,8 @@ pub(super) struct Sweeping {
     left: u32,
     /// When the next round begins.
     next_us: i64,
+    /// A round was gone through since a snapshot was begun: one that is due comes first.
+    gives_way: bool,
     /// Keys that gave something back in this round, and what tables gave back with it.
     keys: usize,
     bytes: usize,
@@ -40,6 +42,10 @@ impl Engine {
     pub(super) fn begin_sweep(&mut self, passed_us: i64) {
         let is_wanted = self.facts.memory_full.load(Ordering::Relaxed) || self.waits_for_room();
         if !is_wanted || self.sweeping.left > 0 || passed_us < self.sweeping.next_us {
+            return;
+        }
+        // Rounds may take longer than the time between two: a snapshot would wait for the end of each, and never come.
+        if self.sweeping.gives_way && self.snapshot_is_due(passed_us) {
             return;
         }
         self.sweeping.next_us = passed_us.saturating_add(SWEEP_EVERY_US);
@@ -84,10 +90,16 @@ impl Engine {
         if !found.sweep.keys.is_empty() {
             self.give_back(found.sweep);
         }
+        self.sweeping.gives_way |= self.sweeping.left == 0;
         if self.sweeping.left == 0 && self.sweeping.keys > 0 {
             let (keys, bytes) = (std::mem::take(&mut self.sweeping.keys), std::mem::take(&mut self.sweeping.bytes));
             tracing::info!(kind = "memory.given_back", keys, bytes, "what had wholly expired was given back");
         }
+    }
+
+    /// A snapshot was begun: the next round comes before the next snapshot.
+    pub(super) fn sweeps_next(&mut self) {
+        self.sweeping.gives_way = false;
     }
 
     /// Writes a frame with keys that give back what has expired, and applies it.

@@ -76,10 +76,14 @@ impl Reader {
                 &picked
             }
         };
-        if options.as_of_ms.is_some()
-            && !options.approximate
-            && let Some(earliest_us) = table.earliest_us(number, places).filter(|&earliest_us| now_us < earliest_us)
-        {
+        let earliest_us = match (options.as_of_ms, options.as_of_latest) {
+            _ if options.approximate => None,
+            (Some(_), _) => table.earliest_us(number, places),
+            // The newest row is long ago where a stream rests or is behind: sweeps, which go by the clock, may have passed it.
+            (None, true) => table.earliest_us(number, &windowed(table, places, selected.as_deref())),
+            (None, false) => None,
+        };
+        if let Some(earliest_us) = earliest_us.filter(|&earliest_us| now_us < earliest_us) {
             return Err(out_of_reach(table, now_us, earliest_us));
         }
         let values = if options.explain {
@@ -90,6 +94,14 @@ impl Reader {
         };
         Ok(Row { present: true, names: Arc::clone(&plan.names), selected, values })
     }
+}
+
+/// The places of those features that have a window: what has none answers for now, at the newest row too.
+#[cold]
+fn windowed(table: &Table, places: &[(usize, usize)], selected: Option<&[u16]>) -> Vec<(usize, usize)> {
+    let feature = |at: usize| selected.map_or(Some(at), |selected| selected.get(at).map(|&index| usize::from(index)));
+    let has_window = |at: usize| feature(at).and_then(|index| table.def().features.get(index)).is_some_and(|def| def.window_us.is_some());
+    places.iter().enumerate().filter(|(at, _)| has_window(*at)).map(|(_, place)| *place).collect()
 }
 
 /// The refusal of an `as_of` whose rows are gone.

@@ -32,8 +32,14 @@ pub(super) struct Evacuation {
 
 impl State {
     /// Bytes that emptying sparse chunks would give back, in all tables.
-    pub fn sparse_bytes(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn sparse_bytes(&self) -> usize {
         self.tables.values().map(Table::sparse_bytes).sum()
+    }
+
+    /// Whether there is something to do for [`State::evacuate`]: tables are emptied one by one, so one of them has to be worth it.
+    pub fn is_sparse(&self, least_bytes: usize) -> bool {
+        self.evacuation.is_some() || self.sparsest(least_bytes).is_some()
     }
 
     /// Goes on with emptying sparse chunks, about `rows` rows further; false when there are none of which emptying gives

@@ -88,9 +88,7 @@ impl WaitingOffsets {
         let before = self.reached;
         assert!(before.offset <= reached.offset, "reading goes on: from {before:?} to {reached:?}");
         self.reached = reached;
-        for change in changes.iter().filter(|change| !change.waits) {
-            self.settle(change.from, change.to);
-        }
+        self.settle(changes);
         let fresh = changes.iter().filter(|change| change.waits);
         for change in fresh.clone() {
             match self.runs.last_mut() {
@@ -108,13 +106,30 @@ impl WaitingOffsets {
         }
     }
 
-    /// Offsets that all wait do so no more.
-    fn settle(&mut self, from: i64, to: i64) {
-        let at = self.runs.partition_point(|run| run.1 <= from);
-        let Some(&(first, last)) = self.runs.get(at) else { unreachable!("offsets that are done now were waiting") };
-        assert!(first <= from && to <= last, "offsets {from} to {to} are done, {first} to {last} were waiting");
-        let left = [(first, from), (to, last)].into_iter().filter(|run| run.0 < run.1);
-        self.runs.splice(at..=at, left);
+    /// Offsets that all wait do so no more. One pass: there may be as many runs as rows wait, and a thousand changes.
+    fn settle(&mut self, changes: &[WaitingRun]) {
+        let mut done = changes.iter().filter(|change| !change.waits).peekable();
+        let Some(first) = done.peek().map(|change| change.from) else { return };
+        let at = self.runs.partition_point(|run| run.1 <= first);
+        let (mut end, mut left) = (at, Vec::new());
+        for &(mut from, to) in &self.runs[at..] {
+            if done.peek().is_none() {
+                break;
+            }
+            while let Some(change) = done.next_if(|change| change.to <= to) {
+                assert!(from <= change.from, "offsets {change:?} are done, {from} to {to} were waiting");
+                if from < change.from {
+                    left.push((from, change.from));
+                }
+                from = change.to;
+            }
+            if from < to {
+                left.push((from, to));
+            }
+            end += 1;
+        }
+        assert_eq!(done.next(), None, "offsets that are done now were waiting");
+        self.runs.splice(at..end, left);
     }
 
     /// Whether a file says what can be.
@@ -249,6 +264,44 @@ mod tests {
         assert_eq!((waiting.prefix(), waiting.runs()), (at(30), &[(30, 31), (33, 35)][..]));
         waiting.go_on(at(50), &[run(false, 30, 31), run(false, 33, 35)]);
         assert_eq!(waiting.prefix(), at(50));
+    }
+
+    /// One by one took a move of all runs behind for each: with as many as may wait, tens of milliseconds for one frame.
+    #[test]
+    fn what_is_done_at_once_is_what_is_done_one_by_one() {
+        let runs: Vec<(i64, i64)> = (0..200).map(|number| (number * 10, number * 10 + 7)).collect();
+        let one_by_one = |changes: &[WaitingRun]| {
+            let mut waiting = WaitingOffsets { reached: at(5_000), runs: runs.clone(), marks: vec![at(0)] };
+            changes.iter().for_each(|change| waiting.settle(std::slice::from_ref(change)));
+            waiting.runs
+        };
+        let mut seed = 7u64;
+        for _ in 0..200 {
+            let mut changes = Vec::new();
+            for &(from, to) in &runs {
+                let mut next = from;
+                while next < to {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let pick = i64::try_from(seed >> 60).unwrap_or(0);
+                    let end = (next + 1 + pick % 4).min(to);
+                    if pick < 9 {
+                        changes.push(run(false, next, end));
+                    }
+                    next = end + i64::from(pick % 2 == 0);
+                }
+            }
+            let mut waiting = WaitingOffsets { reached: at(5_000), runs: runs.clone(), marks: vec![at(0)] };
+            waiting.settle(&changes);
+            assert_eq!(waiting.runs, one_by_one(&changes));
+            let gone = |offset: i64| changes.iter().any(|change| change.from <= offset && offset < change.to);
+            assert!((0..2_000).all(|offset| waiting.waits(offset) == (offset % 10 < 7 && !gone(offset))));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "were waiting")]
+    fn what_does_not_wait_is_not_done() {
+        WaitingOffsets { reached: at(50), runs: vec![(10, 20), (30, 40)], marks: vec![at(0)] }.settle(&[run(false, 12, 14), run(false, 19, 31)]);
     }
 
     #[test]

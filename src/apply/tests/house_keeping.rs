@@ -120,3 +120,41 @@ fn memory_that_was_full_is_told_for_as_long_as_time_passes_also_when_the_clock_i
         assert_eq!(full(), told, "after {passed_us} us");
     }
 }
+
+/// All tables together were held against what one has to be worth: each second a walk that walked nothing was begun, told
+/// as done, and had everything that waits tried again.
+#[test]
+fn tables_that_are_worth_no_walk_each_are_not_walked_for_what_they_are_together() {
+    let house = House::build();
+    let mut port = house.port();
+    let mut payload = walkers(&json!({"m": {"op": "count", "params": {"window": "1m"}}}));
+    let mut other = payload["nodes"][1].clone();
+    other["name"] = json!("runners");
+    if let Some(nodes) = payload["nodes"].as_array_mut() {
+        nodes.push(other);
+    }
+    port.call(tag(1, 0), Request::Register(payload.to_string()));
+    turn(&mut port);
+    // Lists that have moved leave sparse chunks, in both tables the same.
+    for round in 0..40 {
+        let bodies: Vec<String> = (0..400).map(|walker| format!(r#"{{"walker":"walker-{walker}"}}"#)).collect();
+        let rows: Vec<PushRow<'_>> = bodies.iter().map(|body| PushRow { event: "Step", body: body.as_bytes() }).collect();
+        port.push_batch(tag(1, 1 + round), Encoding::Json, &rows, Wait::Default);
+        turn(&mut port);
+        super::inlets::apply_all(&house);
+    }
+    let sparse = house.seat.look(|engine| engine.state.sparse_bytes() as u64);
+    for (seconds, worth, begins) in [(2, sparse * 3 / 4, false), (4, sparse / 4, true)] {
+        house.clock.set(NOW_US + seconds * 1_000_000);
+        let mut held = house.seat.hold();
+        held.options.memory_max_bytes = worth * 256;
+        held.keeps_out(&[]);
+        let freed = held.freed;
+        held.tick();
+        assert_eq!(held.evacuates(), begins, "{sparse} bytes in two tables where one of them has to be worth {worth}");
+        while held.evacuates() {
+            held.evacuate();
+        }
+        assert_eq!(held.freed > freed, begins, "nothing was given back");
+    }
+}

@@ -5,15 +5,18 @@ use super::inlets::{apply_all, attach, offer_all};
 use super::turns::record;
 use super::{House, NOW_US, get, options, tag, turn, walkers};
 use crate::apply::incidents::Subject;
-use crate::apply::{EngineOptions, codec};
+use crate::apply::snapshotter::Outcome;
+use crate::apply::{EngineOptions, News, codec};
+use crate::read::UnknownFeature;
 use crate::row::Key;
 use crate::state::{Content, Sweep};
 use crate::wal::{Frame, FrameKind};
 use serde_json::json;
 use std::sync::atomic::Ordering;
-use streamgauge_api::Port;
-use streamgauge_api::port::Request;
+use std::time::Duration;
+use streamgauge_api::port::{Read, ReadOptions, Request};
 use streamgauge_api::source::IncidentKind;
+use streamgauge_api::{Code, Port};
 
 const SECOND_US: i64 = 1_000_000;
 
@@ -115,6 +118,54 @@ fn a_sweep_waits_while_a_state_is_frozen_and_goes_on_behind_it() {
     drop(frozen);
     apply_all(&house);
     assert!(live() < before / 2);
+}
+
+/// The newest row of a topic that rests is long ago: a read at it found nothing, and no word of what was gone.
+#[test]
+fn a_read_at_the_newest_row_is_refused_where_a_sweep_has_passed_it() {
+    let (house, mut inlet, slot) = full();
+    let read = |feature: &str, approximate| {
+        let features = Some(vec![feature.to_owned()]);
+        let options = ReadOptions { as_of_latest: true, approximate, features, ..ReadOptions::default() };
+        let read = Read { options, ..get("walker-7") };
+        let read = house.seat.look(|engine| engine.get(&read, UnknownFeature::AsNotFound));
+        read.map(|(row, _)| row.values[0].to_json().as_i64().unwrap()).map_err(|error| error.code)
+    };
+    assert_eq!((read("m", false), read("n", false)), (Ok(60), Ok(60)));
+    offer_strangers(&house, &mut inlet, slot);
+    pass(&house, 62 * SECOND_US);
+    assert_eq!((read("m", false), read("m", true)), (Err(Code::AsOfOutOfReach), Ok(0)));
+    assert_eq!(read("n", false), Ok(60), "what has no window answers for now");
+}
+
+/// Each tick began another round before it looked whether a snapshot was due, and a snapshot waits for a round's end.
+#[test]
+fn a_snapshot_comes_between_two_rounds_though_a_round_takes_longer_than_the_time_between_them() {
+    let (house, frozen) = House::with_snapshots(EngineOptions { snapshot_every: Duration::from_secs(1), ..options() });
+    let mut port = house.port();
+    let features = json!({"m": {"op": "count", "params": {"window": "1m"}}});
+    port.call(tag(1, 0), Request::Register(walkers(&features).to_string()));
+    turn(&mut port);
+    let mut inlet = house.inlet("steps");
+    let slot = attach(&mut inlet, "steps", 0);
+    let bodies: Vec<String> = (0..100).map(|walker| format!(r#"{{"walker":"walker-{walker}"}}"#)).collect();
+    offer_all(&house, &mut inlet, bodies.iter().zip(0..).map(|(body, offset)| record(slot, offset, body.as_bytes())));
+    let (mut rounds, mut snapshots) = (0, 0);
+    for seconds in 1..=20 {
+        let mut held = house.seat.hold();
+        // Rows are kept out all the time.
+        held.keeps_out(&[]);
+        held.tick();
+        rounds += usize::from(held.can_sweep());
+        house.clock.set(NOW_US + 2 * seconds * SECOND_US);
+        drop(held);
+        apply_all(&house);
+        if frozen.try_recv().is_ok() {
+            snapshots += 1;
+            house.seat.with(|engine| engine.hear(News::SnapshotDone(Outcome::Taken)));
+        }
+    }
+    assert!(rounds >= 9 && snapshots >= 9, "{rounds} rounds and {snapshots} snapshots in 20 turns: both have theirs");
 }
 
 #[test]
