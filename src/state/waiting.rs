@@ -301,7 +301,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "were waiting")]
     fn what_does_not_wait_is_not_done() {
-        WaitingOffsets { reached: at(50), runs: vec![(10, 20), (30, 40)], marks: vec![at(0)] }.settle(&[run(false, 12, 14), run(false, 19, 31)]);
+        WaitingOffsets { reached: at(50), runs: vec![(10, 20), (30, 40)], marks: vec![at(0)] }
+            .settle(&[run(false, 12, 14), run(false, 19, 31)]);
     }
 
     #[test]
