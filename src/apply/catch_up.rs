@@ -79,6 +79,7 @@ mod tests {
                 holds: words(),
                 evidence: words(),
                 actions: vec![],
+                resume_offset: None,
             });
         }
         board.put(slot, Arc::new(gauge));

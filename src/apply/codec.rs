@@ -6,7 +6,7 @@
 //!                         a run, 24 bytes: index into the positions u32, 1 waits or 0 waits no more u32, from i64, to i64
 //!             body        word: batches u32, bytes of rejects u32 | batches (row layout) | rejects as JSON array, zero-padded
 //! DEFINITION  body        word: bytes | JSON {"registry", "effects"}
-//! PARTITION, SCHEMA, INCIDENT, CLOCK     the same with their own JSON
+//! PARTITION, SCHEMA, INCIDENT, CLOCK, MOVED     the same with their own JSON
 //! SWEEP       body        word: table u32, keys u32 | word: bytes | of each key: bytes u32, key bytes; zero-padded
 //! RESET, MARK, CLOSE, SKIP        no body
 //! ```
@@ -18,8 +18,9 @@ use crate::wal::{Frame, FrameKind};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use streamgauge_api::control::Reject;
+use streamgauge_api::decision::Gap;
 use streamgauge_api::source::Incident;
-use streamgauge_api::{Position, Slot};
+use streamgauge_api::{Position, Slot, StoredPosition};
 
 /// Bytes of one position in a frame.
 pub(crate) const POSITION_BYTES: usize = 40;
@@ -64,6 +65,13 @@ struct IncidentText {
 }
 
 #[derive(Serialize, Deserialize)]
+struct MovedText {
+    slot: u32,
+    stored: StoredPosition,
+    gap: Option<Gap>,
+}
+
+#[derive(Serialize, Deserialize)]
 struct ClockText {
     now_us: i64,
     held: bool,
@@ -81,6 +89,7 @@ pub fn kind_of(content: &Content) -> FrameKind {
         Content::Skipped { .. } => unreachable!("what is left out is read from its own frame, never written"),
         Content::Sweep(_) => FrameKind::SWEEP,
         Content::Readable { .. } => FrameKind::READABLE,
+        Content::Moved { .. } => FrameKind::MOVED,
         Content::Reset => FrameKind::RESET,
         Content::Nothing => FrameKind::MARK,
     }
@@ -146,6 +155,9 @@ pub fn encode(content: &Content, into: &mut Encoded) {
         Content::Skipped { .. } => unreachable!("what is left out is read from its own frame, never written"),
         Content::Sweep(sweep) => encode_sweep(sweep, &mut into.tail),
         Content::Readable { source } => text(source, &mut into.tail),
+        Content::Moved { slot, stored, gap } => {
+            text(&MovedText { slot: slot.0, stored: stored.clone(), gap: gap.as_deref().cloned() }, &mut into.tail);
+        }
         Content::Reset | Content::Nothing => {}
     }
 }
@@ -268,6 +280,10 @@ pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
         }
         FrameKind::SWEEP => decode_sweep(frame.body).map(Content::Sweep).map_err(wrong),
         FrameKind::READABLE => parse(frame.body).map(|source| Content::Readable { source }).map_err(wrong),
+        FrameKind::MOVED => {
+            let MovedText { slot, stored, gap } = parse(frame.body).map_err(wrong)?;
+            Ok(Content::Moved { slot: Slot(slot), stored, gap: gap.map(Box::new) })
+        }
         FrameKind::RESET => Ok(Content::Reset),
         _ => Ok(Content::Nothing),
     }

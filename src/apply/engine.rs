@@ -19,7 +19,7 @@ use super::sweep::Sweeping;
 use super::turn::Turn;
 use super::waiting::{RETRY_US, Stall};
 use super::waits::Waits;
-use super::work::{Connection, News, Round, Unsynced};
+use super::work::{Connection, InletId, News, Round, Unsynced};
 use crate::pipeline::{Origin, RegisterOptions};
 use crate::read::Reader;
 use crate::row::Rows;
@@ -30,6 +30,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use streamgauge_api::decision::{Gap, GoOn};
 use streamgauge_api::metrics::{EventSeries, Metrics};
 use streamgauge_api::port::Request;
 use streamgauge_api::source::{IncidentKind, SourceBoard};
@@ -492,7 +493,13 @@ impl Engine {
                 == (&key.event, &key.cluster, &key.topic, key.topic_id, key.partition)
         };
         if let Some(slot) = self.state.partitions().iter().position(same) {
-            return Ok((slot_of(slot), self.state.partitions()[slot].position));
+            let stored = &self.state.partitions()[slot];
+            if !stored.is_forgotten() {
+                return Ok((slot_of(slot), stored.position));
+            }
+            let stored = StoredPosition { key: key.clone(), position: start };
+            self.commit(&Content::Moved { slot: slot_of(slot), stored, gap: None })?;
+            return Ok((slot_of(slot), start));
         }
         let known = self.state.partitions().len();
         if known >= PARTITIONS_MAX {
@@ -502,6 +509,35 @@ impl Engine {
         self.commit(&Content::Partition(StoredPosition { key: key.clone(), position: start }))?;
         assert_eq!(self.state.partitions().len(), known + 1, "a partition that is written gets the next slot");
         Ok((slot_of(known), start))
+    }
+
+    /// Carries out an operator's decision about a partition of this inlet; nothing of the inlet may be on its way.
+    ///
+    /// # Errors
+    /// `overloaded` while rows of the inlet wait for room; what the log refuses with.
+    pub(crate) fn move_partition(&mut self, inlet: InletId, slot: Slot, decided: &GoOn) -> Result<(), ApiError> {
+        if self.stalls.iter().any(|stall| stall.inlet == inlet) || self.state.waiting_of(slot).is_some() {
+            return Err(ApiError::new(Code::Overloaded, "rows of the source that were read before wait for room")
+                .hint("give them room (raise limits.memory, free disk space), then decide again"));
+        }
+        let GoOn { key, position, incident, lost } = decided;
+        let gap = (position.is_some() && lost != "nothing").then(|| {
+            Box::new(Gap {
+                event: key.event.clone(),
+                topic: key.topic.clone(),
+                partition: key.partition,
+                incident: *incident,
+                lost: lost.clone(),
+                lsn: self.state.lsn() + 1,
+                since_us: self.clock.now_us(),
+            })
+        });
+        let stored = StoredPosition { key: key.clone(), position: position.unwrap_or(Position::FORGOTTEN) };
+        self.commit(&Content::Moved { slot, stored, gap })?;
+        // What was remembered to be committed is of the log as it was.
+        self.commits.clear();
+        self.freshness.forget(slot.0);
+        Ok(())
     }
 
     fn remember_positions(&mut self, passed_us: i64) {

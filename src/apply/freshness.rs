@@ -49,6 +49,14 @@ impl Freshnesses {
         known.as_ref()
     }
 
+    /// The partition at this slot is shown anew.
+    pub(crate) fn forget(&mut self, slot: u32) {
+        if let Some(known) = self.gauges.get_mut(slot as usize) {
+            *known = None;
+        }
+        self.lags.clear();
+    }
+
     /// Freshness of a read over these tables at `as_of_us`: the worst lag, and the first open incident of a partition that feeds one, else of a
     /// source, a table or the server.
     pub(crate) fn of(
@@ -63,15 +71,25 @@ impl Freshnesses {
         let mut worst = None;
         let mut lag_unknown = false;
         let mut incident = None;
+        let mut gap_us: Option<i64> = None;
         for name in tables {
             let Some(table) = state.table(name) else { continue };
             let known = self.event(&table.def().event_name, table.def().event, board, now_us);
             worst = worst.max(known.lag_ms);
             lag_unknown |= known.lag_unknown;
+            let since_us = state.gap_since_us(table);
+            gap_us = gap_us.into_iter().chain(since_us).min();
             incident = incident.or_else(|| known.incident.clone());
             incident = incident.or_else(|| incidents.of_table(name, &known.sources).map(|kind| Arc::from(kind.as_str())));
         }
-        Freshness { as_of_ms: as_of_us.div_euclid(1000), lag_ms: worst, lag_unknown, lsn: state.lsn(), incident }
+        Freshness {
+            as_of_ms: as_of_us.div_euclid(1000),
+            lag_ms: worst,
+            lag_unknown,
+            lsn: state.lsn(),
+            incident,
+            gap_since_ms: gap_us.map(|us| us / 1000),
+        }
     }
 
     fn event(&mut self, name: &str, id: EventId, board: &SourceBoard, now_us: i64) -> Known {

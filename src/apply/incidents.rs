@@ -206,7 +206,7 @@ impl Incidents {
 
 fn said(kind: IncidentKind, opened_us: i64, text: IncidentText) -> Incident {
     let IncidentText { cause, lost, holds, evidence, actions } = text;
-    Incident { kind, cause, opened_us, lost, holds, evidence, actions }
+    Incident { kind, cause, opened_us, lost, holds, evidence, actions, resume_offset: None }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use streamgauge_api::control::Reject;
+use streamgauge_api::decision::GoOn;
 use streamgauge_api::inlet::{FetchedSchema, Inlet, Offered, RawRecord, Stop};
 use streamgauge_api::metrics::{Metrics, SourceSeries};
 use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard};
@@ -31,6 +32,8 @@ const REJECT_BYTES_MAX: usize = 64 << 10;
 const REASON_BYTES_MAX: usize = 1 << 10;
 /// Bytes of a schema with all that it refers to; each may be escaped in its frame.
 const SCHEMA_BYTES_MAX: usize = 10 << 20;
+/// How long a decision about a partition waits for what was read of its source before.
+const APPLIED_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a text in an incident that are kept: brokers and registries may say anything.
 const INCIDENT_TEXT_BYTES_MAX: usize = 8 << 10;
 
@@ -567,6 +570,37 @@ impl Inlet for EngineInlet {
         self.incident(slot, None);
     }
 
+    fn go_on(&mut self, slot: Slot, decided: &GoOn) -> Result<(), ApiError> {
+        let Some(Some(attached)) = self.slots.get(slot.0 as usize) else {
+            return Err(ApiError::new(Code::InternalError, format!("slot {} is not attached", slot.0)));
+        };
+        let feed = attached.feed;
+        if !self.send() || !self.seat.wait_packets_taken(self.id, APPLIED_WITHIN) {
+            let reason = "records of the source that were read before are not applied yet";
+            return Err(
+                ApiError::new(Code::Overloaded, reason).hint("decide again when they are: `streamgauge status` says what they wait for")
+            );
+        }
+        let id = self.id;
+        self.seat.with(|engine| engine.move_partition(id, slot, decided))?;
+        let shown = self.board.take(slot.0);
+        self.slots[slot.0 as usize] = None;
+        let Some(position) = decided.position else { return Ok(()) };
+        let topic = decided.key.topic.clone();
+        let partition = decided.key.partition;
+        let attached = Attached { feed, topic, partition, position, in_packet: None, records: 0, again: None, again_from: None };
+        self.slots[slot.0 as usize] = Some(attached);
+        if let Some(shown) = shown {
+            let gauge = PartitionGauge::new(&shown.source, decided.key.clone(), position.offset);
+            gauge.applied_time_ms.store(position.reached_ms(), Ordering::Relaxed);
+            // What is counted since the start goes on.
+            gauge.read_records.store(shown.read_records.load(Ordering::Relaxed), Ordering::Relaxed);
+            gauge.applied_records.store(shown.applied_records.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.board.put(slot.0, Arc::new(gauge));
+        }
+        Ok(())
+    }
+
     fn source_incident(&mut self, source: &str, incident: Option<Incident>) {
         let (incidents, subject) = (&self.seat.facts.incidents, Subject::source(source));
         let Some(incident) = incident else {
@@ -574,7 +608,7 @@ impl Inlet for EngineInlet {
             return;
         };
         assert_eq!(incident.kind, IncidentKind::Stalled, "a whole source waits; only partitions know more");
-        let Incident { kind, cause, opened_us, lost, holds, evidence, actions } = incident;
+        let Incident { kind, cause, opened_us, lost, holds, evidence, actions, resume_offset: _ } = incident;
         incidents.open(kind, &subject, opened_us, || IncidentText {
             cause,
             lost,

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use streamgauge_api::control::{Action, Control, KeysPage, PartitionStatus, Readiness, Reject};
+use streamgauge_api::decision::{Decision, DecisionRequest, Effect, Place};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
 use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard, SourceNote};
@@ -32,6 +33,10 @@ use streamgauge_api::{ApiError, Clock, Code};
 const ALIVE_US: i64 = 30_000_000;
 /// Keys of one page.
 const KEYS_MAX: usize = 10_000;
+/// A decision that the brokers have to be asked for may take this long.
+const DECISION_WAIT: Duration = Duration::from_secs(15);
+/// One that was begun in time may take this long to end: it waits for rows that were read before.
+const DECISION_END: Duration = Duration::from_secs(10);
 /// A demanded snapshot may take this long.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(110);
 
@@ -133,7 +138,7 @@ impl EngineControl {
     }
 
     /// Open incidents of partitions, then those of tables, sources and the server, each with its subject.
-    fn incidents(&self) -> Vec<Json> {
+    fn open_incidents(&self) -> Vec<Json> {
         let object = |subject: String, incident: &Incident| {
             let mut object = json!(incident);
             object["subject"] = subject.into();
@@ -141,6 +146,7 @@ impl EngineControl {
         };
         let of_partition = |gauge: &Arc<PartitionGauge>| {
             let mut object = object(partition_subject(gauge), &gauge.incident()?);
+            object["id"] = format!("{}/{}/{}", gauge.source, gauge.key.topic, gauge.key.partition).into();
             object["source"] = gauge.source.clone().into();
             object["event"] = gauge.key.event.clone().into();
             object["topic"] = gauge.key.topic.clone().into();
@@ -304,8 +310,37 @@ impl Control for EngineControl {
             },
             "queue_rows": self.facts.queued_rows.load(Ordering::Relaxed),
             "tables": tables,
-            "incidents": self.incidents(),
+            "incidents": self.open_incidents(),
         })
+    }
+
+    fn incidents(&self) -> Json {
+        let gaps = self.look(|engine| engine.state().gaps().to_vec()).unwrap_or_default();
+        json!({"incidents": self.open_incidents(), "gaps": gaps})
+    }
+
+    fn decide(&self, place: Place, decision: Decision, dry_run: bool) -> Result<Vec<Effect>, ApiError> {
+        if !self.board.notes().iter().any(|note| note.source == place.source) {
+            let known: Vec<String> = self.board.notes().into_iter().map(|note| note.source).collect();
+            let reason = format!(
+                "no source \"{}\" runs; running: {}",
+                place.source,
+                if known.is_empty() { "none".into() } else { known.join(", ") }
+            );
+            return Err(ApiError::new(Code::UnknownReference, reason));
+        }
+        let (reply, replies) = std::sync::mpsc::sync_channel(1);
+        let deadline = Instant::now() + DECISION_WAIT;
+        let name = place.source.clone();
+        self.board.decide(DecisionRequest { place, decision, dry_run, deadline, reply });
+        match replies.recv_timeout(DECISION_WAIT + DECISION_END) {
+            Ok(result) => result,
+            Err(_) => Err(ApiError::new(
+                Code::RequestTimeout,
+                format!("source \"{name}\" did not carry the decision out within {} s, and will not", DECISION_WAIT.as_secs()),
+            )
+            .hint("look at /sources for what it waits for")),
+        }
     }
 
     fn registry(&self) -> Json {

@@ -465,6 +465,19 @@ impl Seat {
         true
     }
 
+    /// Waits until nothing of an inlet is queued: its packets are applied, or wait for room at the engine. False when that
+    /// took longer than `limit`.
+    pub(crate) fn wait_packets_taken(&self, inlet: InletId, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut inbox = self.inbox.lock();
+        while inbox.queued.get(inlet.0).is_some_and(|queued| queued.rows > 0) {
+            if self.is_stopping() || self.room.wait_until(&mut inbox, until).timed_out() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Leaves news to the holder of the seat without waiting for it.
     pub fn post(&self, news: News) {
         {

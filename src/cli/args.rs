@@ -74,6 +74,12 @@ pub enum Command {
         disable_help_subcommand = true
     )]
     Rejects(RejectsCommand),
+    /// Show open incidents, and decide how a stopped partition goes on
+    #[command(
+        before_help = "Examples:\n  streamgauge incident\n  streamgauge incident clicks/0 accept-gap --dry-run",
+        after_help = "ID is SOURCE (all of its stopped partitions), SOURCE/PARTITION or\nSOURCE/TOPIC/PARTITION.\nAsk with --dry-run first: it says what is lost and what is counted again."
+    )]
+    Incident(IncidentArgs),
     /// Decide about a wall clock that jumped
     #[command(subcommand, before_help = "Examples:\n  streamgauge status\n  streamgauge clock accept", disable_help_subcommand = true)]
     Clock(ClockCommand),
@@ -98,8 +104,54 @@ impl Command {
             Self::Errors(args) => args.json,
             Self::Demo(args) => args.json,
             Self::Rejects(RejectsCommand::List(args)) => args.json,
+            Self::Incident(args) => args.json,
             Self::Clock(ClockCommand::Accept(args)) => args.json,
             Self::Wal(WalCommand::Skip(args)) => args.json,
+        }
+    }
+}
+
+/// Arguments of `incident`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct IncidentArgs {
+    /// Which partitions; all open incidents when absent
+    #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    pub id: Option<String>,
+    /// What is decided
+    #[arg(value_enum, value_name = "ACTION", requires = "id")]
+    pub action: Option<IncidentAction>,
+    /// Where `begin` begins: earliest, latest, or a time such as 2026-11-20T03:41:00Z
+    #[arg(long, value_name = "PLACE", requires = "action", required_if_eq("action", "begin"))]
+    pub at: Option<String>,
+    /// Show the effect and change nothing
+    #[arg(long, requires = "action")]
+    pub dry_run: bool,
+    /// Where the server is
+    #[command(flatten)]
+    pub server: AdminArgs,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What may be decided about a stopped partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IncidentAction {
+    /// Go on with the first record that was not read and still is there
+    AcceptGap,
+    /// Begin anew in the log that is there now; tables keep what they have
+    Begin,
+    /// Give up the position of a partition that no longer exists
+    Forget,
+}
+
+impl IncidentAction {
+    /// The name in routes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AcceptGap => "accept-gap",
+            Self::Begin => "begin",
+            Self::Forget => "forget",
         }
     }
 }

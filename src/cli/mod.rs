@@ -11,6 +11,7 @@ mod console;
 mod errors;
 mod exit;
 mod get;
+mod incident;
 mod lag;
 mod layout;
 mod rejects;
@@ -23,8 +24,8 @@ use std::process::ExitCode;
 use streamgauge_api::{ApiError, Code};
 
 pub use args::{
-    AdminArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, LagArgs, LogFormat, Rebuild,
-    RejectsListArgs, RunArgs, StatusArgs, WalCommand, WalSkipArgs, parse,
+    AdminArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, IncidentAction, IncidentArgs,
+    LagArgs, LogFormat, Rebuild, RejectsListArgs, RunArgs, StatusArgs, WalCommand, WalSkipArgs, parse,
 };
 pub use console::Console;
 pub use exit::Exit;
@@ -89,6 +90,7 @@ fn dispatch(command: &Command, handlers: &Handlers<'_>, console: &mut Console<'_
         Command::Status(args) => status::run(args, console),
         Command::Errors(args) => errors::run(args, console),
         Command::Rejects(args::RejectsCommand::List(args)) => rejects::list(args, console),
+        Command::Incident(args) => incident::run(args, console),
         Command::Clock(args::ClockCommand::Accept(args)) => clock::accept(args, console),
         Command::Wal(args::WalCommand::Skip(args)) => (handlers.wal_skip)(args, console),
     }

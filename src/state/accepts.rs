@@ -12,12 +12,13 @@
 use super::content::Content;
 use super::plan::SlabPlan;
 use super::skip::{SKIPS_MAX, Skip};
-use super::state::State;
+use super::state::{GAPS_MAX, State};
 use crate::operators::FeatureParams;
 use crate::pipeline::{FeatureDef, Registry, TableDef, TableEffect};
 use crate::row::EventId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use streamgauge_api::decision::Gap;
 use streamgauge_api::source::Incident;
 use streamgauge_api::{Position, StoredPosition};
 
@@ -60,6 +61,7 @@ impl State {
             Content::Incident { slot, .. } if slot.0 as usize >= partitions => {
                 Err(format!("it is of the partition of slot {}, {partitions} partitions are known", slot.0))
             }
+            Content::Moved { slot, stored, gap } => self.accepts_move(slot.0, stored, gap.as_deref(), first_lsn),
             Content::Incident { incident, .. } => incident.as_ref().map_or(Ok(()), of_incident),
             Content::Clock { now_us, .. } => in_time(*now_us),
             Content::Partition(stored) => match self.partitions.iter().position(|known| known.key == stored.key) {
@@ -92,7 +94,12 @@ impl State {
         if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(format!("partition {}/{} of {} has two slots", twice[0].topic, twice[0].partition, twice[0].event));
         }
-        self.partitions.iter().try_for_each(|StoredPosition { position, .. }| of_position(position))?;
+        let known = self.partitions.iter().filter(|stored| !stored.is_forgotten());
+        known.clone().try_for_each(|StoredPosition { position, .. }| of_position(position))?;
+        let in_state = |gap: &Gap| (1..=self.lsn).contains(&gap.lsn) && in_time(gap.since_us).is_ok();
+        if self.gaps.len() > GAPS_MAX || !self.gaps.iter().all(in_state) {
+            return Err("decisions were made that it does not have".into());
+        }
         if let Some(slot) = self.incidents.keys().find(|&&slot| slot as usize >= self.partitions.len()) {
             return Err(format!("an incident is of slot {slot}, {} partitions are known", self.partitions.len()));
         }
@@ -107,6 +114,27 @@ impl State {
     /// Whether every table of the definitions is there, and no other.
     pub(super) fn has_tables_of_its_registry(&self) -> Result<(), String> {
         same_tables(self.tables.keys().copied(), &self.registry)
+    }
+
+    fn accepts_move(&self, slot: u32, stored: &StoredPosition, gap: Option<&Gap>, lsn: u64) -> Result<(), String> {
+        let partitions = self.partitions.len();
+        if slot as usize >= partitions {
+            return Err(format!("it moves the partition of slot {slot}, {partitions} partitions are known"));
+        }
+        let twin = self.partitions.iter().enumerate().find(|(other, known)| *other != slot as usize && known.key == stored.key);
+        if let Some((other, _)) = twin {
+            return Err(format!("it moves slot {slot} to the partition of slot {other}"));
+        }
+        if self.waiting.contains_key(&slot) {
+            return Err(format!("it moves slot {slot}, of which records wait"));
+        }
+        if let Some(gap) = gap {
+            in_time(gap.since_us)?;
+            if gap.lsn != lsn {
+                return Err(format!("it is of LSN {lsn} and decides at {}", gap.lsn));
+            }
+        }
+        if stored.is_forgotten() { Ok(()) } else { of_position(&stored.position) }
     }
 
     fn accepts_definition(&self, registry: &Registry, effects: &[TableEffect]) -> Result<(), String> {

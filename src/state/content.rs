@@ -6,6 +6,7 @@ use crate::pipeline::{Registry, TableEffect};
 use crate::row::Rows;
 use std::sync::Arc;
 use streamgauge_api::control::Reject;
+use streamgauge_api::decision::Gap;
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::source::Incident;
 use streamgauge_api::{Position, Slot, StoredPosition};
@@ -37,6 +38,15 @@ pub enum Content {
         slot: Slot,
         /// The incident; none closes it.
         incident: Option<Incident>,
+    },
+    /// A stopped partition goes on elsewhere, or is forgotten, by an operator's decision.
+    Moved {
+        /// Which partition.
+        slot: Slot,
+        /// What it is and where it stands from here on.
+        stored: StoredPosition,
+        /// What no table has from here on; none where nothing is lost.
+        gap: Option<Box<Gap>>,
     },
     /// The time of frames from here on. The one content that may set it back, by an operator's decision.
     Clock {

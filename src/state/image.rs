@@ -1,7 +1,7 @@
 //! A state as sections of a snapshot, and back. Chunks are written as they are; what they mean is in one JSON section before them.
 //!
 //! ```text
-//! 1 META      JSON: registry, partitions, waiting offsets, schemas and the sources that read by them, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
+//! 1 META      JSON: registry, partitions, waiting offsets, what is lost by decisions, schemas and the sources that read by them, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
 //! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
 //!             arena), slab, class; 0 for what does not apply
 //! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group, numbers ascend
@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use streamgauge_api::StoredPosition;
 use streamgauge_api::control::Reject;
+use streamgauge_api::decision::Gap;
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::source::Incident;
 
@@ -58,6 +59,8 @@ struct Meta {
     frame_us: i64,
     clock_held: bool,
     skips: Vec<Skip>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gaps: Vec<Gap>,
     partitions: Vec<StoredPosition>,
     waiting: BTreeMap<u32, WaitingOffsets>,
     schemas: Vec<FetchedSchema>,
@@ -144,6 +147,7 @@ impl Frozen {
             frame_us: state.frame_us,
             clock_held: state.clock_held,
             skips: state.skips.clone(),
+            gaps: state.gaps.clone(),
             partitions: state.partitions.clone(),
             waiting: state.waiting.clone(),
             schemas: state.schemas.clone(),
@@ -361,6 +365,7 @@ impl ImageReader {
         state.frame_us = meta.frame_us;
         state.clock_held = meta.clock_held;
         state.skips = meta.skips;
+        state.gaps = meta.gaps;
         state.partitions = meta.partitions;
         state.restore_waiting(meta.waiting).map_err(ImageError::Wrong)?;
         state.schemas = meta.schemas;

@@ -66,5 +66,6 @@ fn incident(skip: &Skip, from: i64, to: i64) -> Incident {
         holds: "everything before and behind them; the partition goes on".into(),
         evidence: format!("an operator left LSN {first} to {last} out of the replay (`wal skip`)"),
         actions: vec!["nothing, or read the topic again into a table that is started anew (--rebuild)".into()],
+        resume_offset: None,
     }
 }

@@ -16,6 +16,7 @@ use crate::row::{EventId, Rows};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use streamgauge_api::control::Reject;
+use streamgauge_api::decision::Gap;
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::source::Incident;
 use streamgauge_api::{Slot, StoredPosition};
@@ -43,6 +44,8 @@ pub struct State {
     pub(crate) clock_held: bool,
     /// Frames that an operator left out, oldest first, at most [`super::skip::SKIPS_MAX`].
     pub(crate) skips: Vec<Skip>,
+    /// What tables lack by operators' decisions, oldest first, at most [`GAPS_MAX`].
+    pub(crate) gaps: Vec<Gap>,
     pub(crate) hash_seed: u64,
     /// Records that could not become rows, oldest first, bounded by [`REJECTS_MAX`] and [`REJECT_BYTES_MAX`].
     /// Shared with frozen copies.
@@ -61,6 +64,9 @@ pub struct State {
 const REJECTS_MAX: usize = 10_000;
 /// and this many bytes of them.
 const REJECT_BYTES_MAX: usize = 16 << 20;
+
+/// Decisions that are remembered; older ones are in the log of the processes that replayed them.
+pub(super) const GAPS_MAX: usize = 256;
 
 /// Blocks that one trim gives back: ten megabytes.
 const KEPT_BLOCKS_PER_TRIM: usize = 640;
@@ -82,6 +88,7 @@ impl State {
             frame_us: 0,
             clock_held: false,
             skips: Vec::new(),
+            gaps: Vec::new(),
             hash_seed,
             rejects: VecDeque::new(),
             reject_bytes: 0,
@@ -109,6 +116,7 @@ impl State {
             Content::Incident { slot, incident: None } => {
                 self.incidents.remove(&slot.0);
             }
+            Content::Moved { slot, stored, gap } => self.move_to(*slot, stored, gap.as_deref()),
             Content::Clock { now_us, held } => {
                 (self.frame_us, self.clock_held) = (*now_us, *held);
                 // Rows of a time that was taken back are none that a read could be asked to begin from.
@@ -161,6 +169,33 @@ impl State {
                 table.apply(batch, rows.clone(), &event.schema, lsn, &mut self.scratch);
             }
         }
+    }
+
+    /// A decision: the partition's incident is answered, and what was read of its log is what it was.
+    fn move_to(&mut self, slot: Slot, stored: &StoredPosition, gap: Option<&Gap>) {
+        let known = self.partitions.len();
+        let Some(partition) = self.partitions.get_mut(slot.0 as usize) else { unreachable!("slot {} of {known} is moved", slot.0) };
+        assert!(!self.waiting.contains_key(&slot.0), "slot {} is moved while records of it wait", slot.0);
+        partition.clone_from(stored);
+        self.incidents.remove(&slot.0);
+        if let Some(gap) = gap {
+            if self.gaps.len() == GAPS_MAX {
+                self.gaps.remove(0);
+            }
+            self.gaps.push(gap.clone());
+        }
+    }
+
+    /// What tables lack by operators' decisions, oldest first.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// Since when a table lacks rows by decision: the oldest that came after the table, microseconds.
+    pub fn gap_since_us(&self, table: &Table) -> Option<i64> {
+        let (since_lsn, _) = table.since();
+        let of_table = |gap: &&Gap| *gap.event == *table.def().event_name && gap.lsn > since_lsn;
+        self.gaps.iter().find(of_table).map(|gap| gap.since_us)
     }
 
     fn define(&mut self, registry: &Arc<Registry>, effects: &[TableEffect], lsn: u64, now_us: i64) {
@@ -359,6 +394,7 @@ impl State {
             frame_us: self.frame_us,
             clock_held: self.clock_held,
             skips: self.skips.clone(),
+            gaps: self.gaps.clone(),
             hash_seed: self.hash_seed,
             rejects: self.rejects.clone(),
             reject_bytes: self.reject_bytes,
@@ -387,6 +423,7 @@ impl State {
         self.rejects.iter().for_each(|reject| add(text_of(&**reject), 5));
         self.applied.iter().for_each(|counted| add(text_of(&counted), 6));
         self.waiting.iter().for_each(|waiting| add(text_of(&waiting), 8));
+        self.gaps.iter().for_each(|gap| add(text_of(gap), 9));
         self.registry.projections.iter().for_each(|projection| add(text_of(&projection), 7));
         let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));
         let tables = self.registry.tables.values().map(|table| (table.id, 0, &table.node));

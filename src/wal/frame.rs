@@ -50,6 +50,9 @@ impl FrameKind {
     /// A source has had a usable writer schema.
     pub const READABLE: Self = Self(12);
 
+    /// A partition goes on elsewhere, or is forgotten, by an operator's decision.
+    pub const MOVED: Self = Self(13);
+
     /// The kind in words.
     pub fn name(self) -> &'static str {
         match self {
@@ -65,13 +68,14 @@ impl FrameKind {
             Self::CLOCK => "clock frame",
             Self::SWEEP => "sweep",
             Self::READABLE => "readable source",
+            Self::MOVED => "decision about a partition",
             _ => "frame of unknown kind",
         }
     }
 
     /// Whether this build knows the kind.
     pub fn known(self) -> bool {
-        (Self::ROWS.0..=Self::READABLE.0).contains(&self.0)
+        (Self::ROWS.0..=Self::MOVED.0).contains(&self.0)
     }
 }
 

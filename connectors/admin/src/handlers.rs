@@ -12,6 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 use streamgauge_api::control::{Action, KeysPage, Readiness, Reject};
+use streamgauge_api::decision::{Decision, Place};
 use streamgauge_api::{ApiError, Code};
 
 use crate::calls::{Calls, Kind};
@@ -151,6 +152,36 @@ pub(crate) async fn fingerprint(State(admin): State<Admin>) -> Answer {
 pub(crate) async fn take_snapshot(State(admin): State<Admin>, body: Body) -> Answer {
     refuse_large(body).await?;
     Ok(Json(admin.calls.run(Kind::Long, |control| control.act(Action::Snapshot)).await??).into_response())
+}
+
+pub(crate) async fn incidents(State(admin): State<Admin>) -> Answer {
+    Ok(Json(admin.calls.run(Kind::Query, |control| control.incidents()).await?).into_response())
+}
+
+pub(crate) async fn decide(
+    State(admin): State<Admin>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    parameters: Parameters,
+    body: Body,
+) -> Answer {
+    refuse_large(body).await?;
+    let Path((id, action)) = path.map_err(|rejection| ApiError::new(Code::InvalidRequest, rejection.body_text()))?;
+    let parameters = parameters_of(parameters)?;
+    let dry_run = match parameters.get("dry_run").map(String::as_str) {
+        None | Some("0" | "false") => false,
+        Some("" | "1" | "true") => true,
+        Some(other) => {
+            return Err(ApiError::new(Code::InvalidRequest, format!("dry_run={other:?} is neither true nor false")).at("dry_run").into());
+        }
+    };
+    if let Some(unknown) = parameters.keys().find(|name| !["at", "dry_run"].contains(&name.as_str())) {
+        // A misspelt dry_run must not decide.
+        return Err(ApiError::new(Code::InvalidRequest, format!("there is no parameter {unknown:?}")).hint("at, dry_run").into());
+    }
+    let place = Place::parse(&id)?;
+    let decision = Decision::parse(&action, parameters.get("at").map(String::as_str))?;
+    let effects = admin.calls.run(Kind::Long, move |control| control.decide(place, decision, dry_run)).await??;
+    Ok(Json(json!({"dry_run": dry_run, "decision": decision.as_str(), "partitions": effects})).into_response())
 }
 
 pub(crate) async fn accept_clock(State(admin): State<Admin>, body: Body) -> Answer {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 use streamgauge_admin::{AdminOptions, AdminServer, RunningAdmin};
 use streamgauge_api::control::{Action, Control, KeysPage, PartitionStatus, Readiness, Reject};
+use streamgauge_api::decision::{Decision, Effect, Place};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
 use streamgauge_api::source::SourceNote;
@@ -94,6 +95,24 @@ impl Control for Engine {
     fn fingerprint(&self) -> Result<(u64, String), ApiError> {
         Ok((42, "00ff".into()))
     }
+    fn incidents(&self) -> Json {
+        json!({"incidents": [], "gaps": []})
+    }
+    fn decide(&self, place: Place, decision: Decision, dry_run: bool) -> Result<Vec<Effect>, ApiError> {
+        if place.source != "clicks" {
+            return Err(ApiError::new(Code::UnknownReference, format!("no source \"{}\" runs; running: clicks", place.source)));
+        }
+        let told = format!("{} dry_run={dry_run}", decision.as_str());
+        Ok(vec![Effect {
+            id: place.to_string(),
+            incident: "SourceGap".into(),
+            from_offset: 1,
+            to_offset: Some(3),
+            to_read: Some(4),
+            lost: told,
+            counted_again: "nothing".into(),
+        }])
+    }
     fn act(&self, action: Action) -> Result<Json, ApiError> {
         match action {
             Action::Snapshot => Ok(json!({"lsn": 42})),
@@ -157,7 +176,7 @@ fn every_documented_route_answers_as_it_is_documented() {
     let document = get(server.address(), "/openapi.json").json();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
-            let target = path.replace("{table}", "card%2Fstats");
+            let target = path.replace("{table}", "card%2Fstats").replace("{id}", "clicks%2F0").replace("{action}", "forget");
             let answer = call(server.address(), &method.to_uppercase(), &target);
             assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
             assert_eq!(answer.header("x-runtime"), Some("tokio"), "{path}");
@@ -204,6 +223,12 @@ fn answers_carry_what_the_engine_says() {
         assert_eq!(get(at, target).json(), expected, "{target}");
     }
     assert_eq!(call(at, "POST", "/snapshots").json(), json!({"lsn": 42}));
+    for (query, told) in
+        [("", "accept-gap dry_run=false"), ("?dry_run=true", "accept-gap dry_run=true"), ("?dry_run", "accept-gap dry_run=true")]
+    {
+        let answer = call(at, "POST", &format!("/incidents/clicks%2F0/accept-gap{query}")).json();
+        assert_eq!((&answer["partitions"][0]["lost"], &answer["partitions"][0]["id"]), (&json!(told), &json!("clicks/0")), "{answer}");
+    }
     let metrics = get(at, "/metrics");
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4"));
     assert!(metrics.body.contains("# TYPE streamgauge_build_info gauge\n"));
@@ -228,6 +253,14 @@ fn refusals_are_problems_with_stable_codes() {
         ("GET", "/tables/%FF/keys", 400, "invalid_request"),
         ("GET", "/rejects?after=yesterday", 400, "invalid_request"),
         ("GET", "/rejects?limit=201", 400, "invalid_request"),
+        ("POST", "/incidents/clicks%2Fx/forget", 400, "invalid_request"),
+        ("POST", "/incidents/clicks/explode", 400, "invalid_request"),
+        ("POST", "/incidents/clicks/begin", 400, "invalid_request"),
+        ("POST", "/incidents/clicks/begin?at=yesterday", 400, "invalid_request"),
+        ("POST", "/incidents/clicks/forget?at=latest", 400, "invalid_request"),
+        ("POST", "/incidents/clicks/forget?dryrun=true", 400, "invalid_request"),
+        ("POST", "/incidents/clicks/forget?dry_run=perhaps", 400, "invalid_request"),
+        ("POST", "/incidents/others/forget", 400, "unknown_reference"),
         ("PUT", "/status", 405, "method_not_allowed"),
         ("GET", "/snapshots", 405, "method_not_allowed"),
     ] {

@@ -1,6 +1,7 @@
 //! The door for operators: what `admin`, the command line and the console may ask and tell. Calls may block for some milliseconds; never call them
 //! on the apply thread or a data-plane I/O thread.
 
+use crate::decision::{Decision, Effect, Place};
 use crate::error::ApiError;
 use crate::port::{Freshness, Read, Row};
 use serde::{Deserialize, Serialize};
@@ -177,6 +178,13 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// `recovering`.
     fn fingerprint(&self) -> Result<(u64, String), ApiError>;
+    /// Open incidents, each with its `id` where it is a partition's, and what tables lack by decision.
+    fn incidents(&self) -> Json;
+    /// Shows what a decision about stopped partitions would do, or does it.
+    ///
+    /// # Errors
+    /// `unknown_reference`, `decision_refused`, `broker_unreachable`, `overloaded`, `request_timeout`, and what the log refuses with.
+    fn decide(&self, place: Place, decision: Decision, dry_run: bool) -> Result<Vec<Effect>, ApiError>;
     /// Does it.
     ///
     /// # Errors

@@ -107,6 +107,7 @@ codes! {
     KeyTooLong "key_too_long" 400 false "the key is longer than 4 KiB" "group by a shorter field";
     SchemaMissing "schema_missing" 400 false "the registry does not know the schema id" "check that producer and config name the same registry";
     SchemaUnusable "schema_unusable" 400 false "the writer schema cannot serve the event" "compare the schema with the event's fields; `reason` names the field";
+    DecisionRefused "decision_refused" 409 false "this cannot be decided about the partition as it stands" "`streamgauge incident` shows the incident and its ways on";
     SourceConflict "source_conflict" 409 false "two sources feed one event from one partition" "remove one of them";
     ConfigSyntax "config_syntax" 400 false "the config file is not valid TOML" "see line and column";
     UnknownConfigKey "unknown_config_key" 400 false "unknown key" "did you mean the name in the hint?";

@@ -3,6 +3,7 @@
 //! An [`Inlet`] belongs to one ingest thread. Decoding happens inside [`Inlet::offer`], on that thread; decoded rows go through a bounded queue to the
 //! apply thread. Taking a record and remembering its position are one act: both stand in the same WAL frame.
 
+use crate::decision::GoOn;
 use crate::error::ApiError;
 use crate::position::{PartitionKey, Position, Slot};
 use crate::source::Incident;
@@ -128,6 +129,15 @@ pub trait Inlet: Send {
 
     /// Records that the slot's incident is closed, if one is recorded.
     fn incident_closed(&mut self, slot: Slot);
+
+    /// Carries out an operator's decision about a partition that an incident stops: a WAL frame that
+    /// moves it, or forgets it, closes its incident and remembers what is lost. What was offered of
+    /// it before is applied first.
+    ///
+    /// # Errors
+    /// `overloaded` while records of it wait for room, and what the log refuses with; nothing has
+    /// changed then.
+    fn go_on(&mut self, slot: Slot, decided: &GoOn) -> Result<(), ApiError>;
 
     /// The whole source cannot go on, for this reason, or it can again. Said as often as it is seen;
     /// it is an observation of this process, so nothing is written.

@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod control;
 pub mod counters;
+pub mod decision;
 pub mod error;
 pub mod inlet;
 pub mod metrics;

@@ -170,6 +170,8 @@ pub struct Freshness {
     pub lsn: u64,
     /// Kind of the first open incident of a source that feeds the table.
     pub incident: Option<Arc<str>>,
+    /// Since when the table lacks rows by an operator's decision, ms; `None` when it lacks none.
+    pub gap_since_ms: Option<i64>,
 }
 
 /// Answers.

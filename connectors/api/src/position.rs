@@ -66,6 +66,9 @@ impl Position {
         Self { offset, after: -1, epoch: -1, record_time_ms: -1, clock_ms: -1 }
     }
 
+    /// Of a partition that an operator gave up.
+    pub const FORGOTTEN: Self = Self { offset: -1, after: -1, epoch: -1, record_time_ms: -1, clock_ms: -1 };
+
     /// How far the partition has come in time (ms), -1 when unknown: its clock, so that neither a late record nor
     /// one with a fast clock at the end of a packet says otherwise; without one, the last record's timestamp.
     pub fn reached_ms(&self) -> i64 {
@@ -80,6 +83,14 @@ pub struct StoredPosition {
     pub key: PartitionKey,
     /// Where it stands.
     pub position: Position,
+}
+
+impl StoredPosition {
+    /// Whether an operator gave the position up: the partition is as unknown as one never seen, but
+    /// for its slot.
+    pub fn is_forgotten(&self) -> bool {
+        self.position.offset < 0
+    }
 }
 
 /// Number of a known partition: its place in the state's list of positions. The engine gives it out at [`crate::Inlet::attach`], in a WAL frame of its own, and never

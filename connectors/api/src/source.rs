@@ -1,10 +1,12 @@
 //! What is known about running sources: shared between the connector that reads, the apply thread that applies, and the doors that show.
 
 use crate::counters::SourceCounters;
+use crate::decision::DecisionRequest;
 use crate::position::PartitionKey;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Instant;
 
 /// Why something stands still or answers less than it should, as `/status`, `/sources`, `lag` and
 /// the read headers name it. A partition's incident is part of the state; one of a table, a source
@@ -26,6 +28,9 @@ pub struct Incident {
     pub evidence: String,
     /// What to type next.
     pub actions: Vec<String>,
+    /// Where reading can go on when what is lost is given up; `None` where that cannot be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_offset: Option<i64>,
 }
 
 macro_rules! incident_kinds {
@@ -227,6 +232,7 @@ pub struct SourceBoard {
     notes: RwLock<Vec<SourceNote>>,
     counters: RwLock<Vec<(String, Arc<SourceCounters>)>>,
     feeds: RwLock<Vec<Feed>>,
+    decisions: Mutex<Vec<DecisionRequest>>,
 }
 
 /// A source and the event that it feeds.
@@ -302,6 +308,26 @@ impl SourceBoard {
             partitions.resize_with(index + 1, || None);
         }
         partitions[index] = Some(gauge);
+    }
+
+    /// Takes a partition from its slot: it is no longer shown.
+    pub fn take(&self, slot: u32) -> Option<Arc<PartitionGauge>> {
+        self.partitions.write().ok()?.get_mut(slot as usize)?.take()
+    }
+
+    /// Hands an operator's decision to the source's thread, which takes it within a second.
+    pub fn decide(&self, request: DecisionRequest) {
+        if let Ok(mut decisions) = self.decisions.lock() {
+            decisions.retain(|waiting| waiting.deadline > Instant::now());
+            decisions.push(request);
+        }
+    }
+
+    /// Decisions about a source that somebody still waits for, oldest first.
+    pub fn take_decisions(&self, source: &str) -> Vec<DecisionRequest> {
+        let Ok(mut decisions) = self.decisions.lock() else { return Vec::new() };
+        let now = Instant::now();
+        decisions.extract_if(.., |request| request.place.source == source).filter(|request| request.deadline > now).collect()
     }
 
     /// All attached partitions in the order of their slots.
@@ -449,6 +475,7 @@ mod tests {
                 holds: String::new(),
                 evidence: String::new(),
                 actions: vec![],
+                resume_offset: None,
             };
             *gauge.incident.write().unwrap() = Some(incident);
             assert_eq!(gauge.caught_up(), !stops, "{kind:?}");

@@ -8,7 +8,9 @@ use crate::config::{Start, Topics};
 use crate::examine::{Question, Verdict, examine};
 use crate::ext::{ClientError, GroupCommit, Isolation, OffsetSpec, TopicDescription, code};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::collections::HashMap;
 use std::time::Duration;
+use streamgauge_api::TopicId;
 
 /// Time that all questions of one job share.
 pub const ASK_LIMIT: Duration = Duration::from_secs(10);
@@ -41,9 +43,27 @@ pub enum Job {
     Ids(u64, Vec<String>),
     /// Log ends (start, end) of partitions that are not being read.
     Ends(Vec<(String, i32)>),
+    /// What an operator's decision needs to know of partitions; the number comes back with the answer.
+    Locate(u64, Vec<(String, i32)>, StartAt),
     /// Commit to the group.
     Commit(Vec<GroupCommit>),
 }
+
+/// A partition as the brokers know it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// Id of the topic.
+    pub topic_id: TopicId,
+    /// Log start.
+    pub low: i64,
+    /// Log end.
+    pub end: i64,
+    /// The start that was asked for.
+    pub start: i64,
+}
+
+/// What is known of some partitions, by topic and number: none where the partition does not exist.
+pub type LocatedAll = HashMap<(String, i32), Option<Located>>;
 
 /// A cluster as seen by one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +92,8 @@ pub enum Answer {
     Ids(u64, Result<Vec<TopicDescription>, ClientError>),
     /// To [`Job::Ends`]: log start and log end where they are known.
     Ends(Vec<(String, i32, i64, i64)>),
+    /// To [`Job::Locate`], with the cluster's id. An error says nothing about any of the partitions.
+    Located(u64, Result<(String, LocatedAll), ClientError>),
     /// To [`Job::Commit`].
     Committed(Result<(), ClientError>),
     /// Errors of the control client's connections.
@@ -91,6 +113,10 @@ pub fn run(mut cluster: Box<dyn Cluster>, topics: &Topics, jobs: &Receiver<Job>,
                 Answer::Ids(round, cluster.describe(&names, ASK_LIMIT))
             }
             Ok(Job::Ends(partitions)) => Answer::Ends(ends(cluster.as_mut(), &partitions)),
+            Ok(Job::Locate(round, places, at)) => {
+                let found = cluster_of(cluster.as_mut(), &mut cluster_id).and_then(|id| Ok((id, locate(cluster.as_mut(), &places, at)?)));
+                Answer::Located(round, found)
+            }
             Ok(Job::Commit(commits)) => Answer::Committed(cluster.commit(&commits, COMMIT_LIMIT)),
             Err(RecvTimeoutError::Timeout) => match cluster.errors() {
                 none if none.is_empty() => continue,
@@ -104,11 +130,15 @@ pub fn run(mut cluster: Box<dyn Cluster>, topics: &Topics, jobs: &Receiver<Job>,
     }
 }
 
+fn cluster_of(cluster: &mut dyn Cluster, known: &mut Option<String>) -> Result<String, ClientError> {
+    match known {
+        Some(id) => Ok(id.clone()),
+        None => Ok(known.insert(cluster.id(ASK_LIMIT)?).clone()),
+    }
+}
+
 fn discover(cluster: &mut dyn Cluster, cluster_id: &mut Option<String>, topics: &Topics) -> Result<Discovered, ClientError> {
-    let id = match cluster_id {
-        Some(id) => id.clone(),
-        None => cluster_id.insert(cluster.id(ASK_LIMIT)?).clone(),
-    };
+    let id = cluster_of(cluster, cluster_id)?;
     let names: Vec<String> = match topics {
         Topics::Named(names) => names.clone(),
         Topics::Matching(pattern) => cluster.topics(ASK_LIMIT)?.into_iter().filter(|name| pattern.matches(name)).collect(),
@@ -165,6 +195,43 @@ fn resolve(cluster: &mut dyn Cluster, starts: &[(String, i32, StartAt)]) -> Vec<
         }));
     }
     resolved
+}
+
+/// Asks for ids, ends and starts. A partition is missing only where the brokers say so; one that they cannot speak for now
+/// is an error.
+fn locate(cluster: &mut dyn Cluster, places: &[(String, i32)], at: StartAt) -> Result<LocatedAll, ClientError> {
+    let mut names: Vec<&str> = places.iter().map(|(topic, _)| topic.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let topics = cluster.describe(&names, ASK_LIMIT)?;
+    let mut there = Vec::new();
+    let mut located = LocatedAll::new();
+    for (name, number) in places {
+        let Some(topic) = topics.iter().find(|topic| topic.name == *name) else {
+            return Err(ClientError { code: code::FAIL, text: format!("no answer about topic {name}") });
+        };
+        match &topic.error {
+            Some(error) if error.code == code::UNKNOWN_TOPIC_OR_PART => {}
+            Some(error) => return Err(error.clone()),
+            None if topic.partitions.iter().any(|(partition, _)| partition == number) => {
+                there.push((name.clone(), *number, topic.id));
+                continue;
+            }
+            None => {}
+        }
+        located.insert((name.clone(), *number), None);
+    }
+    let asked: Vec<(String, i32)> = there.iter().map(|(name, number, _)| (name.clone(), *number)).collect();
+    let ends = ends(cluster, &asked);
+    let starts = resolve(cluster, &there.iter().map(|(name, number, _)| (name.clone(), *number, at)).collect::<Vec<_>>());
+    for (name, number, topic_id) in there {
+        let silent = || ClientError { code: code::TIMED_OUT, text: format!("no answer about the log of {name}/{number}") };
+        let (.., low, end) = ends.iter().find(|end| (&end.0, end.1) == (&name, number)).ok_or_else(silent)?;
+        let (.., start) = starts.iter().find(|start| (&start.0, start.1) == (&name, number)).ok_or_else(silent)?;
+        let found = Located { topic_id, low: *low, end: *end, start: start.clone()? };
+        located.insert((name, number), Some(found));
+    }
+    Ok(located)
 }
 
 fn ends(cluster: &mut dyn Cluster, partitions: &[(String, i32)]) -> Vec<(String, i32, i64, i64)> {

@@ -1,7 +1,7 @@
 //! The words of incidents: what happened, what is lost, what still holds, the evidence, what to do.
 //!
-//! Pure: from what was seen to an [`Incident`]. Opening and closing is the ingest loop's. The kinds are those of 3.3 of the Kafka reference; nothing here
-//! acts, because no action on a moved log is ever automatic.
+//! Pure: from what was seen to an [`Incident`]. Opening and closing is the ingest loop's; nothing here acts, because no
+//! action on a moved log is ever automatic: the ways on are commands that an operator types (`decide`).
 
 use crate::track::Track;
 use streamgauge_api::source::{Incident, IncidentKind};
@@ -93,6 +93,7 @@ pub fn source_stalled(cause: Cause, evidence: &str, now_us: i64) -> Incident {
         holds: HOLDS.to_owned(),
         evidence: evidence.to_owned(),
         actions: vec![cause.advice().to_owned()],
+        resume_offset: None,
     }
 }
 
@@ -108,8 +109,10 @@ pub fn source_gap(track: &Track, low: i64, end: i64, now_us: i64) -> Incident {
         evidence: format!("{}; the log now goes from {low} to {end}", place(track)),
         actions: vec![
             format!("restore a data folder whose position lies between {low} and {end}, if there is one"),
+            format!("to go on without them: {}", command(track, "accept-gap")),
             "lengthen the topic's retention so that it outlasts an outage".to_owned(),
         ],
+        resume_offset: Some(low),
     }
 }
 
@@ -125,7 +128,10 @@ pub fn regressed(track: &Track, end: i64, epoch: i32, now_us: i64) -> Incident {
         actions: vec![
             "check first that `brokers` names the right cluster".to_owned(),
             format!("restore a data folder whose position is at most {end}, if there is one"),
+            format!("to go on with what is written from {end} on: {}", command(track, "accept-gap")),
+            format!("to read the log anew, into tables that keep what they have: {}", command(track, "begin --at earliest")),
         ],
+        resume_offset: Some(end),
     }
 }
 
@@ -138,7 +144,11 @@ pub fn truncated(track: &Track, from: i64, to: i64, evidence: &str, now_us: i64)
         lost: format!("offsets {to} to {} are applied but no longer in the log", from - 1),
         holds: "all rows applied so far, the vanished ones included; tables stay readable and flagged, other partitions go on".to_owned(),
         evidence: format!("{}; {evidence}", place(track)),
-        actions: vec![format!("restore a data folder whose position is at most {to}; the records behind it are read again")],
+        actions: vec![
+            format!("restore a data folder whose position is at most {to}; the records behind it are read again"),
+            format!("to keep the vanished records in the tables and go on at {to}: {}", command(track, "accept-gap")),
+        ],
+        resume_offset: Some(to),
     }
 }
 
@@ -158,8 +168,10 @@ pub fn recreated(track: &Track, now: TopicId, evidence: &str, now_us: i64) -> In
         evidence: format!("{}; topic id was {}, is {now}; {evidence}", place(track), track.key.topic_id),
         actions: vec![
             "check that `brokers` names the right cluster and that the topic was recreated on purpose".to_owned(),
-            "to begin anew with the new topic, start with an empty data folder".to_owned(),
+            format!("to keep the tables and read the new topic: {}", command(track, "begin --at earliest")),
+            "to begin anew with empty tables, start with an empty data folder".to_owned(),
         ],
+        resume_offset: None,
     }
 }
 
@@ -173,7 +185,14 @@ pub fn partitions_grew(track: &Track, before: usize, after: usize, now_us: i64) 
         holds: "everything; the new partition is read from its first record".to_owned(),
         evidence: format!("{}; the topic had {before} partitions and has {after}", place(track)),
         actions: vec!["nothing: it closes when the new partition's end is reached".to_owned()],
+        resume_offset: None,
     }
+}
+
+/// The command line of a decision about this partition, its effect first.
+fn command(track: &Track, action: &str) -> String {
+    let source = track.gauge.as_ref().map_or("SOURCE", |gauge| gauge.source.as_str());
+    format!("streamgauge incident {source}/{}/{} {action} --dry-run", track.key.topic, track.key.partition)
 }
 
 fn place(track: &Track) -> String {

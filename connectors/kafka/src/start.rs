@@ -115,7 +115,7 @@ pub(crate) fn start_with(
         board.put_counters(&source.name, &counters);
         let parts = Parts {
             source: source.clone(),
-            stored: stored.iter().filter(|stored| stored.key.event == source.event).cloned().collect(),
+            stored: stored.iter().filter(|stored| stored.key.event == source.event && !stored.is_forgotten()).cloned().collect(),
             rivals: sources
                 .iter()
                 .enumerate()

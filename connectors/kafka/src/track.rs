@@ -40,6 +40,8 @@ pub enum Phase {
     },
     /// The log moved: only an operator can decide.
     Stopped,
+    /// An operator gave it up.
+    Forgotten,
 }
 
 /// What the client said that only the questions can confirm.
@@ -198,7 +200,7 @@ impl Track {
 
     /// Whether only an operator can make it go on.
     pub fn stopped(&self) -> bool {
-        self.phase == Phase::Stopped
+        matches!(self.phase, Phase::Stopped | Phase::Forgotten)
     }
 }
 

@@ -82,6 +82,7 @@ fn driven() -> (Driven, Vec<Row>) {
         holds: String::new(),
         evidence: String::new(),
         actions: Vec::new(),
+        resume_offset: None,
     };
     driven.apply(Content::Incident { slot: Slot(0), incident: Some(incident) }, START_US);
     (driven, rows)

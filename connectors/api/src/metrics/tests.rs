@@ -150,6 +150,7 @@ fn partitions_show_lag_and_incidents() {
         holds: String::new(),
         evidence: String::new(),
         actions: Vec::new(),
+        resume_offset: None,
     });
     metrics.set_partitions(&[partition("payments", 1, Some(54), "reading"), stopped], &[IncidentKind::MemoryLimit]);
     let text = metrics.text();

@@ -3,10 +3,11 @@
 //! Invariants: a record's offset is behind us only once the inlet took it; nothing is paused, a partition that must wait is unassigned and assigned again
 //! at our own (offset, epoch) pair, after the questions of [`crate::examine`]; an incident stops its partition only; every wait is bounded.
 //!
-//! `mod` holds the loop, [`read`] drains and offers, [`tell`] says how the source stands, [`verdict`] carries out what the control thread found, [`watch`] looks after liveness, ids, statistics
+//! `mod` holds the loop, [`decide`] carries out what operators decided, [`read`] drains and offers, [`tell`] says how the source stands, [`verdict`] carries out what the control thread found, [`watch`] looks after liveness, ids, statistics
 //! and commits. Decoding happens inside the inlet, on this thread. Deliberately absent: blocking calls to brokers or registry (the control and registry
 //! threads make them), and any action on a log that has moved.
 
+mod decide;
 mod read;
 mod tell;
 mod verdict;
@@ -115,6 +116,8 @@ pub struct Ingest {
     /// When records last came, or waited for room.
     busy_at: Instant,
     connection_error: Option<(Instant, ClientError)>,
+    /// Operators' decisions that wait for the brokers' answers.
+    asked: Vec<decide::Asked>,
 }
 
 /// A partition whose start is being resolved.
@@ -162,6 +165,7 @@ impl Ingest {
             unanswered: Some(now),
             busy_at: now,
             connection_error: None,
+            asked: Vec::new(),
         }
     }
 
@@ -176,6 +180,7 @@ impl Ingest {
         while !self.ending() {
             self.hear_control();
             self.hear_registry();
+            self.hear_operator();
             self.keep_time();
             self.read();
         }
@@ -249,6 +254,7 @@ impl Ingest {
                 Answer::Examined(round, verdicts) => self.examined(round, verdicts),
                 Answer::Ids(round, topics) => self.ids_checked(round, topics),
                 Answer::Ends(ends) => self.ends_known(&ends),
+                Answer::Located(round, found) => self.located(round, found),
                 Answer::Committed(result) => self.committed(&result),
                 Answer::Troubles(errors) => self.connection_errors(errors),
             }
@@ -271,8 +277,13 @@ impl Ingest {
         self.found.refused = None;
         let complete = found.missing.is_empty() && !found.topics.is_empty();
         self.timers.discover = now + if complete { DISCOVER_EVERY } else { DISCOVER_SOON * 5 };
-        let attached: Vec<PartitionKey> =
-            self.tracks.iter().map(|track| track.key.clone()).chain(self.beginning.iter().map(|begin| begin.key.clone())).collect();
+        let attached: Vec<PartitionKey> = self
+            .tracks
+            .iter()
+            .filter(|track| track.phase != Phase::Forgotten)
+            .map(|track| track.key.clone())
+            .chain(self.beginning.iter().map(|begin| begin.key.clone()))
+            .collect();
         let known = Known {
             event: &self.source.event,
             topics: &self.source.topics,

@@ -4,6 +4,7 @@
 //! (transactions, compaction, partition growth, deletion) is tested on a real broker elsewhere.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod deciding;
 mod incidents;
 mod reading;
 mod registry;
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use streamgauge_api::decision::{Decision, DecisionRequest, Effect, GoOn, Place};
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::source::{Incident, PartitionGauge, SourceBoard};
 use streamgauge_api::{
@@ -46,6 +48,8 @@ struct Engine {
     seen: Vec<Seen>,
     ends: Vec<(Slot, i64)>,
     incidents: Vec<(Slot, Option<Incident>)>,
+    /// What operators decided.
+    decided: Vec<GoOn>,
     /// Of the whole source.
     source_incident: Option<Incident>,
     /// Records taken before the inlet is full; `None` is no limit.
@@ -142,6 +146,20 @@ impl Inlet for FakeInlet {
 
     fn incident_closed(&mut self, slot: Slot) {
         self.engine.lock().incidents.push((slot, None));
+    }
+
+    fn go_on(&mut self, slot: Slot, decided: &GoOn) -> Result<(), ApiError> {
+        let mut engine = self.engine.lock();
+        let known = engine.attached[slot.0 as usize].clone();
+        engine.state.remove(&known);
+        engine.decided.push(decided.clone());
+        self.board.take(slot.0);
+        if let Some(position) = decided.position {
+            engine.state.insert(decided.key.clone(), position);
+            engine.attached[slot.0 as usize] = decided.key.clone();
+            self.board.put(slot.0, Arc::new(PartitionGauge::new("s", decided.key.clone(), position.offset)));
+        }
+        Ok(())
     }
 
     fn source_incident(&mut self, source: &str, incident: Option<Incident>) {
@@ -271,6 +289,14 @@ impl House {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Asks for a decision as an operator does.
+    fn decide(&self, place: &str, decision: Decision, dry_run: bool) -> Result<Vec<Effect>, ApiError> {
+        let (reply, replies) = std::sync::mpsc::sync_channel(1);
+        let deadline = Instant::now() + LIMIT;
+        self.board.decide(DecisionRequest { place: Place::parse(place).unwrap(), decision, dry_run, deadline, reply });
+        replies.recv_timeout(LIMIT).unwrap()
     }
 
     /// Learns a topic's id as a client learns it, from the log line that the fence reads.

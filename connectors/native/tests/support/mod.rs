@@ -78,7 +78,14 @@ impl FakePort {
 }
 
 fn freshness() -> Freshness {
-    Freshness { as_of_ms: 1_500, lag_ms: Some(20), lag_unknown: false, lsn: 7, incident: Some("position_lost".into()) }
+    Freshness {
+        as_of_ms: 1_500,
+        lag_ms: Some(20),
+        lag_unknown: false,
+        lsn: 7,
+        incident: Some("position_lost".into()),
+        gap_since_ms: Some(1_000),
+    }
 }
 
 impl Port for FakePort {

@@ -1,0 +1,289 @@
+//! An operator's decision about partitions that an incident stopped: what it would do, and doing it.
+//!
+//! ```text
+//! asked: which partitions, may they -> Locate on the control thread -> located: effects -> dry run: say them
+//!                                                                                      -> else: Inlet::go_on, then read on
+//! ```
+//! The brokers are asked for every decision, so that an effect is of this moment and a position never
+//! lies outside of the log that is read from there. Nothing is changed before the frame is written;
+//! a partition whose frame was refused stays stopped, as it was. Called on the ingest thread.
+
+use super::Ingest;
+use crate::config::Start;
+use crate::control::{Job, Located, LocatedAll, StartAt};
+use crate::ext::ClientError;
+use crate::incidents::Cause;
+use crate::track::{Phase, Track};
+use std::time::Instant;
+use streamgauge_api::decision::{BeginAt, Decision, DecisionRequest, Effect, GoOn};
+use streamgauge_api::source::IncidentKind;
+use streamgauge_api::{ApiError, Code, PartitionKey, Position};
+
+/// Decisions that wait for the brokers' answers.
+const ASKED_MAX: usize = 16;
+
+/// A decision that waits for the brokers' answer.
+pub(super) struct Asked {
+    round: u64,
+    request: DecisionRequest,
+    tracks: Vec<usize>,
+}
+
+/// What becomes of one partition.
+struct Planned {
+    track: usize,
+    go_on: GoOn,
+    effect: Effect,
+}
+
+impl Ingest {
+    /// Takes what operators decided.
+    pub(super) fn hear_operator(&mut self) {
+        for request in self.board.take_decisions(&self.source.name) {
+            match self.chosen(&request) {
+                Ok(tracks) => {
+                    self.round += 1;
+                    let places = tracks.iter().map(|index| place_of(&self.tracks[*index])).collect();
+                    self.send(Job::Locate(self.round, places, start_of(request.decision)));
+                    self.asked.push(Asked { round: self.round, request, tracks });
+                }
+                Err(error) => answer(&request, Err(error)),
+            }
+        }
+    }
+
+    /// The partitions that a decision is about: at least one, and each may be decided about so.
+    fn chosen(&self, request: &DecisionRequest) -> Result<Vec<usize>, ApiError> {
+        if self.asked.len() >= ASKED_MAX {
+            return Err(ApiError::new(Code::Overloaded, format!("{ASKED_MAX} decisions wait for the brokers of {}", self.source.name)));
+        }
+        let place = &request.place;
+        let meant = |track: &&Track| track.phase != Phase::Forgotten && place.selects(&track.key.topic, track.key.partition);
+        if !self.tracks.iter().any(|track| meant(&track)) {
+            let reason = format!("source \"{}\" reads no partition {place}", self.source.name);
+            return Err(ApiError::new(Code::UnknownReference, reason).hint("`streamgauge lag` lists what is read"));
+        }
+        let mut refusal = None;
+        let mut chosen = Vec::new();
+        for (index, track) in self.tracks.iter().enumerate().filter(|(_, track)| meant(track)) {
+            match may(track, request.decision) {
+                Ok(()) => chosen.push(index),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        match refusal {
+            // Of a whole source only those that stand still are meant.
+            Some(error) if chosen.is_empty() || place.partition.is_some() => Err(error),
+            _ => Ok(chosen),
+        }
+    }
+
+    /// The brokers' answer to a decision.
+    pub(super) fn located(&mut self, round: u64, found: Result<(String, LocatedAll), ClientError>) {
+        let Some(at) = self.asked.iter().position(|asked| asked.round == round) else { return };
+        let Asked { request, tracks, .. } = self.asked.swap_remove(at);
+        if request.deadline <= Instant::now() {
+            return;
+        }
+        let result = match found {
+            Ok((cluster, found)) => self.decide(&request, &tracks, &cluster, &found),
+            Err(error) => {
+                let reason = format!("the brokers of source \"{}\" do not answer what the decision needs: {error}", self.source.name);
+                Err(ApiError::new(Code::BrokerUnreachable, reason))
+            }
+        };
+        answer(&request, result);
+    }
+
+    fn decide(&mut self, request: &DecisionRequest, tracks: &[usize], cluster: &str, found: &LocatedAll) -> Result<Vec<Effect>, ApiError> {
+        let mut planned = Vec::new();
+        for &index in tracks {
+            let track = &self.tracks[index];
+            // It may have been decided about, or have healed, while the brokers were asked.
+            may(track, request.decision)?;
+            let located = found.get(&place_of(track)).and_then(Option::as_ref);
+            planned.push(self.plan(index, request.decision, cluster, located)?);
+        }
+        if !request.dry_run {
+            for (done, plan) in planned.iter().enumerate() {
+                if let Err(mut error) = self.carry_out(plan) {
+                    error.reason.push_str(&format!(" ({}; {done} of {} partitions were decided before)", plan.effect.id, planned.len()));
+                    return Err(error);
+                }
+            }
+            let moved: Vec<usize> = planned.iter().filter(|plan| plan.go_on.position.is_some()).map(|plan| plan.track).collect();
+            self.ask(&moved);
+            self.tell();
+        }
+        Ok(planned.into_iter().map(|plan| plan.effect).collect())
+    }
+
+    fn plan(&self, index: usize, decision: Decision, cluster: &str, located: Option<&Located>) -> Result<Planned, ApiError> {
+        let track = &self.tracks[index];
+        let Some((kind, _)) = track.incident else { unreachable!("what may be decided about has an incident") };
+        let id = format!("{}/{}/{}", self.source.name, track.key.topic, track.key.partition);
+        let before = track.position.offset;
+        let (key, position, lost, counted_again) = match (decision, located) {
+            (Decision::Forget, Some(_)) => {
+                let reason = format!("{id} exists: a forgotten partition would be read from its start again");
+                let hint = "to read on in it: begin --at earliest, latest or a time";
+                return Err(ApiError::new(Code::DecisionRefused, reason).hint(hint));
+            }
+            (Decision::Forget, None) => (track.key.clone(), None, nothing(), nothing()),
+            (_, None) => {
+                let reason = format!("{id} does not exist, so that nothing can be read from it");
+                return Err(ApiError::new(Code::DecisionRefused, reason).hint("create the topic, or give the partition up: forget"));
+            }
+            (decision, Some(located)) => {
+                let another = (located.topic_id.is_known() && located.topic_id != track.key.topic_id) || cluster != track.key.cluster;
+                if decision == Decision::AcceptGap && another && kind != IncidentKind::Recreated {
+                    let reason = format!("{id} is another topic now (id {})", located.topic_id);
+                    return Err(ApiError::new(Code::DecisionRefused, reason).hint("begin --at earliest, latest or a time"));
+                }
+                let key = PartitionKey { cluster: cluster.to_owned(), topic_id: located.topic_id, ..track.key.clone() };
+                let to = match decision {
+                    Decision::AcceptGap => self.resume(track, located),
+                    _ => located.start,
+                };
+                let (lost, again) = told(track, kind, another, to, located);
+                // The clock of another log says nothing of this one.
+                let position = match another {
+                    true => Position::start(to),
+                    false => Position { offset: to, after: -1, epoch: -1, ..track.position },
+                };
+                (key, Some(position), lost, again)
+            }
+        };
+        let effect = Effect {
+            id,
+            incident: kind.as_str().to_owned(),
+            from_offset: before,
+            to_offset: position.map(|position| position.offset),
+            to_read: position.zip(located).map(|(position, located)| (located.end - position.offset).max(0)),
+            lost: lost.clone(),
+            counted_again,
+        };
+        Ok(Planned { track: index, go_on: GoOn { key, position, incident: kind, lost }, effect })
+    }
+
+    /// The first record that was not read and still can be.
+    fn resume(&self, track: &Track, located: &Located) -> i64 {
+        let noted = track.gauge.as_ref().and_then(|gauge| gauge.incident()).and_then(|incident| incident.resume_offset);
+        noted.unwrap_or(track.position.offset).max(located.low).min(located.end.max(located.low))
+    }
+
+    fn carry_out(&mut self, plan: &Planned) -> Result<(), ApiError> {
+        let (index, decided) = (plan.track, &plan.go_on);
+        self.unassign(&[index]);
+        let slot = self.tracks[index].slot;
+        if !self.inlet.flush() {
+            return Err(ApiError::new(Code::Overloaded, "rows that were read before wait for room; decide again when they are applied"));
+        }
+        self.inlet.go_on(slot, decided)?;
+        tracing::warn!(
+            kind = "incident.decided", id = %plan.effect.id, incident = %plan.effect.incident, from_offset = plan.effect.from_offset,
+            to_offset = plan.effect.to_offset, lost = %decided.lost, "an operator decided how a partition goes on"
+        );
+        let gone = self.tracks[index].key.clone();
+        self.stored.retain(|stored| stored.key != gone);
+        match decided.position {
+            Some(position) => {
+                let fresh = Track::new(decided.key.clone(), slot, self.board.get(slot.0), position, Instant::now());
+                self.tracks[index] = fresh;
+                let stored = streamgauge_api::StoredPosition { key: decided.key.clone(), position };
+                self.stored.push(stored);
+            }
+            None => {
+                let track = &mut self.tracks[index];
+                track.phase = Phase::Forgotten;
+                track.incident = None;
+                if let Some(numbers) = self.places.get_mut(&gone.topic) {
+                    numbers.remove(&gone.partition);
+                    if numbers.is_empty() {
+                        self.places.remove(&gone.topic);
+                    }
+                }
+                // What has its place now is found at once, and begins as a partition that was never seen.
+                self.timers.discover = Instant::now();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this may be decided about a partition as it stands.
+fn may(track: &Track, decision: Decision) -> Result<(), ApiError> {
+    let id = format!("{}/{}", track.key.topic, track.key.partition);
+    let refuse = |reason: String, hint: &str| Err(ApiError::new(Code::DecisionRefused, reason).hint(hint));
+    let Some((kind, cause)) = track.incident.filter(|(kind, _)| kind.stops()) else {
+        return refuse(
+            format!("{id} has no incident: it is read at offset {}", track.position.offset),
+            "`streamgauge lag` says how it stands",
+        );
+    };
+    match (decision, kind) {
+        (Decision::AcceptGap, IncidentKind::Recreated) => {
+            refuse(format!("{id} is another topic now: no offset of it follows the last one read"), "begin --at earliest, latest or a time")
+        }
+        (Decision::AcceptGap | Decision::Begin(_), IncidentKind::Stalled) => {
+            refuse(format!("{id} stands still ({}), and nothing is lost", cause.as_str()), "the incident's actions say what lets it go on")
+        }
+        (Decision::Forget, IncidentKind::Stalled) if cause != Cause::TopicMissing => {
+            refuse(format!("{id} stands still ({}) and exists", cause.as_str()), "the incident's actions say what lets it go on")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What no table will have, and what is counted again.
+fn told(track: &Track, kind: IncidentKind, another: bool, to: i64, located: &Located) -> (String, String) {
+    let from = track.position.offset;
+    let count = |from: i64, to: i64| format!("offsets {from} to {} ({} offsets)", to - 1, to - from);
+    if another {
+        let skipped = match to > located.low {
+            true => format!("; of the new one {}", count(located.low, to)),
+            false => String::new(),
+        };
+        return (
+            format!("what was left in the old topic behind offset {from}{skipped}"),
+            "records of the old topic that the new one has too".into(),
+        );
+    }
+    let cut = matches!(kind, IncidentKind::Truncated | IncidentKind::Regressed);
+    let resume = track.gauge.as_ref().and_then(|gauge| gauge.incident()).and_then(|open| open.resume_offset).unwrap_or(from);
+    // What was read is gone from the log behind the cut: other records have, or will have, these offsets.
+    let read_to = if cut { resume.min(from) } else { from };
+    let lost = if to > read_to { count(read_to, to) } else { nothing() };
+    let kept = match cut && from > read_to {
+        true => format!(
+            "{}{} stay in the tables though they are gone from the log",
+            if lost == "nothing" { "nothing; " } else { "; " },
+            count(read_to, from)
+        ),
+        false => String::new(),
+    };
+    let lost = if kept.is_empty() || lost != "nothing" { format!("{lost}{kept}") } else { kept };
+    let again = if to < read_to { count(to.max(located.low), read_to) } else { nothing() };
+    (lost, again)
+}
+
+fn nothing() -> String {
+    "nothing".to_owned()
+}
+
+fn place_of(track: &Track) -> (String, i32) {
+    (track.key.topic.clone(), track.key.partition)
+}
+
+fn start_of(decision: Decision) -> StartAt {
+    match decision {
+        Decision::Begin(BeginAt::Latest) => StartAt::Policy(Start::Latest),
+        Decision::Begin(BeginAt::Timestamp { ms }) => StartAt::Policy(Start::Timestamp { ms }),
+        Decision::Begin(BeginAt::Earliest) | Decision::AcceptGap | Decision::Forget => StartAt::LogStart,
+    }
+}
+
+fn answer(request: &DecisionRequest, result: Result<Vec<Effect>, ApiError>) {
+    // Who asked may be gone.
+    let _gone = request.reply.try_send(result).is_err();
+}

@@ -1,0 +1,138 @@
+//! The log moved and an operator decides: shown first, done once, and read on from there.
+
+use super::House;
+use crate::MockKafka;
+use std::time::{Duration, Instant};
+use streamgauge_api::decision::{BeginAt, Decision, DecisionRequest, Place};
+use streamgauge_api::source::IncidentKind;
+use streamgauge_api::{Code, Position};
+
+/// A house whose only partition stands at an offset that its log no longer has.
+fn overtaken() -> House {
+    let mut house = House::new(&[("t", 1)]);
+    house.produce("t", 0, 0..10);
+    house.start();
+    house.until("all", |engine| engine.seen.len() == 10);
+    house.stop();
+    // The mock keeps 5 MiB per partition.
+    let mut producer = crate::Producer::new(house.mock.bootstrap(), &[]).unwrap();
+    let value = vec![b'x'; 100_000];
+    for _ in 0..80 {
+        producer.send("t", Some(0), None, Some(&value), None, &[]).unwrap();
+    }
+    producer.flush(super::LIMIT).unwrap();
+    house.start();
+    house.until("the incident", |_engine| house.open_incident().is_some());
+    house
+}
+
+/// A house that stands at offset 99 of a log that ends at 20.
+fn beyond_the_end() -> House {
+    let mut house = House::new(&[("t", 1)]);
+    house.produce("t", 0, 0..20);
+    house.start();
+    house.until("all", |engine| engine.seen.len() == 20);
+    house.stop();
+    {
+        let mut engine = house.engine.lock();
+        let key = engine.state.keys().next().cloned().unwrap();
+        engine.state.insert(key, Position { after: 99, record_time_ms: 0, ..Position::start(99) });
+    }
+    house.start();
+    house.until("the incident", |_engine| house.open_incident().is_some());
+    house
+}
+
+#[test]
+fn an_accepted_gap_goes_on_at_the_log_start_and_a_dry_run_changes_nothing() {
+    let mut house = overtaken();
+    let shown = house.decide("s/0", Decision::AcceptGap, true).unwrap();
+    assert!(house.open_incident().is_some() && house.engine.lock().decided.is_empty(), "a dry run only shows");
+    let low = shown[0].to_offset.unwrap();
+    assert_eq!((shown[0].from_offset, shown[0].to_read), (10, Some(90 - low)));
+    assert_eq!(shown[0].lost, format!("offsets 10 to {} ({} offsets)", low - 1, low - 10));
+    assert_eq!(shown[0].counted_again, "nothing");
+    let done = house.decide("s/0", Decision::AcceptGap, false).unwrap();
+    assert_eq!(done, shown, "what was shown is what happens");
+    house.until("the rest", |engine| engine.seen.len() as i64 == 10 + 90 - low);
+    assert_eq!(house.offsets("t", 0)[10..], (low..90).collect::<Vec<i64>>());
+    assert_eq!(house.open_incident(), None);
+    assert_eq!(house.engine.lock().decided[0].lost, done[0].lost);
+    // Decided once; there is nothing left to decide.
+    let again = house.decide("s/0", Decision::AcceptGap, false).unwrap_err();
+    assert_eq!(again.code, Code::DecisionRefused);
+    house.stop();
+}
+
+#[test]
+fn a_log_that_ends_before_the_position_goes_on_behind_its_end_or_begins_anew() {
+    let mut house = beyond_the_end();
+    house.produce("t", 0, 20..23);
+    let done = house.decide("s", Decision::AcceptGap, false).unwrap();
+    assert_eq!(done[0].to_offset, Some(20), "records that came behind the cut were never read");
+    assert!(done[0].lost.contains("offsets 20 to 98 (79 offsets) stay in the tables"), "{done:?}");
+    house.until("the new ones", |engine| engine.seen.len() == 23);
+    house.stop();
+
+    let mut house = beyond_the_end();
+    let done = house.decide("s", Decision::Begin(BeginAt::Earliest), false).unwrap();
+    assert_eq!(done[0].counted_again, "offsets 0 to 19 (20 offsets)");
+    house.until("all of them again", |engine| engine.seen.len() == 40);
+    house.stop();
+
+    let mut house = beyond_the_end();
+    let done = house.decide("s", Decision::Begin(BeginAt::Latest), false).unwrap();
+    assert_eq!((done[0].to_offset, done[0].to_read), (Some(20), Some(0)));
+    house.produce("t", 0, 20..25);
+    house.until("what came since", |engine| engine.seen.len() == 25);
+    house.stop();
+}
+
+#[test]
+fn a_recreated_topic_is_begun_under_its_own_name_and_a_restart_goes_on_in_it() {
+    let mut house = House::new(&[("t", 1)]);
+    house.learn_id("t");
+    house.produce("t", 0, 0..10);
+    house.start();
+    house.until("all", |engine| engine.seen.len() == 10);
+    house.stop();
+    house.mock = MockKafka::start(&[("t", 1)]).unwrap();
+    house.source.brokers = vec![house.mock.bootstrap().to_owned()];
+    let now = house.learn_id("t");
+    house.produce("t", 0, 0..30);
+    house.start();
+    house.until("the incident", |_engine| house.open_incident().is_some());
+    assert_eq!(house.decide("s/0", Decision::AcceptGap, false).unwrap_err().code, Code::DecisionRefused);
+    let done = house.decide("s/t/0", Decision::Begin(BeginAt::Earliest), false).unwrap();
+    assert_eq!((done[0].incident.as_str(), done[0].to_offset, done[0].to_read), ("Recreated", Some(0), Some(30)));
+    house.until("the new topic", |engine| engine.seen.len() == 40);
+    assert!(house.engine.lock().state.keys().all(|key| key.topic_id == now), "the position is of the new topic");
+    house.stop();
+    house.produce("t", 0, 30..35);
+    house.start();
+    house.until("and on", |engine| engine.seen.len() == 45);
+    assert_eq!(house.open_incident(), None);
+    house.stop();
+}
+
+#[test]
+fn what_cannot_be_decided_is_refused_and_changes_nothing() {
+    let mut house = overtaken();
+    for (place, decision, code) in [
+        ("s/1", Decision::AcceptGap, Code::UnknownReference),
+        ("s/other/0", Decision::AcceptGap, Code::UnknownReference),
+        ("s/0", Decision::Forget, Code::DecisionRefused),
+    ] {
+        for dry_run in [true, false] {
+            assert_eq!(house.decide(place, decision, dry_run).unwrap_err().code, code, "{place} {decision:?}");
+        }
+    }
+    assert_eq!(house.open_incident().map(|open| open.kind), Some(IncidentKind::SourceGap));
+    // Nobody waits for this one any longer.
+    let (reply, replies) = std::sync::mpsc::sync_channel(1);
+    let (place, deadline) = (Place::parse("s/0").unwrap(), Instant::now());
+    house.board.decide(DecisionRequest { place, decision: Decision::AcceptGap, dry_run: false, deadline, reply });
+    assert!(replies.recv_timeout(Duration::from_secs(10)).is_err(), "it is dropped unanswered");
+    assert!(house.engine.lock().decided.is_empty());
+    house.stop();
+}
