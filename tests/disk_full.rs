@@ -128,3 +128,65 @@ fn a_start_after_kill_nine_on_a_disk_without_a_free_byte_serves_reads_and_goes_o
     let filler = disk.fill().unwrap();
     goes_on_when_there_is_room(&setup, &setup, |_| std::fs::remove_file(&filler).unwrap());
 }
+
+const MORE: &str = "half = { op = \"count\", window = \"30m\" }\n";
+
+/// As the file was, with a feature more, on a disk without room: what is there is served, and what the file changes comes
+/// with the room.
+fn a_changed_config_waits_for_room(setup: &Setup, full: &Setup, make_room: impl FnOnce(&Sidecar)) {
+    setup.write_config(&(STEPS.to_owned() + MORE + SMALL_SEGMENTS)).unwrap();
+    let sidecar = full.start_bound().unwrap();
+    served_without_room(&sidecar);
+    let row = sidecar.get("walkers", "w").unwrap().unwrap();
+    assert_eq!((row["n"].as_u64(), row.get("half")), (Some(500), None));
+    refused(&sidecar);
+    wait_for("the incident to say it", WITHIN, || {
+        let status = sidecar.status()?;
+        let told = status["incidents"].to_string();
+        if told.contains("not in force") { Ok(()) } else { Err(told) }
+    })
+    .unwrap();
+    make_room(&sidecar);
+    sidecar.wait_ready(WITHIN).unwrap();
+    assert_eq!(push(&sidecar), 200);
+    let row = sidecar.get("walkers", "w").unwrap().unwrap();
+    assert_eq!((row["n"].as_u64(), row["half"].as_u64()), (Some(501), Some(1)));
+    assert!(sidecar.terminate(WITHIN).unwrap().success());
+    assert_eq!(walked(&setup.start().unwrap()), 501);
+}
+
+#[test]
+fn a_changed_config_prevents_no_start_that_may_not_write_a_byte() {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &(STEPS.to_owned() + SMALL_SEGMENTS)).unwrap();
+    pushed_and_killed(&setup);
+    let limited = setup.through("limited", "#!/bin/sh\nulimit -S -f 0\nexec \"$BINARY\" \"$@\"\n").unwrap();
+    a_changed_config_waits_for_room(&setup, &limited, |sidecar| sidecar.limit_files(None).unwrap());
+}
+
+#[test]
+fn a_changed_config_prevents_no_start_on_a_disk_without_a_free_byte() {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &(STEPS.to_owned() + SMALL_SEGMENTS)).unwrap();
+    let disk = match SmallDisk::at(setup.data(), 8 << 20) {
+        Ok(disk) => disk,
+        Err(reason) => return eprintln!("no small disk: {reason}"),
+    };
+    pushed_and_killed(&setup);
+    let filler = disk.fill().unwrap();
+    a_changed_config_waits_for_room(&setup, &setup, |_| std::fs::remove_file(&filler).unwrap());
+}
+
+#[test]
+fn a_new_data_folder_without_room_for_a_log_is_refused_with_the_bytes_it_needs() {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &(STEPS.to_owned() + SMALL_SEGMENTS)).unwrap();
+    let limited = setup.through("limited", "#!/bin/sh\nulimit -S -f 0\nexec \"$BINARY\" \"$@\"\n").unwrap();
+    let mut command = limited.command("run");
+    command.arg("-c").arg(setup.config()).arg("--data-dir").arg(setup.data());
+    let output = command.args(["--http-addr", "127.0.0.1:0", "--tcp-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(74), "{told}");
+    for word in ["storage_full", "needs 1048576 bytes", "the disk has"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    // Nothing of the try stands in the way of the next one.
+    assert_eq!(push(&setup.start().unwrap()), 200);
+}

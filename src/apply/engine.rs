@@ -274,19 +274,24 @@ impl Engine {
     }
 
     /// The disk took what it was given.
-    fn log_has_room(&self) {
+    fn log_has_room(&mut self) {
         if self.facts.disk_full.load(Ordering::Relaxed) {
             self.facts.disk_full.store(false, Ordering::Relaxed);
             self.facts.incidents.close(IncidentKind::WriteStall, &Subject::Server);
+            self.retry_refused();
         }
     }
 
     /// The disk has no room: pushes are refused and sources wait until it has.
     fn log_is_full(&self, error: &WalError) {
         self.facts.disk_full.store(true, Ordering::Relaxed);
+        let lost = match self.facts.undeclared.load(Ordering::Relaxed) {
+            false => "nothing that was acknowledged: pushes are refused, rows of sources wait",
+            true => "nothing that was acknowledged: what the config changes is not in force, pushes are refused, sources have not begun",
+        };
         let text = || IncidentText {
             cause: Code::StorageFull.as_str().to_owned(),
-            lost: "nothing that was acknowledged: pushes are refused, rows of sources wait".to_owned(),
+            lost: lost.to_owned(),
             holds: "everything applied so far is read; the disk is tried again twice a second".to_owned(),
             evidence: error.to_string(),
             actions: vec![Code::StorageFull.advice().to_owned()],

@@ -65,6 +65,8 @@ pub struct Facts {
     pub heartbeat_us: AtomicI64,
     /// The disk took no more frames when it was last tried.
     pub disk_full: AtomicBool,
+    /// The log had no room yet for what the config changes: the definitions are as they were, and sources wait.
+    pub undeclared: AtomicBool,
     /// The last rows came so near to the memory limit that new keys wait or are refused.
     pub memory_full: AtomicBool,
     /// Bytes of all tables.

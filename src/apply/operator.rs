@@ -235,7 +235,7 @@ impl Control for EngineControl {
             Phase::Failed => reasons.push("wal_poisoned".to_owned()),
             Phase::Ready => {}
         }
-        if self.facts.disk_full.load(Ordering::Relaxed) {
+        if self.facts.disk_full.load(Ordering::Relaxed) || self.facts.undeclared.load(Ordering::Relaxed) {
             reasons.push("disk_full".to_owned());
         }
         if self.settings.max_staleness_ms.is_some_and(|most| !self.is_fresh(most)) {

@@ -234,6 +234,11 @@ impl Engine {
         self.freed += 1;
     }
 
+    /// The disk has room again: what the log did not take is tried at once.
+    pub(super) fn retry_refused(&mut self) {
+        self.stalls.iter_mut().filter(|stall| stall.error.code == Code::StorageFull).for_each(|stall| stall.due = true);
+    }
+
     /// What waits for long enough is tried again.
     pub(super) fn time_waiting(&mut self, passed_us: i64) {
         self.stalls.iter_mut().filter(|stall| stall.next_us <= passed_us).for_each(|stall| stall.due = true);

@@ -103,6 +103,7 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     };
     tracing::info!(kind = "server.ready", http = ?server.http(), tcp = ?server.tcp(), admin = ?server.admin(), "serving");
     let failed = wait(&server, &mut signals);
+    let late = server.late_failure().cloned();
     let begun = Instant::now();
     let second = std::thread::spawn(move || {
         // A second signal means now.
@@ -114,6 +115,7 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     drop(second);
     tracing::info!(kind = "server.stopped", seconds = begun.elapsed().as_secs_f64(), "stopped");
     match stopped {
+        Ok(()) if let Some(error) = &late => told(error, console),
         _ if failed => Ok(Exit::Io),
         Ok(()) => Ok(Exit::Ok),
         Err(error) => told(&error, console),
@@ -168,13 +170,13 @@ fn announce(addresses: &[(&str, Option<SocketAddr>)], console: &mut Console<'_>)
     Ok(())
 }
 
-/// Waits for a signal; true when the log failed instead.
+/// Waits for a signal; true when the log failed instead, or what the start had to leave.
 fn wait(server: &Server, signals: &mut Signals) -> bool {
     loop {
         if signals.pending().next().is_some() {
             return false;
         }
-        if server.log_failed() {
+        if server.log_failed() || server.late_failure().is_some() {
             return true;
         }
         std::thread::sleep(Duration::from_millis(50));

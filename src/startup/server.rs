@@ -10,10 +10,11 @@ use crate::apply::{
 };
 use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
-use crate::storage::{DataFolder, Disk, RESERVE_BYTES, Reserve};
+use crate::storage::{DataFolder, Disk, RESERVE_BYTES, Reserve, Storage};
 use crate::wal::{FIRST_LSN, LogIdentity, Start, SyncEvent, TailEnd, WalHandle, WalOptions, WalSyncer, WalWriter};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -60,7 +61,8 @@ pub struct ServerOptions {
 }
 
 /// Brings what the config declares into a recovered state: the next registry with its effects, or nothing to do.
-pub type Declare = Box<dyn Send + FnOnce(&State) -> Result<Option<Declared>, ApiError>>;
+/// Asked again where the log had no room for it.
+pub type Declare = Box<dyn Send + Fn(&State) -> Result<Option<Declared>, ApiError>>;
 
 /// A registry to put in force.
 pub struct Declared {
@@ -100,10 +102,13 @@ pub struct Server {
     seat: Arc<Seat>,
     plane: Option<Running>,
     admin: Option<RunningAdmin>,
-    kafka: Option<KafkaHandle>,
+    kafka: Sources,
     apply: Option<JoinHandle<()>>,
+    /// Begins what the start had to leave, then watches until sources have caught up.
     watcher: Option<JoinHandle<()>>,
     stopping: Arc<AtomicBool>,
+    /// Why what the start had to leave cannot be done.
+    late_failure: Arc<OnceLock<ApiError>>,
     syncer: Option<WalSyncer<Disk>>,
     snapshotter: Option<Snapshotter>,
     log_failed: Arc<AtomicBool>,
@@ -113,6 +118,11 @@ pub struct Server {
     _folder: Option<DataFolder>,
 }
 
+/// The running sources; none before they begin.
+type Sources = Arc<Mutex<Option<KafkaHandle>>>;
+
+/// How often what goes on beside a server that serves is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Sources end within this time at a stop: a client that waits for a broker is left to the end of the process.
 const KAFKA_STOP: Duration = Duration::from_secs(2);
 
@@ -234,9 +244,14 @@ impl Bound {
             snapshots: snapshotter.as_ref().and_then(Snapshotter::sender),
         });
         let declare = std::mem::replace(&mut options.declare, Box::new(|_| Ok(None)));
-        if let Some(declared) = declare(engine.state())? {
-            engine.define(declared.registry, declared.effects).map_err(needs_room)?;
-        }
+        let declared = match declared(&mut engine, &declare) {
+            Err(error) if error.code == Code::StorageFull => {
+                shared.facts.undeclared.store(true, Ordering::Release);
+                tracing::warn!(kind = "definitions.wait", %error, "the disk has no room for what the config changes: the server goes on as it was, and its sources begin when there is room");
+                false
+            }
+            other => other.map(|()| true)?,
+        };
         let seat = Seat::new(engine, Arc::clone(&shared.facts));
         let _first = weak.set(Arc::downgrade(&seat));
         let log_failed = Arc::new(AtomicBool::new(false));
@@ -247,9 +262,27 @@ impl Bound {
         shared.metrics.recovery.record(begun.elapsed());
         let waits = options.wait_for_catch_up && !options.sources.is_empty();
         shared.facts.set_phase(if waits { Phase::CatchingUp } else { Phase::Ready });
-        let kafka = start_sources(&options, &shared, &seat, &stored)?;
+        let (kafka, late_failure) = (Sources::default(), Arc::<OnceLock<ApiError>>::default());
+        if declared {
+            *kafka.lock() = start_sources(&options, &shared, &seat, &stored)?;
+        }
         let stopping = Arc::new(AtomicBool::new(false));
-        let watcher = waits.then(|| watch_catch_up(&shared, &stopping)).transpose()?;
+        let late = Late {
+            shared: shared.clone(),
+            seat: Arc::clone(&seat),
+            stopping: Arc::clone(&stopping),
+            kafka: Arc::clone(&kafka),
+            failure: Arc::clone(&late_failure),
+        };
+        let watcher = (waits || !declared)
+            .then(|| {
+                spawn("late-start", move || {
+                    if declared || late.begin(&options, &declare, &stored) {
+                        late.watch_catch_up();
+                    }
+                })
+            })
+            .transpose()?;
         Ok(Server {
             shared,
             seat,
@@ -259,6 +292,7 @@ impl Bound {
             apply: Some(apply),
             watcher,
             stopping,
+            late_failure,
             syncer: Some(syncer),
             snapshotter,
             log_failed,
@@ -281,14 +315,20 @@ fn start_admin(address: SocketAddr, shared: &Shared) -> Result<RunningAdmin, Api
     server.start(control, options).map_err(|error| io("cannot start the admin port", &error))
 }
 
-/// A start that has to write before it can serve, on a disk without room.
-fn needs_room(error: ApiError) -> ApiError {
+/// A new data folder on a disk without room for its first segment: there is nothing to serve yet.
+fn needs_room(mut error: ApiError, folder: &Path, wal: &WalOptions) -> ApiError {
     if error.code != Code::StorageFull {
         return error;
     }
-    error.hint(
-        "1) free space and start again: a new data folder, and a config that declares something else than the log holds, need room before \
-         anything is served; 2) start with the config as it was: an old state needs no free byte",
+    let wanted = wal.segment_bytes;
+    error.reason.push_str(&format!("; a new data folder needs {wanted} bytes for the first segment of its log"));
+    if let Ok(space) = Disk.space(folder) {
+        error.reason.push_str(&format!(", the disk has {}", space.free_bytes));
+        error = error.with("free_bytes", space.free_bytes.into());
+    }
+    error.with("needed_bytes", wanted.into()).hint(
+        "free space and start again, or lower durability.wal.segment; only a new data folder needs room to start, one with a log needs no \
+         free byte",
     )
 }
 
@@ -304,7 +344,8 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
         let recovered = Recovered { state, start, log, report: Report::default(), damaged_snapshots: Vec::new() };
         return Ok((None, recovered, writer, handle));
     };
-    let folder = DataFolder::open(path).map_err(ApiError::from).map_err(needs_room)?;
+    let no_room = |error| needs_room(error, path, &options.wal);
+    let folder = DataFolder::open(path).map_err(ApiError::from).map_err(no_room)?;
     let note = PanicNote::read(path).map_err(ApiError::from)?;
     if let Some(note) = &note {
         tracing::warn!(kind = "panic.before", at_us = note.at_us, thread = note.thread, place = note.place, lsns = ?note.lsns, "a process before ended in a panic (DATA/panic.json): {}", note.message);
@@ -324,7 +365,7 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
     if matches!(&start, Start::After(tail) if matches!(tail.end, TailEnd::Torn { .. })) {
         shared.metrics.wal_torn_tail.inc();
     }
-    let (writer, handle) = WalWriter::start(Disk, &folder.wal(), start, options.wal, now_us).map_err(ApiError::from).map_err(needs_room)?;
+    let (writer, handle) = WalWriter::start(Disk, &folder.wal(), start, options.wal, now_us).map_err(ApiError::from).map_err(no_room)?;
     if handle.status().full {
         start_without_room(&handle, &Reserve::new(Disk, path, RESERVE_BYTES))?;
         shared.facts.disk_full.store(true, Ordering::Relaxed);
@@ -437,11 +478,59 @@ fn start_sources(
     streamgauge_kafka::start(options.sources.clone(), stored, &kafka, &mut inlet, &shared.board, &shared.clock).map(Some)
 }
 
-/// Moves from catching up to ready once every partition was at an end that a broker told.
-fn watch_catch_up(shared: &Shared, stopping: &Arc<AtomicBool>) -> Result<JoinHandle<()>, ApiError> {
-    let (shared, stopping) = (shared.clone(), Arc::clone(stopping));
-    spawn("catch-up", move || {
-        while !stopping.load(Ordering::Acquire) && shared.facts.phase() == Phase::CatchingUp {
+/// Puts in force what the config declares.
+fn declared(engine: &mut Engine, declare: &Declare) -> Result<(), ApiError> {
+    match declare(engine.state())? {
+        Some(declared) => engine.define(declared.registry, declared.effects).map(|_lsn| ()),
+        None => Ok(()),
+    }
+}
+
+/// What goes on beside a server that serves already.
+struct Late {
+    shared: Shared,
+    seat: Arc<Seat>,
+    stopping: Arc<AtomicBool>,
+    kafka: Sources,
+    failure: Arc<OnceLock<ApiError>>,
+}
+
+impl Late {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits until the log has room for what the config changes, then begins the sources. False when that ends otherwise.
+    fn begin(&self, options: &ServerOptions, declare: &Declare, stored: &[streamgauge_api::StoredPosition]) -> bool {
+        let facts = &self.shared.facts;
+        while !self.is_stopping() {
+            std::thread::sleep(LOOK_EVERY);
+            if facts.disk_full.load(Ordering::Relaxed) {
+                continue;
+            }
+            let began = match self.seat.with(|engine| declared(engine, declare)) {
+                Err(error) if error.code == Code::StorageFull => continue,
+                Err(error) => Err(error),
+                Ok(()) => start_sources(options, &self.shared, &self.seat, stored),
+            };
+            match began {
+                Ok(kafka) => *self.kafka.lock() = kafka,
+                Err(error) => {
+                    let _first = self.failure.set(error);
+                    return false;
+                }
+            }
+            facts.undeclared.store(false, Ordering::Release);
+            tracing::info!(kind = "definitions.in_force", "what the config changes is in force, and its sources begin");
+            return true;
+        }
+        false
+    }
+
+    /// Moves from catching up to ready once every partition was at an end that a broker told.
+    fn watch_catch_up(&self) {
+        let shared = &self.shared;
+        while !self.is_stopping() && shared.facts.phase() == Phase::CatchingUp {
             if CatchUp::of(&shared.board, &shared.facts.incidents).is_done() {
                 let partitions = shared.board.partitions().len();
                 assert!(partitions > 0, "a source that knows its topics has partitions");
@@ -449,9 +538,9 @@ fn watch_catch_up(shared: &Shared, stopping: &Arc<AtomicBool>) -> Result<JoinHan
                 shared.facts.set_phase(Phase::Ready);
                 return;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK_EVERY);
         }
-    })
+    }
 }
 
 impl Server {
@@ -485,6 +574,11 @@ impl Server {
         self.log_failed.load(Ordering::Acquire) || self.shared.facts.phase() == Phase::Failed
     }
 
+    /// Why the server cannot go on: what its start had to leave for want of room is refused now that there is some.
+    pub fn late_failure(&self) -> Option<&ApiError> {
+        self.late_failure.get()
+    }
+
     /// Stops within about `grace`: sources, ports, what is queued, a last snapshot, the log.
     ///
     /// # Errors
@@ -498,7 +592,13 @@ impl Server {
         if let Some(plane) = &self.plane {
             plane.drain();
         }
-        if let Some(kafka) = self.kafka.take() {
+        // It may be beginning sources just now.
+        if let Some(late) = self.watcher.take()
+            && late.join().is_err()
+        {
+            tracing::error!("a thread panicked");
+        }
+        if let Some(kafka) = self.kafka.lock().take() {
             kafka.stop_reading();
             self.seat.settle(KAFKA_STOP);
             if !kafka.stop(KAFKA_STOP.min(grace)) {
@@ -509,10 +609,10 @@ impl Server {
             plane.stop(grace / 4);
         }
         self.seat.stop();
-        for thread in [self.apply.take(), self.watcher.take()].into_iter().flatten() {
-            if thread.join().is_err() {
-                tracing::error!("a thread panicked");
-            }
+        if let Some(apply) = self.apply.take()
+            && apply.join().is_err()
+        {
+            tracing::error!("a thread panicked");
         }
         self.seat.with(Engine::end_snapshots);
         let freeze = || match self.seat.with(|engine| engine.state().freeze()) {

@@ -18,13 +18,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use super::error::WalError;
 use super::reader::WalTail;
 use super::segment::{SegmentHeader, segment_number, segment_path};
 use super::start::{WalOptions, begin_segment, settle_tail};
-use crate::storage::{IoError, Storage, StorageFile};
+use crate::storage::{IoError, Operation, Storage, StorageFile};
 
 /// A sealed segment.
 #[derive(Debug, Clone)]
@@ -54,9 +54,14 @@ struct Unsealed<S: Storage> {
 pub(super) struct Prepared<S: Storage> {
     pub(super) file: S::File,
     pub(super) number: u64,
+    /// So many bytes of the disk are its own.
+    pub(super) reserved: u64,
     /// Present when it has its header already, synced: the first segment of a process.
     pub(super) header: Option<SegmentHeader>,
 }
+
+/// The right to take room of the disk: while it lives none is lent. See [`SharedFiles::may_take_room`].
+pub(super) type RoomGuard<'a> = RwLockReadGuard<'a, bool>;
 
 /// Where this process's own segments begin.
 #[derive(Debug)]
@@ -82,8 +87,11 @@ pub(super) struct SharedFiles<S: Storage> {
     releasing: Mutex<()>,
     prepare_wanted: AtomicBool,
     full: AtomicBool,
-    /// Space is being freed on borrowed space: no room is taken for frames meanwhile.
-    held: AtomicBool,
+    /// A refused turn was cut off the segment being written, and that cut is not on the disk yet.
+    cut: AtomicBool,
+    /// Space is being freed on borrowed space: no room is taken for frames meanwhile. Whoever takes some
+    /// reads this until it has it, so that what is lent afterwards is not taken.
+    held: RwLock<bool>,
 }
 
 /// See the module's head. Without files it is the level `memory`.
@@ -150,7 +158,8 @@ impl<S: Storage> SharedFiles<S> {
             releasing: Mutex::new(()),
             prepare_wanted: AtomicBool::new(false),
             full: AtomicBool::new(false),
-            held: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            held: RwLock::new(false),
         }
     }
 
@@ -184,9 +193,7 @@ impl<S: Storage> SharedFiles<S> {
         let mut next = self.next.lock();
         let there = self.prepared.lock().is_some();
         if !there {
-            if self.is_lent() {
-                return Ok(false);
-            }
+            let Some(_room) = self.may_take_room() else { return Ok(false) };
             assert!(!self.ended_one_waits(), "a segment is prepared only when the one before the current is on the disk");
             match self.create_next(&mut next) {
                 Ok(file) => *self.prepared.lock() = Some(file),
@@ -210,11 +217,11 @@ impl<S: Storage> SharedFiles<S> {
                 let path = self.folder.join(FIRST_NAME);
                 self.create_reserved(&path, |file| file.write_all_at(&header.encode(), 0))
                     .and_then(|file| begin_segment(&self.storage, &self.folder, file, header.number))
-                    .map(|file| Prepared { file, number: header.number, header: Some(*header) })?
+                    .map(|file| Prepared { file, number: header.number, reserved: self.segment_bytes, header: Some(*header) })?
             }
             Next::Number(number) => {
                 let file = self.create_reserved(&segment_path(&self.folder, *number), |_| Ok(()))?;
-                Prepared { file, number: *number, header: None }
+                Prepared { file, number: *number, reserved: self.segment_bytes, header: None }
             }
         };
         *next = Next::Number(made.number + 1);
@@ -239,17 +246,25 @@ impl<S: Storage> SharedFiles<S> {
     pub(super) fn take_prepared(&self, bytes: u64) -> Result<Option<Prepared<S>>, IoError> {
         let mut prepared = self.prepared.lock();
         let Some(taken) = prepared.take() else { return Ok(None) };
-        if bytes > self.segment_bytes
-            && let Err(error) = taken.file.preallocate(bytes)
-        {
-            *prepared = Some(taken);
-            if !error.full() {
-                return Err(error);
-            }
-            self.full.store(true, Ordering::Release);
-            return Ok(None);
+        let bytes = bytes.max(self.segment_bytes);
+        if bytes <= taken.reserved {
+            return Ok(Some(taken));
         }
-        Ok(Some(taken))
+        let longer = match self.may_take_room() {
+            Some(_room) => taken.file.preallocate(bytes),
+            None => Err(no_room(taken.file.path())),
+        };
+        match longer {
+            Ok(()) => Ok(Some(Prepared { reserved: bytes, ..taken })),
+            Err(error) => {
+                *prepared = Some(taken);
+                if !error.full() {
+                    return Err(error);
+                }
+                self.full.store(true, Ordering::Release);
+                Ok(None)
+            }
+        }
     }
 
     /// A file that was taken and not used. Nothing of ours stands in it.
@@ -288,13 +303,25 @@ impl<S: Storage> SharedFiles<S> {
         self.full.store(true, Ordering::Release);
     }
 
-    /// Whether room of the disk is lent for freeing space, and not to be taken for frames.
-    pub(super) fn is_lent(&self) -> bool {
-        self.held.load(Ordering::Acquire)
+    /// While this lives, room of the disk may be taken for frames; none while some is lent for freeing
+    /// space. Never waits.
+    pub(super) fn may_take_room(&self) -> Option<RoomGuard<'_>> {
+        self.held.try_read().filter(|lent| !**lent)
     }
 
     pub(super) fn prepare_wanted(&self) -> bool {
-        (self.prepare_wanted.load(Ordering::Acquire) || self.full()) && !self.is_lent()
+        (self.prepare_wanted.load(Ordering::Acquire) || self.full()) && self.may_take_room().is_some()
+    }
+
+    /// A turn was cut off: nothing is written behind the cut before a sync has made it durable.
+    pub(super) fn note_cut(&self) {
+        let before = self.cut.swap(true, Ordering::AcqRel);
+        assert!(!before, "nothing is written behind a cut that is not on the disk, so nothing is cut off there");
+    }
+
+    /// Whether a cut waits for its sync.
+    pub(super) fn cut_waits(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
     }
 
     /// Unlinks the prepared file at a clean stop.
@@ -304,6 +331,11 @@ impl<S: Storage> SharedFiles<S> {
         }
         Ok(())
     }
+}
+
+/// The disk has no room, or none that frames may have.
+pub(super) fn no_room(path: &Path) -> IoError {
+    IoError::new(Operation::Resize, path, std::io::ErrorKind::StorageFull)
 }
 
 /// The first segment of a process is made under this name.
@@ -427,17 +459,25 @@ impl<S: Storage> Shared<S> {
         // The bytes first: what is written from here on starts the timer again.
         self.unsynced_bytes.store(0, Ordering::Release);
         let lsn = self.written_lsn();
-        if lsn <= self.durable_lsn() && !files.ended_one_waits() {
+        // A cut is no frame, so that all may be durable and this is not.
+        let cut = files.cut_waits();
+        if lsn <= self.durable_lsn() && !files.ended_one_waits() && !cut {
             return Ok(lsn);
         }
-        self.sync_unsealed(files, lsn, &one_at_a_time)
+        let durable = self.sync_unsealed(files, lsn, &one_at_a_time)?;
+        if cut {
+            // It came before the sync, and there is no second one before this.
+            files.cut.store(false, Ordering::Release);
+        }
+        Ok(durable)
     }
 
-    /// Syncs the segment being written although all of its frames may be durable, for bytes that are no frames: a cut.
+    /// Syncs the segment being written although all of its frames may be durable: a footer that was written just now.
     pub(super) fn sync_all(&self) -> Result<u64, WalError> {
         let Some(files) = &self.files else { return self.sync_now() };
         let one_at_a_time = files.sync_lock.lock();
         self.check_poison()?;
+        assert!(!files.cut_waits(), "a segment does not end behind a cut that is not on the disk");
         self.sync_unsealed(files, self.written_lsn(), &one_at_a_time)
     }
 
@@ -498,7 +538,7 @@ impl<S: Storage> Shared<S> {
         if !self.settle().map_err(PrepareError::Log)? {
             return Ok(false);
         }
-        if files.ended_one_waits() {
+        if files.ended_one_waits() || files.cut_waits() {
             self.sync_now().map_err(PrepareError::Log)?;
         }
         files.prepare().map_err(PrepareError::Io)
@@ -608,11 +648,12 @@ impl<S: Storage> WalHandle<S> {
         self.0.settle()
     }
 
-    /// While the guard lives no segment is prepared and none made longer: room that was lent for freeing space is not
-    /// taken for new frames.
+    /// While the guard lives the log takes no room of the disk, for a new segment, for a longer one, or behind a cut:
+    /// what is lent for freeing space is not for frames. Waits for whoever takes some just now.
     pub fn hold(&self) -> Hold<S> {
         if let Some(files) = &self.0.files {
-            files.held.store(true, Ordering::Release);
+            let before = std::mem::replace(&mut *files.held.write(), true);
+            assert!(!before, "room is lent by one at a time");
         }
         Hold(Arc::clone(&self.0))
     }
@@ -676,7 +717,7 @@ pub struct Hold<S: Storage>(Arc<Shared<S>>);
 impl<S: Storage> Drop for Hold<S> {
     fn drop(&mut self) {
         if let Some(files) = &self.0.files {
-            files.held.store(false, Ordering::Release);
+            *files.held.write() = false;
         }
         self.0.nudge();
     }

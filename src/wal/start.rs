@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::FIRST_LSN;
 use super::reader::{SegmentEnd, TailEnd, WalTail};
 use super::segment::{FOOTER_BYTES, Footer, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
-use super::shared::{PrepareError, SealedSegment, Shared, SharedFiles, WalHandle, is_leftover, remove_if_there};
+use super::shared::{PrepareError, SealedSegment, Shared, SharedFiles, WalHandle, is_leftover, no_room, remove_if_there};
 use super::writer::WalWriter;
 use crate::storage::{IoError, Storage, StorageFile};
 
@@ -86,7 +86,7 @@ impl<S: Storage> WalWriter<S> {
         let shared = Arc::new(Shared::new(written, durable, options, Some(files)));
         let ready = shared.prepare().map_err(PrepareError::into_io)?;
         if fresh && !ready {
-            return Err(super::writer::no_segment(folder));
+            return Err(no_room(folder));
         }
         let mut writer = Self::on_files(Arc::clone(&shared), header);
         if ready {

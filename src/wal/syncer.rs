@@ -43,7 +43,7 @@ struct View {
     news: bool,
     /// Somebody waits for an LSN that is written and not synced.
     awaited: bool,
-    /// Bytes or time make a sync due.
+    /// Bytes or time make a sync due, or a cut that nothing may be written behind before.
     due: bool,
     /// A segment is to be prepared, and it is time to try.
     prepare: bool,
@@ -160,7 +160,9 @@ impl<S: Storage, T: Fn(SyncEvent)> Worker<S, T> {
             told: self.told,
             news: durable > self.announced,
             awaited: signals.wanted_lsn > durable && shared.written_lsn() > durable && !unsettled,
-            due: unsynced >= shared.options.sync_bytes || self.due_at.is_some_and(|due| due <= now),
+            due: unsynced >= shared.options.sync_bytes
+                || self.due_at.is_some_and(|due| due <= now)
+                || shared.files.as_ref().is_some_and(SharedFiles::cut_waits),
             prepare: wants_segment && self.retry_at.is_none_or(|retry| retry <= now),
             overdue: self.synced_since_prepared,
         });

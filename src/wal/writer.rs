@@ -9,18 +9,20 @@
 //! that ends, and the header of the one that the syncer prepared. While the syncer has not come to that (a sync hangs), the segment is
 //! made longer, up to [`GROWTH_MAX`] times its size; then the log takes nothing until the sync has returned.
 //!
-//! A disk without room: what was written of the turn is cut off (and the cut synced, so that no crash brings it back: the one sync here,
-//! when nothing can be written anyway), the caller gets [`WalError::StorageFull`] and may try again later. Any other failed write, and
-//! any failed sync, is final.
+//! A disk without room: what was written of the turn is cut off, the caller gets [`WalError::StorageFull`] and may try again later. The
+//! syncer makes the cut durable, so that no crash brings the turn back, and until then nothing is written behind it. Any other failed
+//! write, and any failed sync, is final.
+//!
+//! While room of the disk is lent for freeing space ([`super::WalHandle::hold`]) the log takes none: what it has reserved it may fill, but
+//! it grows by nothing, and what a cut gave back has to be found anew.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::error::WalError;
 use super::frame::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameKind, FrameParts, Link, encode};
 use super::segment::{FOOTER_BYTES, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
-use super::shared::{Prepared, SealedSegment, Shared, SharedFiles};
-use crate::storage::{IoError, Operation, Storage, StorageFile};
+use super::shared::{Prepared, RoomGuard, SealedSegment, Shared, SharedFiles, no_room};
+use crate::storage::{IoError, Storage, StorageFile};
 
 /// Kept free at the end of a segment so that a close frame and the footer always fit, also on a full disk.
 pub(super) const TAIL_ROOM_BYTES: u64 = 512;
@@ -36,6 +38,8 @@ struct Open<S: Storage> {
     header: SegmentHeader,
     offset: u64,
     capacity: u64,
+    /// Up to here it has its room. What is behind a cut has to find some.
+    reserved: u64,
     frames: u32,
 }
 
@@ -195,6 +199,9 @@ impl<S: Storage> WalWriter<S> {
             self.shared.check_poison()?;
             return Ok(self.next_lsn - 1);
         }
+        if self.shared.files.as_ref().is_some_and(SharedFiles::cut_waits) {
+            self.shared.sync_now()?;
+        }
         let last = self.append([FrameParts { kind: FrameKind::CLOSE, flags: 0, row_count: 0, now_us, positions: &[], body: &[] }])?;
         let durable = self.shared.sync_now()?;
         assert_eq!(durable, last, "a close is the last thing that is written");
@@ -225,6 +232,9 @@ impl<S: Storage> WalWriter<S> {
         if bytes == 0 {
             return Ok(0);
         }
+        if let Some(files) = self.shared.files.as_ref().filter(|files| files.cut_waits()) {
+            return Err(WalError::StorageFull { bytes: self.staging.len(), cause: no_room(&files.folder) });
+        }
         // A close frame may use the room that is kept for it.
         let room = if self.staged_kind == Some(FrameKind::CLOSE) { FOOTER_BYTES as u64 } else { TAIL_ROOM_BYTES };
         let skip = self.staged_kind == Some(FrameKind::SKIP);
@@ -234,6 +244,7 @@ impl<S: Storage> WalWriter<S> {
         }
         let Some(open) = &mut self.open else { unreachable!("room was made in a segment") };
         assert!(open.offset + bytes + room <= open.capacity, "{bytes} bytes at {} of {}", open.offset, open.capacity);
+        let _room = open.room(&self.shared, bytes, self.staging.len())?;
         if let Err(error) = open.file.write_all_at(&self.staging, open.offset) {
             return Err(if error.full() { cut_off(&self.shared, open, self.staging.len(), error) } else { self.shared.poisoned_by(error) });
         }
@@ -242,6 +253,7 @@ impl<S: Storage> WalWriter<S> {
             self.shared.want_prepared();
         }
         open.offset += bytes;
+        open.reserved = open.reserved.max(open.offset);
         open.frames += self.staged_frames;
         Ok(bytes)
     }
@@ -263,7 +275,7 @@ impl<S: Storage> WalWriter<S> {
             Err(error) => return Err(shared.poisoned_by(error)),
         }
         shared.want_prepared();
-        let refused = || WalError::StorageFull { bytes: self.staging.len(), cause: no_segment(&files.folder) };
+        let refused = || WalError::StorageFull { bytes: self.staging.len(), cause: no_room(&files.folder) };
         if files.full() {
             shared.nudge();
             return Err(refused());
@@ -283,8 +295,15 @@ impl<S: Storage> WalWriter<S> {
     /// that the last two segments may not be on the disk.
     fn roll(&mut self, shared: &Shared<S>, files: &SharedFiles<S>, prepared: Prepared<S>, wanted: u64) -> Result<(), WalError> {
         let last_lsn = self.next_lsn - 1;
-        if let Some(open) = &self.open {
+        if let Some(open) = &mut self.open {
             assert_eq!(prepared.number, open.header.number + 1, "segments are numbered without gaps");
+            let _room = match open.room(shared, FOOTER_BYTES as u64, self.staging.len()) {
+                Ok(room) => room,
+                Err(refused) => {
+                    files.put_back(prepared);
+                    return Err(refused);
+                }
+            };
             // Either write can still meet a full disk, where the file system reserves nothing; the segment then goes on.
             if let Err(error) = write_footer(shared, open, last_lsn, self.last_crc, self.salt) {
                 files.put_back(prepared);
@@ -317,22 +336,23 @@ impl<S: Storage> WalWriter<S> {
         let file = Arc::new(prepared.file);
         files.begin(Arc::clone(&file));
         let capacity = wanted.max(files.segment_bytes);
-        self.open = Some(Open { file, header, offset: SEGMENT_HEADER_BYTES as u64, capacity, frames: 0 });
+        assert!(prepared.reserved >= capacity, "a segment begins with its room: {} of {capacity}", prepared.reserved);
+        self.open = Some(Open { file, header, offset: SEGMENT_HEADER_BYTES as u64, capacity, reserved: capacity, frames: 0 });
         Ok(())
     }
 
     /// The header did not fit: nothing of it may stay in the file, nor the footer in the segment that goes on.
-    fn roll_undone(&self, shared: &Shared<S>, files: &SharedFiles<S>, prepared: Prepared<S>, error: IoError) -> WalError {
+    fn roll_undone(&mut self, shared: &Shared<S>, files: &SharedFiles<S>, mut prepared: Prepared<S>, error: IoError) -> WalError {
         if !error.full() {
             return shared.poisoned_by(error);
         }
-        // A file that is as long as before may lack its space again; the next roll meets that as it met it now.
-        let emptied = prepared.file.set_len(0).and_then(|()| prepared.file.set_len(files.segment_bytes));
-        if let Err(other) = emptied {
+        if let Err(other) = prepared.file.set_len(0) {
             return shared.poisoned_by(other);
         }
+        // Whoever takes it next finds its space anew.
+        prepared.reserved = 0;
         files.put_back(prepared);
-        match &self.open {
+        match &mut self.open {
             Some(open) => cut_off(shared, open, self.staging.len(), error),
             None => WalError::StorageFull { bytes: self.staging.len(), cause: error },
         }
@@ -350,6 +370,22 @@ impl<S: Storage> WalWriter<S> {
     }
 }
 
+impl<S: Storage> Open<S> {
+    /// The right to write so many bytes more: none is needed for room that the segment has.
+    ///
+    /// # Errors
+    /// [`WalError::StorageFull`] while what the disk has is lent.
+    fn room<'a>(&self, shared: &'a Shared<S>, bytes: u64, turn_bytes: usize) -> Result<Option<RoomGuard<'a>>, WalError> {
+        let Some(files) = &shared.files else { unreachable!("level memory has no segments") };
+        assert!(self.offset <= self.reserved && self.reserved <= self.capacity, "what is written has its room");
+        if self.offset + bytes <= self.reserved {
+            return Ok(None);
+        }
+        let refused = || WalError::StorageFull { bytes: turn_bytes, cause: no_room(self.file.path()) };
+        files.may_take_room().map(Some).ok_or_else(refused)
+    }
+}
+
 /// What a segment is once its footer is written and synced.
 fn ended<S: Storage>(files: &SharedFiles<S>, open: &Open<S>, last_lsn: u64) -> SealedSegment {
     assert!(open.frames > 0 && last_lsn >= open.header.first_lsn, "a segment ends with frames in it");
@@ -359,20 +395,18 @@ fn ended<S: Storage>(files: &SharedFiles<S>, open: &Open<S>, last_lsn: u64) -> S
 /// Makes the segment being written longer.
 fn grow<S: Storage>(shared: &Shared<S>, open: &mut Open<S>, capacity: u64, turn_bytes: usize) -> Result<(), WalError> {
     assert!(capacity >= open.capacity, "{capacity} after {}", open.capacity);
-    if let Some(files) = shared.files.as_ref().filter(|files| files.is_lent()) {
-        files.note_full();
-        let cause = IoError::new(Operation::Resize, open.file.path(), std::io::ErrorKind::StorageFull);
-        return Err(WalError::StorageFull { bytes: turn_bytes, cause });
-    }
-    match open.file.preallocate(capacity) {
+    let Some(files) = &shared.files else { unreachable!("level memory has no segments") };
+    let longer = match files.may_take_room() {
+        Some(_room) => open.file.preallocate(capacity),
+        None => Err(no_room(open.file.path())),
+    };
+    match longer {
         Ok(()) => {
-            open.capacity = capacity;
+            (open.capacity, open.reserved) = (capacity, capacity);
             Ok(())
         }
         Err(cause) if cause.full() => {
-            if let Some(files) = &shared.files {
-                files.note_full();
-            }
+            files.note_full();
             Err(WalError::StorageFull { bytes: turn_bytes, cause })
         }
         Err(error) => Err(shared.poisoned_by(error)),
@@ -391,8 +425,11 @@ fn write_footer<S: Storage>(shared: &Shared<S>, open: &Open<S>, last_lsn: u64, l
     open.file.write_all_at(&footer.encode(salt), open.offset)
 }
 
-/// Cuts what was written of a turn off, so that the next one begins where this one did.
-fn cut_off<S: Storage>(shared: &Shared<S>, open: &Open<S>, bytes: usize, cause: IoError) -> WalError {
+/// Cuts what was written of a turn off, so that the next one begins where this one did. Without the sync that follows elsewhere a
+/// crash could keep whole frames of the turn that was refused under frames of a later one.
+fn cut_off<S: Storage>(shared: &Shared<S>, open: &mut Open<S>, bytes: usize, cause: IoError) -> WalError {
+    let Some(files) = &shared.files else { unreachable!("level memory has no segments") };
+    open.reserved = open.offset;
     if let Err(error) = open.file.set_len(open.offset) {
         return shared.poisoned_by(error);
     }
@@ -402,14 +439,8 @@ fn cut_off<S: Storage>(shared: &Shared<S>, open: &Open<S>, bytes: usize, cause: 
     {
         return shared.poisoned_by(error);
     }
-    // Without this sync a crash could keep whole frames of the turn that was refused under frames of a later one.
-    match shared.sync_all() {
-        Ok(_) => WalError::StorageFull { bytes, cause },
-        Err(error) => error,
-    }
+    files.note_cut();
+    shared.nudge();
+    WalError::StorageFull { bytes, cause }
 }
 
-/// The disk had no room for a segment.
-pub(super) fn no_segment(folder: &Path) -> IoError {
-    IoError::new(Operation::Resize, folder, std::io::Error::from(std::io::ErrorKind::StorageFull))
-}

@@ -6,6 +6,7 @@
 
 mod clock;
 mod counts;
+mod full_disk;
 mod house_keeping;
 mod inlets;
 mod near_limit;

@@ -4,6 +4,7 @@
 
 mod crashes;
 mod flips;
+mod full_disks;
 mod golden;
 mod running;
 mod verdicts;

@@ -52,7 +52,7 @@ fn a_full_disk_still_takes_the_close_frame() {
 #[test]
 fn a_short_write_is_cut_off_before_the_next_frame() {
     let disk = SimulatedDisk::new();
-    let (mut writer, _) = fresh(&disk);
+    let (mut writer, handle) = fresh(&disk);
     let mut written = vec![append_rows(&mut writer, 1, 10).unwrap()];
     // A file system that reserves nothing: the disk ends inside of the second of three frames.
     let path = segment_path(folder(), 1);
@@ -66,6 +66,7 @@ fn a_short_write_is_cut_off_before_the_next_frame() {
     assert!(matches!(writer.append([parts; 3]), Err(WalError::StorageFull { .. })));
     assert_eq!(read_all(&disk).unwrap().0, written);
     disk.set_faults(Faults::default());
+    handle.sync_now().unwrap();
     written.push(append_rows(&mut writer, 1, 3).unwrap());
     let (frames, tail) = read_all(&disk).unwrap();
     assert_eq!(frames, written);
