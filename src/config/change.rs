@@ -5,10 +5,11 @@
 
 use super::Config;
 use super::setup::TopicsSetup;
-use crate::decode::FieldSource;
-use crate::pipeline::{Origin, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
+use crate::decode::{FieldSource, Tombstone};
+use crate::pipeline::{Origin, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree, nearest};
 use crate::row::{EventId, Field};
 use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use std::fmt;
 use streamgauge_api::{ApiError, Code};
 
@@ -54,10 +55,47 @@ pub fn config_change(
         projections: Some(&projections),
         ..RegisterOptions::default()
     };
+    let unknown = || unknown_rebuild(stored, config, rebuild);
     match stored.apply_tree(&config.payload, &options) {
-        Ok(outcome) => Ok(outcome.next.is_some().then_some(outcome)),
+        // A flag that did its work at an earlier start may stay where it stands: nothing changes any more.
+        Ok(outcome) if outcome.next.is_none() => Ok(None),
+        Ok(outcome) => match unknown() {
+            Some(error) => Err(Box::new(ConfigChangeRefused { error, losses: Vec::new(), allow: Vec::new() })),
+            None => Ok(Some(outcome)),
+        },
+        Err(refused) if refused.error.code == Code::ConfigChangeDestructive => {
+            let losses = refused.losses.iter().map(|loss| loss.what.clone()).collect();
+            Err(Box::new(match unknown() {
+                Some(error) => ConfigChangeRefused { error, losses, allow: Vec::new() },
+                None => refusal(refused, rebuild),
+            }))
+        }
         Err(refused) => Err(Box::new(refusal(refused, rebuild))),
     }
+}
+
+/// A name behind `--rebuild` that is neither in force nor declared, if there is one.
+pub fn unknown_rebuild(stored: &Registry, config: &Config, rebuild: &[String]) -> Option<ApiError> {
+    let mut known = BTreeSet::new();
+    for registry in [stored, config.registry()] {
+        known.extend(registry.derivations.keys().map(ToString::to_string));
+        for (name, event) in &registry.events {
+            known.insert(name.to_string());
+            known.extend(event.schema.fields.iter().map(|field| format!("{name}.{}", field.name)));
+        }
+        for (name, table) in &registry.tables {
+            known.insert(name.to_string());
+            known.extend(table.features.iter().map(|feature| format!("{name}.{}", feature.name)));
+        }
+    }
+    let name = rebuild.iter().find(|name| !known.contains(*name))?;
+    let error = ApiError::new(Code::UnknownReference, format!("--rebuild {name} names no table, feature, event or field"));
+    Some(match nearest(name, known.iter()) {
+        Some(near) => error.hint(format!("did you mean --rebuild {near}?")),
+        None => error.hint(
+            "name a table (T), a feature (T.f), an event (E) or a field (E.f) of the config, or one that it does not declare any more",
+        ),
+    })
 }
 
 /// Where sources take the fields of their events from, as the definitions keep it.
@@ -76,9 +114,19 @@ fn projections(config: &Config) -> Projections {
         };
         let fields = event.schema.fields.iter().map(places).collect();
         let of_event = projections.entry(source.event.as_str().into()).or_default();
-        of_event.insert(source.name.as_str().into(), Projection { topics, fields });
+        of_event.insert(source.name.as_str().into(), Projection { topics, tombstone: tombstone_word(source.tombstone).to_owned(), fields });
     }
     projections
+}
+
+/// What a record without a value means, as the file writes it.
+fn tombstone_word(tombstone: Tombstone) -> &'static str {
+    match tombstone {
+        Tombstone::Ignore => "ignore",
+        Tombstone::Reject => "reject",
+        Tombstone::DeleteKey => "delete_key",
+        Tombstone::Row => "row",
+    }
 }
 
 /// A field's places as the file writes them.

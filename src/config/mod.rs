@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use streamgauge_api::Code;
 
-pub use change::{ConfigChangeRefused, config_change};
+pub use change::{ConfigChangeRefused, config_change, unknown_rebuild};
 pub use definitions::{EventOptions, OnBadRecord};
 pub use price::TablePrice;
 pub use problem::{ConfigProblem, ConfigProblems, Label};

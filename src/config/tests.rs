@@ -381,6 +381,40 @@ fn additions_go_through_and_losses_need_to_be_allowed() {
     }
 }
 
+#[test]
+fn a_rebuild_of_something_that_is_not_there_is_refused_with_the_nearest_name() {
+    let more = format!("{SAMPLE}more = {{ op = \"count\", window = \"7d\" }}\n");
+    let narrower = SAMPLE.replace("op = \"count\", window = \"1h\"", "op = \"count\", window = \"2h\"");
+    for (after, name, hint) in [
+        (&more, "card_stat", "did you mean --rebuild card_stats?"),
+        (&narrower, "card_stats.n_1", "did you mean --rebuild card_stats.n_1h?"),
+        (&more, "Clck", "did you mean --rebuild Click?"),
+        (&more, "nosuch", "name a table (T)"),
+    ] {
+        let (reason, said) = change_told(SAMPLE, after, false, &[name]).unwrap_err();
+        assert_eq!(reason, format!("--rebuild {name} names no table, feature, event or field"));
+        assert!(said.starts_with(hint), "{said}");
+    }
+    assert_eq!(change_told(SAMPLE, &more, false, &["card_stats", "Click", "Payment.amount"]).map(|told| told.len()), Ok(1));
+    // It did its work at an earlier start.
+    assert_eq!(change_told(SAMPLE, SAMPLE, false, &["nosuch"]), Ok(Vec::new()));
+}
+
+#[test]
+fn other_topics_of_a_source_and_another_tombstone_are_told() {
+    let told = |from: &str, to: &str| {
+        assert!(SAMPLE.contains(from), "{from}");
+        change_told(SAMPLE, &SAMPLE.replace(from, to), false, &[]).unwrap()
+    };
+    let topic = told("topic   = \"payments\"", "topic = \"payments-2\"");
+    assert!(topic.len() == 1 && topic[0].starts_with("source payments of Payment reads payments-2 instead of payments: "), "{topic:?}");
+    let tombstone = told("[sources.payments]\n", "[sources.payments]\ntombstone = \"ignore\"\n");
+    assert!(
+        tombstone.len() == 1 && tombstone[0].ends_with("a record without a value means nothing; those before keep what they did"),
+        "{tombstone:?}"
+    );
+}
+
 /// What a changed file says: the reason and the hint of a refusal, or all that it changes.
 fn change_told(before: &str, after: &str, unfed: bool, rebuild: &[&str]) -> Result<Vec<String>, (String, String)> {
     let (before, after) = (parse(before).unwrap(), parse(after).unwrap());

@@ -9,7 +9,7 @@ use super::change::Change;
 use super::definition::{Origin, TableDef};
 use super::diff::{Difference, Subject, sorted};
 use super::problem::Problem;
-use super::projection::Moved;
+use super::projection::{Moved, retold};
 use super::reads::{Readers, readers};
 use super::register::RegisterError;
 use crate::row::FieldIndex;
@@ -115,7 +115,8 @@ impl Change<'_> {
     pub(super) fn told(&self) -> Vec<String> {
         let additive = sorted(&self.diff.additive).into_iter().map(Difference::sentence);
         let destructive = sorted(&self.diff.destructive).into_iter().map(|difference| self.loss(difference).what);
-        additive.chain(destructive).collect()
+        let sources = self.options.projections.map(|now| retold(&self.now.projections, now)).unwrap_or_default();
+        additive.chain(destructive).chain(sources).collect()
     }
 
     fn loss(&self, difference: &Difference) -> Loss {

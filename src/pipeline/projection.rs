@@ -3,8 +3,9 @@
 //!
 //! Rows know fields, not the places they came from. A field that is taken from another place has other
 //! values from then on, while its features hold both; so such a change is found here and told. A source is
-//! known by its name, or by its topics when it has another name now. Written by the config alone; nothing
-//! here decides what a difference does to the state.
+//! known by its name, or by its topics when it has another name now. So are its topics, and what a record
+//! without a value means: another word on either changes no table by itself, but what comes from then on.
+//! Written by the config alone; nothing here decides what a difference does to the state.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,6 +15,9 @@ use std::collections::BTreeMap;
 pub struct Projection {
     /// What it reads: topic names, or one pattern. The same under another name of the source.
     pub topics: Vec<String>,
+    /// What a record without a value means, as the config writes it; empty where that was not kept.
+    #[serde(default)]
+    pub tombstone: String,
     /// For each field, the places that hold its value, as the config writes them: one, or a path with its
     /// former paths.
     pub fields: BTreeMap<Box<str>, Vec<String>>,
@@ -86,6 +90,55 @@ pub(super) fn moved(stored: &Projections, now: &Projections, event: &str) -> Vec
     moved
 }
 
+/// What sources say otherwise of their records as a whole, as sentences with what that means.
+pub(super) fn retold(stored: &Projections, now: &Projections) -> Vec<String> {
+    let mut told = Vec::new();
+    for (event, sources) in now {
+        let Some(stored) = stored.get(event) else { continue };
+        for (source, projection) in sources {
+            let Some((_, known)) = before(stored, sources, source, projection) else { continue };
+            told.extend(other_topics(event, source, known, projection));
+            if !known.tombstone.is_empty() && known.tombstone != projection.tombstone {
+                told.push(format!(
+                    "source {source} of {event} has tombstone = {:?} instead of {:?}: from now on a record without a value {}; \
+                     those before keep what they did",
+                    projection.tombstone,
+                    known.tombstone,
+                    tombstone_means(&projection.tombstone)
+                ));
+            }
+        }
+    }
+    told
+}
+
+fn other_topics(event: &str, source: &str, known: &Projection, now: &Projection) -> Option<String> {
+    let beyond =
+        |these: &[String], those: &[String]| -> Vec<String> { these.iter().filter(|topic| !those.contains(topic)).cloned().collect() };
+    let (come, gone) = (beyond(&now.topics, &known.topics), beyond(&known.topics, &now.topics));
+    let what = match (come.is_empty(), gone.is_empty()) {
+        (true, true) => return None,
+        (false, true) => format!("reads {} as well: its rows come on top of those that are applied", come.join(", ")),
+        (true, false) => format!("reads {} no more: what it brought stays in the tables", gone.join(", ")),
+        (false, false) => format!(
+            "reads {} instead of {}: what that brought stays in the tables, and the rows of {} come on top",
+            come.join(", "),
+            gone.join(", "),
+            come.join(", ")
+        ),
+    };
+    Some(format!("source {source} of {event} {what}"))
+}
+
+fn tombstone_means(word: &str) -> &'static str {
+    match word {
+        "ignore" => "means nothing",
+        "delete_key" => "deletes its key from the tables",
+        "row" => "is a row of nulls",
+        _ => "is a bad record",
+    }
+}
+
 /// What is stored afterwards. A source that is gone is remembered, since it may come back, unless another
 /// one has taken its place.
 pub(super) fn merged(stored: &Projections, now: &Projections, has_event: impl Fn(&str) -> bool) -> Projections {
@@ -107,7 +160,11 @@ mod tests {
 
     fn projection(topics: &[&str], fields: &[(&str, &[&str])]) -> Projection {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        Projection { topics: texts(topics), fields: fields.iter().map(|(name, places)| ((*name).into(), texts(places))).collect() }
+        Projection {
+            topics: texts(topics),
+            tombstone: "reject".into(),
+            fields: fields.iter().map(|(name, places)| ((*name).into(), texts(places))).collect(),
+        }
     }
 
     /// Name, topics, and fields with their places.
@@ -139,6 +196,32 @@ mod tests {
                 moved.iter().map(|moved| (&*moved.source, &*moved.field, moved.is_the_same_value())).collect();
             assert_eq!(told, found, "{now:?}");
         }
+    }
+
+    #[test]
+    fn other_topics_and_another_word_on_records_without_a_value_are_told() {
+        let fields: &[(&str, &[&str])] = &[("a", &["a"])];
+        let before = of(&[("s", &["t"], fields)]);
+        for (topics, told) in [
+            (&["t"][..], None),
+            (&["u"], Some("source s of E reads u instead of t: ")),
+            (&["t", "u"], Some("source s of E reads u as well: ")),
+            (&["/t.*/"], Some("source s of E reads /t.*/ instead of t: ")),
+        ] {
+            let retold = retold(&before, &of(&[("s", topics, fields)]));
+            assert_eq!(retold.len(), usize::from(told.is_some()), "{retold:?}");
+            assert!(retold.iter().zip(told).all(|(line, told)| line.starts_with(told)), "{retold:?}");
+        }
+        let mut now = before.clone();
+        let mut word = |tombstone: &str| {
+            now.values_mut().flat_map(BTreeMap::values_mut).for_each(|projection| projection.tombstone = tombstone.to_owned());
+            retold(&before, &now)
+        };
+        assert_eq!(word("reject"), Vec::<String>::new());
+        let told = word("delete_key");
+        assert!(told.len() == 1 && told[0].contains("deletes its key from the tables"), "{told:?}");
+        // What was not kept then is not known, and a source that is new is no change.
+        assert_eq!(super::retold(&now, &of(&[("r", &["x"], fields)])), Vec::<String>::new());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use super::plan::{client_rules, outside_problems};
 use super::run::{environment, rebuild_name, refuse, tell};
 use crate::cli::{CheckArgs, Console, Exit, Failure};
-use crate::config::{Config, Flags, Outside, PushLevel, TablePrice, config_change};
+use crate::config::{Config, Flags, Outside, PushLevel, TablePrice, config_change, unknown_rebuild};
 use crate::recovery::{Definitions, definitions};
 use crate::storage::Disk;
 use serde_json::json;
@@ -35,6 +35,7 @@ fn changes(config: &Config, rebuild: &[String]) -> Changes {
         Err(error) => return Changes { unread: Some(error.into()), ..Changes::default() },
     };
     match config_change(&registry, &unfed, config, rebuild) {
+        Ok(None) => Changes { refused: unknown_rebuild(&registry, config, rebuild), ..Changes::default() },
         // What a first start declares is no change.
         Ok(outcome) if registry.node_count() > 0 => {
             Changes { told: outcome.map(|outcome| outcome.told).unwrap_or_default(), ..Changes::default() }

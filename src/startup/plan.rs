@@ -102,6 +102,12 @@ fn instance(config: &Config) -> String {
 fn declare(config: &Config, state: &State, rebuild: &[String]) -> Result<Option<Declared>, ApiError> {
     let stored = state.registry();
     let outcome = config::config_change(stored, &state.unfed(), config, rebuild).map_err(|refused| refused.error)?;
+    if outcome.is_none()
+        && let Some(unknown) = config::unknown_rebuild(stored, config, rebuild)
+    {
+        let hint = unknown.hint.as_deref().unwrap_or_default();
+        tracing::warn!(kind = "definitions.unknown_rebuild", hint, "{}", unknown.reason);
+    }
     // What a first start declares is no change.
     for change in outcome.iter().flat_map(|outcome| &outcome.told).filter(|_| stored.node_count() > 0) {
         tracing::info!(kind = "definitions.changed", "{change}");

@@ -137,7 +137,7 @@ fn projections(sources: &[(&str, &str, &[&str], &[&str])]) -> Projections {
     let places = |places: &[&str]| places.iter().map(|place| (*place).to_owned()).collect::<Vec<_>>();
     let of = |(name, topic, n, country): &(&str, &str, &[&str], &[&str])| {
         let fields = [("n".into(), places(n)), ("country".into(), places(country))];
-        ((*name).into(), Projection { topics: vec![(*topic).to_owned()], fields: fields.into() })
+        ((*name).into(), Projection { topics: vec![(*topic).to_owned()], tombstone: String::new(), fields: fields.into() })
     };
     [("Tx".into(), sources.iter().map(of).collect())].into()
 }
