@@ -61,6 +61,12 @@ fn survives(records: usize, bytes: usize) {
     assert_eq!(bad, records as u64);
     let ends = [(0, (records + 100) as i64)].into();
     sidecar.wait_positions(&flooded, &ends, WITHIN).unwrap();
+    let told = sidecar.status().unwrap();
+    let is_flood = |incident: &serde_json::Value| incident["kind"] == "BadRecords" && incident["cause"] == "decode_malformed";
+    let floods = told["incidents"].as_array().unwrap().iter().filter(|incident| is_flood(incident)).count();
+    assert_eq!(floods, 1, "{}", told["incidents"]);
+    assert!(sidecar.admin_get("/ready").unwrap().text.contains("BadRecords"), "a warning names it");
+    assert!(sidecar.log().contains("could not become rows"), "a line of the log tells it");
     let peak = sidecar.peak_memory_bytes().unwrap();
     assert!(peak < MEMORY_BYTES_MAX, "{} MiB", peak >> 20);
     // Each is counted once, whatever a crash interrupts.

@@ -56,8 +56,8 @@ fn total(table: &Table) -> u64 {
 
 fn text(table: &Table, lately: u64) -> IncidentText {
     let mut evidence = format!("{lately} in the last second; since the start");
-    for (window_us, missed) in table.missed().iter().filter(|(_, missed)| missed.ahead > 0) {
-        evidence.push_str(&format!(" {} by the window of {} ms", missed.ahead, window_us / 1000));
+    for ((window_us, resolution), missed) in table.missed().iter().filter(|(_, missed)| missed.ahead > 0) {
+        evidence.push_str(&format!(" {} by the window of {} ms in {resolution} buckets", missed.ahead, window_us / 1000));
     }
     IncidentText {
         cause: "fast_clock".into(),

@@ -10,6 +10,7 @@ use super::clock::EngineClock;
 use super::codec::{Encoded, POSITION_BYTES, encode, kind_of};
 use super::evacuation::Evacuating;
 use super::facts::{Facts, Phase};
+use super::floods::Now;
 use super::freshness::Freshnesses;
 use super::incidents::{IncidentText, Incidents, Subject};
 use super::long_read::LongReads;
@@ -367,6 +368,7 @@ impl Engine {
         let bytes = self.state.bytes() as u64;
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
         self.off_limit(now_us, passed_us);
+        self.facts.floods.look(&self.facts.incidents, Now { wall_us: now_us, passed_us });
         self.trim_kept(passed_us);
         self.time_waiting(passed_us);
         self.begin_sweep(passed_us);
@@ -714,7 +716,7 @@ fn say_skips(state: &State, incidents: &Incidents, now_us: i64) {
         lost: format!("{rows} rows are in no table: an operator left their frames out of the replay (`wal skip`)"),
         holds: "everything before and behind them; sources go on".into(),
         evidence: format!("{} frames between LSN {} and {}", state.skips().len(), first.first_lsn, last.last_lsn()),
-        actions: vec!["nothing, or read the topics again into tables that are started anew (--rebuild TABLE)".into()],
+        actions: vec!["nothing, or start with a new data folder, which reads the topics again from their `start`".into()],
         ..IncidentText::default()
     });
 }

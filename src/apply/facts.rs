@@ -1,5 +1,6 @@
 //! Numbers that the apply side publishes and anybody may read without asking it: watermarks, phase, the registry in force.
 
+use super::floods::Floods;
 use super::incidents::Incidents;
 use crate::pipeline::Registry;
 use parking_lot::{Mutex, RwLock};
@@ -83,6 +84,8 @@ pub struct Facts {
     bad_rows: Mutex<BTreeMap<String, u64>>,
     /// Open incidents of tables, sources and the server.
     pub incidents: Incidents,
+    /// Sources of which most records are bad.
+    pub floods: Floods,
 }
 
 impl Facts {

@@ -2,6 +2,8 @@
 
 use super::codec::{reject_bytes, rows_bytes, shortened};
 use super::engine::POSITIONS_BYTES_MAX;
+use super::facts::Facts;
+use super::floods::{Now, Tally, Told};
 use super::incidents::{IncidentText, Subject};
 use super::partition_clock;
 use super::seat::Seat;
@@ -80,6 +82,8 @@ struct Feed {
     /// Of the registry that the builder's keys are from.
     registry_version: u64,
     series: SourceSeries,
+    /// Records of the packet being built.
+    tally: Tally,
 }
 
 /// An attached partition.
@@ -215,6 +219,7 @@ impl EngineInlet {
             readable: readable || !decoder.needs_schemas(),
             decoder,
             setup,
+            tally: Tally::default(),
         };
         self.feeds.push(feed);
         self.feed_by_source.insert(source.to_owned(), self.feeds.len() - 1);
@@ -284,6 +289,7 @@ impl EngineInlet {
             "runs name positions that are there"
         );
         let content = RowsContent { positions, batches, rejects: std::mem::take(&mut self.rejects), ..RowsContent::default() };
+        self.tell_tallies();
         let bytes = rows_bytes(&content);
         assert!(bytes <= FRAME_BODY_BYTES_MAX, "a packet of {bytes} bytes fits into no frame");
         let packet = Packet { inlet: self.id, content, records, again, oldest_ms: self.oldest_ms, bytes };
@@ -296,6 +302,28 @@ impl EngineInlet {
                 self.blocked = Some(*packet);
                 false
             }
+        }
+    }
+
+    /// Says how many records of each source are bad. A source that stops at one has an incident of its own.
+    fn tell_tallies(&mut self) {
+        let now = Now { wall_us: self.clock.now_us(), passed_us: self.clock.boot_us() };
+        let Facts { floods, incidents, .. } = &*self.seat.facts;
+        for feed in self.feeds.iter_mut().filter(|feed| feed.tally.records > 0) {
+            let Tally { records, bad, first, last } = std::mem::take(&mut feed.tally);
+            if feed.setup.on_bad_record == OnBadRecord::Stop {
+                continue;
+            }
+            let place = |slot: u32, offset: i64, code: Code| match self.slots.get(slot as usize) {
+                Some(Some(attached)) => format!("{}/{} offset {offset}: {code}", attached.topic, attached.partition),
+                _ => unreachable!("records are of partitions that are attached"),
+            };
+            let first =
+                first.map(|(slot, offset, code, reason)| format!("{}: {}", place(slot, offset, code), shortened(reason, REASON_BYTES_MAX)));
+            let last = last.map(|(slot, offset, code)| place(slot, offset, code));
+            let keeps = feed.setup.on_bad_record == OnBadRecord::Keep;
+            let told = Told { records, bad, first: first.unwrap_or_default(), last: last.unwrap_or_default(), keeps };
+            floods.add(incidents, &feed.setup.name, told, now);
         }
     }
 
@@ -338,6 +366,7 @@ impl EngineInlet {
         }
         let index = Self::packet_index(&mut self.in_packet, attached, slot);
         let decoded = feed.decoder.decode(record, &attached.topic, attached.partition, clock, &mut feed.builder, index);
+        feed.tally.records += 1;
         match decoded {
             Ok(Decoded::Row | Decoded::Delete) => {
                 self.rows += 1;
@@ -355,6 +384,7 @@ impl EngineInlet {
                 };
                 feed.series.bad(bad.code).inc();
                 self.seat.facts.count_bad(&feed.setup.event);
+                feed.tally.take_bad(slot.0, record.offset, bad.code, &bad.reason);
                 match feed.setup.on_bad_record {
                     OnBadRecord::Keep => {
                         let reject = reject(feed, attached, record, &bad, now_us);

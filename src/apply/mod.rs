@@ -12,6 +12,7 @@ pub mod codec;
 mod engine;
 mod evacuation;
 mod facts;
+mod floods;
 mod frame_clock;
 mod freshness;
 mod incidents;

@@ -202,8 +202,8 @@ fn table_json(table: &Table, bad: u64, refused: u64, counting_us: i64) -> Json {
         "since_ms": since_us / 1000,
         "newest_ms": table.newest_us().map(|us| us / 1000),
         "counting_since_ms": counting_us.max(since_us) / 1000,
-        "windows": table.missed().iter().map(|(window_us, missed)| json!({
-            "window_ms": window_us / 1000, "late": missed.late, "ahead_refused": missed.ahead,
+        "windows": table.missed().iter().map(|((window_us, resolution), missed)| json!({
+            "window_ms": window_us / 1000, "resolution": resolution, "late": missed.late, "ahead_refused": missed.ahead,
         })).collect::<Vec<_>>(),
         "funnel": {
             "received": funnel.received + bad,
@@ -265,17 +265,15 @@ impl Control for EngineControl {
         #[expect(clippy::cast_precision_loss, reason = "an age for people")]
         let age_s = (snapshot_us > 0).then(|| (self.clock.now_us() - snapshot_us) as f64 / 1e6);
         let bad = self.facts.bad_rows();
-        let tables = self
+        let (tables, kept, gone) = self
             .look(|engine| {
                 let state = engine.state();
-                state
-                    .tables()
-                    .map(|table| {
-                        let bad = bad.get(&*table.def().event_name).copied().unwrap_or(0);
-                        let refused = self.metrics.table_series(&table.def().name).memory_refused.get();
-                        table_json(table, bad, refused, self.started_us)
-                    })
-                    .collect::<Vec<_>>()
+                let one = |table: &Table| {
+                    let bad = bad.get(&*table.def().event_name).copied().unwrap_or(0);
+                    let refused = self.metrics.table_series(&table.def().name).memory_refused.get();
+                    table_json(table, bad, refused, self.started_us)
+                };
+                (state.tables().map(one).collect::<Vec<_>>(), state.rejects().count(), state.rejects_gone())
             })
             .unwrap_or_default();
         json!({
@@ -308,6 +306,7 @@ impl Control for EngineControl {
                 "bytes": self.facts.replay_done.load(Ordering::Relaxed),
                 "progress": self.replay_progress(),
             },
+            "rejects": {"kept": kept, "gone": gone},
             "queue_rows": self.facts.queued_rows.load(Ordering::Relaxed),
             "tables": tables,
             "incidents": self.open_incidents(),
@@ -419,6 +418,10 @@ impl Control for EngineControl {
             page
         })
         .unwrap_or_default()
+    }
+
+    fn rejects_gone(&self) -> u64 {
+        self.look(|engine| engine.state().rejects_gone()).unwrap_or_default()
     }
 
     fn metrics(&self) -> String {

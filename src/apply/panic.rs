@@ -150,7 +150,15 @@ pub fn end_process_on_panic(data: Option<PathBuf>) {
             std::process::abort();
         });
         let note = PanicNote::of(info);
-        tracing::error!(kind = "panic", thread = note.thread, place = note.place, lsns = ?note.lsns, "{}", note.line());
+        tracing::error!(
+            kind = "panic",
+            thread = note.thread,
+            place = note.place,
+            first_lsn = note.lsns.map(|(first, _)| first),
+            last_lsn = note.lsns.map(|(_, last)| last),
+            "{}",
+            note.line()
+        );
         let written = data.as_ref().map(|data| note.write(&Disk, data));
         if let Some(Err(error)) = written {
             tracing::error!(kind = "panic", %error, "no note of it could be left in the data folder");

@@ -57,15 +57,19 @@ impl EngineControl {
                 let level = TableLevel { table: table.def().name.to_string(), keys: table.len() as u64, bytes: table.bytes() as u64 };
                 (level, table.funnel, bad.get(&*table.def().event_name).copied().unwrap_or(0), table.missed())
             };
-            (engine.state().tables().map(level).collect::<Vec<_>>(), engine.state().reject_bytes())
+            let state = engine.state();
+            let rejects = [state.reject_bytes() as u64, state.rejects().count() as u64, state.rejects_gone()];
+            (state.tables().map(level).collect::<Vec<_>>(), rejects)
         });
         // While the state is rebuilt there is nothing to look at.
-        let (tables, reject_bytes) = looked.unwrap_or_default();
+        let (tables, [reject_bytes, kept, gone]) = looked.unwrap_or_default();
         for (level, funnel, bad, missed) in &tables {
             scraped.tables.entry(level.table.clone()).or_default().add_up(metrics, &level.table, *funnel, *bad, missed.clone());
         }
         metrics.set_tables(&tables.into_iter().map(|(level, ..)| level).collect::<Vec<_>>());
-        metrics.memory_bytes("rejects").set(approximate(reject_bytes as u64));
+        metrics.memory_bytes("rejects").set(approximate(reject_bytes));
+        metrics.rejects("kept").set(approximate(kept));
+        metrics.rejects("gone").set(approximate(gone));
     }
 
     fn scrape_sources(&self, scraped: &mut Scraped) {
@@ -127,12 +131,12 @@ fn approximate(value: u64) -> f64 {
 struct Counted {
     funnel: Funnel,
     bad: u64,
-    missed: BTreeMap<i64, Missed>,
+    missed: BTreeMap<(i64, usize), Missed>,
 }
 
 impl Counted {
     /// Adds what came since the last scrape; a table that was rebuilt begins anew.
-    fn add_up(&mut self, metrics: &Metrics, table: &str, funnel: Funnel, bad: u64, missed: BTreeMap<i64, Missed>) {
+    fn add_up(&mut self, metrics: &Metrics, table: &str, funnel: Funnel, bad: u64, missed: BTreeMap<(i64, usize), Missed>) {
         let series = metrics.table_series(table);
         let since = |last: u64, now: u64| if now >= last { now - last } else { now };
         let bad_since = since(self.bad, bad);
@@ -143,9 +147,9 @@ impl Counted {
         series.null_key.inc_by(since(self.funnel.null_key, funnel.null_key));
         series.late.inc_by(since(self.funnel.late, funnel.late));
         series.applied.inc_by(since(self.funnel.applied, funnel.applied));
-        for (window_us, now) in &missed {
-            let (late, ahead) = metrics.window_series(table, window_us / 1000);
-            let known = self.missed.get(window_us).copied().unwrap_or_default();
+        for (window, now) in &missed {
+            let (late, ahead) = metrics.window_series(table, window.0 / 1000, window.1);
+            let known = self.missed.get(window).copied().unwrap_or_default();
             late.inc_by(since(known.late, now.late));
             ahead.inc_by(since(known.ahead, now.ahead));
         }

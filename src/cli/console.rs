@@ -55,11 +55,16 @@ impl<'a> Console<'a> {
         if self.json {
             return self.document(&json!({"error": error.to_json()}));
         }
-        self.talk(&format!("error[{}]: {}", error.code, error.reason))?;
+        // A report of a damaged log has lines of its own.
+        let mut lines = error.reason.lines();
+        self.talk(&format!("error[{}]: {}", error.code, lines.next().unwrap_or_default()))?;
+        lines.try_for_each(|line| self.talk(line))?;
         if !error.path.is_empty() {
             self.talk(&format!("  at    {}", error.path))?;
         }
-        self.talk(&format!("  hint  {}   (streamgauge errors {})", error.hint.as_deref().unwrap_or(error.code.advice()), error.code))
+        let mut hint = error.hint.as_deref().unwrap_or(error.code.advice()).lines();
+        self.talk(&format!("  hint  {}   (streamgauge errors {})", hint.next().unwrap_or_default(), error.code))?;
+        hint.try_for_each(|line| self.talk(&format!("        {line}")))
     }
 }
 
@@ -87,6 +92,23 @@ mod tests {
         for (text, shown) in [("plain ü ✓", "plain ü ✓"), ("\u{1b}[31mred", "\\u{1b}[31mred"), ("a\tb\nc\u{9b}", "a\\tb\\nc\\u{9b}")]
         {
             assert_eq!(plain(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_report_of_several_lines_is_told_line_by_line() {
+        use streamgauge_api::Code;
+        let report = ApiError::new(Code::WalDamaged, "segment 3 is damaged\n  cause    a \u{1b}byte\n  options  1) a copy\n");
+        for (error, hint) in [
+            (report.clone(), "put a copy of the damaged file back"),
+            (report.hint("one\ntwo"), "one   (streamgauge errors wal_damaged)\n        two"),
+        ] {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            Console::new(&mut out, &mut err, false).refusal(&error).expect("memory takes all");
+            let told = String::from_utf8(err).expect("it is text");
+            let head = "error[wal_damaged]: segment 3 is damaged\n  cause    a \\u{1b}byte\n  options  1) a copy\n  hint  ";
+            assert!(told.starts_with(&format!("{head}{hint}")), "{told}");
+            assert!(!told.contains("\\n"), "{told}");
         }
     }
 }

@@ -21,11 +21,14 @@ const SHOWN_BYTES: usize = 60;
 struct Page {
     rejects: Vec<Reject>,
     next: Option<String>,
+    #[serde(default)]
+    gone: u64,
 }
 
 pub(super) fn list(args: &RejectsListArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let client = Client::new(&args.server.admin, "--admin");
     let (mut left, mut after, mut collected, mut shown) = (args.limit, args.after.clone(), Vec::new(), false);
+    let mut gone = 0;
     while left > 0 {
         let mut target = format!("/rejects?limit={}", left.min(PAGE_MAX));
         if let Some(after) = &after {
@@ -43,17 +46,25 @@ pub(super) fn list(args: &RejectsListArgs, console: &mut Console<'_>) -> Result<
                 console.line(&line)?;
             }
         }
-        after = page.next;
+        (after, gone) = (page.next, page.gone);
         if after.is_none() {
             break;
         }
     }
     if console.json {
-        console.document(&json!({"rejects": collected, "next": after}))?;
-    } else if let Some(after) = after {
-        console.talk(&format!("there are more: streamgauge rejects list --after {after}"))?;
-    } else if !shown {
-        console.talk("no rejected records")?;
+        console.document(&json!({"rejects": collected, "next": after, "gone": gone}))?;
+    } else {
+        if let Some(after) = after {
+            console.talk(&format!("there are more: streamgauge rejects list --after {after}"))?;
+        } else if !shown {
+            console.talk("no rejected records")?;
+        }
+        if gone > 0 {
+            console.talk(&format!(
+                "{} older ones fell out of this list, which is bounded",
+                grouped(i64::try_from(gone).unwrap_or(i64::MAX))
+            ))?;
+        }
     }
     Ok(Exit::Ok)
 }

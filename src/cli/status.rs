@@ -35,6 +35,7 @@ struct Report {
     lsn: Lsns,
     memory: Memory,
     snapshot: Option<Snapshot>,
+    rejects: Rejects,
     tables: Vec<Table>,
     incidents: Vec<Incident>,
     bottleneck: Option<String>,
@@ -54,6 +55,14 @@ struct Lsns {
 struct Memory {
     bytes: Option<u64>,
     limit_bytes: Option<u64>,
+}
+
+/// Rejected records: in the bounded log, and those that fell out of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rejects {
+    kept: i64,
+    gone: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,6 +87,7 @@ struct Table {
 #[serde(default)]
 struct Window {
     window_ms: u64,
+    resolution: u64,
     late: u64,
     ahead_refused: u64,
 }
@@ -186,6 +196,10 @@ fn render(report: &Report, state: &State) -> Vec<String> {
         let size = snapshot.size_bytes.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
         Some(format!("snapshot    {} old{size}", time_left(age)))
     }));
+    if report.rejects.kept + report.rejects.gone > 0 {
+        let (kept, gone) = (grouped(report.rejects.kept), grouped(report.rejects.gone));
+        lines.push(format!("rejects     {kept} in `streamgauge rejects list`, {gone} older ones fell out of it"));
+    }
     lines.extend(report.fingerprint.as_ref().map(|fingerprint| format!("fingerprint {fingerprint}")));
     lines.extend(report.bottleneck.as_ref().map(|bottleneck| format!("bottleneck  {bottleneck}")));
     for incident in &report.incidents {
@@ -247,7 +261,9 @@ fn of_tables(tables: &[Table]) -> Vec<String> {
             let (late, ahead) = (count(window.late), count(window.ahead_refused));
             #[expect(clippy::cast_precision_loss, reason = "a length for people")]
             let length = layout::duration(window.window_ms as f64 / 1000.0);
-            lines.push(format!("{}: {late} rows are too old for its window of {length}, {ahead} too far ahead", table.table));
+            let alike = table.windows.iter().filter(|other| other.window_ms == window.window_ms).count();
+            let buckets = if alike > 1 { format!(" in {} buckets", window.resolution) } else { String::new() };
+            lines.push(format!("{}: {late} rows are too old for its window of {length}{buckets}, {ahead} too far ahead", table.table));
         }
     }
     lines

@@ -150,7 +150,7 @@ fn rejects_are_listed_page_by_page() {
         )
     };
     let first = format!(r#"{{"rejects":[{}],"next":"1.1"}}"#, reject(1));
-    let last = format!(r#"{{"rejects":[{}],"next":null}}"#, reject(2));
+    let last = format!(r#"{{"rejects":[{}],"next":null,"gone":40000}}"#, reject(2));
     let (at, requests) = serve(&[(200, "", &first), (200, "", &last)]);
     let ran = run(&format!("streamgauge rejects list --limit 300 --admin {at}"), "");
     assert_eq!(ran.exit, Exit::Ok, "{}", ran.err);
@@ -160,6 +160,7 @@ fn rejects_are_listed_page_by_page() {
         "{}",
         ran.out
     );
+    assert_eq!(ran.err, "40 000 older ones fell out of this list, which is bounded\n");
     assert_eq!(requests.try_iter().collect::<Vec<_>>(), ["GET /rejects?limit=200 HTTP/1.1", "GET /rejects?limit=200&after=1.1 HTTP/1.1"]);
     let (at, _requests) = serve(&[(200, "", &first)]);
     let ran = run(&format!("streamgauge rejects list --limit 1 --admin {at}"), "");

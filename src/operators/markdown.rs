@@ -17,6 +17,16 @@ is refused, with the number that fits. Without a window `resolution` is refused.
 one resolution share a ring. Changing it starts the feature again (`force`, or `--rebuild TABLE.FEATURE`).
 ";
 
+const EXPRESSIONS: &str = "
+## Expressions
+
+`where`, computed fields and chain steps are expressions over the event's fields. From loose to tight: `or`; `and`; `not`; one comparison
+(`==` `!=` `<` `<=` `>` `>=`); `+` `-`; `*` `/`; parentheses. A text stands in single or double quotes, and there are `true`, `false`, `null`,
+`isnull(x)` and `cast(x, int)` (`str`, `int`, `float`, `bool`): `amount > 10 and country == 'DE'`. Both sides of a comparison are of one type:
+numbers, texts or booleans. What is computed with a null is null, but `==` and `!=` tell whether it is one; a row whose `where`
+is null is left out.
+";
+
 const ACCURACY: &str = "
 ## Exact values and bounds
 
@@ -68,6 +78,7 @@ pub(super) fn document(operators: &[&dyn Operator]) -> String {
         )
         .is_ok();
     }
+    page.push_str(EXPRESSIONS);
     page.push_str(ACCURACY);
     operators.iter().for_each(|operator| section(&mut page, operator.signature()));
     page

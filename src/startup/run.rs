@@ -90,7 +90,7 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     logging::start(&config.log.level, format);
     tracing::info!(kind = "server.starting", version = env!("CARGO_PKG_VERSION"), settings = %config.origins, "starting");
     for warning in &config.warnings.warnings {
-        tracing::warn!(code = %warning.code, place = ?warning.place, origin = warning.origin, "{}", warning.message);
+        tracing::warn!(code = %warning.code, line = warning.place.map(|(line, _)| line), column = warning.place.map(|(_, column)| column), origin = warning.origin, "{}", warning.message);
     }
     let rebuild = args.rebuild.iter().map(rebuild_name).collect();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::Output)?;
@@ -101,7 +101,8 @@ pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
         Ok(server) => server,
         Err(error) => return told(&error, console),
     };
-    tracing::info!(kind = "server.ready", http = ?server.http(), tcp = ?server.tcp(), admin = ?server.admin(), "serving");
+    let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+    tracing::info!(kind = "server.ready", http = text(server.http()), tcp = text(server.tcp()), admin = text(server.admin()), "serving");
     let failed = wait(&server, &mut signals);
     let late = server.late_failure().cloned();
     let begun = Instant::now();
@@ -149,7 +150,7 @@ fn start(bound: Bound, console: &mut Console<'_>) -> Result<Result<Server, ApiEr
             Err(error) if error.is_timeout() => {
                 let readiness = control.readiness();
                 let percent = (readiness.progress * 100.0).round();
-                tracing::info!(kind = "recovery.progress", percent, eta_s = ?readiness.eta_s, "rebuilding the state");
+                tracing::info!(kind = "recovery.progress", percent, eta_s = readiness.eta_s, "rebuilding the state");
             }
             Err(_) => break,
         }

@@ -12,8 +12,8 @@ use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
 use crate::storage::{DataFolder, Disk, RESERVE_BYTES, Reserve, Storage};
 use crate::wal::{FIRST_LSN, LogIdentity, Start, SyncEvent, TailEnd, WalHandle, WalOptions, WalSyncer, WalWriter};
-use std::net::SocketAddr;
 use parking_lot::Mutex;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -348,7 +348,16 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
     let folder = DataFolder::open(path).map_err(ApiError::from).map_err(no_room)?;
     let note = PanicNote::read(path).map_err(ApiError::from)?;
     if let Some(note) = &note {
-        tracing::warn!(kind = "panic.before", at_us = note.at_us, thread = note.thread, place = note.place, lsns = ?note.lsns, "a process before ended in a panic (DATA/panic.json): {}", note.message);
+        tracing::warn!(
+            kind = "panic.before",
+            at_us = note.at_us,
+            thread = note.thread,
+            place = note.place,
+            first_lsn = note.lsns.map(|(first, _)| first),
+            last_lsn = note.lsns.map(|(_, last)| last),
+            "a process before ended in a panic (DATA/panic.json): {}",
+            note.message
+        );
     }
     let mut attempts = Attempts::open(&Disk, path, env!("CARGO_PKG_VERSION"));
     let mut recovered = recover(&Disk, &folder.wal(), &folder.snapshots(), &shared.facts, &mut attempts).map_err(|mut error| {

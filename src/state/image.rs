@@ -68,6 +68,8 @@ struct Meta {
     readable: BTreeSet<Box<str>>,
     incidents: BTreeMap<u32, Incident>,
     rejects: Vec<Reject>,
+    #[serde(default)]
+    rejects_gone: u64,
     applied: BTreeMap<u32, Applied>,
     tables: Vec<TableMeta>,
 }
@@ -154,6 +156,7 @@ impl Frozen {
             readable: state.readable.clone(),
             incidents: state.incidents.clone(),
             rejects: state.rejects().cloned().collect(),
+            rejects_gone: state.rejects_gone(),
             applied: state.applied.iter().map(|(event, applied)| (event.0, *applied)).collect(),
             tables,
         };
@@ -371,7 +374,7 @@ impl ImageReader {
         state.schemas = meta.schemas;
         state.readable = meta.readable;
         state.incidents = meta.incidents;
-        state.restore_rejects(meta.rejects);
+        state.restore_rejects(meta.rejects, meta.rejects_gone);
         state.applied = meta.applied.into_iter().map(|(event, applied)| (EventId(event), applied)).collect();
         for table in meta.tables.into_iter().filter(|_| !self.bare) {
             let id = table.id;

@@ -51,6 +51,8 @@ pub struct State {
     /// Shared with frozen copies.
     pub(crate) rejects: VecDeque<Arc<Reject>>,
     pub(crate) reject_bytes: usize,
+    /// Those that fell out of that log since the state began.
+    pub(crate) rejects_gone: u64,
     /// The frame that is applied in part.
     pub(super) open: Option<OpenFrame>,
     /// Chunks that are being emptied; not part of the state.
@@ -92,6 +94,7 @@ impl State {
             hash_seed,
             rejects: VecDeque::new(),
             reject_bytes: 0,
+            rejects_gone: 0,
             open: None,
             evacuation: None,
             scratch: Scratch::default(),
@@ -129,6 +132,11 @@ impl State {
         }
     }
 
+    /// Rejects that fell out of the bounded log.
+    pub fn rejects_gone(&self) -> u64 {
+        self.rejects_gone
+    }
+
     pub(super) fn keep_reject(&mut self, reject: &Reject, lsn: u64) {
         self.reject_bytes += reject_size(reject);
         self.rejects.push_back(Arc::new(Reject { lsn, ..reject.clone() }));
@@ -137,6 +145,7 @@ impl State {
             let size = reject_size(&oldest);
             assert!(size <= self.reject_bytes, "a reject that leaves was counted when it came");
             self.reject_bytes -= size;
+            self.rejects_gone = self.rejects_gone.saturating_add(1);
         }
     }
 
@@ -151,7 +160,8 @@ impl State {
     }
 
     /// Takes the reject log of a snapshot.
-    pub(crate) fn restore_rejects(&mut self, rejects: Vec<Reject>) {
+    pub(crate) fn restore_rejects(&mut self, rejects: Vec<Reject>, gone: u64) {
+        self.rejects_gone = gone;
         self.reject_bytes = rejects.iter().map(reject_size).sum();
         self.rejects = rejects.into_iter().map(Arc::new).collect();
     }
@@ -398,6 +408,7 @@ impl State {
             hash_seed: self.hash_seed,
             rejects: self.rejects.clone(),
             reject_bytes: self.reject_bytes,
+            rejects_gone: self.rejects_gone,
             open: None,
             evacuation: None,
             scratch: Scratch::default(),

@@ -111,14 +111,16 @@ impl Table {
         self.slabs.iter_mut().for_each(|slab| slab.missed.fill(Missed::default()));
     }
 
-    /// Rows that each window did not take since this process started, by window length in microseconds.
-    pub fn missed(&self) -> BTreeMap<i64, Missed> {
-        let mut by_window: BTreeMap<i64, Missed> = BTreeMap::new();
+    /// Rows that each window did not take since this process started, by its length in microseconds and its resolution:
+    /// both together are the window, since a finer one has less room for rows ahead. A window that several slabs have,
+    /// because features came later, missed what the one that missed most did: the same rows come to all of them.
+    pub fn missed(&self) -> BTreeMap<(i64, usize), Missed> {
+        let mut by_window: BTreeMap<(i64, usize), Missed> = BTreeMap::new();
         for slab in &self.slabs {
             for (window, missed) in slab.plan.windows.iter().zip(&slab.missed) {
-                let known = by_window.entry(window.window_us).or_default();
-                known.late += missed.late;
-                known.ahead += missed.ahead;
+                let known = by_window.entry((window.window_us, window.resolution)).or_default();
+                known.late = known.late.max(missed.late);
+                known.ahead = known.ahead.max(missed.ahead);
             }
         }
         by_window

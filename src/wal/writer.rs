@@ -443,4 +443,3 @@ fn cut_off<S: Storage>(shared: &Shared<S>, open: &mut Open<S>, bytes: usize, cau
     shared.nudge();
     WalError::StorageFull { bytes, cause }
 }
-

@@ -140,8 +140,11 @@ pub(crate) async fn rejects(State(admin): State<Admin>, parameters: Parameters) 
     let parameters = parameters_of(parameters)?;
     let limit = limit_of(&parameters, REJECTS_PER_PAGE, REJECTS_PER_PAGE_MAX)?;
     let cursor = parameters.get("after").map_or(Ok(Cursor::default()), |text| Cursor::parse(text))?;
-    let page = admin.calls.run(Kind::Query, move |control| cursor.page(limit, |after, limit| control.rejects(after, limit))).await?;
-    Ok(Json(json!({"rejects": page.0, "next": page.1})).into_response())
+    let ask = move |control: &dyn streamgauge_api::Control| {
+        (cursor.page(limit, |after, limit| control.rejects(after, limit)), control.rejects_gone())
+    };
+    let ((rejects, next), gone) = admin.calls.run(Kind::Query, ask).await?;
+    Ok(Json(json!({"rejects": rejects, "next": next, "gone": gone})).into_response())
 }
 
 pub(crate) async fn fingerprint(State(admin): State<Admin>) -> Answer {

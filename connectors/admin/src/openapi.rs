@@ -121,8 +121,9 @@ fn schemas() -> Json {
         })),
         "Status": {"type": "object"},
         "Limits": {"type": ["object", "array"]},
-        "RejectsPage": object(&["rejects", "next"], json!({
+        "RejectsPage": object(&["rejects", "next", "gone"], json!({
             "rejects": {"type": "array", "items": {"$ref": "#/components/schemas/Reject"}}, "next": nullable("string"),
+            "gone": {"type": "integer"},
         })),
         "Reject": object(&["lsn", "at_us", "event", "source", "topic", "partition", "offset", "code", "reason", "value_len"], json!({
             "lsn": {"type": "integer"}, "at_us": {"type": "integer"}, "event": {"type": "string"}, "source": {"type": "string"},

@@ -83,6 +83,10 @@ impl Control for Engine {
     fn get(&self, _: &Read) -> Result<(Row, Freshness), ApiError> {
         Err(ApiError::new(Code::NotAvailable, "not asked for"))
     }
+    fn rejects_gone(&self) -> u64 {
+        7
+    }
+
     fn rejects(&self, _: u64, _: usize) -> Vec<Reject> {
         Vec::new()
     }
@@ -215,7 +219,7 @@ fn answers_carry_what_the_engine_says() {
         ("/sources", json!({"sources": [{"source": "payments", "state": "connecting", "detail": "no broker answers"}], "partitions": []})),
         ("/status", json!({"version": "0.1.0"})),
         ("/limits", json!({"limits": []})),
-        ("/rejects", json!({"rejects": [], "next": null})),
+        ("/rejects", json!({"rejects": [], "next": null, "gone": 7})),
         ("/fingerprint", json!({"lsn": 42, "fingerprint": "00ff"})),
         ("/tables/card%2Fstats/keys", json!({"table": "card/stats", "keys": [null, 100], "next": "n", "total": 2})),
         ("/tables/card%2Fstats/keys?after=%C3%A4%26&limit=7", json!({"table": "card/stats", "keys": ["ä&", 7], "next": "n", "total": 2})),

@@ -169,6 +169,9 @@ pub trait Control: Send + Sync {
     fn get(&self, read: &Read) -> Result<(Row, Freshness), ApiError>;
     /// Rejected records after this LSN, oldest first.
     fn rejects(&self, after_lsn: u64, limit: usize) -> Vec<Reject>;
+
+    /// Rejects that fell out of the bounded log.
+    fn rejects_gone(&self) -> u64;
     /// Prometheus text.
     fn metrics(&self) -> String;
     /// Named bounds with their values and use.

@@ -36,7 +36,7 @@ macro_rules! codes {
 
 codes! {
     EventNotFound "event_not_found" 404 false "no such event" "register the event first, or check its spelling with GET /registry on the admin port";
-    InvalidEvent "invalid_event" 400 false "the row does not fit its event" "send an object with the declared fields and types; `path` names the field";
+    InvalidEvent "invalid_event" 400 false "the row does not fit its event" "send an object with the declared fields and types";
     UnknownFieldV0 "unknown_field_v0" 400 false "the row has a field that the event lacks" "declare the field, or leave it out of the row";
     UnknownFieldEventTimeV0 "unknown_field_event_time_v0" 400 false "event time is not a built-in field" "declare a field of your own and name it as the event's time source";
     UnknownFieldTolerateDelayV0 "unknown_field_tolerate_delay_v0" 400 false "there is no tolerate_delay" "late rows repair their bucket by themselves; leave the member out";
@@ -46,26 +46,26 @@ codes! {
     UnknownTable "unknown_table" 404 false "no such table" "check the spelling with GET /registry on the admin port";
     KeyParseFailure "key_parse_failure" 404 false "the key does not fit the table's key columns" "send one part per key column, typed as declared";
     KeyNotFound "key_not_found" 404 false "the table has no such key" "nothing to do if the key was never seen; else look at /status for why rows were not applied";
-    FeatureNotFound "feature_not_found" 404 false "the table has no such feature" "check the spelling; `reason` names what is missing";
+    FeatureNotFound "feature_not_found" 404 false "the table has no such feature" "check the spelling: GET /registry on the admin port lists every table with its features";
     UnsupportedRequestShape "unsupported_request_shape" 400 false "this request shape is not supported" "use {\"table\":..,\"key\":..,\"features\":[..]?}";
-    InternalError "internal_error" 500 false "the request failed" "see `reason`";
+    InternalError "internal_error" 500 false "the request failed" "this is a bug of ours: look at the server's log, and report what it says";
     NotFound "not_found" 404 false "no such route" "docs/PROTOCOLS.md lists the routes";
     MethodNotAllowed "method_not_allowed" 405 false "wrong method for this route" "use the method that the Allow header names";
     UnsupportedMediaType "unsupported_media_type" 415 false "the request's media type is not accepted" "send Content-Type: application/json";
     ResetDisabledInProduction "reset_disabled_in_production" 403 false "reset works in test mode only" "start with --test-mode";
-    InvalidRegistration "invalid_registration" 400 false "the declaration is not valid" "`path` and `reason` say where and why";
-    InvalidExpression "invalid_expression" 400 false "an expression or chain step is not valid" "`path` and `reason` say where and why";
+    InvalidRegistration "invalid_registration" 400 false "the declaration is not valid" "mend it at the named path; docs/PROTOCOLS.md has the form";
+    InvalidExpression "invalid_expression" 400 false "an expression or chain step is not valid" "mend it at the named path; docs/OPERATORS.md has the expressions";
     AggregationOnTableNotSupported "aggregation_on_table_not_supported" 400 false "a table cannot be aggregated" "aggregate an event, or an event derivation";
     AggregationUnknownField "aggregation_unknown_field" 400 false "a feature names a field that does not exist" "check the field's spelling against the event after its chain";
-    AggregationInvalidWhere "aggregation_invalid_where" 400 false "a feature's where is not valid" "`reason` says where parsing stopped";
+    AggregationInvalidWhere "aggregation_invalid_where" 400 false "a feature's where is not valid" "mend the expression where parsing stopped; docs/OPERATORS.md has the expressions";
     AggregationInvalidWindow "aggregation_invalid_window" 400 false "a window is not valid here" "use digits and ms, s, m, h or d, at most 3650d";
-    AggregationInvalidParam "aggregation_invalid_param" 400 false "an operator parameter is out of its range" "`reason` names parameter, value and bound";
-    AggregationUnknownOp "aggregation_unknown_op" 400 false "no such operator" "see docs/OPERATORS.md for the list";
+    AggregationInvalidParam "aggregation_invalid_param" 400 false "an operator parameter is out of its range" "keep the parameter within its bounds: docs/OPERATORS.md lists them by operator";
+    AggregationUnknownOp "aggregation_unknown_op" 400 false "no such operator" "docs/OPERATORS.md lists all operators";
     AggregationGroupKeyCollidesWithFeature "aggregation_group_key_collides_with_feature" 400 false "a feature has the name of a key column" "rename the feature";
     AggregationFeatureNameCollisionAcrossAggregations "aggregation_feature_name_collision_across_aggregations" 400 false "two features share a name" "rename one of them";
     InvalidPercentileQ "invalid_percentile_q" 400 false "q is out of range" "0 < q < 1";
     InvalidTopKK "invalid_top_k_k" 400 false "k is out of range" "1 to 1024";
-    UnboundedOpInLifetimeMode "unbounded_op_in_lifetime_mode" 400 false "this operator needs a bound over a lifetime" "give the parameter that `reason` names, or a window";
+    UnboundedOpInLifetimeMode "unbounded_op_in_lifetime_mode" 400 false "this operator needs a bound over a lifetime" "give a window, or the parameter that bounds it: docs/OPERATORS.md lists them by operator";
     UnsupportedNodeKind "unsupported_node_kind" 400 false "a node is neither event nor derivation" "use kind event or derivation";
     FeatureRemovedNoJoinsV0 "feature_removed_no_joins_v0" 400 false "there are no joins" "enrich before Kafka, or key two tables alike";
     FeatureRemovedNoUnionsV0 "feature_removed_no_unions_v0" 400 false "there are no unions" "feed several sources into one event";
@@ -75,9 +75,9 @@ codes! {
     UnsupportedContentType "unsupported_content_type" 400 false "this operation takes no such encoding" "use JSON";
     UnknownOp "unknown_op" 400 false "no such opcode" "docs/PROTOCOLS.md lists the opcodes";
     FrameError "frame_error" 400 false "the frame is malformed" "length counts opcode, content type and payload: at least 3";
-    HttpProtocolError "http_protocol_error" 400 false "the request is not valid HTTP/1.1" "`reason` says which rule it broke; the connection is closed";
-    InvalidRequest "invalid_request" 400 false "the request is not valid" "`reason` says what is missing or wrong";
-    Forbidden "forbidden" 403 false "the token lacks the scope" "use a token with the scope that `reason` names";
+    HttpProtocolError "http_protocol_error" 400 false "the request is not valid HTTP/1.1" "send HTTP/1.1 as RFC 9112 has it; the connection is closed";
+    InvalidRequest "invalid_request" 400 false "the request is not valid" "docs/PROTOCOLS.md has every route with its parameters and body";
+    Forbidden "forbidden" 403 false "the token lacks the scope" "use a client that may do this";
     RequestTimeout "request_timeout" 408 true "the request did not arrive in time" "send head within 5 s and body within 30 s";
     PayloadTooLarge "payload_too_large" 413 false "the body is larger than the limit" "send at most limits.body bytes (4 MiB by default), or split the batch";
     BatchTooLarge "batch_too_large" 413 false "too many entries in one request" "at most 65,536; split it";
@@ -106,16 +106,16 @@ codes! {
     TimeOutOfRange "time_out_of_range" 400 false "the row's time is too far ahead" "check the producer's clock, or raise max_future";
     KeyTooLong "key_too_long" 400 false "the key is longer than 4 KiB" "group by a shorter field";
     SchemaMissing "schema_missing" 400 false "the registry does not know the schema id" "check that producer and config name the same registry";
-    SchemaUnusable "schema_unusable" 400 false "the writer schema cannot serve the event" "compare the schema with the event's fields; `reason` names the field";
+    SchemaUnusable "schema_unusable" 400 false "the writer schema cannot serve the event" "compare the writer schema with the event's fields; a field with `?` may be missing";
     DecisionRefused "decision_refused" 409 false "this cannot be decided about the partition as it stands" "`streamgauge incident` shows the incident and its ways on";
     SourceConflict "source_conflict" 409 false "two sources feed one event from one partition" "remove one of them";
-    ConfigSyntax "config_syntax" 400 false "the config file is not valid TOML" "see line and column";
-    UnknownConfigKey "unknown_config_key" 400 false "unknown key" "did you mean the name in the hint?";
-    InvalidConfigValue "invalid_config_value" 400 false "a value is of the wrong type or out of range" "see the help text";
+    ConfigSyntax "config_syntax" 400 false "the config file is not valid TOML" "mend the named line; TOML 1.0 is described at toml.io";
+    UnknownConfigKey "unknown_config_key" 400 false "unknown key" "docs/CONFIG.md lists every key";
+    InvalidConfigValue "invalid_config_value" 400 false "a value is of the wrong type or out of range" "docs/CONFIG.md has the type and the range of every key";
     MissingConfigKey "missing_config_key" 400 false "a required key is missing" "add it";
     UnknownReference "unknown_reference" 400 false "a name refers to nothing declared" "declare it, or fix the spelling";
-    ExpressionTypeMismatch "expression_type_mismatch" 400 false "an expression compares or computes with unlike types" "see the labels";
-    FixedClientSetting "fixed_client_setting" 400 false "this Kafka client setting is fixed" "see the reason; leave the key out";
+    ExpressionTypeMismatch "expression_type_mismatch" 400 false "an expression compares or computes with unlike types" "give both sides one type: numbers, texts or booleans";
+    FixedClientSetting "fixed_client_setting" 400 false "this Kafka client setting is fixed" "leave the key out: it keeps positions honest, and Streamgauge sets it";
     SecretInConfig "secret_in_config" 400 false "a secret stands in the file" "write { env = \"NAME\" } or { file = \"/path\" }";
     SecretUnavailable "secret_unavailable" 400 false "a secret's environment variable or file is missing" "set it, or fix the name";
     UnsafeListenAddress "unsafe_listen_address" 400 false "a listener without authentication is not on loopback" "listen on 127.0.0.1, or pass --insecure-no-auth";
@@ -126,11 +126,11 @@ codes! {
     RegistryUnreachable "registry_unreachable" 503 true "the schema registry does not answer" "check url, network and credentials";
     DataDirLocked "data_dir_locked" 409 false "another process uses the data folder" "stop it, or give another --data-dir";
     DataDirForeign "data_dir_foreign" 400 false "the folder holds files of another program" "give an empty folder";
-    WalDamaged "wal_damaged" 500 false "the WAL is damaged; nothing was changed" "see the ways out that are printed";
-    SnapshotDamaged "snapshot_damaged" 500 false "no sound snapshot reaches the WAL; nothing was changed" "see the ways out that are printed";
-    CrashLoop "crash_loop" 500 false "a frame of the log ends every start" "see the ways out that are printed; `streamgauge wal skip LSN` leaves the rows of one frame out";
+    WalDamaged "wal_damaged" 500 false "the WAL is damaged; nothing was changed" "put a copy of the damaged file back, or move the data folder away and start with an empty one: sources are read again from their `start`, pushed events are not";
+    SnapshotDamaged "snapshot_damaged" 500 false "no sound snapshot reaches the WAL; nothing was changed" "put a copy of a sound snapshot back, or move the data folder away and start with an empty one: sources are read again from their `start`, pushed events are not";
+    CrashLoop "crash_loop" 500 false "a frame of the log ends every start" "run a version that applies the frame, or leave its rows out: streamgauge wal skip LSN --data-dir DIR";
     FormatTooNew "format_too_new" 500 false "a file is of a newer format than this program" "run the newer program";
-    IoFailed "io_failed" 500 false "a file operation failed" "see the operating system's message";
+    IoFailed "io_failed" 500 false "a file operation failed" "look at the disk, the file's permissions and the kernel's messages (dmesg)";
     ServerUnreachable "server_unreachable" 503 true "no server answers at this address" "start it with `streamgauge run`, or name another address with --admin or --http";
 }
 
@@ -221,6 +221,16 @@ impl std::error::Error for ApiError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_is_an_answer_and_points_to_none() {
+        for code in Code::ALL {
+            let advice = code.advice();
+            assert!(!advice.starts_with("see "), "{code}: {advice}");
+            // What one door calls `reason` or `path`, another one prints without a name.
+            assert!(!["`reason`", "`path`", "the hint", "are printed"].iter().any(|word| advice.contains(word)), "{code}: {advice}");
+        }
+    }
 
     #[test]
     fn codes_are_unique_and_parse_back() {

@@ -41,6 +41,8 @@ pub const PHASES: &[&str] = &["starting", "recovering", "catching_up", "ready", 
 /// Uses of `streamgauge_memory_bytes`: tables with what a running snapshot holds of them (what limits.memory bounds), decoded rows in queues, records held
 /// by Kafka clients, and the bounded reject log.
 pub const MEMORY_KINDS: &[&str] = &["tables", "queues", "kafka", "rejects"];
+/// Kinds of `streamgauge_rejects`: in the bounded reject log, and out of it.
+pub const REJECT_KINDS: &[&str] = &["kept", "gone"];
 
 /// Listeners of `streamgauge_connections`.
 pub const LISTENERS: &[&str] = &["http", "tcp", "admin"];
@@ -161,6 +163,9 @@ impl Metrics {
         for kind in MEMORY_KINDS {
             gauge("streamgauge_memory_bytes", &[kind]);
         }
+        for kind in REJECT_KINDS {
+            gauge("streamgauge_rejects", &[kind]);
+        }
         for listener in LISTENERS {
             gauge("streamgauge_connections", &[listener]);
         }
@@ -230,11 +235,12 @@ impl Metrics {
     }
 
     /// Rows that one window of a table did not take: the late ones, and those too far ahead.
-    pub fn window_series(&self, table: &str, window_ms: i64) -> (IntCounter, IntCounter) {
+    pub fn window_series(&self, table: &str, window_ms: i64, resolution: usize) -> (IntCounter, IntCounter) {
         let labels = self.open_labels(OpenLabel::Table, &[table]);
         let table = labels.first().copied().unwrap_or(OTHER);
-        let window_ms = window_ms.to_string();
-        let missed = |reason| self.families.counter("streamgauge_window_missed_rows_total", &[table, &window_ms, reason]);
+        let (window_ms, resolution) = (window_ms.to_string(), resolution.to_string());
+        let labels = |reason| [table, &window_ms, &resolution, reason];
+        let missed = |reason| self.families.counter("streamgauge_window_missed_rows_total", &labels(reason));
         (missed("late"), missed("ahead"))
     }
 
@@ -305,6 +311,11 @@ impl Metrics {
     /// `streamgauge_memory_bytes` of one of [`MEMORY_KINDS`].
     pub fn memory_bytes(&self, kind: &'static str) -> Gauge {
         self.families.gauge("streamgauge_memory_bytes", &[kind])
+    }
+
+    /// `streamgauge_rejects` of one of [`REJECT_KINDS`].
+    pub fn rejects(&self, kind: &'static str) -> Gauge {
+        self.families.gauge("streamgauge_rejects", &[kind])
     }
 
     /// `streamgauge_push_ack_seconds` of one of [`DURABILITIES`].

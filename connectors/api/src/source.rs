@@ -74,6 +74,8 @@ incident_kinds! {
     FrameSkipped,
     /// The server: memory had no room for a snapshot beside the tables; it is tried again, and the WAL keeps everything.
     SnapshotAbandoned,
+    /// A source: most of its records, or very many, cannot become rows.
+    BadRecords,
 }
 
 impl IncidentKind {
@@ -89,7 +91,7 @@ impl IncidentKind {
     /// Whether a partition with this incident stands still: records behind its position do not come
     /// while it is open.
     pub fn stops(self) -> bool {
-        !matches!(self, Self::PartitionsGrew | Self::FrameSkipped)
+        !matches!(self, Self::PartitionsGrew | Self::FrameSkipped | Self::BadRecords)
     }
 }
 

@@ -75,8 +75,32 @@ fn a_flood_of_bad_records_goes_through_and_the_good_ones_behind_it_are_applied()
         assert_eq!(position, records + 100);
         let kept = rejects(&house);
         assert!(!kept.is_empty() && kept.iter().all(|reject| reject.code == "decode_malformed"), "{:?}", kept.first());
-        assert!(house.facts.incidents.list().is_empty());
+        // Nothing stands still; that most are bad is told where there are enough of them.
+        let open: Vec<IncidentKind> = house.facts.incidents.list().iter().map(|(_, incident)| incident.kind).collect();
+        assert_eq!(open, [IncidentKind::BadRecords][..usize::from(records >= 1_000)]);
     }
+}
+
+#[test]
+fn a_topic_of_bad_records_alone_is_an_incident_and_what_fell_out_of_the_log_is_counted() {
+    let house = House::build();
+    let mut inlet = house.inlet("steps");
+    let slots = [attach(&mut inlet, "steps", 0), attach(&mut inlet, "steps", 1)];
+    let bad = (0..12_000).map(|offset| record(slots[offset as usize % 2], offset, b"{"));
+    offer_all(&house, &mut inlet, bad);
+    let incident = house.facts.incidents.get(IncidentKind::BadRecords, &Subject::source("steps")).unwrap();
+    assert_eq!((&*incident.cause, house.facts.incidents.list().len()), ("decode_malformed", 1), "one for all partitions");
+    assert!(incident.lost.ends_with("records could not become rows and are in no table"), "{incident:?}");
+    assert!(incident.evidence.starts_with("first: steps/0 offset 0: decode_malformed: "), "{incident:?}");
+    let (kept, gone) = house.seat.look(|engine| (engine.state().rejects().count() as u64, engine.state().rejects_gone()));
+    assert_eq!((kept, kept + gone), (10_000, 12_000));
+    // Good ones again: ten seconds of them, and it is over.
+    for second in 1..=2 {
+        house.clock.set(NOW_US + second * 10_000_000);
+        let good = (0..100).map(|n| record(slots[0], 12_000 * (second + 1) + n, br#"{"walker":"w"}"#));
+        offer_all(&house, &mut inlet, good);
+    }
+    assert!(house.facts.incidents.list().is_empty());
 }
 
 #[test]

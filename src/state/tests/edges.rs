@@ -131,6 +131,25 @@ fn late_rows_are_counted_by_the_windows_that_they_are_too_old_for() {
     }
 }
 
+#[test]
+fn a_window_is_its_length_and_its_resolution_and_counts_a_row_once() {
+    let window = |resolution: u32| json!({ "op": "count", "params": { "window": "1h", "resolution": resolution } });
+    let sum = json!({ "op": "sum", "params": { "field": "n", "window": "1h", "resolution": 64 } });
+    let table = |agg: &serde_json::Value| json!({ "nodes": [event(), node("T", &[], &["user"], agg)] });
+    let mut driven = Driven::with(&table(&json!({ "coarse": window(16), "usual": window(64), "fine": window(1024) })));
+    driven.feed(&[row(START_US, 0)], &[]);
+    // One that came later has a slab of its own, with the same window.
+    driven.register(&table(&json!({ "coarse": window(16), "usual": window(64), "fine": window(1024), "later": sum })));
+    driven.feed(&(0..2000).map(|index| row(START_US + index, 0)).collect::<Vec<_>>(), &[]);
+    driven.feed(&[row(START_US - 100 * MINUTE_US, 0)], &[]);
+    // A bucket of the finest is 3.5 s: 64 of them are less than four minutes, of the usual ones an hour, of the coarse ones four.
+    let ahead_us = 5 * MINUTE_US;
+    driven.feed(&[row(START_US + ahead_us, ahead_us), row(START_US + 30 * ahead_us, 30 * ahead_us)], &[]);
+    let missed = driven.state.table("T").unwrap().missed();
+    let told: Vec<_> = missed.iter().map(|((_, resolution), missed)| (*resolution, missed.late, missed.ahead)).collect();
+    assert_eq!(told, [(16, 1, 0), (64, 1, 1), (1024, 1, 2)]);
+}
+
 pub(super) fn get(driven: &Driven, features: &[&str], as_of_us: i64, approximate: bool) -> Result<Vec<Value>, ApiError> {
     let options = ReadOptions {
         features: Some(features.iter().map(|name| (*name).to_owned()).collect()),

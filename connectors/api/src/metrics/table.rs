@@ -119,8 +119,8 @@ pub const TABLE: &[MetricSpec] = &[
     ),
     counter(
         "streamgauge_window_missed_rows_total",
-        &["table", "window_ms", "reason"],
-        "Rows that a window did not take, by its length and by reason: late or ahead.",
+        &["table", "window_ms", "resolution", "reason"],
+        "Rows that a window did not take, by its length and resolution and by reason: late or ahead.",
     ),
     counter("streamgauge_memory_refused_rows_total", &["table"], "Rows refused because a new key would exceed limits.memory."),
     counter(
@@ -163,6 +163,7 @@ pub const TABLE: &[MetricSpec] = &[
         &["kind"],
         "Accounted memory, by use: tables (with what a running snapshot holds; limits.memory bounds it), queues, kafka (records in the clients), rejects.",
     ),
+    gauge("streamgauge_rejects", &["kind"], "Rejected records: kept in the bounded reject log, or gone out of it since the state began."),
     gauge("streamgauge_memory_limit_bytes", &[], "limits.memory."),
     gauge("streamgauge_lsn", &["kind"], "Log sequence numbers: written, durable and snapshot."),
     gauge("streamgauge_wal_segments", &[], "Segments of the write-ahead log on disk."),

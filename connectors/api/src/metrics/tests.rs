@@ -67,7 +67,7 @@ fn every_family_can_have_a_series() {
     metrics.source_series("s");
     metrics.kafka_records("s", "topic", 0);
     metrics.route_series("/ping");
-    metrics.window_series("t", 60_000);
+    metrics.window_series("t", 60_000, 64);
     metrics.source_retries("s", Code::StorageFull);
     metrics.set_tables(&[TableLevel { table: "t".into(), keys: 1, bytes: 2 }]);
     metrics.set_partitions(&[partition("s", 0, Some(1), "reading")], &[]);
@@ -133,9 +133,9 @@ fn open_labels_beyond_the_cap_are_other_and_their_levels_are_summed() {
 #[test]
 fn levels_of_a_dropped_table_disappear() {
     let metrics = metrics();
-    metrics.set_tables(&[TableLevel { table: "gone".into(), keys: 1, bytes: 1 }]);
+    metrics.set_tables(&[TableLevel { table: "vanished".into(), keys: 1, bytes: 1 }]);
     metrics.set_tables(&[]);
-    assert!(!metrics.text().contains("gone"));
+    assert!(!metrics.text().contains("vanished"));
 }
 
 #[test]
