@@ -145,7 +145,7 @@ impl EnginePort {
             let registry = self.facts.registry();
             let Some(event) = registry.event(name) else {
                 let error = ApiError::new(Code::EventNotFound, format!("no event \"{name}\" is registered"));
-                return Err(match crate::pipeline::nearest(name, registry.events.keys()) {
+                return Err(match streamgauge_api::nearest(name, registry.events.keys()) {
                     Some(near) => error.hint(format!("did you mean \"{near}\"?")),
                     None => error,
                 });

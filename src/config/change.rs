@@ -6,12 +6,12 @@
 use super::Config;
 use super::setup::TopicsSetup;
 use crate::decode::{FieldSource, Tombstone};
-use crate::pipeline::{Origin, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree, nearest};
+use crate::pipeline::{Origin, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
 use crate::row::{EventId, Field};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fmt;
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::{ApiError, Code, nearest};
 
 /// Why a changed file is refused. Nothing has changed.
 #[derive(Debug, Clone, PartialEq)]

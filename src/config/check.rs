@@ -9,9 +9,8 @@ use super::key::{self, Found, Key};
 use super::problem::ConfigProblem;
 use super::secret::Secret;
 use super::value::{Form, one_of};
-use crate::pipeline::nearest;
 use std::path::Path;
-use streamgauge_api::Code;
+use streamgauge_api::{Code, did_you_mean, nearest};
 
 /// Longest file that is read: configs and schemas are small, a device never ends.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -27,11 +26,6 @@ pub(super) struct Check<'c> {
     pub(super) offline: bool,
     pub(super) problems: Vec<ConfigProblem>,
     pub(super) warnings: Vec<ConfigProblem>,
-}
-
-/// "did you mean", as help.
-pub(super) fn did_you_mean(name: &str, known: impl Iterator<Item = impl AsRef<str>>) -> Option<String> {
-    nearest(name, known).map(|name| format!("did you mean `{name}`?"))
 }
 
 impl<'c> Check<'c> {
@@ -116,6 +110,10 @@ impl<'c> Check<'c> {
             (Form::Count { .. }, _) => return wanted("a whole number"),
             (Form::Flag, Value::Flag(flag)) => flag.to_string(),
             (Form::Flag, _) => return wanted("true or false"),
+            (Form::Origins, Value::List(items)) => match items.iter().map(Node::text).collect::<Option<Vec<&str>>>() {
+                Some(origins) if !origins.is_empty() => origins.join(", "),
+                _ => return wanted("an array of origins such as \"https://app.example\""),
+            },
             (_, Value::Text(text)) => text.clone(),
             (Form::Size { .. }, _) => return wanted("a size such as \"64MiB\""),
             (Form::Duration { .. }, _) => return wanted("a duration such as \"5m\""),

@@ -3,7 +3,7 @@
 //! The pipeline names places as paths of the payload (`nodes[1].ops[0].agg.n.params.window`). While nodes are made from the file, each path is written down
 //! with its place in it; a problem without a place of its own gets that of the nearest path around it.
 
-use super::check::{Check, did_you_mean};
+use super::check::Check;
 use super::document::{Member, Node, Value};
 use super::problem::ConfigProblem;
 use super::value::Form;
@@ -12,7 +12,7 @@ use crate::row::FieldType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use streamgauge_api::Code;
+use streamgauge_api::{Code, did_you_mean};
 
 /// Names of types, for suggestions.
 const TYPES: &[&str] = &["str", "f64", "i64", "bool", "bytes", "datetime", "json"];

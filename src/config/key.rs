@@ -46,6 +46,12 @@ pub(super) const KEYS: &[Key] = &[
         Some("1"),
         "Data-plane I/O threads. More than one pays from about 100,000 requests/s.",
     ),
+    key(
+        "server.cors",
+        Form::Origins,
+        None,
+        "Origins whose pages may read answers of both HTTP ports in a browser, such as `[\"https://app.example\"]`; `\"*\"` for all. Absent: none.",
+    ),
     later("server.tls", "TLS on the data plane"),
     key(
         "limits.memory",

@@ -92,6 +92,9 @@ fn leaf(key: &Key) -> Json {
         Form::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Form::Flag => json!({ "type": "boolean" }),
         Form::Word(words) => json!({ "enum": words }),
+        Form::Origins => json!({ "oneOf": [
+            { "type": "string", "minLength": 1 }, { "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1 },
+        ] }),
         Form::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
         Form::Secret => json!({ "$ref": "#/$defs/secret" }),
         Form::Time => json!({ "oneOf": [
@@ -191,6 +194,7 @@ fn value_text(form: Form) -> String {
         Form::Flag => "true, false".into(),
         Form::Word(words) => words.join(", "),
         Form::LogFilter => "log filter".into(),
+        Form::Origins => "origins".into(),
         Form::Texts => "list of texts".into(),
         Form::Secret => "secret".into(),
         Form::Time => "time source".into(),

@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use streamgauge_api::Code;
+use streamgauge_api::{Code, Cors};
 
 /// What the command line decides.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -52,6 +52,8 @@ pub struct Server {
     pub admin: SocketAddr,
     /// Data-plane I/O threads.
     pub io_threads: usize,
+    /// Pages that may read answers in a browser.
+    pub cors: Cors,
 }
 
 /// What happens when tables reach the memory limit.
@@ -340,6 +342,11 @@ impl Decided {
         if let Some(Parsed::Text(text)) = self.values.get(path) { text } else { "" }
     }
 
+    /// The items of a text with commas between them.
+    fn texts(&self, path: &str) -> Vec<String> {
+        self.text(path).split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
     fn address(&self, path: &str) -> Option<SocketAddr> {
         if let Some(Parsed::Address(address)) = self.values.get(path) { *address } else { None }
     }
@@ -353,6 +360,7 @@ impl Decided {
                 tcp: self.address("server.tcp"),
                 admin: self.address("server.admin").unwrap_or(any),
                 io_threads: self.count("server.io_threads"),
+                cors: Cors::new(self.texts("server.cors")),
             },
             limits: Limits {
                 memory_bytes: self.number("limits.memory"),

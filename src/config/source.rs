@@ -2,7 +2,7 @@
 //!
 //! Last it makes a decoder of each source and throws it away, because only the decoder knows which types fit which columns.
 
-use super::check::{Check, did_you_mean};
+use super::check::Check;
 use super::definitions::OnBadRecord;
 use super::document::{Member, Node, Value};
 use super::problem::ConfigProblem;
@@ -13,8 +13,8 @@ use crate::decode::{Decoder, FieldSource, Format, Framing, KeyFormat, Tombstone}
 use crate::pipeline::Registry;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use streamgauge_api::Code;
 use streamgauge_api::inlet::FetchedSchema;
+use streamgauge_api::{Code, did_you_mean};
 
 /// Words that stand for a column from outside of the body.
 const OUTSIDE: &[&str] = &["key", "topic", "partition", "offset", "timestamp"];

@@ -5,6 +5,7 @@
 use crate::pipeline::duration::{DurationError, format_duration, parse_duration};
 use std::net::SocketAddr;
 use std::time::Duration;
+use streamgauge_api::cors::origin_problem;
 
 /// Units of sizes; without `i` they are decimal.
 const SIZE_UNITS: &[(&str, u64)] = &[
@@ -42,6 +43,8 @@ pub(super) enum Form {
     Word(&'static [&'static str]),
     /// A filter of log lines.
     LogFilter,
+    /// Origins of pages: an array, or a text with commas between them.
+    Origins,
     /// An array of texts.
     Texts,
     /// `{ env = "NAME" }` or `{ file = "/path" }`.
@@ -120,6 +123,10 @@ impl Form {
                     Err("off, error, warn, info, debug or trace is wanted, or a list such as \"info,streamgauge=debug\"".to_owned())
                 }
             }
+            Self::Origins => match text.split(',').map(str::trim).find_map(origin_problem) {
+                Some(problem) => Err(problem),
+                None => Ok(Parsed::Text(text.to_owned())),
+            },
             _ if text.is_empty() => Err("it is empty".to_owned()),
             _ => Ok(Parsed::Text(text.to_owned())),
         }

@@ -6,12 +6,12 @@
 use super::environment::{Chain, Column, Step};
 use super::expression::{CastTo, Constant, Expression, Op, Program, Resolved, cast_kind, cast_target};
 use super::payload::{Tree, join};
-use super::problem::{Problem, Problems, did_you_mean};
+use super::problem::{Problem, Problems};
 use crate::row::{EventSchema, FieldIndex, FieldType};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use streamgauge_api::Code;
+use streamgauge_api::{Code, did_you_mean};
 
 /// Names of steps, for messages.
 const STEPS: &[&str] = &["filter", "select", "drop", "rename", "with_columns", "map", "cast", "fillna", "group_by"];
@@ -33,6 +33,18 @@ impl ChainOp {
     /// Decodes a step; what is wrong goes into `problems`.
     pub(super) fn decode(tree: &Tree, path: &str, problems: &mut Problems) -> Option<Self> {
         let name = tree.get("op").and_then(Tree::as_str).unwrap_or_default();
+        let known: &[&str] = match name {
+            "filter" => &["op", "expr"],
+            "select" | "drop" => &["op", "fields"],
+            "rename" => &["op", "mapping"],
+            "with_columns" | "map" => &["op", "exprs"],
+            "cast" => &["op", "type_map"],
+            "fillna" => &["op", "defaults"],
+            _ => &[],
+        };
+        if !known.is_empty() {
+            tree.only(path, known, problems);
+        }
         match name {
             "filter" => {
                 let text = tree.get("expr").and_then(Tree::as_str);

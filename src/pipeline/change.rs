@@ -10,7 +10,7 @@ use super::diff::{Diff, Difference, compare_features, compare_ops};
 use super::event;
 use super::feature::Checks;
 use super::node::{DerivationSpec, EventSpec, GroupSpec, NodeSpec};
-use super::problem::{Problem, Problems, did_you_mean};
+use super::problem::{Problem, Problems};
 use super::projection::{Moved, Projections, merged, moved};
 use super::reads::{Kept, kept};
 use super::register::{RegisterError, RegisterOptions, RegisterOutcome};
@@ -22,7 +22,7 @@ use crate::row::EventId;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use streamgauge_api::Code;
+use streamgauge_api::{Code, did_you_mean};
 
 /// A change being computed.
 pub(super) struct Change<'c> {

@@ -9,7 +9,7 @@ use super::duration::{DurationError, format_duration, parse_duration};
 use super::environment::Column;
 use super::expression::{Expression, Program, Resolved};
 use super::payload::{Tree, join};
-use super::problem::{Problem, Problems, did_you_mean};
+use super::problem::{Problem, Problems};
 use crate::operators::{
     BUCKET_US_MIN, FieldRule, Operator, Param, ParamKind, ParamValue, ParamValues, RESOLUTION, RESOLUTION_DEFAULT, Signature, WindowRule,
 };
@@ -17,7 +17,7 @@ use crate::row::FieldType;
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use streamgauge_api::Code;
+use streamgauge_api::{Code, did_you_mean};
 
 /// The operators there are.
 pub type Operators = &'static [&'static dyn Operator];

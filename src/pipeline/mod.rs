@@ -33,7 +33,7 @@ pub use feature::Operators;
 pub use loss::Loss;
 pub use node::is_retired;
 pub use payload::Tree;
-pub use problem::{Problem, Problems, nearest};
+pub use problem::{Problem, Problems};
 pub use projection::{Projection, Projections};
 pub use register::{RegisterError, RegisterOptions, RegisterOutcome};
 pub use registry::{Registry, RegistryError};

@@ -5,11 +5,11 @@
 
 use super::chain::ChainOp;
 use super::payload::{Tree, join};
-use super::problem::{Problem, Problems, did_you_mean};
+use super::problem::{Problem, Problems};
 use crate::row::{Field, FieldType, TimeSource};
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeSet;
-use streamgauge_api::Code;
+use streamgauge_api::{Code, did_you_mean};
 
 /// A row may be this far ahead of its arrival unless the event says otherwise.
 const MAX_FUTURE_US_DEFAULT: i64 = 3_600_000_000;
@@ -22,6 +22,28 @@ const FIELDS_MAX: usize = 16_384;
 
 /// Features of one table.
 const FEATURES_MAX: usize = 65_536;
+
+/// What an event has. The last one stands in what 0.0.6 tells of a registered node, and means nothing.
+const EVENT: &[&str] = &[
+    "kind",
+    "name",
+    "schema",
+    "time",
+    "max_future_ms",
+    "dedupe_key",
+    "dedupe_window_ms",
+    "keep_events_for_ms",
+    "cold_after_ms",
+    "renamed_from",
+    "registered_at_version",
+];
+
+/// What a derivation has. Its `schema` is a guess of the client's and may hold anything.
+const DERIVATION: &[&str] =
+    &["kind", "name", "output_kind", "upstreams", "ops", "table_primary_key", "schema", "renamed_from", "registered_at_version"];
+
+/// What a feature has; `columns` stands in what the registry tells of it, and means nothing here.
+const FEATURE: &[&str] = &["op", "params", "columns"];
 
 /// Where row time comes from, before the field is looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +188,8 @@ impl EventSpec {
 /// Decodes a node; what is wrong goes into `problems`.
 pub(super) fn decode(tree: &Tree, path: String, problems: &mut Problems) -> Option<NodeSpec> {
     let before = problems.errors.len();
+    let is_event = tree.get("kind").and_then(Tree::as_str) == Some("event");
+    tree.only(&path, if is_event { EVENT } else { DERIVATION }, problems);
     let mut decoder = Decoder { path, problems };
     let node = match tree.get("kind").and_then(Tree::as_str) {
         Some("event") => decoder.event(tree).map(NodeSpec::Event),
@@ -238,6 +262,7 @@ impl Decoder<'_> {
             self.shape("schema", "an object", None);
             return None;
         };
+        schema.only(&join(&self.path, "schema"), &["fields", "optional_fields"], self.problems);
         let Some(members) = schema.get("fields").and_then(Tree::members) else {
             self.shape("schema.fields", "an object", schema.get("fields"));
             return None;
@@ -313,6 +338,7 @@ impl Decoder<'_> {
 
     fn time(&mut self, tree: &Tree, fields: &[Field]) -> Option<TimeSpec> {
         let time = tree.get("time")?;
+        time.only(&join(&self.path, "time"), &["field"], self.problems);
         match (time.as_str(), time.get("field").and_then(Tree::as_str)) {
             (Some("arrival"), _) => Some(TimeSpec::Arrival),
             (Some("record"), _) => Some(TimeSpec::Record),
@@ -433,7 +459,9 @@ impl Decoder<'_> {
                 None
             }
         };
-        for (name, _) in features.iter().flatten() {
+        item.only(&path, &["op", "keys", "agg"], self.problems);
+        for (name, feature) in features.iter().flatten() {
+            self.feature_members(feature, &join(&path, &join("agg", name)));
             if let Some(reason) = bad_inner_name(name) {
                 self.invalid(&join("agg", name), format!("feature {name:?} {reason}"));
             }
@@ -443,6 +471,16 @@ impl Decoder<'_> {
         }
         self.path = at;
         Some(GroupSpec { path, keys: keys?, features: features? })
+    }
+
+    /// A parameter beside `params` would be a window, or a condition, that is not there.
+    fn feature_members(&mut self, feature: &Tree, path: &str) {
+        let before = self.problems.errors.len();
+        feature.only(path, FEATURE, self.problems);
+        for problem in self.problems.errors.iter_mut().skip(before) {
+            let meant = problem.hint.take().filter(|hint| hint.starts_with("did you mean"));
+            problem.hint = Some(meant.unwrap_or_else(|| "parameters of an operator stand in `params`".to_owned()));
+        }
     }
 
     fn primary_key(&mut self, tree: &Tree, table: bool, group: Option<&GroupSpec>) {

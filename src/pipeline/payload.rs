@@ -2,9 +2,14 @@
 //!
 //! Order matters for fields of events; duplicates are refused with their path rather than silently resolved one way or the other.
 
+use super::problem::{Problem, Problems};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 use std::fmt;
+use streamgauge_api::unknown_member;
+
+/// Members of older clients that are refused under their own codes.
+pub(super) const EVENT_TIME_KEYS: [&str; 2] = ["event_time_field", "tolerate_delay_ms"];
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +63,18 @@ impl Tree {
     /// Every item as text, when it is an array of texts.
     pub fn texts(&self) -> Option<Vec<&str>> {
         self.items()?.iter().map(Self::as_str).collect()
+    }
+
+    /// Refuses members other than `known`, each with the nearest name; `path` is where the object stands.
+    pub(super) fn only(&self, path: &str, known: &[&str], problems: &mut Problems) {
+        for (name, _) in self.members().unwrap_or_default() {
+            // These have codes of their own, and stand wherever they are known by them.
+            if !known.contains(&name.as_str()) && !EVENT_TIME_KEYS.contains(&name.as_str()) {
+                let place = if path.is_empty() { "the payload" } else { path };
+                let error = unknown_member("member", name, place, known);
+                problems.errors.push(Problem::new(error.code, join(path, &error.path), error.reason).hint(error.hint));
+            }
+        }
     }
 
     /// What it is, for messages.

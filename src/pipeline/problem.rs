@@ -2,7 +2,7 @@
 
 use super::expression::{ExpressionError, TypeMismatch};
 use std::ops::Range;
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::{ApiError, Code, did_you_mean};
 
 /// One thing wrong, or worth a warning.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,20 +76,4 @@ impl Problems {
     pub(super) fn warning(&mut self, code: Code, path: impl Into<String>, reason: impl Into<String>) {
         self.warnings.push(Problem::new(code, path, reason));
     }
-}
-
-/// The nearest of the known names, when it is near enough to be meant.
-pub fn nearest(name: &str, known: impl Iterator<Item = impl AsRef<str>>) -> Option<String> {
-    let lower = name.to_lowercase();
-    let longest_distance = 1 + name.chars().count() / 4;
-    known
-        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.as_ref().to_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= longest_distance)
-        .min_by(|(left, left_name), (right, right_name)| (left, left_name.as_ref()).cmp(&(right, right_name.as_ref())))
-        .map(|(_, candidate)| candidate.as_ref().to_owned())
-}
-
-/// The same as a hint.
-pub(super) fn did_you_mean(name: &str, known: impl Iterator<Item = impl AsRef<str>>) -> Option<String> {
-    nearest(name, known).map(|name| format!("did you mean `{name}`?"))
 }

@@ -12,6 +12,9 @@ use streamgauge_api::Code;
 /// Nodes of one payload.
 const NODES_MAX: usize = 65_536;
 
+/// What a payload has.
+const MEMBERS: &[&str] = &["nodes", "force", "dry_run", "prune", "remove", "owner"];
+
 /// A decoded payload.
 #[derive(Debug, Default)]
 pub(super) struct Request {
@@ -59,6 +62,7 @@ impl Request {
             }
         });
         event_time_keys(tree, "", problems);
+        tree.only("", MEMBERS, problems);
         let Some(items) = tree.get("nodes").and_then(Tree::items) else {
             body(problems, "nodes: an array is wanted");
             return request;

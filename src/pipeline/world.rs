@@ -8,13 +8,13 @@ use super::definition::{EventDef, FeatureDef, KeyColumn, KeyKind, Origin, TableD
 use super::duration::format_duration;
 use super::feature::{self, Checks, Operators};
 use super::node::{DerivationSpec, GroupSpec};
-use super::problem::{Problem, Problems, did_you_mean};
+use super::problem::{Problem, Problems};
 use crate::operators::{ParamKind, RESOLUTION};
 use crate::state::{OversizedRing, oversized_ring};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use streamgauge_api::Code;
+use streamgauge_api::{Code, did_you_mean};
 
 /// Events and derivations by name, and what compiling needs to know.
 #[derive(Clone)]

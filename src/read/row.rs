@@ -157,7 +157,7 @@ pub fn find_table<'a>(state: &'a State, name: &str) -> Result<&'a Table, ApiErro
                 .hint(format!("\"{name}\" is an event: events are not readable by key, read a table that aggregates it"))
                 .with("detail", Code::EventNotReadable.as_str().into());
         }
-        match crate::pipeline::nearest(name, registry.tables.keys()) {
+        match streamgauge_api::nearest(name, registry.tables.keys()) {
             Some(near) => error.hint(format!("did you mean \"{near}\"?")),
             None => error,
         }
@@ -179,7 +179,7 @@ fn select(names: &Names, features: &[String], table: &Table, unknown: UnknownFea
     let table_name = &table.def().name;
     let code = if unknown == UnknownFeature::AsInternalError { Code::InternalError } else { Code::FeatureNotFound };
     let error = ApiError::new(code, format!("feature_not_found: missing={missing:?} table={table_name}"));
-    Err(match crate::pipeline::nearest(missing[0], names.iter()) {
+    Err(match streamgauge_api::nearest(missing[0], names.iter()) {
         Some(near) => error.hint(format!("did you mean \"{near}\"?")),
         None => error,
     })

@@ -48,6 +48,7 @@ pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOpt
         http: Some(config.server.http),
         tcp: config.server.tcp,
         io_threads: config.server.io_threads,
+        cors: config.server.cors.clone(),
         body_max: config.limits.body_bytes,
         frame_max: config.limits.frame_bytes,
         connections_max: config.limits.connections,

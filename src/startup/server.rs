@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use streamgauge_admin::{AdminOptions, AdminServer, RunningAdmin};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::source::SourceBoard;
-use streamgauge_api::{ApiError, Clock, Code, Control, Inlet, Port, SystemClock};
+use streamgauge_api::{ApiError, Clock, Code, Control, Cors, Inlet, Port, SystemClock};
 use streamgauge_kafka::{KafkaHandle, KafkaSource};
 use streamgauge_native::{NativeConfig, Running, Server as DataPlane};
 
@@ -189,7 +189,7 @@ impl Bound {
             (readiness.ready, readiness.body(false).to_string())
         });
         let plane = plane.start(ports, readiness, &shared.metrics).map_err(|error| io("cannot start the data plane", &error))?;
-        let admin = options.admin.map(|address| start_admin(address, &shared)).transpose()?;
+        let admin = options.admin.map(|address| start_admin(address, options.native.cors.clone(), &shared)).transpose()?;
         Ok(Self { options, plane, admin, http, tcp, shared })
     }
 
@@ -308,9 +308,9 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| io("cannot start a thread", &error))
 }
 
-fn start_admin(address: SocketAddr, shared: &Shared) -> Result<RunningAdmin, ApiError> {
+fn start_admin(address: SocketAddr, cors: Cors, shared: &Shared) -> Result<RunningAdmin, ApiError> {
     let server = AdminServer::bind(address).map_err(|error| io(&format!("cannot bind the admin port {address}"), &error))?;
-    let options = AdminOptions { version: env!("CARGO_PKG_VERSION").to_owned(), metrics: Arc::clone(&shared.metrics) };
+    let options = AdminOptions { version: env!("CARGO_PKG_VERSION").to_owned(), metrics: Arc::clone(&shared.metrics), cors };
     let control: Arc<dyn Control> = Arc::clone(&shared.control) as Arc<dyn Control>;
     server.start(control, options).map_err(|error| io("cannot start the admin port", &error))
 }

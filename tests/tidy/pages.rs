@@ -117,6 +117,18 @@ fn protocols() -> String {
 This page is generated from the interfaces; a test compares it with them. Parameters, bodies and answers of the HTTP routes are in
 [openapi-data.json](../schemas/openapi-data.json) (data plane) and at `GET /openapi.json` (admin port).
 
+## Rules of requests
+
+- A member of a body and a query parameter that its route does not know is refused with `unknown_member`, its path and
+  the nearest name: what is ignored would be a guard that is not there. Parameters of operators are the one exception:
+  unknown ones are warnings of `POST /register`, as clients of 0.0.6 expect.
+- A query parameter stands once, but for `features`: `?features=a,b&features=c` asks for all three. A switch is `1`,
+  `true` or empty, `0` or `false`.
+- Every path with GET answers HEAD (the same head, no body), and every path answers OPTIONS with its `Allow`.
+- A request body may come under `Content-Encoding: gzip` or `zstd`; `limits.body` holds for it before and after. Any
+  other coding is 415.
+- With `server.cors`, pages of the named origins may read answers of both ports, and act on the admin port.
+
 ## HTTP, data plane (`server.http`)
 
 | method | path | does |

@@ -66,7 +66,7 @@ fn stalled(detail: &str) -> Response {
 }
 
 pub(crate) async fn ready(State(admin): State<Admin>, parameters: Parameters) -> Answer {
-    let verbose = parameters_of(parameters)?.get("verbose").is_some_and(|value| !matches!(value.as_str(), "0" | "false"));
+    let verbose = flag_of(&parameters_of(parameters)?, "verbose")?;
     let readiness = admin.calls.run(Kind::Probe, |control| control.readiness()).await?;
     if readiness.ready && !verbose {
         return Ok(Json(readiness.body(false)).into_response());
@@ -170,17 +170,8 @@ pub(crate) async fn decide(
     refuse_large(body).await?;
     let Path((id, action)) = path.map_err(|rejection| ApiError::new(Code::InvalidRequest, rejection.body_text()))?;
     let parameters = parameters_of(parameters)?;
-    let dry_run = match parameters.get("dry_run").map(String::as_str) {
-        None | Some("0" | "false") => false,
-        Some("" | "1" | "true") => true,
-        Some(other) => {
-            return Err(ApiError::new(Code::InvalidRequest, format!("dry_run={other:?} is neither true nor false")).at("dry_run").into());
-        }
-    };
-    if let Some(unknown) = parameters.keys().find(|name| !["at", "dry_run"].contains(&name.as_str())) {
-        // A misspelt dry_run must not decide.
-        return Err(ApiError::new(Code::InvalidRequest, format!("there is no parameter {unknown:?}")).hint("at, dry_run").into());
-    }
+    // A misspelt dry_run never comes here: the layer refuses parameters that the route does not take.
+    let dry_run = flag_of(&parameters, "dry_run")?;
     let place = Place::parse(&id)?;
     let decision = Decision::parse(&action, parameters.get("at").map(String::as_str))?;
     let effects = admin.calls.run(Kind::Long, move |control| control.decide(place, decision, dry_run)).await??;
@@ -204,6 +195,18 @@ async fn refuse_large(body: Body) -> Result<(), ApiError> {
 
 fn parameters_of(parameters: Parameters) -> Result<BTreeMap<String, String>, ApiError> {
     parameters.map(|Query(parameters)| parameters).map_err(|rejection| ApiError::new(Code::InvalidRequest, rejection.body_text()))
+}
+
+/// A parameter that is on or off; off when it is not given, on when it has no value.
+fn flag_of(parameters: &BTreeMap<String, String>, name: &str) -> Result<bool, ApiError> {
+    match parameters.get(name).map(String::as_str) {
+        None | Some("0" | "false") => Ok(false),
+        Some("" | "1" | "true") => Ok(true),
+        Some(other) => {
+            let reason = format!("query parameter {name}={other} is not valid: 1, true, 0 or false is wanted");
+            Err(ApiError::new(Code::InvalidRequest, reason).at(name))
+        }
+    }
 }
 
 fn limit_of(parameters: &BTreeMap<String, String>, default: usize, max: usize) -> Result<usize, ApiError> {

@@ -37,7 +37,8 @@ pub(crate) struct Parameter {
 }
 
 /// Codes that every route may refuse with.
-pub(crate) const COMMON_CODES: &[Code] = &[Code::InvalidRequest, Code::MethodNotAllowed, Code::InternalError, Code::Overloaded];
+pub(crate) const COMMON_CODES: &[Code] =
+    &[Code::InvalidRequest, Code::UnknownMember, Code::MethodNotAllowed, Code::InternalError, Code::Overloaded];
 
 const JSON: &str = "application/json";
 

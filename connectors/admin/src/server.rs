@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use streamgauge_api::Control;
 use streamgauge_api::metrics::{Gauge, Metrics};
+use streamgauge_api::{Control, Cors};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -33,6 +33,8 @@ pub struct AdminOptions {
     pub version: String,
     /// Where requests and connections are counted.
     pub metrics: Arc<Metrics>,
+    /// Pages of other sites that may read answers and act.
+    pub cors: Cors,
 }
 
 /// A bound admin port that nobody answers on yet: clients may connect and wait.
@@ -86,7 +88,7 @@ impl AdminServer {
 }
 
 fn router(control: Arc<dyn Control>, options: AdminOptions) -> Router {
-    let requests = Arc::new(Requests::new(&options.metrics));
+    let requests = Arc::new(Requests::new(&options.metrics, options.cors));
     let admin = Admin { calls: Calls::new(control), version: options.version.into() };
     routes::router(admin).layer(from_fn_with_state(requests, request::around))
 }

@@ -14,7 +14,7 @@ use streamgauge_api::decision::{Decision, Effect, Place};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
 use streamgauge_api::source::SourceNote;
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::{ApiError, Code, Cors};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -126,9 +126,13 @@ impl Control for Engine {
 }
 
 fn start(engine: &Arc<Engine>) -> RunningAdmin {
+    start_with(engine, Cors::default())
+}
+
+fn start_with(engine: &Arc<Engine>, cors: Cors) -> RunningAdmin {
     let server = AdminServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     assert_ne!(server.address().port(), 0);
-    let options = AdminOptions { version: "0.1.0".into(), metrics: Arc::clone(&engine.metrics) };
+    let options = AdminOptions { version: "0.1.0".into(), metrics: Arc::clone(&engine.metrics), cors };
     server.start(Arc::clone(engine) as Arc<dyn Control>, options).unwrap()
 }
 
@@ -262,7 +266,7 @@ fn refusals_are_problems_with_stable_codes() {
         ("POST", "/incidents/clicks/begin", 400, "invalid_request"),
         ("POST", "/incidents/clicks/begin?at=yesterday", 400, "invalid_request"),
         ("POST", "/incidents/clicks/forget?at=latest", 400, "invalid_request"),
-        ("POST", "/incidents/clicks/forget?dryrun=true", 400, "invalid_request"),
+        ("POST", "/incidents/clicks/forget?dryrun=true", 400, "unknown_member"),
         ("POST", "/incidents/clicks/forget?dry_run=perhaps", 400, "invalid_request"),
         ("POST", "/incidents/others/forget", 400, "unknown_reference"),
         ("PUT", "/status", 405, "method_not_allowed"),
@@ -394,6 +398,75 @@ fn pages_of_other_sites_may_not_act() {
     assert_eq!(post("null"), 403);
     assert_eq!(post(&format!("http://{at}")), 200);
     server.stop(WAIT);
+}
+
+#[test]
+fn pages_that_the_config_names_may_read_and_act() {
+    let engine = Engine::new();
+    let admin = start_with(&engine, Cors::new(vec!["https://app.example".into()]));
+    let ask = |method: &str, target: &str, origin: &str| {
+        send(
+            admin.address(),
+            &format!("{method} {target} HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+        )
+    };
+    for (method, target, status) in
+        [("GET", "/status", 200), ("GET", "/nowhere", 404), ("POST", "/snapshots", 200), ("OPTIONS", "/snapshots", 204)]
+    {
+        let ours = ask(method, target, "https://app.example");
+        assert_eq!((ours.status, ours.header("access-control-allow-origin")), (status, Some("https://app.example")), "{method} {target}");
+        assert_eq!(ours.header("access-control-allow-methods").is_some(), method == "OPTIONS", "{method} {target}");
+        let other = ask(method, target, "https://other.example");
+        assert_eq!(other.header("access-control-allow-origin"), None, "{method} {target}");
+        assert_eq!(other.status, if method == "POST" { 403 } else { status }, "{method} {target}");
+    }
+}
+
+#[test]
+fn every_route_answers_head_and_options() {
+    let engine = Engine::new();
+    let admin = start(&engine);
+    for target in [
+        "/",
+        "/health",
+        "/livez",
+        "/ready",
+        "/readyz?verbose",
+        "/startupz",
+        "/metrics",
+        "/registry",
+        "/sources",
+        "/status",
+        "/limits",
+        "/rejects?limit=1",
+    ] {
+        let head = call(admin.address(), "HEAD", target);
+        assert_eq!((head.status, head.body.as_str()), (200, ""), "{target}");
+        let options = call(admin.address(), "OPTIONS", target);
+        assert_eq!((options.status, options.header("allow"), options.body.as_str()), (204, Some("GET, HEAD, OPTIONS"), ""), "{target}");
+    }
+    assert_eq!(call(admin.address(), "OPTIONS", "/clock/accept").header("allow"), Some("POST, OPTIONS"));
+    assert_eq!(call(admin.address(), "GET", "/clock/accept").header("allow"), Some("POST, OPTIONS"));
+    assert_eq!(call(admin.address(), "OPTIONS", "/nowhere").status, 404);
+}
+
+#[test]
+fn parameters_that_a_route_does_not_take_are_refused_with_the_nearest_name() {
+    let engine = Engine::new();
+    let admin = start(&engine);
+    for (target, code, hint) in [
+        ("/rejects?limti=5", "unknown_member", "did you mean `limit`?"),
+        ("/rejects?limit=5&limit=6", "invalid_request", ""),
+        ("/status?verbose", "unknown_member", "/status takes no query parameter"),
+        ("/readyz?verbos", "unknown_member", "did you mean `verbose`?"),
+        ("/readyz?verbose=yes", "invalid_request", ""),
+        ("/health?%7A=1", "unknown_member", "/health takes no query parameter"),
+    ] {
+        let answer = get(admin.address(), target);
+        let body: Json = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!((answer.status, body["code"].as_str()), (400, Some(code)), "{target}: {body}");
+        assert!(body["hint"].as_str().unwrap().contains(hint), "{target}: {body}");
+    }
 }
 
 #[test]

@@ -9,11 +9,13 @@
 
 pub mod clock;
 pub mod control;
+pub mod cors;
 pub mod counters;
 pub mod decision;
 pub mod error;
 pub mod inlet;
 pub mod metrics;
+pub mod nearest;
 pub mod port;
 pub mod position;
 pub mod source;
@@ -21,8 +23,10 @@ pub mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use control::Control;
+pub use cors::Cors;
 pub use error::{ApiError, Code};
 pub use inlet::{Inlet, Offered, RawRecord, Stop};
+pub use nearest::{did_you_mean, nearest, unknown_member};
 pub use port::{Port, Reply, Request, Tag};
 pub use position::{PartitionKey, Position, Slot, StoredPosition, TopicId};
 pub use value::Value;

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::time::Duration;
+use streamgauge_api::Cors;
 
 /// Longest request head in bytes, request line included.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -50,7 +51,9 @@ pub struct NativeConfig {
     pub tcp: Option<SocketAddr>,
     /// Number of I/O threads, one [`Port`](streamgauge_api::Port) each.
     pub io_threads: usize,
-    /// Largest HTTP body in bytes, chunked or not.
+    /// Pages of other sites that may read answers.
+    pub cors: Cors,
+    /// Largest HTTP body in bytes, chunked or not, before and after it is decompressed.
     pub body_max: usize,
     /// Largest frame payload in bytes, both ways.
     pub frame_max: usize,
@@ -80,6 +83,7 @@ impl Default for NativeConfig {
             http: None,
             tcp: None,
             io_threads: 1,
+            cors: Cors::default(),
             body_max: 4 * 1024 * 1024,
             frame_max: 4_194_304,
             connections_max: 10_000,

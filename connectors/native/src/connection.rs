@@ -226,7 +226,8 @@ impl Connection {
         }
         let (speech, filled) = match self.protocol {
             Protocol::Http(_) => {
-                (Speech::Http, self.slots.fill(sequence, &mut self.out, |shape, out| http::write::reply(out, scratch, shape, reply)))
+                let write = |shape, out: &mut Vec<u8>| http::write::reply(out, scratch, shape, reply, &shared.config.cors);
+                (Speech::Http, self.slots.fill(sequence, &mut self.out, write))
             }
             Protocol::Framed(_) => {
                 let frame_max = shared.config.frame_max;

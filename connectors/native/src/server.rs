@@ -30,11 +30,15 @@ pub struct Server {
 
 impl Server {
     /// Binds the listeners that the configuration names. Clients that connect wait in the backlog.
+    ///
+    /// # Errors
+    /// The operating system's, with the address that it is about.
     pub fn bind(config: NativeConfig) -> io::Result<Self> {
         let mut doors = Vec::new();
         let mut bind = |address: Option<SocketAddr>, speech| -> io::Result<Option<SocketAddr>> {
             let Some(address) = address else { return Ok(None) };
-            let listener = TcpListener::bind(address)?;
+            let listener =
+                TcpListener::bind(address).map_err(|error| io::Error::new(error.kind(), format!("{speech} {address}: {error}")))?;
             let bound = listener.local_addr()?;
             doors.push(Door { listener, speech });
             Ok(Some(bound))

@@ -48,24 +48,35 @@ pub(crate) struct Shape {
     pub(crate) encoding: Encoding,
     /// Opcode of a successful TCP reply.
     pub(crate) opcode: u16,
-    /// The last reply on an HTTP connection.
+    /// What is special about an HTTP reply.
+    pub(crate) http: HttpReply,
+}
+
+/// How an HTTP reply is framed and who may read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct HttpReply {
+    /// The last reply on its connection.
     pub(crate) close: bool,
+    /// The answer to HEAD: all of the head, none of the body.
+    pub(crate) bodiless: bool,
+    /// The page's origin, as [`Cors`](streamgauge_api::Cors) numbers them; 0 = none that may read.
+    pub(crate) origin: u16,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { kind: Kind::Push, encoding: Encoding::Json, opcode: 0, close: false }
+        Self { kind: Kind::Push, encoding: Encoding::Json, opcode: 0, http: HttpReply::default() }
     }
 }
 
 impl Shape {
     /// An HTTP answer.
-    pub(crate) fn http(kind: Kind, close: bool) -> Self {
-        Self { kind, close, ..Self::default() }
+    pub(crate) fn http(kind: Kind, http: HttpReply) -> Self {
+        Self { kind, http, ..Self::default() }
     }
 
     /// A framed answer.
     pub(crate) fn framed(kind: Kind, opcode: u16, encoding: Encoding) -> Self {
-        Self { kind, encoding, opcode, close: false }
+        Self { kind, encoding, opcode, http: HttpReply::default() }
     }
 }

@@ -16,6 +16,7 @@ use crate::deadlines::{ConnectionId, Deadlines};
 use crate::desk::{Shared, connection_number, split_tag};
 use crate::framed::{self, Framed};
 use crate::http::{self, Http};
+use crate::shape::HttpReply;
 use crate::tally::Tally;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use streamgauge_api::port::{Port, Reply, Tag};
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::{ApiError, Code, Cors};
 
 const WAKE: Token = Token(0);
 const DOORS: usize = 1;
@@ -52,6 +53,15 @@ const ENGINE_PAUSE: Duration = Duration::from_millis(1);
 pub(crate) enum Speech {
     Http,
     Framed,
+}
+
+impl std::fmt::Display for Speech {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Speech::Http => "http",
+            Speech::Framed => "tcp",
+        })
+    }
 }
 
 /// A listener.
@@ -486,7 +496,10 @@ fn turn_away(mut stream: TcpStream, speech: Speech) {
     let error = ApiError::new(Code::Overloaded, "too many connections");
     let mut out = Vec::new();
     match speech {
-        Speech::Http => http::write::error(&mut out, &error, true, None),
+        Speech::Http => {
+            let http = HttpReply { close: true, ..HttpReply::default() };
+            http::write::error(&mut out, &error, http, &Cors::default(), None);
+        }
         Speech::Framed => framed::write::error(&mut out, &error, None),
     }
     // The peer may be gone already; nobody is left to tell.

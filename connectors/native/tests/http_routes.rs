@@ -38,6 +38,7 @@ fn every_route_answers_in_its_shape() {
         ("GET", "/get/T/k", "", 200, r#"{"avg":18.0,"n":2}"#),
         ("GET", "/tables/T/k", "", 200, r#"{"avg":18.0,"n":2}"#),
         ("GET", "/tables/T/k/?features=n,avg", "", 200, r#"{"n":2,"avg":18.0}"#),
+        ("GET", "/tables/T/k?features=n&features=avg", "", 200, r#"{"n":2,"avg":18.0}"#),
         (
             "POST",
             "/batch_get",
@@ -97,8 +98,20 @@ fn every_error_has_its_code_and_leaves_the_connection_usable() {
         ("GET", "/registry", "", 404, "not_found"),
         ("GET", "/nowhere", "", 404, "not_found"),
         ("GET", "/push", "", 405, "method_not_allowed"),
-        ("OPTIONS", "/push", "", 405, "method_not_allowed"),
-        ("OPTIONS", "/nowhere", "", 405, "method_not_allowed"),
+        ("DELETE", "/tables/T/k", "", 405, "method_not_allowed"),
+        ("OPTIONS", "/nowhere", "", 404, "not_found"),
+        ("GET", "/tables/T/k?max_stalenes=2s", "", 400, "unknown_member"),
+        ("GET", "/tables/T/k?explain=yes", "", 400, "invalid_request"),
+        ("GET", "/tables/T/k?min_lsn=1&min_lsn=2", "", 400, "invalid_request"),
+        ("GET", "/get/f/k?max_staleness=2s", "", 400, "unknown_member"),
+        ("POST", "/push/E?sync=1", "{}", 400, "unknown_member"),
+        ("POST", "/push-batch/E?sink=1", "[{}]", 400, "unknown_member"),
+        ("POST", "/push-batch/E?sync=yes", "[{}]", 400, "invalid_request"),
+        ("GET", "/health?x=1", "", 400, "unknown_member"),
+        ("POST", "/get", r#"{"table":"T","key":"k","max_stalenes":"2s"}"#, 400, "unknown_member"),
+        ("POST", "/batch_get", r#"{"requests":[{"table":"T","kye":"k"}]}"#, 400, "unknown_member"),
+        ("POST", "/push", r#"{"event":"E","body":{"a":1}}"#, 400, "unknown_member"),
+        ("POST", "/push-batch", r#"{"events":[{"event":"E","dta":{}}]}"#, 400, "unknown_member"),
     ] {
         let response = client.ask(method, target, JSON, body);
         let shown = &body[..body.len().min(80)];
@@ -109,7 +122,7 @@ fn every_error_has_its_code_and_leaves_the_connection_usable() {
     assert!(plane.engine.pushed.lock().unwrap().is_empty(), "nothing was applied");
     let unknown = client.ask("POST", "/get", JSON, r#"{"table":"T","features":["nope"]}"#);
     assert!(unknown.body.contains(r#"feature_not_found: missing=[\"nope\"] table=T"#), "{}", unknown.body);
-    assert_eq!(client.ask("GET", "/push", JSON, "").header("Allow"), Some("POST"));
+    assert_eq!(client.ask("GET", "/push", JSON, "").header("Allow"), Some("POST, OPTIONS"));
 }
 
 #[test]
@@ -197,18 +210,105 @@ fn health_and_readiness_answer_during_recovery() {
     assert_eq!((push.status, push.code().as_str(), push.header("Retry-After")), (503, "recovering", Some("1")));
 }
 
+/// HEAD is GET without its body; OPTIONS says what a path takes. Neither leaves the connection out of step.
 #[test]
-fn head_replies_have_no_body() {
+fn every_get_route_answers_head_and_options() {
     let plane = plane(|_| {});
-    let mut client = Client::connect(plane.http);
-    client.send("HEAD /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n");
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"{\"status\":\"ok\"}") {
-        let mut space = [0; 4096];
-        let count = std::io::Read::read(&mut client.stream, &mut space).unwrap();
-        bytes.extend_from_slice(&space[..count]);
+    for target in ["/health", "/ready", "/ping", "/tables/T/k", "/tables/T", "/get/f/k", "/tables/T/absent", "/tables/T/k?nope=1"] {
+        let whole = Client::connect(plane.http).ask("GET", target, JSON, "");
+        let mut client = Client::connect(plane.http);
+        client.send(format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"{\"status\":\"ok\"}") {
+            let mut space = [0; 4096];
+            let count = std::io::Read::read(&mut client.stream, &mut space).unwrap();
+            assert!(count > 0, "{target}: closed early");
+            bytes.extend_from_slice(&space[..count]);
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        let (first, second) = text.split_once("\r\n\r\n").unwrap();
+        assert!(first.starts_with(&format!("HTTP/1.1 {} ", whole.status)) && second.starts_with("HTTP/1.1 200 "), "{target}: {text}");
+        assert!(first.contains(&format!("Content-Length: {}", whole.body.len())), "{target}: {first}");
     }
-    let text = String::from_utf8(bytes).unwrap();
-    let (first, second) = text.split_once("\r\n\r\n").unwrap();
-    assert!(first.starts_with("HTTP/1.1 405 ") && second.starts_with("HTTP/1.1 200 "), "{text}");
+    for (target, allow) in [
+        ("/health", "GET, HEAD, OPTIONS"),
+        ("/tables/T/k", "GET, HEAD, OPTIONS"),
+        ("/get/f/k", "GET, HEAD, OPTIONS"),
+        ("/ping", "POST, GET, HEAD, OPTIONS"),
+        ("/push/E", "POST, OPTIONS"),
+        ("/batch_get", "POST, OPTIONS"),
+    ] {
+        let mut client = Client::connect(plane.http);
+        client.send(format!("OPTIONS {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut client.stream, &mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 204 ") && text.contains(&format!("Allow: {allow}\r\n")), "{target}: {text}");
+        assert!(text.ends_with("\r\n\r\n") && !text.contains("Access-Control"), "{target}: {text}");
+    }
+}
+
+/// What a browser is told: nothing unless the config names its page's origin.
+#[test]
+fn only_pages_of_the_named_origins_may_read() {
+    let head = |plane: &support::Plane, method: &str, target: &str, origin: &str| {
+        let mut client = Client::connect(plane.http);
+        let preflight = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type";
+        client.send(format!("{method} {target} HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n{preflight}\r\nConnection: close\r\n\r\n"));
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut client.stream, &mut text).unwrap();
+        text.split_once("\r\n\r\n").unwrap().0.to_owned()
+    };
+    let ours = "https://app.example";
+    let plane = plane(|config| config.cors = streamgauge_api::Cors::new(vec![ours.into()]));
+    for (method, target) in
+        [("GET", "/tables/T/k"), ("GET", "/health"), ("GET", "/tables/T/absent"), ("GET", "/nowhere"), ("OPTIONS", "/batch_get")]
+    {
+        let mine = head(&plane, method, target, ours);
+        assert!(mine.contains("Access-Control-Allow-Origin: https://app.example") && mine.contains("Vary: Origin"), "{target}: {mine}");
+        assert!(mine.contains("Access-Control-Expose-Headers: X-Streamgauge-As-Of"), "{target}: {mine}");
+        assert_eq!(mine.contains("Access-Control-Allow-Methods: POST, OPTIONS"), method == "OPTIONS", "{target}: {mine}");
+        assert_eq!(mine.contains("Access-Control-Allow-Headers: Content-Type"), method == "OPTIONS", "{target}: {mine}");
+        let other = head(&plane, method, target, "https://other.example");
+        assert!(!other.contains("Access-Control") && other.contains("Vary: Origin"), "{target}: {other}");
+    }
+    let all = support::plane(|config| config.cors = streamgauge_api::Cors::new(vec!["*".into()]));
+    assert!(head(&all, "GET", "/health", "https://other.example").contains("Access-Control-Allow-Origin: *"));
+}
+
+#[test]
+fn compressed_bodies_are_taken_within_the_body_limit() {
+    use std::io::Write;
+    let gzip = |plain: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = |plain: &[u8]| zstd::stream::encode_all(plain, 3).unwrap();
+    let plane = plane(|config| config.body_max = 1000);
+    let mut client = Client::connect(plane.http);
+    let mut ask = |target: &str, coding: &str, body: &[u8]| {
+        let mut wire = format!(
+            "POST {target} HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        client.send(std::mem::take(&mut wire));
+        client.send(body);
+        let response = client.response();
+        (response.status, if response.status == 200 { response.body } else { response.code() })
+    };
+    let push = br#"{"event":"E","data":{"a":1}}"#;
+    assert_eq!(ask("/push", "gzip", &gzip(push)).0, 200);
+    assert_eq!(ask("/push", "zstd", &zstd(push)).0, 200);
+    assert_eq!(ask("/push-batch/E", "gzip", &gzip(b"[{},{}]")).0, 200);
+    assert_eq!(ask("/register", "zstd", &zstd(br#"{"nodes":[]}"#)), (200, r#"{"nodes":[]}"#.into()));
+    assert_eq!(ask("/get", "gzip", &gzip(br#"{"table":"T","key":"k","features":["n"]}"#)), (200, r#"{"n":2}"#.into()));
+    let rows = plane.engine.pushed.lock().unwrap().iter().map(|(_, row, _)| row.clone()).collect::<Vec<_>>();
+    assert_eq!(rows, [&br#"{"a":1}"#[..], br#"{"a":1}"#, b"{}", b"{}"], "rows are what was sent before it was compressed");
+    // Each is refused alone: the connection goes on.
+    assert_eq!(ask("/push/E", "gzip", &gzip(&[b' '; 1001])), (413, "payload_too_large".into()));
+    assert_eq!(ask("/push/E", "zstd", &zstd(&vec![b' '; 500_000][..])), (413, "payload_too_large".into()));
+    assert_eq!(ask("/push", "gzip", push), (400, "invalid_request".into()));
+    assert_eq!(ask("/push", "br", push), (415, "unsupported_media_type".into()));
+    assert_eq!(ask("/push", "gzip, gzip", push), (415, "unsupported_media_type".into()));
+    assert_eq!(ask("/push", "identity", push).0, 200);
 }

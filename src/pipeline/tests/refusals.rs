@@ -228,6 +228,47 @@ fn all_errors_are_told_at_once_and_dependents_are_not_blamed() {
     assert_eq!(found, ["invalid_registration", "aggregation_unknown_field", "aggregation_unknown_op"]);
 }
 
+/// What is ignored is a bound, a condition or a window that is not there; so nothing is.
+#[test]
+fn members_that_a_payload_does_not_know_are_refused_with_the_nearest_name() {
+    let event = |change: fn(&mut Json)| {
+        let mut event = tx();
+        change(&mut event);
+        nodes(&[event])
+    };
+    let group = "nodes[1].ops[0].agg.f";
+    for (payload, path, hint) in [
+        (json!({ "nodes": [], "dryrun": true }), "dryrun".to_owned(), "did you mean `dry_run`?"),
+        (json!({ "nodes": [], "Force": true }), "Force".into(), "did you mean `force`?"),
+        (json!({ "nodes": [], "x": null }), "x".into(), "known here: nodes, force, dry_run, prune, remove, owner"),
+        (event(|event| event["max_future"] = json!(1)), "nodes[0].max_future".into(), "did you mean `max_future_ms`?"),
+        (
+            event(|event| event["schema"]["optional_field"] = json!(["n"])),
+            "nodes[0].schema.optional_field".into(),
+            "did you mean `optional_fields`?",
+        ),
+        (event(|event| event["time"] = json!({ "field": "at", "feild": 1 })), "nodes[0].time.feild".into(), "did you mean `field`?"),
+        (chain(json!({ "op": "filter", "expr": "ok", "exprs": 1 })), "nodes[1].ops[0].exprs".into(), "did you mean `expr`?"),
+        (feature(json!({ "op": "count", "window": "1h" })), format!("{group}.window"), "parameters of an operator stand in `params`"),
+        (feature(json!({ "op": "count", "parms": {} })), format!("{group}.parms"), "did you mean `params`?"),
+    ] {
+        let refused = Server::default().try_register(&payload).map(|outcome| outcome.reply).unwrap_err();
+        let error = *refused.error;
+        assert_eq!((error.code.as_str(), error.path, error.hint.as_deref()), ("unknown_member", path, Some(hint)), "{payload}");
+    }
+}
+
+/// What the registry tells of its nodes may be registered again, and so may what 0.0.6 tells of its own.
+#[test]
+fn nodes_as_the_registry_tells_them_are_known() {
+    let mut server = Server::default();
+    server.register(&feature(json!({ "op": "sum", "params": { "field": "amount", "window": "1h" } })));
+    let mut event = server.registry.events.values().next().unwrap().node.clone();
+    event["registered_at_version"] = json!(1);
+    let table = server.registry.tables.values().next().unwrap().node.clone();
+    server.register(&nodes(&[event, table]));
+}
+
 #[test]
 fn hints_name_the_nearest_name() {
     for (payload, hint) in [

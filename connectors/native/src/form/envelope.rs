@@ -5,7 +5,7 @@
 //! together would refuse: what it does not look at itself is inside the row, which the engine parses strictly.
 
 use super::json::{End, end_of_container, is_too_deep, skip_space};
-use super::strict::Object;
+use super::strict::{Members, Object};
 use crate::config::NESTING_MAX;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
@@ -36,9 +36,17 @@ impl RowMember {
             RowMember::Body => "body",
         }
     }
+
+    /// What a push has.
+    pub(crate) fn members(self) -> &'static [&'static str] {
+        match self {
+            RowMember::Data => &["event", "data"],
+            RowMember::Body => &["event", "body"],
+        }
+    }
 }
 
-/// One push as serde_json reads it. Both member names are known; the one of the other framing is an extra member and ignored.
+/// One push as serde_json reads it, with the names of the row's member in both framings.
 #[derive(Deserialize)]
 pub(crate) struct Written<'a> {
     event: Option<Json>,
@@ -46,6 +54,10 @@ pub(crate) struct Written<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     body: Option<&'a RawValue>,
+}
+
+impl Members for Written<'_> {
+    const NAMES: &'static [&'static str] = &["event", "data", "body"];
 }
 
 /// A member that is there counts even when it is `null`, which is then a row that is no object.
@@ -59,14 +71,15 @@ pub(crate) fn cut(text: &[u8], member: RowMember) -> Result<Envelope<'_>, ApiErr
         Cut::Done(envelope) => Ok(envelope),
         Cut::TooDeep => Err(row_too_deep()),
         Cut::Unusual => {
-            let Object(written): Object<Written<'_>> = serde_json::from_slice(text).map_err(|error| not_json(&error))?;
+            let written: Object<Written<'_>> = serde_json::from_slice(text).map_err(|error| not_json(&error))?;
             checked(written, member)
         }
     }
 }
 
 /// The envelope in what serde_json read.
-pub(crate) fn checked(written: Written<'_>, member: RowMember) -> Result<Envelope<'_>, ApiError> {
+pub(crate) fn checked(written: Object<Written<'_>>, member: RowMember) -> Result<Envelope<'_>, ApiError> {
+    let written = written.only("a push", member.members())?;
     let event = match written.event {
         Some(Json::String(event)) => Cow::Owned(event),
         Some(_) => return Err(no_event("member \"event\" is not a string")),
@@ -183,8 +196,10 @@ mod tests {
             (r#"{"event":"Tx"}"#, ok("Tx", "{}")),
             (r#"{"event":"T\u0078","data":{}}"#, ok("Tx", "{}")),
             (r#"{"e\u0076ent":"Tx","data":{}}"#, ok("Tx", "{}")),
-            (r#"{"event":"Tx","data":{},"more":[1]}"#, ok("Tx", "{}")),
-            (r#"{"event":"Tx","body":{"b":1},"data":{"a":1}}"#, ok("Tx", r#"{"a":1}"#)),
+            (r#"{"event":"Tx","data":{},"more":[1]}"#, Err(Code::UnknownMember)),
+            (r#"{"event":"Tx","body":{"b":1},"data":{"a":1}}"#, Err(Code::UnknownMember)),
+            (r#"{"event":"Tx","body":{"b":1}}"#, Err(Code::UnknownMember)),
+            (r#"{"evnet":"Tx","data":{}}"#, Err(Code::UnknownMember)),
             (r#"{"event":"Tx","data":null}"#, ok("Tx", "null")),
             (r#"{"event":"Tx","data":[1]}"#, ok("Tx", "[1]")),
             (r#"{"event":7,"data":{}}"#, Err(Code::MissingEventNameInBody)),
@@ -208,7 +223,7 @@ mod tests {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         for text in [
             format!(r#"{{"event":"a","data":{{"x":{deep}}}}}"#),
-            format!(r#"{{"event":"a","more":1,"data":{deep}}}"#),
+            format!(r#"{{"e\u0076ent":"a","data":{deep}}}"#),
             format!(r#"{{"event":"a","data":{{"x":{}"#, "[".repeat(100_000)),
         ] {
             assert_eq!(codes(&text), Err(Code::InvalidEvent));
@@ -225,7 +240,7 @@ mod tests {
         ) {
             let text = parts.concat();
             let oracle: Result<Object<Written<'_>>, _> = serde_json::from_str(&text);
-            let oracle = oracle.map_err(|error| not_json(&error)).and_then(|Object(written)| checked(written, RowMember::Data));
+            let oracle = oracle.map_err(|error| not_json(&error)).and_then(|written| checked(written, RowMember::Data));
             if let Cut::Done(envelope) = cut_usual(text.as_bytes(), RowMember::Data) {
                 // A malformed row is the engine's to refuse; everything around it must be what serde_json sees.
                 if serde_json::from_slice::<serde::de::IgnoredAny>(envelope.row).is_ok() {

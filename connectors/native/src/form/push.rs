@@ -9,14 +9,14 @@
 
 use super::envelope::{Envelope, RowMember, Written, checked, no_event, not_json, row_too_deep};
 use super::json::is_too_deep;
-use super::strict::{Bounded, Object};
+use super::strict::{Bounded, Members, Name, Object};
 use crate::config::ENTRIES_MAX;
 use crate::msgpack::{Fault, Reader, Token};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use streamgauge_api::port::{Encoding, PushRow};
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::{ApiError, Code, unknown_member};
 
 /// An empty MessagePack map: the row of a push that sends none.
 const EMPTY_MAP: &[u8] = &[0x80];
@@ -36,10 +36,6 @@ impl Batch<'_> {
     }
 }
 
-/// A name that borrows from the request unless it has escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
 #[derive(Deserialize)]
 struct WrittenBatch<'a> {
     #[serde(borrow)]
@@ -50,6 +46,13 @@ struct WrittenBatch<'a> {
     events: Option<Bounded<Object<Written<'a>>>>,
     #[serde(default)]
     sync: Option<bool>,
+}
+
+/// What a batch as an object has.
+const BATCH_MEMBERS: &[&str] = &["event", "rows", "events", "sync"];
+
+impl Members for WrittenBatch<'_> {
+    const NAMES: &'static [&'static str] = BATCH_MEMBERS;
 }
 
 /// One MessagePack push. The usual map of `event`, then the row, is cut without walking the row: what follows is the row, and the engine refuses
@@ -109,7 +112,8 @@ pub(crate) fn msgpack_rows<'a>(payload: &'a [u8], event: &'a str) -> Result<Batc
 }
 
 fn json_batch(text: &[u8], member: RowMember) -> Result<Batch<'_>, ApiError> {
-    let Object(written): Object<WrittenBatch<'_>> = serde_json::from_slice(text).map_err(|error| not_json(&error))?;
+    let written: Object<WrittenBatch<'_>> = serde_json::from_slice(text).map_err(|error| not_json(&error))?;
+    let written = written.only("a batch", BATCH_MEMBERS)?;
     let sync = written.sync.unwrap_or(false);
     let batch = match (written.rows, written.events) {
         (Some(rows), None) => {
@@ -118,8 +122,7 @@ fn json_batch(text: &[u8], member: RowMember) -> Result<Batch<'_>, ApiError> {
         }
         (None, Some(events)) => {
             let rows = events.whole()?.into_iter().enumerate();
-            let rows =
-                rows.map(|(index, Object(row))| checked(row, member).map_err(|error| at_index(error, index))).collect::<Result<_, _>>()?;
+            let rows = rows.map(|(index, row)| checked(row, member).map_err(|error| at_index(error, index))).collect::<Result<_, _>>()?;
             Batch { rows, sync }
         }
         _ => return Err(ApiError::new(Code::InvalidRequest, "a batch has either \"events\", or \"event\" and \"rows\"")),
@@ -155,7 +158,7 @@ fn msgpack_batch(payload: &[u8], member: RowMember) -> Result<Batch<'_>, ApiErro
                 Ok(Token::Bool(flag)) => set_once(&mut sync, flag)?,
                 _ => return Err(ApiError::new(Code::InvalidRequest, "\"sync\" is not a boolean")),
             },
-            _ => drop(reader.value().map_err(invalid)?),
+            name => return Err(unknown_member("member", name, "a batch", BATCH_MEMBERS)),
         }
     }
     end_of(&reader)?;
@@ -183,7 +186,7 @@ fn msgpack_envelope<'a>(reader: &mut Reader<'a>, member: RowMember) -> Result<En
         } else if name == member.name() {
             set_once(&mut row, row_value(reader)?)?;
         } else {
-            reader.value().map_err(invalid)?;
+            return Err(unknown_member("member", name, "a push", member.members()));
         }
     }
     let event = event.ok_or_else(|| no_event("the payload has no member \"event\""))?;
@@ -293,8 +296,8 @@ mod tests {
         let usual = b"\x82\xa5event\xa2Tx\xa4body\x81\xa1a\x01";
         let cut = cut_msgpack(usual, RowMember::Body).unwrap();
         assert_eq!((cut.event.as_ref(), cut.row), ("Tx", &b"\x81\xa1a\x01"[..]));
-        let more = b"\x83\xa4body\x81\xa1a\x01\xa1x\xc0\xa5event\xa2Tx";
-        let cut = cut_msgpack(more, RowMember::Body).unwrap();
+        let turned = b"\x82\xa4body\x81\xa1a\x01\xa5event\xa2Tx";
+        let cut = cut_msgpack(turned, RowMember::Body).unwrap();
         assert_eq!((cut.event.as_ref(), cut.row), ("Tx", &b"\x81\xa1a\x01"[..]));
         for (payload, code) in [
             (&b"\xc1"[..], Code::InvalidRequest),
@@ -303,6 +306,8 @@ mod tests {
             (b"\x82\xa4body\x80\xa5event\x01", Code::MissingEventNameInBody),
             (b"\x83\xa5event\xa1a\xa5event\xa1a\xa4body\x80", Code::InvalidRequest),
             (b"\x81\xa5event\xa1a\x00", Code::InvalidRequest),
+            (b"\x83\xa4body\x81\xa1a\x01\xa1x\xc0\xa5event\xa2Tx", Code::UnknownMember),
+            (b"\x82\xa5event\xa2Tx\xa4data\x80", Code::UnknownMember),
         ] {
             assert_eq!(cut_msgpack(payload, RowMember::Body).map_err(|error| error.code), Err(code), "{payload:?}");
         }

@@ -3,9 +3,10 @@
 //! One form serves all; MessagePack becomes a small tree first. Keys stay as written: the table's key columns decide what they mean.
 
 use super::json::is_too_deep;
-use super::strict::{Bounded, Object};
+use super::strict::{Bounded, Members, Object};
 use super::time::{parse_duration_ms, parse_time_ms};
 use crate::config::{CELLS_MAX, NESTING_MAX, WAIT_MS_MAX};
+use crate::http::query::Query;
 use crate::msgpack::Reader;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,20 @@ use streamgauge_api::{ApiError, Code};
 /// Wait for `min_lsn` when the request names none, ms.
 const WAIT_MS_DEFAULT: u64 = 1_000;
 
-/// Any read, as written. Members that a route does not know are ignored there.
+/// Members of a whole request that say how its reads are done.
+const OPTIONS: [&str; 6] = ["as_of", "min_lsn", "wait_ms", "max_staleness", "approximate", "explain"];
+
+const GET: &[&str] = &["table", "key", "entity_id", "features", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5]];
+const BATCH_GET: &[&str] = &["requests", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5]];
+const ENTRY: &[&str] = &["table", "key", "entity_id", "features", "as_of", "approximate", "explain"];
+const GET_FEATURE: &[&str] = &["feature", "key"];
+const MGET: &[&str] = &["feature", "keys"];
+const GET_MULTI: &[&str] = &["features", "keys"];
+
+/// Query parameters of `GET /tables/{table}/{key}`.
+pub(crate) const KEYED_GET: &[&str] = &["features", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5]];
+
+/// Any read, as written. Which of these a request may have is its own list.
 #[derive(Debug, Deserialize)]
 struct WrittenRead {
     table: Option<String>,
@@ -34,6 +48,24 @@ struct WrittenRead {
     explain: Option<bool>,
 }
 
+impl Members for WrittenRead {
+    const NAMES: &'static [&'static str] = &[
+        "table",
+        "key",
+        "entity_id",
+        "feature",
+        "features",
+        "keys",
+        "requests",
+        OPTIONS[0],
+        OPTIONS[1],
+        OPTIONS[2],
+        OPTIONS[3],
+        OPTIONS[4],
+        OPTIONS[5],
+    ];
+}
+
 /// One entry of a batch_get.
 #[derive(Debug, Deserialize)]
 struct WrittenEntry {
@@ -46,31 +78,41 @@ struct WrittenEntry {
     explain: Option<bool>,
 }
 
+impl Members for WrittenEntry {
+    const NAMES: &'static [&'static str] = ENTRY;
+}
+
 /// `get`: one row, or with `feature` in place of `table` one value where `single_feature` allows that.
 pub(crate) fn get(payload: &[u8], encoding: Encoding, single_feature: bool) -> Result<Request, ApiError> {
-    let Object(written): Object<WrittenRead> = parse(payload, encoding)?;
+    let written: Object<WrittenRead> = parse(payload, encoding)?;
+    if written.table.is_none() && written.feature.is_some() {
+        if !single_feature {
+            return Err(unsupported("{\"feature\",\"key\"}"));
+        }
+        let written = written.only("a read of one feature", GET_FEATURE)?;
+        let Some(name) = written.feature else { unreachable!("it was there") };
+        return Ok(Request::GetFeature { name, key: key(written.key, None)? });
+    }
+    if written.table.is_none() && written.keys.is_some() {
+        return Err(unsupported("{\"keys\",\"features\"}"));
+    }
+    let written = written.only("get", GET)?;
     let options = options(&written)?;
-    let Some(table) = written.table else {
-        return match written.feature {
-            Some(name) if single_feature => Ok(Request::GetFeature { name, key: key(written.key, None)? }),
-            Some(_) => Err(unsupported("{\"feature\",\"key\"}")),
-            None if written.keys.is_some() => Err(unsupported("{\"keys\",\"features\"}")),
-            None => Err(invalid("the request has no member \"table\"")),
-        };
-    };
+    let table = written.table.ok_or_else(|| invalid("the request has no member \"table\""))?;
     let features = written.features.map(Bounded::whole).transpose()?;
     Ok(Request::Get(Read { table, key: key(written.key, written.entity_id)?, options: ReadOptions { features, ..options } }))
 }
 
 /// `batch_get`: many rows in order.
 pub(crate) fn batch_get(payload: &[u8], encoding: Encoding) -> Result<Request, ApiError> {
-    let Object(mut written): Object<WrittenRead> = parse(payload, encoding)?;
+    let written: Object<WrittenRead> = parse(payload, encoding)?;
+    let mut written = written.only("batch_get", BATCH_GET)?;
     let common = options(&written)?;
     let entries = written.requests.take().ok_or_else(|| invalid("the request has no member \"requests\""))?.whole()?;
-    let reads = entries.into_iter().enumerate().map(|(index, Object(entry))| {
+    let reads = entries.into_iter().enumerate().map(|(index, entry)| {
         batch_entry(entry, &common).map_err(|error| {
-            let path = format!("requests[{index}]");
-            error.at(path)
+            let inner = if error.path.is_empty() { String::new() } else { format!(".{}", error.path) };
+            error.at(format!("requests[{index}]{inner}"))
         })
     });
     reads.collect::<Result<Vec<_>, _>>().map(Request::BatchGet)
@@ -78,33 +120,39 @@ pub(crate) fn batch_get(payload: &[u8], encoding: Encoding) -> Result<Request, A
 
 /// `mget`: one feature of many keys.
 pub(crate) fn mget(payload: &[u8], encoding: Encoding) -> Result<Request, ApiError> {
-    let Object(written): Object<WrittenRead> = parse(payload, encoding)?;
+    let written: Object<WrittenRead> = parse(payload, encoding)?;
+    let written = written.only("mget", MGET)?;
     let feature = written.feature.ok_or_else(|| invalid("the request has no member \"feature\""))?;
     matrix(vec![feature], written.keys)
 }
 
 /// `get_multi`: some features of many keys.
 pub(crate) fn get_multi(payload: &[u8], encoding: Encoding) -> Result<Request, ApiError> {
-    let Object(written): Object<WrittenRead> = parse(payload, encoding)?;
+    let written: Object<WrittenRead> = parse(payload, encoding)?;
+    let written = written.only("get_multi", GET_MULTI)?;
     let features = written.features.ok_or_else(|| invalid("the request has no member \"features\""))?.whole()?;
     matrix(features, written.keys)
 }
 
-/// `GET /tables/{table}/{part}..?query`: `pairs` are percent-decoded; unknown parameters are ignored.
-pub(crate) fn keyed_get(table: String, parts: Vec<String>, pairs: &[(String, String)]) -> Result<Request, ApiError> {
+/// `GET /tables/{table}/{part}..?query`: parameters are those of [`KEYED_GET`].
+pub(crate) fn keyed_get(table: String, parts: Vec<String>, query: &Query) -> Result<Request, ApiError> {
     let mut options = ReadOptions::default();
     let (mut min_lsn, mut wait_ms) = (None, None);
-    for (name, value) in pairs {
+    for (name, value) in query.pairs() {
         let wrong = || invalid(&format!("query parameter {name}={value} is not valid")).at(name.clone());
         match name.as_str() {
-            "features" => options.features = Some(value.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()),
+            // `features=a,b&features=c` asks for all three.
+            "features" => {
+                let names = value.split(',').filter(|name| !name.is_empty()).map(str::to_owned);
+                options.features.get_or_insert_default().extend(names);
+            }
             "as_of" => set_as_of(&mut options, &Json::String(value.clone()))?,
             "min_lsn" => min_lsn = Some(value.parse().map_err(|_| wrong())?),
             "wait_ms" => wait_ms = Some(value.parse().map_err(|_| wrong())?),
             "max_staleness" => options.max_staleness_ms = Some(parse_duration_ms(value).ok_or_else(wrong)?),
-            "approximate" => options.approximate = matches!(value.as_str(), "1" | "true" | ""),
-            "explain" => options.explain = matches!(value.as_str(), "1" | "true" | ""),
-            _ => {}
+            "approximate" => options.approximate = query.flag(name)?,
+            "explain" => options.explain = query.flag(name)?,
+            other => unreachable!("{other} is no parameter of this route"),
         }
     }
     set_wait(&mut options, min_lsn, wait_ms)?;
@@ -137,7 +185,11 @@ fn matrix(features: Vec<String>, keys: Option<Bounded<Json>>) -> Result<Request,
     Ok(Request::GetMany { features, keys })
 }
 
-fn batch_entry(entry: WrittenEntry, common: &ReadOptions) -> Result<Read, ApiError> {
+fn batch_entry(entry: Object<WrittenEntry>, common: &ReadOptions) -> Result<Read, ApiError> {
+    let entry = entry.only("an entry of batch_get", ENTRY).map_err(|error| match OPTIONS.contains(&error.path.as_str()) {
+        true => error.hint("it holds for the whole batch: write it beside `requests`"),
+        false => error,
+    })?;
     let table = entry.table.ok_or_else(|| invalid("the entry has no member \"table\""))?;
     let mut options = ReadOptions { features: entry.features, ..common.clone() };
     if let Some(as_of) = &entry.as_of {
@@ -275,6 +327,11 @@ mod tests {
             (r#"{"table":"T","features":[1]}"#, Code::InvalidRequest),
             (r#"{"table":"T","min_lsn":1,"wait_ms":30001}"#, Code::InvalidRequest),
             (r#"{"table":"T","as_of":"soon"}"#, Code::InvalidRequest),
+            (r#"{"table":"T","max_stalenes":"2s"}"#, Code::UnknownMember),
+            (r#"{"table":"T","max_staleness":"2s","X":1}"#, Code::UnknownMember),
+            (r#"{"tabel":"T","key":"k"}"#, Code::UnknownMember),
+            (r#"{"table":"T","requests":[]}"#, Code::UnknownMember),
+            (r#"{"table":"T","feature":"n"}"#, Code::UnknownMember),
             (&deep, Code::InvalidRequest),
         ] {
             assert_eq!(read(text).map(|_| ()), Err(code), "{}", &text[..text.len().min(80)]);
@@ -293,22 +350,12 @@ mod tests {
             max_staleness_ms: Some(2_000),
             explain: true,
         };
-        let text = r#"{"table":"T","key":"k","features":["b","a"],"as_of":"1970-01-01T00:00:01.5Z","min_lsn":9,"wait_ms":20,"max_staleness":"2s","approximate":true,"explain":true,"x":[{}]}"#;
+        let text = r#"{"table":"T","key":"k","features":["b","a"],"as_of":"1970-01-01T00:00:01.5Z","min_lsn":9,"wait_ms":20,"max_staleness":"2s","approximate":true,"explain":true}"#;
         assert_eq!(read(text).unwrap().2, expected);
-        let pairs: Vec<(String, String)> = [
-            ("features", "b,a"),
-            ("as_of", "1500"),
-            ("min_lsn", "9"),
-            ("wait_ms", "20"),
-            ("max_staleness", "2s"),
-            ("approximate", "1"),
-            ("explain", "1"),
-            ("y", "z"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
+        let text = "features=b&as_of=1500&min_lsn=9&wait_ms=20&max_staleness=2s&approximate=1&features=a&explain=1";
+        let query = Query::parse(text, "/tables", KEYED_GET).unwrap();
         assert_eq!(
-            keyed_get("T".into(), vec!["k".into()], &pairs),
+            keyed_get("T".into(), vec!["k".into()], &query),
             Ok(Request::Get(Read { table: "T".into(), key: KeyText::Segments(vec!["k".into()]), options: expected }))
         );
         assert!(read(r#"{"table":"T","as_of":"latest"}"#).unwrap().2.as_of_latest);
@@ -329,6 +376,30 @@ mod tests {
         assert_eq!(batch_get(br#"{"requests":[["T",1]]}"#, Encoding::Json).unwrap_err().code, Code::InvalidRequest);
         let alias = batch_get(br#"{"requests":[{"table":"T","entity_id":"e","features":null}]}"#, Encoding::Json).unwrap();
         assert!(matches!(alias, Request::BatchGet(reads) if reads[0].key == KeyText::Text("e".into())));
+    }
+
+    /// A misspelt guard disarms nothing: it is refused, with the name that was meant.
+    #[test]
+    fn members_that_a_request_does_not_know_are_refused_with_the_nearest_name() {
+        let hint = |result: Result<Request, ApiError>| {
+            let error = result.unwrap_err();
+            assert_eq!(error.code, Code::UnknownMember);
+            (error.path, error.hint.unwrap())
+        };
+        let json = Encoding::Json;
+        let meant = |name: &str| format!("did you mean `{name}`?");
+        assert_eq!(hint(get(br#"{"table":"T","max_stalenes":"2s"}"#, json, false)), ("max_stalenes".into(), meant("max_staleness")));
+        assert_eq!(hint(batch_get(br#"{"requests":[],"maxStaleness":1}"#, json)), ("maxStaleness".into(), meant("max_staleness")));
+        assert_eq!(
+            hint(batch_get(br#"{"requests":[{"table":"T"},{"table":"T","feature":["n"]}]}"#, json)),
+            ("requests[1].feature".into(), meant("features"))
+        );
+        let (path, beside) = hint(batch_get(br#"{"requests":[{"table":"T","max_staleness":"2s"}]}"#, json));
+        assert!(path == "requests[0].max_staleness" && beside.contains("beside `requests`"), "{path}: {beside}");
+        let (_, known) = hint(mget(br#"{"feature":"n","keys":[],"max_staleness":"2s"}"#, json));
+        assert_eq!(known, "known here: feature, keys");
+        let packed = b"\x83\xa5table\xa1T\xa3key\xa1a\xa9max_stale\x01";
+        assert_eq!(hint(get(packed, Encoding::MsgPack, true)).0, "max_stale");
     }
 
     #[test]

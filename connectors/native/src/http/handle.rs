@@ -1,6 +1,8 @@
 //! What each route does with a complete request: one call to the engine, or an answer of its own.
 
+use super::coding;
 use super::head::Head;
+use super::query::Query;
 use super::route::{Route, Stray, route};
 use super::write;
 use crate::desk::Desk;
@@ -8,7 +10,7 @@ use crate::form::envelope::{self, RowMember};
 use crate::form::json::{is_too_deep, skip_space};
 use crate::form::push::{self, Batch};
 use crate::form::read;
-use crate::shape::{Kind, Shape};
+use crate::shape::{HttpReply, Kind, Shape};
 use crate::tally::Template;
 use std::borrow::Cow;
 use streamgauge_api::port::{Encoding, KeyText, PushRow, Request, Wait};
@@ -16,24 +18,30 @@ use streamgauge_api::{ApiError, Code};
 
 /// Answers one request, now or through the engine.
 pub(crate) fn request(head: &Head<'_>, body: &[u8], desk: &mut Desk<'_>) {
-    let close = head.close;
-    match route(head.method, head.path, head.query) {
+    let config = &desk.shared.config;
+    let http = HttpReply { close: head.close, bodiless: head.method == "HEAD", origin: config.cors.number_of(head.origin) };
+    match route(head.method, head.path) {
         Ok(found) => {
             let kind = kind_of(&found);
-            if let Err(error) = act(found, head, body, desk) {
-                let registry_version = kind.shows_registry_version().then(|| desk.shared.registry_version.get());
+            if let Err(error) = act(found, head, body, http, desk) {
+                let registry_version = kind.shows_registry_version().then(|| match (kind, error.code) {
+                    // The older protocol says version 0 here, whatever the registry holds.
+                    (Kind::Register, Code::UnsupportedMediaType) => 0,
+                    _ => desk.shared.registry_version.get(),
+                });
                 desk.shared.tally.borrow().answered(Template::of(kind), error.code.status());
-                desk.answer(|out| write::error(out, &error, close, registry_version));
+                desk.answer(|out| write::error(out, &error, http, &config.cors, registry_version));
             }
+        }
+        Err(Stray::Options(allow)) => {
+            desk.shared.tally.borrow().answered(Template::Unknown, 204);
+            desk.answer(|out| write::options(out, allow, http, &config.cors));
         }
         Err(stray) => {
             let error = stray.error(head.method, head.path);
-            let allow = match stray {
-                Stray::Method(allow) => Some(allow),
-                Stray::NotFound | Stray::Encoding => None,
-            };
+            let allow = if let Stray::Method(allow) = stray { Some(allow) } else { None };
             desk.shared.tally.borrow().answered(Template::Unknown, error.code.status());
-            desk.answer(|out| write::stray(out, &error, allow, close, head.method == "HEAD"));
+            desk.answer(|out| write::stray(out, &error, allow, http, &config.cors));
         }
     }
 }
@@ -52,26 +60,38 @@ fn kind_of(route: &Route<'_>) -> Kind {
     }
 }
 
-fn act(route: Route<'_>, head: &Head<'_>, body: &[u8], desk: &mut Desk<'_>) -> Result<(), ApiError> {
-    let shape = Shape::http(kind_of(&route), head.close);
+fn act(route: Route<'_>, head: &Head<'_>, body: &[u8], http: HttpReply, desk: &mut Desk<'_>) -> Result<(), ApiError> {
+    let shape = Shape::http(kind_of(&route), http);
+    let (place, parameters) = route.parameters();
+    let query = Query::parse(head.query, place, parameters)?;
+    let plain;
+    let body = match body {
+        [] => body,
+        body => {
+            plain = coding::decoded(head.coding, body, desk.shared.config.body_max)?;
+            &*plain
+        }
+    };
     match route {
         Route::Push { event, sync } => push_one(event, body, sync, shape, desk)?,
-        Route::PushBatch { event, sync } => push_batch(event, head.media_type, body, sync, shape, desk)?,
+        Route::PushBatch { event } => push_batch(event, head.media_type, body, query.flag("sync")?, shape, desk)?,
         Route::Get => desk.call(shape, read::get(body, Encoding::Json, false)?),
         Route::GetFeature { name, key } => desk.call(shape, Request::GetFeature { name, key: key_of(key) }),
-        Route::Table { table, parts, query } => desk.call(shape, read::keyed_get(table, parts, &query)?),
+        Route::Table { table, parts } => desk.call(shape, read::keyed_get(table, parts, &query)?),
         Route::BatchGet => desk.call(shape, read::batch_get(body, Encoding::Json)?),
         Route::Register => desk.call(shape, Request::Register(register_text(head, body)?)),
         Route::Ping => desk.call(shape, Request::Ping),
         Route::Health => {
             desk.shared.tally.borrow().answered(Template::Health, 200);
-            desk.answer(|out| write::json(out, 200, b"{\"status\":\"ok\"}", head.close));
+            let shared = desk.shared;
+            desk.answer(|out| write::json(out, 200, b"{\"status\":\"ok\"}", http, &shared.config.cors));
         }
         Route::Ready => {
-            let (ready, body) = (desk.shared.readiness)();
+            let shared = desk.shared;
+            let (ready, body) = (shared.readiness)();
             let status = if ready { 200 } else { 503 };
-            desk.shared.tally.borrow().answered(Template::Ready, status);
-            desk.answer(|out| write::json(out, status, body.as_bytes(), head.close));
+            shared.tally.borrow().answered(Template::Ready, status);
+            desk.answer(|out| write::json(out, status, body.as_bytes(), http, &shared.config.cors));
         }
         Route::Reset if !desk.shared.config.test_mode => return Err(reset_disabled()),
         Route::Reset => desk.call(shape, Request::Reset),

@@ -6,6 +6,7 @@
 //! - no Host or two, an absolute target that names another host
 //! - `Content-Length` twice, or with sign, space, list, leading zero; together with `Transfer-Encoding`
 //! - `Transfer-Encoding` other than `chunked` once, or in HTTP/1.0; `Expect` other than `100-continue`
+//! - `Content-Encoding` or `Origin` twice
 //! - more than 64 headers, or more than 8 KiB
 
 use super::{broken, head_too_large};
@@ -89,6 +90,10 @@ pub(crate) struct Head<'a> {
     pub(crate) body: Body,
     /// Media type without parameters, as written; empty when there is none.
     pub(crate) media_type: &'a str,
+    /// `Content-Encoding` as written; empty when there is none.
+    pub(crate) coding: &'a str,
+    /// The site of the page that a browser asks for; empty when there is none.
+    pub(crate) origin: &'a str,
     /// The connection ends after this request.
     pub(crate) close: bool,
     pub(crate) expects_continue: bool,
@@ -124,6 +129,8 @@ struct Rules<'a> {
     length: Option<u64>,
     chunked: bool,
     media_type: &'a str,
+    coding: Option<&'a str>,
+    origin: Option<&'a str>,
     close: bool,
     keep_alive: bool,
     expects_continue: bool,
@@ -152,6 +159,14 @@ impl<'a> Rules<'a> {
             self.chunked = true;
         } else if name.eq_ignore_ascii_case("content-type") {
             self.media_type = text()?.split(';').next().unwrap_or_default().trim();
+        } else if name.eq_ignore_ascii_case("content-encoding") {
+            if self.coding.replace(text()?.trim()).is_some() {
+                return Err(broken("two Content-Encoding headers"));
+            }
+        } else if name.eq_ignore_ascii_case("origin") {
+            if self.origin.replace(text()?.trim()).is_some() {
+                return Err(broken("two Origin headers"));
+            }
         } else if name.eq_ignore_ascii_case("connection") {
             for option in text()?.split(',').map(str::trim) {
                 self.close |= option.eq_ignore_ascii_case("close");
@@ -182,6 +197,8 @@ impl<'a> Rules<'a> {
             query,
             body: if self.chunked { Body::Chunked } else { Body::Length(self.length.unwrap_or(0)) },
             media_type: self.media_type,
+            coding: self.coding.unwrap_or_default(),
+            origin: self.origin.unwrap_or_default(),
             close: self.close || !modern && !self.keep_alive,
             expects_continue: self.expects_continue && modern,
         })
@@ -280,6 +297,8 @@ mod tests {
             ("GET path HTTP/1.1\r\nHost: a\r\n\r\n", broken),
             ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", broken),
             ("POST / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", broken),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Encoding: gzip\r\n\r\n", broken),
+            ("GET / HTTP/1.1\r\nHost: a\r\nOrigin: a\r\nOrigin: b\r\n\r\n", broken),
         ] {
             assert_eq!(check(text).map(|_| ()), Err(code), "{text:?}");
         }
@@ -287,13 +306,15 @@ mod tests {
 
     #[test]
     fn sound_heads_are_read() {
-        let head = check("POST /a/b%2Fc?d=e HTTP/1.1\r\nhOST: a:1\r\nContent-Type: Application/JSON; charset=utf-8\r\nExpect: 100-Continue\r\ncontent-length: 12\r\n\r\n").unwrap();
+        let head = check("POST /a/b%2Fc?d=e HTTP/1.1\r\nhOST: a:1\r\nContent-Type: Application/JSON; charset=utf-8\r\nExpect: 100-Continue\r\nContent-encoding: gzip \r\nOrigin: https://a.example\r\ncontent-length: 12\r\n\r\n").unwrap();
         let expected = Head {
             method: "POST",
             path: "/a/b%2Fc",
             query: "d=e",
             body: Body::Length(12),
             media_type: "Application/JSON",
+            coding: "gzip",
+            origin: "https://a.example",
             close: false,
             expects_continue: true,
         };

@@ -1,17 +1,20 @@
 //! HTTP/1.1: one connection's requests from bytes to the engine, by rules that refuse and never repair.
 //!
-//! `head` reads and judges a request head, `chunked` a chunked body, `route` the target, `handle` does what a route says, `write` encodes
-//! replies. This file is the parser's state between reads: it keeps no bytes except a chunked body, is called on the I/O thread, and knows no socket.
+//! `head` reads and judges a request head, `chunked` a chunked body, `coding` a compressed one, `route` the path, `query`
+//! its parameters, `handle` does what a route says, `write` encodes replies. This file is the parser's state between reads: it keeps no bytes except a chunked body, is called on the I/O thread, and knows no socket.
 
 pub(crate) mod chunked;
+pub(crate) mod coding;
 pub(crate) mod handle;
 pub(crate) mod head;
+pub(crate) mod query;
 pub(crate) mod route;
 pub(crate) mod write;
 
 use crate::config::{HEAD_BYTES_MAX, NativeConfig};
 use crate::desk::Desk;
 use crate::protocol::{Phase, Progress, Stop};
+use crate::shape::HttpReply;
 use chunked::Chunked;
 use head::{Body, Head, Scan};
 use streamgauge_api::{ApiError, Code};
@@ -75,7 +78,9 @@ impl Http {
     pub(crate) fn refuse(&self, error: &ApiError, desk: &mut Desk<'_>) {
         tracing::debug!(%error, "an HTTP connection is closed");
         desk.shared.tally.borrow().refused(error.code);
-        desk.answer(|out| write::error(out, error, true, None));
+        let http = HttpReply { close: true, ..HttpReply::default() };
+        let shared = desk.shared;
+        desk.answer(|out| write::error(out, error, http, &shared.config.cors, None));
     }
 
     fn step(&mut self, bytes: &[u8], desk: &mut Desk<'_>) -> Result<Step, ApiError> {

@@ -7,72 +7,84 @@
 //! Connection: keep-alive            (close on the last reply)
 //! X-Streamgauge-As-Of / -Lag-Ms / -Lsn / -Incident     on reads
 //! Retry-After: 1                    on 503 that may pass
+//! Access-Control-*, Vary: Origin    with `server.cors` alone
 //! Content-Length: N
 //! ```
 
+use super::coding;
 use crate::config::RESPONSE_BYTES_MAX;
 use crate::form::time::write_time;
 use crate::reply::{Body, write_body, write_error, write_number};
-use crate::shape::Shape;
+use crate::shape::{HttpReply, Shape};
 use streamgauge_api::port::{Freshness, Reply};
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::{ApiError, Code, Cors, cors};
 
 /// Appends the engine's reply and returns its status. `scratch` is a buffer to build the body in.
-pub(crate) fn reply(out: &mut Vec<u8>, scratch: &mut Vec<u8>, shape: Shape, reply: &Reply) -> u16 {
+pub(crate) fn reply(out: &mut Vec<u8>, scratch: &mut Vec<u8>, shape: Shape, reply: &Reply, cors: &Cors) -> u16 {
     scratch.clear();
     match write_body(scratch, shape, reply, RESPONSE_BYTES_MAX) {
         Body::Whole { freshness, .. } => {
-            write_head(out, 200, shape.close);
+            write_head(out, 200, shape.http, cors);
             if let Some(freshness) = freshness {
                 write_freshness(out, freshness);
             }
-            write_rest(out, scratch);
+            write_rest(out, scratch, shape.http);
             200
         }
         Body::Error { error, registry_version, freshness } => {
             write_error(scratch, &error, registry_version);
-            write_head(out, error.code.status(), shape.close);
+            write_head(out, error.code.status(), shape.http, cors);
             if let Some(freshness) = freshness {
                 write_freshness(out, freshness);
             }
             write_retry(out, &error);
-            write_rest(out, scratch);
+            write_rest(out, scratch, shape.http);
             error.code.status()
         }
     }
 }
 
 /// Appends an answer that needs no engine.
-pub(crate) fn json(out: &mut Vec<u8>, status: u16, body: &[u8], close: bool) {
-    write_head(out, status, close);
-    write_rest(out, body);
+pub(crate) fn json(out: &mut Vec<u8>, status: u16, body: &[u8], http: HttpReply, cors: &Cors) {
+    write_head(out, status, http, cors);
+    write_rest(out, body, http);
 }
 
 /// Appends an error.
-pub(crate) fn error(out: &mut Vec<u8>, error: &ApiError, close: bool, registry_version: Option<u64>) {
+pub(crate) fn error(out: &mut Vec<u8>, error: &ApiError, http: HttpReply, cors: &Cors, registry_version: Option<u64>) {
     let mut body = Vec::new();
-    // The older protocol says version 0 here, whatever the registry holds.
-    let registry_version = if error.code == Code::UnsupportedMediaType { Some(0) } else { registry_version };
     write_error(&mut body, error, registry_version);
-    write_head(out, error.code.status(), close);
+    write_head(out, error.code.status(), http, cors);
     write_retry(out, error);
-    write_rest(out, &body);
+    if error.code == Code::UnsupportedMediaType {
+        write_header(out, "Accept-Encoding", coding::ACCEPTED);
+    }
+    write_rest(out, &body, http);
 }
 
-/// Appends the error of a target that leads nowhere; without its body when the method is HEAD.
-pub(crate) fn stray(out: &mut Vec<u8>, error: &ApiError, allow: Option<&str>, close: bool, bodiless: bool) {
+/// Appends the error of a target that leads nowhere.
+pub(crate) fn stray(out: &mut Vec<u8>, error: &ApiError, allow: Option<&str>, http: HttpReply, cors: &Cors) {
     let mut body = Vec::new();
     write_error(&mut body, error, None);
-    write_head(out, error.code.status(), close);
+    write_head(out, error.code.status(), http, cors);
     if let Some(allow) = allow {
-        out.extend_from_slice(b"Allow: ");
-        out.extend_from_slice(allow.as_bytes());
+        write_header(out, "Allow", allow);
+    }
+    write_rest(out, &body, http);
+}
+
+/// Appends the answer to `OPTIONS`: what the path takes, and to a page that may ask, that it may.
+pub(crate) fn options(out: &mut Vec<u8>, allow: &str, http: HttpReply, cors: &Cors) {
+    write_head(out, 204, http, cors);
+    write_header(out, "Allow", allow);
+    if http.origin != 0 {
+        write_header(out, "Access-Control-Allow-Methods", allow);
+        write_header(out, "Access-Control-Allow-Headers", cors::REQUEST_HEADERS);
+        write_number(out, b"Access-Control-Max-Age: ", u64::from(cors::MAX_AGE_SECONDS));
         out.extend_from_slice(b"\r\n");
     }
-    write_rest(out, &body);
-    if bodiless {
-        out.truncate(out.len() - body.len());
-    }
+    // A reply of this status has no body and says no length.
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the answer to `Expect: 100-continue`.
@@ -80,20 +92,43 @@ pub(crate) fn go_on(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
-fn write_head(out: &mut Vec<u8>, status: u16, close: bool) {
-    if status == 200 && !close {
+fn write_head(out: &mut Vec<u8>, status: u16, http: HttpReply, cors: &Cors) {
+    if status == 200 && !http.close {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Runtime: mio\r\nConnection: keep-alive\r\n");
-        return;
+    } else {
+        out.extend_from_slice(status_line(status));
+        out.extend_from_slice(b"Content-Type: application/json\r\nX-Runtime: mio\r\nConnection: ");
+        out.extend_from_slice(if http.close { b"close\r\n" } else { b"keep-alive\r\n" });
     }
-    out.extend_from_slice(status_line(status));
-    out.extend_from_slice(b"Content-Type: application/json\r\nX-Runtime: mio\r\nConnection: ");
-    out.extend_from_slice(if close { b"close\r\n" } else { b"keep-alive\r\n" });
+    if !cors.is_off() {
+        write_cors(out, http, cors);
+    }
 }
 
-fn write_rest(out: &mut Vec<u8>, body: &[u8]) {
+/// Which page may read this. What is sent depends on the page unless all may, so no cache may give it to another.
+fn write_cors(out: &mut Vec<u8>, http: HttpReply, cors: &Cors) {
+    if !cors.allows_all() {
+        write_header(out, "Vary", "Origin");
+    }
+    if let Some(origin) = cors.allowed(http.origin) {
+        write_header(out, "Access-Control-Allow-Origin", origin);
+        write_header(out, "Access-Control-Expose-Headers", cors::EXPOSED_HEADERS);
+    }
+}
+
+fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
+    debug_assert!(!value.bytes().any(|byte| byte.is_ascii_control()), "{name} holds no line end");
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn write_rest(out: &mut Vec<u8>, body: &[u8], http: HttpReply) {
     write_number(out, b"Content-Length: ", body.len() as u64);
     out.extend_from_slice(b"\r\n\r\n");
-    out.extend_from_slice(body);
+    if !http.bodiless {
+        out.extend_from_slice(body);
+    }
 }
 
 fn write_freshness(out: &mut Vec<u8>, freshness: &Freshness) {
@@ -124,6 +159,7 @@ fn write_retry(out: &mut Vec<u8>, error: &ApiError) {
 fn status_line(status: u16) -> &'static [u8] {
     match status {
         200 => b"HTTP/1.1 200 OK\r\n",
+        204 => b"HTTP/1.1 204 No Content\r\n",
         400 => b"HTTP/1.1 400 Bad Request\r\n",
         403 => b"HTTP/1.1 403 Forbidden\r\n",
         404 => b"HTTP/1.1 404 Not Found\r\n",

@@ -1,0 +1,111 @@
+//! Which pages of other sites may read answers: the one rule of both HTTP ports (`server.cors`).
+//!
+//! Without origins no header of CORS is ever sent, so browsers keep other sites' pages out, as they do by default. The
+//! rule says what the headers hold; writing them is each port's own.
+
+/// Headers of answers that a page may read besides the plain ones.
+pub const EXPOSED_HEADERS: &str = "X-Streamgauge-As-Of, X-Streamgauge-Lag-Ms, X-Streamgauge-Lsn, X-Streamgauge-Incident, X-Streamgauge-Gap-Since, X-Request-Id, Retry-After";
+
+/// Headers that a page may send.
+pub const REQUEST_HEADERS: &str = "Content-Type, Content-Encoding, Authorization";
+
+/// How long a browser may believe a preflight, in seconds.
+pub const MAX_AGE_SECONDS: u32 = 600;
+
+/// The origins that may read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cors {
+    origins: Vec<String>,
+}
+
+impl Cors {
+    /// A rule over origins as [`origin_problem`] accepts them.
+    pub fn new(origins: Vec<String>) -> Self {
+        assert!(origins.iter().all(|origin| origin_problem(origin).is_none()), "origins are checked where they are read: {origins:?}");
+        assert!(u16::try_from(origins.len()).is_ok(), "an origin is remembered in 16 bits");
+        Self { origins }
+    }
+
+    /// Whether no origin is named: nothing of CORS is sent.
+    pub fn is_off(&self) -> bool {
+        self.origins.is_empty()
+    }
+
+    /// Whether every origin may read.
+    pub fn allows_all(&self) -> bool {
+        self.origins.iter().any(|origin| origin == "*")
+    }
+
+    /// What stands for `origin` in a reply: a number that is kept with a request until then; 0 when it may not read.
+    pub fn number_of(&self, origin: &str) -> u16 {
+        let place = self.origins.iter().position(|known| known == "*" || known.eq_ignore_ascii_case(origin));
+        place.map_or(0, |place| place as u16 + 1)
+    }
+
+    /// The value of `Access-Control-Allow-Origin` for the origin of this number; none for 0.
+    pub fn allowed(&self, number: u16) -> Option<&str> {
+        let place = usize::from(number).checked_sub(1)?;
+        let Some(origin) = self.origins.get(place) else { unreachable!("number {number} was never given out") };
+        Some(if self.allows_all() { "*" } else { origin })
+    }
+}
+
+/// Why this text cannot be an origin.
+pub fn origin_problem(text: &str) -> Option<String> {
+    if text == "*" {
+        return None;
+    }
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match rest {
+        None => Some(format!("{text:?} is no origin: http:// or https:// and a host are wanted, or \"*\"")),
+        Some("") => Some(format!("{text:?} names no host")),
+        Some(host) if host.bytes().any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'/' | b'?' | b'#' | b'@' | b',' | b'*')) => {
+            Some(format!("{text:?} is more than an origin: scheme, host and port alone are wanted"))
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_named_origins_may_read() {
+        let cors = Cors::new(vec!["https://a.example".into(), "http://localhost:3000".into()]);
+        for (origin, allowed) in [
+            ("https://a.example", Some("https://a.example")),
+            ("HTTPS://A.example", Some("https://a.example")),
+            ("http://localhost:3000", Some("http://localhost:3000")),
+            ("http://localhost:3001", None),
+            ("http://a.example", None),
+            ("null", None),
+            ("", None),
+        ] {
+            assert_eq!(cors.allowed(cors.number_of(origin)), allowed, "{origin}");
+        }
+        let all = Cors::new(vec!["*".into()]);
+        assert_eq!(all.allowed(all.number_of("https://b.example")), Some("*"));
+        assert!(Cors::default().is_off() && Cors::default().number_of("https://a.example") == 0);
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for (text, sound) in [
+            ("*", true),
+            ("https://a.example", true),
+            ("http://127.0.0.1:3000", true),
+            ("http://[::1]:3000", true),
+            ("a.example", false),
+            ("https://", false),
+            ("https://a.example/", false),
+            ("https://a.example/app", false),
+            ("https://*.example", false),
+            ("https://a b", false),
+            ("null", false),
+            ("", false),
+        ] {
+            assert_eq!(origin_problem(text).is_none(), sound, "{text}");
+        }
+    }
+}
