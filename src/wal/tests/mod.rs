@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod crafted;
 mod crashes;
 mod flips;
 mod full_disks;
