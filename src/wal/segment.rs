@@ -57,6 +57,9 @@ pub(super) struct SegmentHeader {
     pub(super) prev_crc: u32,
 }
 
+/// Epochs, numbers and LSNs of headers stay below this: more than can ever be written.
+const COUNTED_MAX: u64 = 1 << 60;
+
 /// Why 128 bytes are not a header of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeaderFault {
@@ -119,6 +122,10 @@ impl SegmentHeader {
         }
         if key != 0 {
             return Err(HeaderFault::Key(key));
+        }
+        // Whoever goes on behind it counts further: numbers that leave no room for that are nobody's.
+        if [writer_epoch, number, first_lsn].iter().any(|counted| !(1..COUNTED_MAX).contains(counted)) {
+            return Err(HeaderFault::Damaged);
         }
         let log = LogIdentity { log_id: u128::from(low) | u128::from(high) << 64, hash_seed };
         Ok(Self { log, writer_epoch, number, first_lsn, created_us: created.cast_signed(), prev_crc })
