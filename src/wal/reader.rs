@@ -345,6 +345,8 @@ impl<S: Storage> WalReader<S> {
         let fits = footer.last_crc == self.prev_crc
             && footer.last_lsn.checked_add(1) == Some(self.next_lsn)
             && footer.frames == self.frames
+            // No segment ends before it has a frame.
+            && footer.frames > 0
             && footer.offset == offset;
         if !fits {
             return Err(WalOpenError::ChainBroken { file: self.segment_path(), offset_bytes: offset, lsn: self.next_lsn });
