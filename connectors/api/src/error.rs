@@ -51,7 +51,7 @@ codes! {
     InternalError "internal_error" 500 false "the request failed" "this is a bug of ours: look at the server's log, and report what it says";
     NotFound "not_found" 404 false "no such route" "docs/PROTOCOLS.md lists the routes";
     MethodNotAllowed "method_not_allowed" 405 false "wrong method for this route" "use the method that the Allow header names";
-    UnsupportedMediaType "unsupported_media_type" 415 false "the request's media type is not accepted" "`reason` says what is accepted: a media type, or a Content-Encoding of gzip, zstd or none";
+    UnsupportedMediaType "unsupported_media_type" 415 false "the request's media type is not accepted" "send Content-Type: application/json, with a Content-Encoding of gzip, zstd or none";
     ResetDisabledInProduction "reset_disabled_in_production" 403 false "reset works in test mode only" "start with --test-mode";
     InvalidRegistration "invalid_registration" 400 false "the declaration is not valid" "mend it at the named path; docs/PROTOCOLS.md has the form";
     InvalidExpression "invalid_expression" 400 false "an expression or chain step is not valid" "mend it at the named path; docs/OPERATORS.md has the expressions";
@@ -77,7 +77,7 @@ codes! {
     FrameError "frame_error" 400 false "the frame is malformed" "length counts opcode, content type and payload: at least 3";
     HttpProtocolError "http_protocol_error" 400 false "the request is not valid HTTP/1.1" "send HTTP/1.1 as RFC 9112 has it; the connection is closed";
     InvalidRequest "invalid_request" 400 false "the request is not valid" "docs/PROTOCOLS.md has every route with its parameters and body";
-    UnknownMember "unknown_member" 400 false "the request has a member or query parameter that is not known there" "`path` names it; take the name in the hint, or leave it out";
+    UnknownMember "unknown_member" 400 false "the request has a member or query parameter that is not known there" "leave it out, or correct its name: docs/PROTOCOLS.md has every member and parameter";
     Forbidden "forbidden" 403 false "the token lacks the scope" "use a client that may do this";
     RequestTimeout "request_timeout" 408 true "the request did not arrive in time" "send head within 5 s and body within 30 s";
     PayloadTooLarge "payload_too_large" 413 false "the body is larger than the limit" "send at most limits.body bytes (4 MiB by default), or split the batch";
