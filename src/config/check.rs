@@ -42,6 +42,7 @@ impl<'c> Check<'c> {
     pub(super) fn walk(&mut self) {
         let root = self.root;
         self.section(root, "", "the config");
+        self.interpolations(root);
     }
 
     fn section(&mut self, table: &'c Node, pattern: &str, shown: &str) {
@@ -87,6 +88,8 @@ impl<'c> Check<'c> {
                 self.problems.push(ConfigProblem::new(Code::NotAvailable, message).at(member.key_span.clone(), "not available"));
             }
             Form::Secret => self.secret_form(&member.key, node),
+            Form::Place if node.members().is_some() => self.env_form(&member.key, node),
+            Form::Places => self.places_form(&member.key, node),
             Form::Texts => {
                 self.texts(&member.key, node);
             }
@@ -138,6 +141,107 @@ impl<'c> Check<'c> {
             }
         }
         (texts.len() == items.len()).then_some(texts)
+    }
+
+    /// The shape of `{ env = "NAME" }`.
+    fn env_form(&mut self, key: &str, node: &Node) {
+        let advice = "write { env = \"NAME\" }, or the text itself";
+        match node.members().unwrap_or_default() {
+            [member] if member.key == "env" && member.node.text().is_some_and(|name| !name.is_empty()) => {}
+            [member] if member.key == "env" => {
+                let problem = ConfigProblem::new(Code::InvalidConfigValue, "`env`: the name of a variable is wanted");
+                self.problems.push(problem.at(member.node.span.clone(), "").help(advice));
+            }
+            members => {
+                let wrong = members.iter().find(|member| member.key != "env");
+                let (span, word) = wrong.map_or((&node.span, ""), |member| (&member.key_span, "not known here"));
+                let problem = ConfigProblem::new(Code::InvalidConfigValue, format!("`{key}` is a text, or {{ env = \"NAME\" }}"));
+                self.problems.push(problem.at(span.clone(), word).help(advice));
+            }
+        }
+    }
+
+    /// The shape of a list whose items may stand in the environment.
+    fn places_form(&mut self, key: &str, node: &Node) {
+        match node.items() {
+            None if node.members().is_some() => self.env_form(key, node),
+            None => {
+                let message = format!("`{key}`: an array of strings, or {{ env = \"NAME\" }}, is wanted, found {}", node.kind());
+                self.error(Code::InvalidConfigValue, message, node, "");
+            }
+            Some(items) => {
+                for item in items {
+                    match item.text() {
+                        Some("") => self.error(Code::InvalidConfigValue, format!("`{key}`: an empty string"), item, ""),
+                        Some(_) => {}
+                        None if item.members().is_some() => self.env_form(key, item),
+                        None => {
+                            let message = format!("`{key}`: a string is wanted, found {}", item.kind());
+                            self.error(Code::InvalidConfigValue, message, item, "");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A text that may stand in the environment; the walk has told what is wrong with its form. Offline the variable is
+    /// not asked for, and its name stands for it.
+    pub(super) fn place(&mut self, key: &str, node: &Node) -> Option<String> {
+        if let Some(text) = node.text() {
+            return (!text.is_empty()).then(|| text.to_owned());
+        }
+        let [member] = node.members()? else { return None };
+        let name = member.node.text().filter(|name| member.key == "env" && !name.is_empty())?;
+        if self.offline {
+            return Some(format!("${name}"));
+        }
+        let found = self.variable(name);
+        if found.is_none() {
+            let message = format!("`{key}` is not there: environment variable {name} is not set");
+            self.error(Code::SecretUnavailable, message, &member.node, "");
+        }
+        found
+    }
+
+    /// A list whose items may stand in the environment; a variable may hold several, with commas between them.
+    pub(super) fn places(&mut self, key: &str, node: &Node) -> Option<Vec<String>> {
+        let items = match node.items() {
+            Some(items) => items,
+            None => std::slice::from_ref(node),
+        };
+        let mut places = Vec::with_capacity(items.len());
+        for item in items {
+            let text = self.place(key, item)?;
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned);
+            if item.text().is_some() { places.push(text.clone()) } else { places.extend(parts) }
+        }
+        Some(places)
+    }
+
+    /// Texts that hold `${NAME}`: nothing is ever put in their place.
+    pub(super) fn interpolations(&mut self, node: &Node) {
+        match &node.value {
+            Value::Text(text) => {
+                let name = text.split_once("${").and_then(|(_, rest)| rest.split_once('}')).map(|(name, _)| name);
+                let Some(name) = name.filter(|name| !name.is_empty()) else { return };
+                let name = name.split(':').next().unwrap_or(name);
+                let message = format!("`${{{name}}}` is taken as it stands: nothing is put into texts of this file");
+                let help = format!(
+                    "brokers, topics, registries, users and secrets may be {{ env = {name:?} }}; a setting has a variable of its own, such as STREAMGAUGE_LIMITS_MEMORY"
+                );
+                self.problems.push(ConfigProblem::new(Code::InvalidConfigValue, message).at(node.span.clone(), "").help(help));
+            }
+            Value::List(items) => items.iter().for_each(|item| self.interpolations(item)),
+            // An expression may compare with any text.
+            Value::Table(members) => {
+                members
+                    .iter()
+                    .filter(|member| !matches!(member.key.as_str(), "where" | "expr"))
+                    .for_each(|member| self.interpolations(&member.node));
+            }
+            _ => {}
+        }
     }
 
     /// The shape of a secret.

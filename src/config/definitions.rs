@@ -308,6 +308,13 @@ impl Maker<'_, '_> {
     fn table(&mut self, table: &Member, events: &[Member]) -> Option<()> {
         table.node.members()?;
         let what = format!("table {}", table.key);
+        if let Some(event) = events.iter().find(|event| event.key == table.key) {
+            let message = format!("event and table are both named `{}`: names of events and tables are one space", table.key);
+            let problem = ConfigProblem::new(Code::InvalidConfigValue, message).at(event.key_span.clone(), "the event");
+            let help = format!("rename one of them, for example [tables.{}_stats]", table.key);
+            self.check.problems.push(problem.at(table.key_span.clone(), "the table").help(help));
+            return None;
+        }
         let from = self.check.required(table, "from", &what);
         let keys = self.check.required(table, "key", &what);
         let features = self.check.required(table, "features", &what);

@@ -18,6 +18,7 @@ mod settings;
 mod setup;
 mod source;
 mod value;
+mod variables;
 
 use crate::pipeline::{RegisterOptions, Registry, Tree};
 use check::Check;
@@ -46,6 +47,8 @@ pub const FILE_NAME: &str = "streamgauge.toml";
 pub struct Outside<'o> {
     /// The environment.
     pub env: &'o dyn Fn(&str) -> Option<String>,
+    /// Names of all variables of the environment.
+    pub names: &'o dyn Fn() -> Vec<String>,
     /// The connector's word on client settings.
     pub client: ClientRules,
 }
@@ -121,6 +124,7 @@ impl Config {
         let mut check = Check { text, root: &root, folder, outside, offline: flags.offline, problems: Vec::new(), warnings: Vec::new() };
         check.walk();
         let settings = settings::decide(&mut check, flags);
+        variables::unknown(&mut check);
         let options = RegisterOptions {
             lifetime_bound: settings.compat.lifetime_bound,
             ignore_velocity_windows: settings.compat.ignore_velocity_windows,

@@ -17,7 +17,7 @@ pub fn json_schema() -> Json {
     if let Some(object) = root.as_object_mut() {
         object.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
         object.insert("title".into(), "streamgauge.toml".into());
-        object.insert("$defs".into(), json!({ "secret": secret(), "feature": feature() }));
+        object.insert("$defs".into(), json!({ "env": env(), "secret": secret(), "feature": feature() }));
     }
     root
 }
@@ -95,6 +95,11 @@ fn leaf(key: &Key) -> Json {
         Form::Origins => json!({ "oneOf": [
             { "type": "string", "minLength": 1 }, { "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1 },
         ] }),
+        Form::Place => json!({ "oneOf": [{ "type": "string", "minLength": 1 }, { "$ref": "#/$defs/env" }] }),
+        Form::Places => json!({ "oneOf": [
+            { "$ref": "#/$defs/env" },
+            { "type": "array", "items": { "oneOf": [{ "type": "string", "minLength": 1 }, { "$ref": "#/$defs/env" }] } },
+        ] }),
         Form::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
         Form::Secret => json!({ "$ref": "#/$defs/secret" }),
         Form::Time => json!({ "oneOf": [
@@ -128,6 +133,14 @@ fn leaf(key: &Key) -> Json {
         }
     }
     schema
+}
+
+fn env() -> Json {
+    let name = json!({ "type": "string", "minLength": 1 });
+    json!({
+        "description": "The variable of the environment that holds it.",
+        "type": "object", "properties": { "env": name }, "required": ["env"], "additionalProperties": false,
+    })
 }
 
 fn secret() -> Json {
@@ -195,6 +208,8 @@ fn value_text(form: Form) -> String {
         Form::Word(words) => words.join(", "),
         Form::LogFilter => "log filter".into(),
         Form::Origins => "origins".into(),
+        Form::Place => "text or env".into(),
+        Form::Places => "list of texts, or env".into(),
         Form::Texts => "list of texts".into(),
         Form::Secret => "secret".into(),
         Form::Time => "time source".into(),

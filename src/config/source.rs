@@ -19,6 +19,12 @@ use streamgauge_api::{Code, did_you_mean};
 /// Words that stand for a column from outside of the body.
 const OUTSIDE: &[&str] = &["key", "topic", "partition", "offset", "timestamp"];
 
+/// 2011-01-01: no topic is older.
+const KAFKA_BEGAN_MS: i64 = 1_293_840_000_000;
+
+/// 2100-01-01: no start is later.
+const FAR_FUTURE_MS: i64 = 4_102_444_800_000;
+
 /// Reads every source. Those with problems are left out.
 pub(super) fn read(check: &mut Check<'_>, registry: &Registry) -> (Vec<SourceSetup>, Vec<KafkaSetup>) {
     let sources = check.root.get("sources").and_then(Node::members).unwrap_or_default();
@@ -67,6 +73,7 @@ impl<'c> Reader<'_, 'c> {
         let setup = event.as_ref().and_then(|event| self.setup(event, registry_setup.as_ref()));
         if let (Some(setup), Some(event)) = (&setup, event.as_ref()) {
             self.decodes(setup, event, registry);
+            self.deletes(setup, event, registry);
         }
         let connection = kafka.and_then(|kafka| self.kafka(kafka, event.clone().unwrap_or_default(), registry_setup));
         (setup, connection.filter(|connection| !connection.event.is_empty()))
@@ -222,6 +229,32 @@ impl<'c> Reader<'_, 'c> {
         });
     }
 
+    /// Whether a tombstone can delete anything: it has a key, a topic and headers, and no body.
+    fn deletes(&mut self, setup: &SourceSetup, event: &str, registry: &Registry) {
+        if setup.tombstone != Tombstone::DeleteKey {
+            return;
+        }
+        let from_outside = |field: &str| setup.fields.iter().any(|(name, from)| name == field && !matches!(from, FieldSource::Path { .. }));
+        let from_key = setup.fields.iter().any(|(_, from)| *from == FieldSource::Key);
+        let tables: Vec<_> = registry.tables.values().filter(|table| *table.event_name == *event).collect();
+        let deletable = tables.iter().any(|table| table.keys.iter().all(|key| from_outside(&key.name)));
+        let (what, help) = if !from_key {
+            let field = tables.iter().flat_map(|table| &table.keys).next().map_or("FIELD", |key| &*key.name);
+            ("no field comes from the record's key".to_owned(), format!("add fields = {{ {field} = \"key\" }} to the source"))
+        } else if !tables.is_empty() && !deletable {
+            let names: Vec<&str> = tables.iter().map(|table| &*table.name).collect();
+            let what = format!("every table of {event} ({}) has a key column that comes from the body", names.join(", "));
+            (what, "take the key's columns from \"key\" or header:NAME".to_owned())
+        } else {
+            return;
+        };
+        let node = self.source.node.get("tombstone").or_else(|| self.check.root.at(&format!("events.{event}.tombstone")));
+        let message =
+            format!("source {}: tombstone = \"delete_key\" deletes nothing: a record without a value has no body, and {what}", setup.name);
+        let span = node.map_or_else(|| self.source.key_span.clone(), |node| node.span.clone());
+        self.check.problems.push(ConfigProblem::new(Code::InvalidConfigValue, message).at(span, "").help(help));
+    }
+
     fn kafka(&mut self, kafka: &'c Member, event: String, registry: Option<RegistrySetup>) -> Option<KafkaSetup> {
         kafka.node.members()?;
         let what = format!("source {}", self.source.key);
@@ -231,7 +264,7 @@ impl<'c> Reader<'_, 'c> {
         let tls = kafka.node.member("tls").map(|tls| self.tls(tls));
         let sasl = kafka.node.member("sasl").map(|sasl| self.sasl(sasl));
         let client = self.client(kafka);
-        let group_id = kafka.node.get("group_id").and_then(Node::text).map(str::to_owned);
+        let group_id = kafka.node.get("group_id").and_then(|node| self.check.place("group_id", node));
         Some(KafkaSetup {
             name: self.source.key.clone(),
             event,
@@ -253,12 +286,11 @@ impl<'c> Reader<'_, 'c> {
 
     /// A list with at least one entry; the walk has looked at the entries.
     fn list(&mut self, key: &str, node: &Node) -> Option<Vec<String>> {
-        let items = node.items()?;
-        if items.is_empty() {
+        let places = self.check.places(key, node)?;
+        if places.is_empty() {
             self.wrong(format!("`{key}` is empty"), node, None);
         }
-        let texts: Vec<String> = items.iter().filter_map(|item| Some(item.text()?.to_owned())).collect();
-        (!texts.is_empty() && texts.len() == items.len()).then_some(texts)
+        (!places.is_empty()).then_some(places)
     }
 
     fn topics(&mut self, kafka: &'c Member) -> Option<TopicsSetup> {
@@ -279,16 +311,16 @@ impl<'c> Reader<'_, 'c> {
         };
         match one.key.as_str() {
             "topics" => self.list("topics", &one.node).map(TopicsSetup::Named),
-            "topic" => Some(TopicsSetup::Named(vec![one.node.text().filter(|text| !text.is_empty())?.to_owned()])),
+            "topic" => Some(TopicsSetup::Named(vec![self.check.place("topic", &one.node)?])),
             _ => {
-                let pattern = one.node.text().filter(|text| !text.is_empty())?;
-                if let Err(error) = regex::Regex::new(pattern) {
+                let pattern = self.check.place("topic_regex", &one.node)?;
+                if let Err(error) = regex::Regex::new(&pattern) {
                     let why = error.to_string();
                     let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
                     self.wrong(format!("`topic_regex` is no regular expression: {why}"), &one.node, None);
                     return None;
                 }
-                Some(TopicsSetup::Matching(pattern.to_owned()))
+                Some(TopicsSetup::Matching(pattern))
             }
         }
     }
@@ -301,7 +333,7 @@ impl<'c> Reader<'_, 'c> {
             Value::Text(text) | Value::Time(text) => {
                 (text.as_str(), text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond))
             }
-            Value::Integer(ms @ 0..) => return Some(StartSetup::Timestamp { ms: *ms }),
+            Value::Integer(ms @ 0..) => return self.start_ms(*ms, node),
             _ => ("", None),
         };
         if ms.is_none() {
@@ -309,6 +341,26 @@ impl<'c> Reader<'_, 'c> {
             self.wrong(format!("`start`: {wanted} is wanted"), node, Some(help));
         }
         ms.map(|ms| StartSetup::Timestamp { ms })
+    }
+
+    /// Milliseconds since 1970, when they can be meant so: a topic's first record is hardly of a time before Kafka.
+    fn start_ms(&mut self, ms: i64, node: &Node) -> Option<StartSetup> {
+        let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| time.to_string());
+        let meant = match ms {
+            // 0 is a way to say "from the first record".
+            0 | KAFKA_BEGAN_MS..=FAR_FUTURE_MS => return Some(StartSetup::Timestamp { ms }),
+            ..KAFKA_BEGAN_MS => ms.checked_mul(1_000).map(|ms| ("seconds", ms)),
+            _ if ms / 1_000 <= FAR_FUTURE_MS => Some(("microseconds", ms / 1_000)),
+            _ => Some(("nanoseconds", ms / 1_000_000)),
+        };
+        let meant = meant.filter(|(_, ms)| (KAFKA_BEGAN_MS..=FAR_FUTURE_MS).contains(ms));
+        let looks = meant.map_or_else(String::new, |(unit, _)| format!("; it looks like {unit}"));
+        let help = match meant {
+            Some((_, ms)) => format!("write {:?} or {ms}", time(ms)),
+            None => "write a time such as 2026-01-31T00:00:00Z".to_owned(),
+        };
+        self.wrong(format!("`start`: {ms} milliseconds is {}{looks}", time(ms)), node, Some(help));
+        None
     }
 
     fn tls(&mut self, tls: &'c Member) -> TlsSetup {
@@ -329,7 +381,8 @@ impl<'c> Reader<'_, 'c> {
         let mechanism = self.check.required(sasl, "mechanism", "sasl");
         let user = self.check.required(sasl, "user", "sasl");
         let password = self.check.required(sasl, "password", "sasl").and_then(|node| self.check.secret("password", node));
-        Some(SaslSetup { mechanism: mechanism?.text()?.to_owned(), user: user?.text()?.to_owned(), password: password? })
+        let user = user.and_then(|node| self.check.place("user", node));
+        Some(SaslSetup { mechanism: mechanism?.text()?.to_owned(), user: user?, password: password? })
     }
 
     fn client(&mut self, kafka: &'c Member) -> BTreeMap<String, Secret> {
@@ -379,8 +432,12 @@ impl<'c> Reader<'_, 'c> {
         let what = format!("registry of source {}", self.source.key);
         let urls = self.check.required(registry, "url", &what).and_then(|node| self.list("url", node));
         if let Some(node) = registry.node.get("url") {
-            for item in node.items().unwrap_or_default() {
-                let url = item.text().unwrap_or_default();
+            let items = node.items().unwrap_or(std::slice::from_ref(node));
+            let written: Vec<(&Node, &str)> = items.iter().filter_map(|item| Some((item, item.text()?))).collect();
+            // What stands in the environment is judged like what stands here, unless it is not asked for.
+            let all = urls.iter().flatten().filter(|_| !self.check.offline).map(String::as_str);
+            let elsewhere = all.filter(|url| !written.iter().any(|(_, here)| here == url)).map(|url| (node, url));
+            for (item, url) in written.iter().copied().chain(elsewhere.collect::<Vec<_>>()) {
                 let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
                 match host {
                     Some(host) if host.split('/').next().is_some_and(|host| host.contains('@')) => {
@@ -427,7 +484,8 @@ impl<'c> Reader<'_, 'c> {
             _ => {
                 let user = self.check.required(auth, "user", "auth");
                 let password = self.check.required(auth, "password", "auth").and_then(|node| self.check.secret("password", node));
-                Some(RegistryLogin::Basic { user: user?.text()?.to_owned(), password: password? })
+                let user = user.and_then(|node| self.check.place("user", node));
+                Some(RegistryLogin::Basic { user: user?, password: password? })
             }
         }
     }

@@ -70,7 +70,7 @@ pub(super) fn env(name: &str) -> Option<String> {
 }
 
 pub(super) fn parse(text: &str) -> Result<Config, ConfigProblems> {
-    let outside = Outside { env: &env, client: ClientRules::NONE };
+    let outside = Outside { env: &env, names: &Vec::new, client: ClientRules::NONE };
     Config::parse(text, Some(Path::new("streamgauge.toml")), &Flags::default(), &outside)
 }
 
@@ -188,7 +188,7 @@ fn every_problem_has_its_code_and_its_place() {
         ),
         (source(&SOURCE.replace("sources.s", "sources.u")), vec![(SourceConflict, 8, 10)]),
     ] {
-        let outside = Outside { env: &env, client: CLIENT };
+        let outside = Outside { env: &env, names: &Vec::new, client: CLIENT };
         let problems = Config::parse(&text, None, &Flags::default(), &outside).err().map(|problems| problems.problems).unwrap_or_default();
         let found: Vec<_> = problems.iter().map(|problem| (problem.code, problem.place.unwrap().0, problem.place.unwrap().1)).collect();
         if found != expected {
@@ -220,7 +220,7 @@ fn an_empty_config_is_valid_and_has_defaults() {
         assert!(config.origins.0.iter().all(|origin| origin.from == Provenance::Default), "{}", config.origins);
         assert_eq!(config.register_payload(), r#"{"nodes":[]}"#);
     }
-    let outside = Outside { env: &|_| None, client: ClientRules::NONE };
+    let outside = Outside { env: &|_| None, names: &Vec::new, client: ClientRules::NONE };
     assert!(Config::load(Some(Path::new("/dev/null")), &Flags::default(), &outside).is_ok());
     assert_eq!(Config::load(Some(Path::new("/nowhere.toml")), &Flags::default(), &outside).unwrap_err().problems.len(), 1);
 }
@@ -238,7 +238,7 @@ fn flags_win_over_own_variables_over_those_of_beava_over_the_file() {
         (vec![beava, own], flags, 4, "--http-addr"),
     ] {
         let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        let config = Config::parse(file, None, &flags, &Outside { env: &env, client: ClientRules::NONE }).unwrap();
+        let config = Config::parse(file, None, &flags, &Outside { env: &env, names: &Vec::new, client: ClientRules::NONE }).unwrap();
         assert_eq!(config.server.http.port(), port);
         assert_eq!(config.origins.get("server.http").unwrap().from.to_string(), from);
         assert_eq!(config.origins.get("limits.memory").unwrap().from.to_string(), "line 4");
@@ -247,7 +247,7 @@ fn flags_win_over_own_variables_over_those_of_beava_over_the_file() {
 
 fn with_variables(variables: &[(&str, &str)]) -> Result<Config, ConfigProblems> {
     let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    Config::parse("", None, &Flags::default(), &Outside { env: &env, client: ClientRules::NONE })
+    Config::parse("", None, &Flags::default(), &Outside { env: &env, names: &Vec::new, client: ClientRules::NONE })
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn two_folders_of_beava_become_one_data_folder() {
 
 #[test]
 fn offline_no_secret_is_asked_for() {
-    let outside = Outside { env: &|_| None, client: ClientRules::NONE };
+    let outside = Outside { env: &|_| None, names: &Vec::new, client: ClientRules::NONE };
     assert!(Config::parse(SAMPLE, None, &Flags::default(), &outside).is_err());
     let config = Config::parse(SAMPLE, None, &Flags { offline: true, ..Flags::default() }, &outside).unwrap();
     assert_eq!(config.kafka[0].sasl.as_ref().unwrap().password.reveal(), "");
@@ -313,7 +313,7 @@ fn offline_no_secret_is_asked_for() {
 fn listeners_leave_loopback_only_when_told_to() {
     let text = "[server]\nhttp = \"0.0.0.0:8080\"\n";
     assert_eq!(told(text), [(Code::UnsafeListenAddress, 2, 8)]);
-    let outside = Outside { env: &|_| None, client: ClientRules::NONE };
+    let outside = Outside { env: &|_| None, names: &Vec::new, client: ClientRules::NONE };
     assert!(Config::parse(text, None, &Flags { insecure_no_auth: true, ..Flags::default() }, &outside).is_ok());
 }
 
@@ -700,7 +700,7 @@ fn problems_over_several_lines_point_at_the_first_and_control_bytes_are_not_show
 
 #[test]
 fn shipped_configs_load_offline() {
-    let outside = Outside { env: &|_| None, client: ClientRules::NONE };
+    let outside = Outside { env: &|_| None, names: &Vec::new, client: ClientRules::NONE };
     for name in ["streamgauge.toml", "demo.toml"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
         let config = Config::load(Some(&path), &Flags { offline: true, ..Flags::default() }, &outside);
@@ -760,4 +760,134 @@ lost  = { op = "sum", field = "amuont" }
     lines.sort_unstable();
     // The line of the fields has two faults; what follows from them in the tables is not told.
     assert_eq!(lines, [wrong("recorded"), wrong("flaot"), wrong("flaot"), wrong("cuont"), wrong("amuont")]);
+}
+
+/// The first problem's message with its help; none when the text is accepted.
+fn refused(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let outside = Outside { env, names: &Vec::new, client: ClientRules::NONE };
+    let problems = Config::parse(text, None, &Flags::default(), &outside).err()?;
+    let problem = &problems.problems[0];
+    Some(format!("{}; {}", problem.message, problem.help.as_deref().unwrap_or_default()))
+}
+
+#[test]
+fn what_can_never_be_meant_is_found_before_it_runs() {
+    let source = |rest: &str| format!("{EVENT}{SOURCE}{rest}");
+    let table = |feature: &str| format!("{EVENT}[tables.T]\nfrom = \"E\"\nkey = [\"a\"]\nfeatures = {{ f = {feature} }}\n");
+    let delete = |fields: &str| {
+        let source = SOURCE.replace("event", &format!("tombstone = \"delete_key\"\n{fields}event"));
+        format!("{}{source}", table("{ op = \"count\" }"))
+    };
+    for (text, parts) in [
+        (table("{ op = \"sum\", field = \"a\" }"), vec!["takes numbers, and field \"a\" is str", "i64 or f64"]),
+        (table("{ op = \"std\", field = \"a\", window = \"1h\" }"), vec!["takes numbers"]),
+        (table("{ op = \"quantile\", field = \"t\", window = \"1h\" }"), vec!["field \"t\" is datetime", "as i64"]),
+        (table("{ op = \"var\", expr = \"a\" }"), vec!["its expression is str"]),
+        (table("{ op = \"mean\", expr = \"n > 1\" }"), vec!["is bool", "count rows"]),
+        (delete(""), vec!["deletes nothing", "no field comes from the record's key", "add fields = { a = \"key\" }"]),
+        (delete("fields = { n = \"offset\" }\n"), vec!["no field comes from the record's key"]),
+        (delete("fields = { n = \"key\" }\n"), vec!["every table of E (T)", "comes from the body"]),
+        (source("start = 1700000000\n"), vec!["looks like seconds", "\"2023-11-14T22:13:20Z\" or 1700000000000"]),
+        (source("start = 1700000000000000\n"), vec!["looks like microseconds", "1700000000000"]),
+        (source("start = 1700000000000000000\n"), vec!["looks like nanoseconds", "1700000000000"]),
+        (source("start = 7\n"), vec!["1970-01-01T00:00:00.007Z", "write a time"]),
+        (source("start = -1\n"), vec!["is wanted"]),
+        (source("start = \"1700000000\"\n"), vec!["is wanted"]),
+        (source("group_id = \"${GROUP}\"\n"), vec!["`${GROUP}` is taken as it stands", "{ env = \"GROUP\" }"]),
+        (format!("[server]\ndata_dir = \"${{HOME:-/tmp}}/x\"\n{EVENT}"), vec!["`${HOME}`"]),
+        (
+            format!("{EVENT}[tables.E]\nfrom = \"E\"\nkey = []\nfeatures = {{ n = {{ op = \"count\" }} }}\n"),
+            vec!["event and table are both named `E`", "rename one"],
+        ),
+        (format!("[server]\ncors = [\"app.example\"]\n{EVENT}"), vec!["no origin", ""]),
+        (format!("[server]\ncors = [\"https://app.example/x\"]\n{EVENT}"), vec!["more than an origin"]),
+    ] {
+        let told = refused(&text, &|_| None).unwrap_or_else(|| panic!("accepted:\n{text}"));
+        for part in parts {
+            assert!(told.contains(part), "{part:?} is not in {told:?}\n{text}");
+        }
+    }
+    for text in [
+        table("{ op = \"n_unique\", field = \"a\" }"),
+        delete("fields = { a = \"key\" }\n"),
+        source("start = 1700000000000\n"),
+        source("start = 0\n"),
+        table("{ op = \"count\", where = \"a == '${x}'\" }"),
+        format!("[server]\ncors = \"https://a.example, http://localhost:3000\"\n{EVENT}"),
+    ] {
+        assert_eq!(refused(&text, &|_| None), None, "{text}");
+    }
+}
+
+#[test]
+fn places_may_stand_in_the_environment() {
+    let env = |name: &str| {
+        let value = match name {
+            "BROKERS" => "b1:9092, b2:9092",
+            "TOPIC" => "payments",
+            "TOPICS" => "a,b",
+            "REGISTRY" => "http://r:8081",
+            "WRONG" => "r:8081",
+            "USER" => "reader",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let kafka = |text: &str| format!("{EVENT}[sources.s]\nevent = \"E\"\n[sources.s.kafka]\n{text}");
+    let read = |text: &str, offline: bool| {
+        let flags = Flags { offline, ..Flags::default() };
+        let outside = Outside { env: &env, names: &Vec::new, client: ClientRules::NONE };
+        Config::parse(text, None, &flags, &outside).map(|config| config.kafka[0].clone())
+    };
+    let named = |names: &[&str]| TopicsSetup::Named(names.iter().map(|name| (*name).to_owned()).collect());
+    for (text, brokers, topics) in [
+        ("brokers = { env = \"BROKERS\" }\ntopic = { env = \"TOPIC\" }\n", vec!["b1:9092", "b2:9092"], named(&["payments"])),
+        (
+            "brokers = [\"b0:1\", { env = \"BROKERS\" }]\ntopics = { env = \"TOPICS\" }\n",
+            vec!["b0:1", "b1:9092", "b2:9092"],
+            named(&["a", "b"]),
+        ),
+        ("brokers = [\"b\"]\ntopic_regex = { env = \"TOPIC\" }\n", vec!["b"], TopicsSetup::Matching("payments".into())),
+    ] {
+        let found = read(&kafka(text), false).unwrap_or_else(|problems| panic!("{text}: {}", problems.render(false)));
+        assert_eq!((found.brokers, found.topics), (brokers.into_iter().map(str::to_owned).collect(), topics), "{text}");
+        assert!(read(&kafka(text), true).is_ok(), "offline: {text}");
+    }
+    let avro = |url: &str| {
+        let text = kafka("brokers = [\"b\"]\ntopic = \"t\"\n").replace("event = ", "format = \"avro\"\nevent = ");
+        format!("{text}[sources.s.registry]\nurl = {url}\nauth = {{ user = {{ env = \"USER\" }}, password = {{ env = \"USER\" }} }}\n")
+    };
+    let registry = read(&avro("{ env = \"REGISTRY\" }"), false).unwrap().registry.unwrap();
+    assert_eq!(registry.urls, ["http://r:8081"]);
+    assert!(matches!(registry.auth, Some(RegistryLogin::Basic { user, .. }) if user == "reader"));
+    for (text, part) in [
+        (avro("{ env = \"WRONG\" }"), "is no http:// or https://"),
+        (kafka("brokers = { env = \"NOWHERE\" }\ntopic = \"t\"\n"), "environment variable NOWHERE is not set"),
+        (kafka("brokers = { file = \"/x\" }\ntopic = \"t\"\n"), "{ env = \"NAME\" }"),
+        (kafka("brokers = { env = 3 }\ntopic = \"t\"\n"), "the name of a variable"),
+        (kafka("brokers = \"b:1\"\ntopic = \"t\"\n"), "an array of strings, or { env"),
+        (kafka("brokers = [\"b:1\"]\ntopic = { evn = \"TOPIC\" }\n"), "{ env = \"NAME\" }"),
+    ] {
+        let told = refused(&text, &env).unwrap_or_else(|| panic!("accepted:\n{text}"));
+        assert!(told.contains(part), "{told}\n{text}");
+    }
+}
+
+#[test]
+fn variables_that_are_no_settings_are_told_with_the_nearest() {
+    let names = || {
+        let own = ["STREAMGAUGE_LIMITS_MEMROY", "STREAMGAUGE_SERVER_HTTP", "STREAMGAUGE_PASSWORD", "STREAMGAUGE_SERVICE_HOST", "HOME"];
+        own.map(str::to_owned).to_vec()
+    };
+    let env = |_: &str| Some("127.0.0.1:0".to_owned());
+    let outside = Outside { env: &env, names: &names, client: ClientRules::NONE };
+    let sasl = "sasl = { mechanism = \"PLAIN\", user = \"u\", password = { env = \"STREAMGAUGE_PASSWORD\" } }\n";
+    let only_http = |name: &str| (name == "STREAMGAUGE_SERVER_HTTP" || name == "STREAMGAUGE_PASSWORD").then(|| env(name)).flatten();
+    let outside = Outside { env: &only_http, ..outside };
+    let config = Config::parse(&format!("{EVENT}{SOURCE}{sasl}"), None, &Flags::default(), &outside).unwrap();
+    let told: Vec<_> = config.warnings.warnings.iter().map(|warning| (warning.message.as_str(), warning.help.as_deref())).collect();
+    assert_eq!(
+        told,
+        [("the environment has STREAMGAUGE_LIMITS_MEMROY, which is no setting", Some("did you mean `STREAMGAUGE_LIMITS_MEMORY`?"))]
+    );
 }

@@ -45,6 +45,10 @@ pub(super) enum Form {
     LogFilter,
     /// Origins of pages: an array, or a text with commas between them.
     Origins,
+    /// A text, or `{ env = "NAME" }`.
+    Place,
+    /// An array of these, or one `{ env = "NAME" }` with commas between them.
+    Places,
     /// An array of texts.
     Texts,
     /// `{ env = "NAME" }` or `{ file = "/path" }`.

@@ -3,7 +3,7 @@
 //! Earliest and latest are by (row time, LSN), not by arrival: a late row may become the first, and replay gives what live gave.
 
 use super::value_slot::{ValueSlot, value_of};
-use super::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Part, Signature, Slot, WindowRule};
+use super::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Part, Reads, Signature, Slot, WindowRule};
 use crate::row::Cell;
 use crate::state::{Accumulator, Arena, Demand, Input, Need};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ static SIGNATURE: Signature = Signature {
     help: "The field's value in the earliest matching row that has one, by row time, then LSN; text beyond 1 MiB is passed over. Exact; 24 bytes \
            plus text. Takes no window. Empty: null.",
     field: FieldRule::Required,
+    reads: Reads::Any,
     window: WindowRule::Refused(Code::AggregationInvalidWindow),
     params: &[],
     lifetime_bound: None,

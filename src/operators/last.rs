@@ -1,7 +1,7 @@
 //! `last`: the latest value of a field, by row time, then LSN. The accumulator lives with `first`.
 
 use super::first::EndOfTime;
-use super::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Signature, WindowRule};
+use super::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, WindowRule};
 use std::sync::Arc;
 use streamgauge_api::Code;
 
@@ -14,6 +14,7 @@ static SIGNATURE: Signature = Signature {
     help: "The field's value in the latest matching row that has one, by row time, then LSN; text beyond 1 MiB is passed over. Exact; 24 bytes \
            plus text. Takes no window. Empty: null.",
     field: FieldRule::Required,
+    reads: Reads::Any,
     window: WindowRule::Refused(Code::AggregationInvalidWindow),
     params: &[],
     lifetime_bound: None,

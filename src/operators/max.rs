@@ -1,7 +1,7 @@
 //! `max`: the largest value of a field, as it came.
 
 use super::extreme::Extreme;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, WindowRule};
+use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, WindowRule};
 use std::sync::Arc;
 
 /// The operator.
@@ -13,6 +13,7 @@ static SIGNATURE: Signature = Signature {
     help: "Largest value of the field, as it came. Numbers compare numerically and exactly, text and bytes bytewise; among values of several \
            kinds the kind that came first stays; text beyond 1 MiB is passed over. Exact; 16 bytes plus text. Empty: null.",
     field: FieldRule::Optional,
+    reads: Reads::Any,
     window: WindowRule::Allowed,
     params: &[],
     lifetime_bound: None,

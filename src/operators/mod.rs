@@ -38,7 +38,8 @@ use streamgauge_api::Value;
 
 pub use reading::{Accuracy, Bound, Edge, Part, Reading, Slot};
 pub use signature::{
-    BUCKET_US_MIN, FieldRule, Output, Param, ParamKind, ParamValue, ParamValues, RESOLUTION, RESOLUTION_DEFAULT, Signature, WindowRule,
+    BUCKET_US_MIN, FieldRule, Output, Param, ParamKind, ParamValue, ParamValues, RESOLUTION, RESOLUTION_DEFAULT, Reads, Signature,
+    WindowRule,
 };
 
 /// A named aggregate.

@@ -2,7 +2,7 @@
 
 use super::distinct::Distinct;
 use super::reading::count_value;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, Slot, WindowRule};
+use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ static SIGNATURE: Signature = Signature {
            with 2^12 six-bit registers (Flajolet et al. 2007) and the estimator of Ertl (2017): standard error 1.6 %, 3 KiB. Merge is exact: order \
            does not matter. 16 bytes for one value, then 8 each. Empty: 0.",
     field: FieldRule::Optional,
+    reads: Reads::Any,
     window: WindowRule::Allowed,
     params: &[],
     lifetime_bound: None,

@@ -1,7 +1,7 @@
 //! `quantile`: the number below which a share `q` of a field's numbers lies. Features that differ in `q` only share one accumulator.
 
 use super::quantiles::Quantiles;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Signature, Slot, WindowRule};
+use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
@@ -17,6 +17,7 @@ static SIGNATURE: Signature = Signature {
            collapse, and always within the exact smallest and largest number. Merge is exact: order does not matter. 16 bytes for one number, 8 for \
            each further one, at most 16 KiB. Empty: null.",
     field: FieldRule::Optional,
+    reads: Reads::Numbers,
     window: WindowRule::Allowed,
     params: &[Param {
         name: "q",

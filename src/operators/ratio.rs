@@ -4,7 +4,7 @@
 
 use super::count::Rows;
 use super::reading::{Accuracy, Bound};
-use super::{AccumulatorNeed, Compiled, FeatureParams, FieldRule, Operator, Output, Signature, Slot, WindowRule};
+use super::{AccumulatorNeed, Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::Value;
@@ -17,6 +17,7 @@ static SIGNATURE: Signature = Signature {
     aliases: &[],
     help: "Matching rows divided by all rows that reached the table; 1.0 without `where`. Exact counts, one rounding; 16 bytes. Empty: null.",
     field: FieldRule::None,
+    reads: Reads::Any,
     window: WindowRule::Allowed,
     params: &[],
     lifetime_bound: None,

@@ -15,6 +15,37 @@ pub enum FieldRule {
     Required,
 }
 
+/// Which values of its field an operator takes; the others it passes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Values of every type.
+    Any,
+    /// Numbers.
+    Numbers,
+    /// All but bytes and json.
+    Scalars,
+}
+
+impl Reads {
+    /// Whether a field of this type can hold a value that is taken. A json field may hold a number.
+    pub fn takes(self, kind: FieldType) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Numbers => matches!(kind, FieldType::I64 | FieldType::F64 | FieldType::Json),
+            Self::Scalars => !matches!(kind, FieldType::Bytes | FieldType::Json),
+        }
+    }
+
+    /// What is taken, for messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "values",
+            Self::Numbers => "numbers",
+            Self::Scalars => "texts, numbers, booleans and times",
+        }
+    }
+}
+
 /// Whether a feature may have a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowRule {
@@ -125,6 +156,8 @@ pub struct Signature {
     pub help: &'static str,
     /// Field.
     pub field: FieldRule,
+    /// Values of the field that are taken.
+    pub reads: Reads,
     /// Window.
     pub window: WindowRule,
     /// Parameters besides `field`, `where` and `window`.

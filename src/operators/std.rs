@@ -1,7 +1,7 @@
 //! `std`: sample standard deviation of a field's numbers. Shares its accumulator with `var`.
 
 use super::moments::Moments;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, Slot, WindowRule};
+use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::Value;
@@ -15,6 +15,7 @@ static SIGNATURE: Signature = Signature {
     help: "Sample standard deviation of the field's numbers: the square root of `var`, whose bytes it shares. Empty, or fewer than two numbers: \
            null.",
     field: FieldRule::Optional,
+    reads: Reads::Numbers,
     window: WindowRule::Allowed,
     params: &[],
     lifetime_bound: None,

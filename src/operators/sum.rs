@@ -1,7 +1,7 @@
 //! `sum`: what the numbers of a field add up to, rounded once. Shares its accumulator with `mean`.
 
 use super::total::Total;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Signature, Slot, WindowRule};
+use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::Value;
@@ -15,6 +15,7 @@ static SIGNATURE: Signature = Signature {
     help: "Sum of the field's numbers, given as a double; what is no number is passed over. Integers are added exactly in 128 bits, doubles with \
            Neumaier's compensation (1974), with one rounding at the read; 24 to 40 bytes. Empty: null.",
     field: FieldRule::Optional,
+    reads: Reads::Numbers,
     window: WindowRule::Allowed,
     params: &[],
     lifetime_bound: None,

@@ -3,7 +3,7 @@
 use super::counter_table::Hitter;
 use super::heavy_hitters::HeavyHitters;
 use super::reading::count_value;
-use super::{Accuracy, Bound, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Signature, Slot, WindowRule};
+use super::{Accuracy, Bound, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
@@ -20,6 +20,7 @@ static SIGNATURE: Signature = Signature {
            be somewhat more where buckets of a window were merged. Bytes, json and texts beyond 480 bytes are passed over. 32 bytes for one \
            number, at most 1 MiB. Empty: [].",
     field: FieldRule::Optional,
+    reads: Reads::Scalars,
     window: WindowRule::Allowed,
     params: &[
         Param {

@@ -406,6 +406,7 @@ impl Builder<'_> {
             }
             (Some(Tree::Str(name)), None) => {
                 let resolved = self.known_field("field", name)?;
+                self.readable("field", &format!("field \"{name}\""), resolved.1);
                 self.canonical.insert("field".into(), name.clone().into());
                 Some((resolved.0, resolved.1))
             }
@@ -445,8 +446,26 @@ impl Builder<'_> {
         self.remember(&expression);
         let column = self.scope.compute(&expression, program, &at, self.problems)?;
         self.computed = Some(column);
+        self.readable("expr", "its expression", kind);
         self.canonical.insert("expr".into(), expression.text().into());
         Some((column, kind))
+    }
+
+    /// Warns of a field whose values are all passed over: the feature would be empty for ever.
+    fn readable(&mut self, param: &str, what: &str, kind: Option<FieldType>) {
+        let reads = self.signature.reads;
+        let Some(kind) = kind.filter(|kind| !reads.takes(*kind)) else { return };
+        let (op, name) = (self.op_name, self.name);
+        let hint = match kind {
+            FieldType::Str => "declare the field as i64 or f64 if it is a number; `n_unique` and `top_k` take texts",
+            FieldType::Bool => "count rows instead: { op = \"count\", where = \"FIELD\" }, or their share with `ratio`",
+            FieldType::Datetime => "declare the field as i64 to compute with its milliseconds",
+            FieldType::Bytes | FieldType::Json => "`n_unique`, `first` and `last` take values of every type",
+            FieldType::I64 | FieldType::F64 => unreachable!("every operator takes numbers"),
+        };
+        let reason = format!("{op} takes {}, and {what} is {}, so \"{name}\" never has a value", reads.as_str(), kind.as_str());
+        let problem = Problem::new(Code::AggregationInvalidParam, self.at(param), reason);
+        self.problems.warnings.push(problem.hint(Some(hint.to_owned())));
     }
 
     fn remember(&mut self, expression: &Expression) {

@@ -34,7 +34,8 @@ impl Problem {
 
     /// An expression that does not compile.
     pub(super) fn expression(code: Code, path: &str, error: &ExpressionError, known: impl Iterator<Item = String>) -> Self {
-        let hint = error.unknown_name.as_deref().and_then(|name| did_you_mean(name, known));
+        let meant = error.unknown_name.as_deref().and_then(|name| did_you_mean(name, known));
+        let hint = meant.or_else(|| error.hint.as_deref().map(str::to_owned));
         let mut problem = Self::new(code, path, error.reason.clone()).hint(hint);
         problem.labels = vec![(error.span.clone(), "here".to_owned())];
         problem

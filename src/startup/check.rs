@@ -6,13 +6,13 @@
 //! start would refuse is a problem here, in the same words; what it would do is listed. Nothing is written.
 
 use super::plan::{client_rules, outside_problems};
-use super::run::{environment, rebuild_name, refuse, tell};
+use super::run::{environment, rebuild_name, refuse, tell, variables};
 use crate::cli::{CheckArgs, Console, Exit, Failure};
 use crate::config::{Config, Flags, Outside, PushLevel, TablePrice, config_change, unknown_rebuild};
 use crate::recovery::{Definitions, definitions};
 use crate::storage::Disk;
 use serde_json::json;
-use streamgauge_api::ApiError;
+use streamgauge_api::{ApiError, Code};
 
 /// What the file changes in the stored definitions.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ fn changes(config: &Config, rebuild: &[String]) -> Changes {
 /// # Errors
 /// When the output cannot be written.
 pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let outside = Outside { env: &environment, client: client_rules() };
+    let outside = Outside { env: &environment, names: &variables, client: client_rules() };
     let flags = Flags { offline: args.offline, data_dir: args.data_dir.clone(), ..Flags::default() };
     let config = match Config::load(Some(&args.config), &flags, &outside) {
         Ok(config) => config,
@@ -69,14 +69,17 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
     found.extend(refused);
     found.extend(unread);
     let warned = !config.warnings.warnings.is_empty();
+    // What `run` only warns of, because an environment is seldom one's own alone.
+    let misspelt = config.warnings.warnings.iter().any(|warning| warning.code == Code::UnknownConfigKey);
     let prices = config.prices(crate::state::bytes_per_key);
     if args.json {
         let table = |price: &TablePrice| json!({"table": price.table, "bytes_per_key": price.small_bytes, "bytes_per_key_grown": price.grown_bytes});
         let tables: Vec<_> = prices.iter().map(table).collect();
         let problems: Vec<_> = found.iter().map(ApiError::to_json).collect();
         let warnings = config.warnings.to_json();
-        console
-            .document(&json!({"ok": found.is_empty(), "problems": problems, "warnings": warnings, "changes": told, "tables": tables}))?;
+        console.document(
+            &json!({"ok": found.is_empty() && !misspelt, "problems": problems, "warnings": warnings, "changes": told, "tables": tables}),
+        )?;
     } else {
         if warned {
             tell(&config.warnings.render(false), false, console)?;
@@ -92,10 +95,10 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
                 "table {table}: about {small_bytes} bytes per key with one row, {grown_bytes} when all windows are full (sketches extra)"
             ))?;
         }
-        if found.is_empty() {
+        if found.is_empty() && !misspelt {
             console.line("ok")?;
         }
     }
-    let bad = !found.is_empty() || (warned && args.deny_warnings);
+    let bad = !found.is_empty() || misspelt || (warned && args.deny_warnings);
     Ok(if bad { Exit::Finding } else { Exit::Ok })
 }

@@ -66,7 +66,7 @@ fn serve(folder: &sweep::DemoFolder, bootstrap: &str, registry: &str) -> Result<
     let [http, tcp, admin] = PORTS.map(|(_, port)| free_address(port));
     let flags = Flags { http: Some(http), tcp: Some(tcp), admin: Some(admin), data_dir: Some(folder.data()), ..Flags::default() };
     let nothing = |_: &str| None;
-    let outside = Outside { env: &nothing, client: client_rules() };
+    let outside = Outside { env: &nothing, names: &Vec::new, client: client_rules() };
     let config = Config::parse(&text, None, &flags, &outside).map_err(|problems| problems.to_error())?;
     Bound::bind(server_options(&config, Vec::new())?)?.start()
 }

@@ -3,10 +3,13 @@
 use super::server::{Declared, ServerOptions};
 use crate::apply::{EngineOptions, OnBadRecord, SourceSetup};
 use crate::config::{self, Config, KafkaSetup, OnMemoryLimit, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
+use crate::decode::Decoder;
 use crate::state::State;
 use crate::wal::WalOptions;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::{ApiError, Code};
 use streamgauge_kafka::{self as kafka, KafkaSource, RegistryAuth, RegistryConfig};
 use streamgauge_native::NativeConfig;
@@ -168,14 +171,34 @@ fn source(setup: &KafkaSetup) -> Result<KafkaSource, ApiError> {
     Ok(source)
 }
 
-/// What the outside world has against a checked config (`check` without `--offline`): brokers, topics, registries that do not answer.
+/// What the outside world has against a checked config (`check` without `--offline`): brokers, topics, registries that do
+/// not answer, and schemas that cannot serve their event.
 ///
 /// # Errors
 /// As [`server_options`].
 pub(super) fn outside_problems(config: &Config) -> Result<Vec<ApiError>, ApiError> {
     let mut problems = Vec::new();
-    for setup in &config.kafka {
-        problems.extend(kafka::check_reachable(&source(setup)?, REACH_LIMIT));
+    for (setup, decoding) in config.kafka.iter().zip(&config.sources) {
+        assert_eq!(setup.name, decoding.name, "the halves of the sources are in one order");
+        let source = source(setup)?;
+        problems.extend(kafka::check_reachable(&source, REACH_LIMIT));
+        match kafka::newest_schemas(&source) {
+            Ok(newest) => problems.extend(newest.into_iter().filter_map(|(topic, schema)| unusable(config, decoding, &topic, &schema))),
+            // A registry that does not answer is told once.
+            Err(error) if problems.iter().any(|told| told.code == error.code && told.path == error.path) => {}
+            Err(error) => problems.push(error),
+        }
     }
     Ok(problems)
+}
+
+/// What the newest writer schema of a topic cannot give to the event that the topic feeds.
+fn unusable(config: &Config, decoding: &config::SourceSetup, topic: &str, schema: &FetchedSchema) -> Option<ApiError> {
+    let event = config.registry().event(&decoding.event)?;
+    let mut decoder = Decoder::new(Arc::clone(&event.schema), &decoding.format()).ok()?;
+    let error = decoder.add_schema(schema.id, schema).err()?;
+    let reason = format!("the newest schema of topic {topic} (id {}) cannot serve event {}: {}", schema.id, decoding.event, error.reason);
+    let field = if error.path.is_empty() { String::new() } else { format!(".fields.{}", error.path) };
+    let path = format!("sources.{}{field}", decoding.name);
+    Some(ApiError { reason, path, ..error })
 }

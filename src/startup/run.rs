@@ -24,6 +24,11 @@ pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// Names of all variables that are text.
+pub(super) fn variables() -> Vec<String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+}
+
 fn log_format(format: Option<LogFormat>) -> Option<config::LogFormat> {
     format.map(|format| match format {
         LogFormat::Text => config::LogFormat::Text,
@@ -77,7 +82,7 @@ pub(super) fn refuse(problems: &ConfigProblems, console: &mut Console<'_>) -> Re
 pub fn run(args: &RunArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     // A file size limit of the process is then met as a full disk; without a handler the first line of the log could end the process.
     signal_hook::flag::register(SIGXFSZ, std::sync::Arc::default()).map_err(Failure::Output)?;
-    let outside = Outside { env: &environment, client: client_rules() };
+    let outside = Outside { env: &environment, names: &variables, client: client_rules() };
     let config = match Config::load(args.config.as_deref(), &flags(args), &outside) {
         Ok(config) => config,
         Err(problems) => return refuse(&problems, console),

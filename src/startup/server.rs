@@ -130,6 +130,19 @@ fn io(what: &str, error: &std::io::Error) -> ApiError {
     ApiError::new(Code::IoFailed, format!("{what}: {error}"))
 }
 
+/// An address that is not ours to listen on; the error names it.
+fn unbound(what: &str, error: &std::io::Error) -> ApiError {
+    let told = io(what, error);
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            told.hint("stop what listens there, or name another address: server.http, server.tcp, server.admin; port 0 is any")
+        }
+        std::io::ErrorKind::AddrNotAvailable => told.hint("no interface of this machine has the address"),
+        std::io::ErrorKind::PermissionDenied => told.hint("ports below 1024 need a privilege; name another one"),
+        _ => told,
+    }
+}
+
 impl Bound {
     /// Binds all ports and serves them; every request but probes is answered `recovering`.
     ///
@@ -166,10 +179,7 @@ impl Bound {
             settings,
         ));
         let shared = Shared { seat, facts, board, clock, engine_clock, metrics, wal, control };
-        let plane = DataPlane::bind(options.native.clone()).map_err(|error| {
-            let (http, tcp) = (&options.native.http, &options.native.tcp);
-            io(&format!("cannot bind the data plane (server.http {http:?}, server.tcp {tcp:?})"), &error)
-        })?;
+        let plane = DataPlane::bind(options.native.clone()).map_err(|error| unbound("cannot bind the data plane", &error))?;
         let (http, tcp) = (plane.http_addr(), plane.tcp_addr());
         let ports = (0..options.native.io_threads)
             .map(|_| {
@@ -309,7 +319,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 }
 
 fn start_admin(address: SocketAddr, cors: Cors, shared: &Shared) -> Result<RunningAdmin, ApiError> {
-    let server = AdminServer::bind(address).map_err(|error| io(&format!("cannot bind the admin port {address}"), &error))?;
+    let server = AdminServer::bind(address).map_err(|error| unbound(&format!("cannot bind the admin port {address}"), &error))?;
     let options = AdminOptions { version: env!("CARGO_PKG_VERSION").to_owned(), metrics: Arc::clone(&shared.metrics), cors };
     let control: Arc<dyn Control> = Arc::clone(&shared.control) as Arc<dyn Control>;
     server.start(control, options).map_err(|error| io("cannot start the admin port", &error))

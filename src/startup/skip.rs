@@ -3,7 +3,7 @@
 //! Takes the lock of the data folder like a server, so that none is running, writes the decision into the log, and says what is lost.
 
 use super::plan::client_rules;
-use super::run::{environment, refuse};
+use super::run::{environment, refuse, variables};
 use crate::cli::{Console, Exit, Failure, WalSkipArgs};
 use crate::config::{Config, Flags, Outside};
 use crate::recovery::{LeftOut, skip};
@@ -20,7 +20,7 @@ pub fn wal_skip(args: &WalSkipArgs, console: &mut Console<'_>) -> Result<Exit, F
     let data = match (&args.data_dir, &args.config) {
         (Some(data), _) => data.clone(),
         (None, Some(file)) => {
-            let outside = Outside { env: &environment, client: client_rules() };
+            let outside = Outside { env: &environment, names: &variables, client: client_rules() };
             match Config::load(Some(file), &Flags { offline: true, ..Flags::default() }, &outside) {
                 Ok(config) => config.server.data_dir,
                 Err(problems) => return refuse(&problems, console),

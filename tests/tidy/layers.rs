@@ -28,6 +28,8 @@ const DOORWAYS: &[(&str, &[&str])] = &[
     ("rdkafka_sys", &["connectors/kafka/"]),
     ("mio", &["connectors/native/"]),
     ("httparse", &["connectors/native/"]),
+    ("flate2", &["connectors/native/"]),
+    ("zstd", &["connectors/native/"]),
     ("axum", &["connectors/admin/"]),
     ("tokio", &["connectors/admin/"]),
     ("hyper", &["connectors/admin/"]),

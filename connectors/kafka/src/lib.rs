@@ -37,6 +37,6 @@ pub use admin::Admin;
 pub use config::{KafkaSource, RegistryAuth, RegistryConfig, Sasl, Secret, Security, Start, Tls, TopicPattern, Topics};
 pub use mock::MockKafka;
 pub use producer::Producer;
-pub use reach::check_reachable;
+pub use reach::{check_reachable, newest_schemas};
 pub use settings::{Problem, check_client_settings};
 pub use start::{KafkaHandle, Options, start};

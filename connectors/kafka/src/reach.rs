@@ -2,9 +2,10 @@
 
 use crate::cluster::{Brokers, Cluster};
 use crate::config::{KafkaSource, Topics};
-use crate::registry::{Http, RegistryError, SCHEMA_NOT_FOUND};
+use crate::registry::{Http, RegistryError, SCHEMA_NOT_FOUND, fetch};
 use crate::settings;
 use std::time::Duration;
+use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::{ApiError, Code};
 
 /// Everything that stands against running this source now; empty when nothing does. `limit` bounds each question to the brokers.
@@ -43,6 +44,24 @@ fn brokers(source: &KafkaSource, limit: Duration) -> Vec<ApiError> {
             })
             .collect(),
     }
+}
+
+/// The newest schema that the registry has for values of each named topic, by the usual name of its subject
+/// (`TOPIC-value`). Topics without such a subject are left out, and so are those of a pattern.
+///
+/// # Errors
+/// The registry does not answer.
+pub fn newest_schemas(source: &KafkaSource) -> Result<Vec<(String, FetchedSchema)>, ApiError> {
+    let (Some(config), Topics::Named(names)) = (&source.registry, &source.topics) else { return Ok(Vec::new()) };
+    let down =
+        |error: RegistryError| ApiError::new(Code::RegistryUnreachable, error.to_string()).at(format!("sources.{}.registry", source.name));
+    let http = Http::new(config).map_err(down)?;
+    let mut schemas = Vec::with_capacity(names.len());
+    for topic in names {
+        let newest = fetch::latest(&http, &format!("{topic}-value")).map_err(down)?;
+        schemas.extend(newest.map(|schema| (topic.clone(), schema)));
+    }
+    Ok(schemas)
 }
 
 fn registry(source: &KafkaSource) -> Option<ApiError> {

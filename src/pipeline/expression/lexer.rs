@@ -2,7 +2,7 @@
 //!
 //! Strings are UTF-8 in single or double quotes with the escapes of Python's `repr`; numbers may have an exponent without a point.
 
-use super::ExpressionError;
+use super::{ExpressionError, foreign};
 use std::ops::Range;
 
 /// A token.
@@ -37,7 +37,18 @@ impl<'t> Lexer<'t> {
         Self { text: other.text, at: other.at }
     }
 
-    fn rest(&self) -> &'t str {
+    /// The text of a span.
+    pub(super) fn text(&self, span: &Range<usize>) -> &'t str {
+        self.text.get(span.clone()).unwrap_or_default()
+    }
+
+    /// The text from one byte before a span.
+    pub(super) fn before(&self, span: &Range<usize>) -> Option<&'t str> {
+        self.text.get(span.start.checked_sub(1)?..)
+    }
+
+    /// What is not read yet.
+    pub(super) fn rest(&self) -> &'t str {
         self.text.get(self.at..).unwrap_or_default()
     }
 
@@ -61,7 +72,8 @@ impl<'t> Lexer<'t> {
                 }
                 None => {
                     let end = start + letter.len_utf8();
-                    return Err(ExpressionError::syntax(format!("unexpected {letter:?}"), start..end));
+                    let error = ExpressionError::syntax(format!("unexpected {letter:?}"), start..end);
+                    return Err(error.hint(foreign::sign(rest)));
                 }
             },
         };

@@ -3,10 +3,10 @@
 //! From loose to tight: `or`, `and`, `not`, one comparison (they do not chain), `+ -`, `* /`. Nesting of parentheses, calls and `not` is bounded by
 //! [`DEPTH_MAX`]; nothing here recurses.
 
-use super::ExpressionError;
 use super::lexer::{Lexer, Token};
 use super::program::{Arithmetic, CastTo, Comparison, Constant};
 use super::syntax::{Expression, Node, NodeIndex, NodeKind};
+use super::{ExpressionError, foreign};
 use std::ops::Range;
 
 /// Nested parentheses, calls and `not`s.
@@ -164,7 +164,11 @@ impl Parser<'_> {
                 self.pending.push(Pending::Parenthesis { start: span.start });
                 return Ok(false);
             }
-            Token::Sign(sign) => return Err(ExpressionError::syntax(format!("a value is missing before `{sign}`"), span)),
+            Token::Sign(sign) => {
+                // `<>` is read as two signs.
+                let hint = if sign == ">" { self.lexer.before(&span).and_then(foreign::sign) } else { None };
+                return Err(ExpressionError::syntax(format!("a value is missing before `{sign}`"), span).hint(hint));
+            }
             Token::End => return Err(ExpressionError::syntax("the expression ends where a value must stand".to_owned(), span)),
         };
         self.push(NodeKind::Literal(literal), span);
@@ -201,7 +205,10 @@ impl Parser<'_> {
     fn call(&mut self, name: &str, span: Range<usize>) -> Result<bool, ExpressionError> {
         let Some(function) = Function::of(name) else {
             let known = Function::NAMES.join(", ");
-            return Err(ExpressionError::syntax(format!("there is no function `{name}`; there are {known}"), span));
+            let error = ExpressionError::syntax(format!("there is no function `{name}`; there are {known}"), span);
+            let meant =
+                Function::NAMES.iter().find(|known| known.eq_ignore_ascii_case(name)).map(|known| format!("write `{known}` in lower case"));
+            return Err(error.hint(meant.or_else(|| foreign::function(name).map(str::to_owned))));
         };
         self.deeper(&span)?;
         let _parenthesis = self.lexer.next(false)?;
@@ -219,7 +226,12 @@ impl Parser<'_> {
 
     fn infix(&mut self, token: &Token, span: &Range<usize>) -> Result<(), ExpressionError> {
         let Some(infix) = Infix::of(token) else {
-            return Err(ExpressionError::syntax("an operator must stand here".to_owned(), span.clone()));
+            let left = self.operands.last().map(|&left| self.lexer.text(&self.span(left)).to_owned()).unwrap_or_default();
+            let hint = match token {
+                Token::Name(name) => foreign::operator(name, &left, self.lexer.rest()).or_else(|| foreign::word(&left).map(str::to_owned)),
+                _ => foreign::word(&left).map(str::to_owned),
+            };
+            return Err(ExpressionError::syntax("an operator must stand here".to_owned(), span.clone()).hint(hint));
         };
         if matches!(infix, Infix::Compare(_)) {
             self.reduce(infix.binds() + 1);

@@ -207,6 +207,74 @@ fn what_does_not_parse_says_why() {
     }
 }
 
+/// What SQL, Python and C write is refused with the way to write it here.
+#[test]
+fn what_other_languages_write_is_told_in_ours() {
+    for (text, hint) in [
+        ("s = 'a'", "write `==` to compare"),
+        ("i =< 1", "write `<=`"),
+        ("i => 1", "write `>=`"),
+        ("i <> 1", "write `!=`"),
+        ("t && t", "write `and`"),
+        ("t || t", "write `or`"),
+        ("!t", "write `not`, or `!=`"),
+        ("i % 2 == 0", "there is no remainder"),
+        ("i > 1 AND t", "write `and` in lower case"),
+        ("i > 1 Or t", "write `or` in lower case"),
+        ("NOT t", "write `not` in lower case"),
+        ("Not (t)", "write it in lower case"),
+        ("t == TRUE", "write `true` in lower case"),
+        ("s == None", "write `null` in lower case"),
+        ("s in ('a', 'b')", "write `(s == 'a' or s == 'b')`"),
+        ("i > 1 and s IN ('a')", "write `(s == 'a' or s == 'b')`"),
+        ("s not in ('a', 'b')", "write `(s != 'a' and s != 'b')`"),
+        ("a.b is null", "write `a.b == null`"),
+        ("s IS NOT NULL", "write `s != null`"),
+        ("s like 'a%'", "there are no patterns"),
+        ("s not like 'a%'", "there are no patterns"),
+        ("i between 1 and 9", "write `i >= 1 and i <= 9`"),
+        ("ISNULL(s)", "write `isnull` in lower case"),
+        ("coalesce(i, 0) > 1", "there is no choice"),
+        ("lower(s) == 'a'", "no functions on texts"),
+        ("d > now()", "knows no clock"),
+        ("`s` == 'a'", "without quotes"),
+        ("s == \u{2018}a\u{2019}", "straight quotes"),
+    ] {
+        let error = compile(text).err().unwrap_or_else(|| panic!("{text} is accepted"));
+        assert!(error.hint.as_deref().is_some_and(|told| told.contains(hint)), "{text}: {} {:?}", error.reason, error.hint);
+    }
+}
+
+#[test]
+fn a_field_may_have_any_name_that_is_no_word_of_the_language() {
+    for name in ["AND", "In", "is", "like", "True", "not_", "between"] {
+        Expression::parse(&format!("{name} > 1")).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+/// The page for users: what it shows parses, and what it says is refused is.
+#[test]
+fn the_page_of_the_language_is_true() {
+    let page = include_str!("../../../docs/WHERE.md");
+    let examples = page.split("```where\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(examples.lines().count() >= 5);
+    for text in examples.lines() {
+        Expression::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+    let table = page.split("| not | but |\n|---|---|\n").nth(1).unwrap();
+    for row in table.lines().take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let code = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        for theirs in code(cells[0]) {
+            let error = Expression::parse(&theirs).err().unwrap_or_else(|| panic!("{theirs} is accepted"));
+            assert!(error.hint.is_some(), "{theirs}: {error}");
+        }
+        for ours in code(cells[1]).iter().filter(|text| !text.contains("window")) {
+            Expression::parse(ours).unwrap_or_else(|error| panic!("{ours}: {error}"));
+        }
+    }
+}
+
 #[test]
 fn depth_is_bounded_and_costs_no_stack() {
     let nested = |depth: usize| format!("{}i{}", "(".repeat(depth), ")".repeat(depth));

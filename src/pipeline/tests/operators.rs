@@ -1,6 +1,6 @@
 //! Signatures as the wire contract lists them, so that these tests do not depend on which operators the engine has.
 
-use crate::operators::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Signature, WindowRule};
+use crate::operators::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, WindowRule};
 use crate::row::FieldType;
 use streamgauge_api::{Code, Value};
 
@@ -27,7 +27,18 @@ const fn signature(
     params: &'static [Param],
     lifetime_bound: Option<&'static str>,
 ) -> Signature {
-    Signature { name, aliases: &[], help: "", field, window, params, lifetime_bound, grown: "", output: Output::Is(FieldType::F64) }
+    Signature {
+        name,
+        aliases: &[],
+        help: "",
+        field,
+        reads: Reads::Any,
+        window,
+        params,
+        lifetime_bound,
+        grown: "",
+        output: Output::Is(FieldType::F64),
+    }
 }
 
 const NO_WINDOW: WindowRule = WindowRule::Refused(Code::AggregationInvalidWindow);

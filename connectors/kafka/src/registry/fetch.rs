@@ -3,7 +3,7 @@
 //! References are walked depth first, so dependencies come before their users; each (subject, version) once; depth and cycles are bounded.
 //! A schema that is not whole, because a reference of it is gone, is as good as missing: it must not hold a partition for ever.
 
-use super::http::{Http, REFERENCE_NOT_FOUND, RegistryError, SCHEMA_NOT_FOUND};
+use super::http::{Http, REFERENCE_NOT_FOUND, RegistryError, SCHEMA_NOT_FOUND, SUBJECT_NOT_FOUND};
 use serde_json::Value as Json;
 use streamgauge_api::inlet::FetchedSchema;
 
@@ -21,6 +21,17 @@ pub fn schema(http: &Http, id: u32) -> Result<FetchedSchema, RegistryError> {
         text: text(&answer, || format!("schema id {id}"))?,
         references: walk.texts,
     })
+}
+
+/// Fetches the newest schema of a subject; none when the registry has no such subject.
+pub fn latest(http: &Http, subject: &str) -> Result<Option<FetchedSchema>, RegistryError> {
+    let answer = match http.get(&format!("/subjects/{}/versions/latest", encoded(subject)), SUBJECT_NOT_FOUND) {
+        Err(RegistryError::Missing(_)) => return Ok(None),
+        answer => answer?,
+    };
+    let id = answer.get("id").and_then(Json::as_u64).and_then(|id| u32::try_from(id).ok());
+    let Some(id) = id else { return Err(RegistryError::Down(format!("the newest version of {subject} has no id"))) };
+    schema(http, id).map(Some)
 }
 
 struct Walk<'a> {

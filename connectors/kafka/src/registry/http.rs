@@ -20,6 +20,9 @@ pub const SCHEMA_NOT_FOUND: &[i64] = &[40403];
 /// Its codes for a reference whose subject, version or schema is gone.
 pub const REFERENCE_NOT_FOUND: &[i64] = &[40401, 40402, 40403];
 
+/// Its codes for a subject that is not there, and for one without versions.
+pub const SUBJECT_NOT_FOUND: &[i64] = &[40401, 40402];
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {

@@ -6,7 +6,7 @@
 //!
 //! Deliberately absent: subjects for decoding (the id in the record suffices), writing, deletion.
 
-mod fetch;
+pub(crate) mod fetch;
 mod http;
 mod thread;
 
