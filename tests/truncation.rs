@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 use streamgauge_testing::payments::{CARDS, FEATURES, Topics, config};
-use streamgauge_testing::{Admin, LocalCluster, Production, Setup, unique, wait_for};
+use streamgauge_testing::{Admin, LocalCluster, LocalKafka, Production, Setup, unique, wait_for};
 
 const WITHIN: Duration = Duration::from_secs(90);
 
@@ -44,4 +44,50 @@ fn records_that_an_unclean_election_took_back_stop_their_partition_typed() {
     let mut keys = shared.oracle;
     keys.add_counts(&lone.oracle, &FEATURES[..1]);
     assert_eq!(counted(&keys.table), 150);
+}
+
+/// A broker loses the end of its log while nobody reads, and has grown beyond our position when we come back.
+#[test]
+fn a_log_that_was_cut_and_refilled_while_nobody_read_stops_its_partition_typed() {
+    let mut kafka = LocalKafka::start().unwrap();
+    let (bootstrap, topic) = (kafka.bootstrap().to_owned(), unique("refilled"));
+    Admin::of(&bootstrap).create(&topic, 1).unwrap();
+    let part = |first, records| Production { topic: topic.clone(), first, records, partitions: 1, keys: 20, ..Production::default() };
+    part(0, 600).run(&bootstrap, WITHIN).unwrap();
+    let folder = kafka.partition_folder(&topic, 0);
+    let log = folder.join("00000000000000000000.log");
+    kafka.stop().unwrap();
+    let kept = std::fs::metadata(&log).unwrap().len();
+    kafka.go().unwrap();
+    let all = part(600, 400).run(&bootstrap, WITHIN).unwrap();
+    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &config(&bootstrap, Topics::One(&topic), None)).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_positions(&topic, &all.ends, WITHIN).unwrap();
+    sidecar.kill9();
+
+    kafka.kill9();
+    std::fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(kept).unwrap();
+    for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if [".index", ".timeindex", ".snapshot"].iter().any(|end| name.ends_with(end)) {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    kafka.go().unwrap();
+    assert_eq!(Admin::of(&bootstrap).ends(&topic).unwrap().get(&0), Some(&600), "the broker lost 400 records");
+    part(1_000, 1_400).run(&bootstrap, WITHIN).unwrap();
+
+    let sidecar = setup.start_bound().unwrap();
+    let stopped = sidecar.wait_incident(&topic, "Truncated", WITHIN).unwrap();
+    assert_eq!(stopped.position, 1_000);
+    let told = sidecar.status().unwrap()["incidents"].to_string();
+    assert!(told.contains("offsets 600 to 999"), "{told}");
+    // Again after another restart, and once the operator says so the new records count.
+    let answer = sidecar.admin_post("/incidents/payments/accept-gap").unwrap();
+    assert_eq!(answer.body["partitions"][0]["to_offset"].as_i64(), Some(600), "{}", answer.text);
+    wait_for("every record that is in the log", WITHIN, || match sidecar.consumed(&topic)? {
+        2_000 => Ok(()),
+        at => Err(format!("{at}")),
+    })
+    .unwrap();
 }

@@ -2,8 +2,8 @@
 //!
 //! librdkafka tells *that* something is wrong with a position; only these questions, in this order, decide *what*: topic gone, no leader, another topic id,
 //! log start behind us, log end before us. [`examine`] asks (on the control thread), [`decide`] is pure. An answer that does not come is "cannot go
-//! on now", never "fine". What they cannot see, a log cut and refilled beyond our position, the client itself validates after the assign, because it
-//! is assigned with the pair (offset, leader epoch) of one record.
+//! on now", never "fine". What they cannot see, a log cut and refilled beyond our position, the client itself validates before its first
+//! record, because it is given the pair (offset, leader epoch) of one record ([`crate::ext::Client::assign`]).
 
 use crate::cluster::Cluster;
 use crate::ext::{ClientError, Isolation, OffsetSpec, TopicDescription, code};

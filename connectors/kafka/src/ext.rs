@@ -36,6 +36,11 @@ const INBOX_ENTRIES_MAX: usize = 1024;
 
 const ERROR_TEXT_BYTES: usize = 512;
 
+/// How long an assign waits for its partitions to begin, which takes the client's own thread a moment,
+const VALIDATE_LIMIT: Duration = Duration::from_secs(2);
+/// and how often it looks.
+const VALIDATE_STEP: Duration = Duration::from_millis(2);
+
 /// How the text of `ECANCELED` reads: what an attempt fails with that the gate did not let through.
 const HELD_BACK: &str = "Operation canceled";
 
@@ -65,6 +70,12 @@ pub mod code {
     pub const TRANSPORT: i32 = -195;
     /// No broker is connected.
     pub const ALL_BROKERS_DOWN: i32 = -187;
+    /// The client does not know the partition (yet).
+    pub const UNKNOWN_PARTITION: i32 = -190;
+    /// Not now: the partition is not being read (yet).
+    pub const STATE: i32 = -172;
+    /// What was asked for before has not ended.
+    pub const PREV_IN_PROGRESS: i32 = -177;
     /// Unknown topic or partition.
     pub const UNKNOWN_TOPIC_OR_PART: i32 = 3;
     /// The topic may not be read.
@@ -143,6 +154,7 @@ unsafe extern "C" {
     fn rd_kafka_topic_partition_get_leader_epoch(partition: *const PartitionC) -> i32;
     fn rd_kafka_incremental_assign(rk: *mut sys::rd_kafka_t, list: *const PartitionListC) -> *mut sys::rd_kafka_error_t;
     fn rd_kafka_incremental_unassign(rk: *mut sys::rd_kafka_t, list: *const PartitionListC) -> *mut sys::rd_kafka_error_t;
+    fn rd_kafka_seek_partitions(rk: *mut sys::rd_kafka_t, list: *mut PartitionListC, timeout_ms: c_int) -> *mut sys::rd_kafka_error_t;
     fn rd_kafka_ListOffsets(
         rk: *mut sys::rd_kafka_t,
         list: *mut PartitionListC,
@@ -680,6 +692,21 @@ impl PartitionList {
         Ok(())
     }
 
+    /// The error that a call wrote into the entry of a partition; of none, that the partition is unknown.
+    fn error_of(&self, topic: &str, partition: i32) -> i32 {
+        // SAFETY: the list is ours and valid.
+        let list = unsafe { self.0.as_ref() };
+        let count = usize::try_from(list.count).unwrap_or(0);
+        let entries = if count == 0 {
+            &[][..]
+        } else {
+            // SAFETY: a list holds `count` entries, and nobody else has it.
+            unsafe { std::slice::from_raw_parts(list.elements, count) }
+        };
+        let entry = entries.iter().find(|entry| entry.partition == partition && text_of(entry.topic) == topic);
+        entry.map_or(code::UNKNOWN_PARTITION, |entry| entry.err)
+    }
+
     fn as_ptr(&self) -> *mut PartitionListC {
         self.0.as_ptr()
     }
@@ -690,6 +717,17 @@ impl Drop for PartitionList {
         // SAFETY: ours, destroyed once; entries and their metadata go with it.
         unsafe { rd_kafka_topic_partition_list_destroy(self.0.as_ptr()) };
     }
+}
+
+fn list_of<'a>(partitions: impl ExactSizeIterator<Item = &'a Assignment<'a>>) -> Result<PartitionList, ClientError> {
+    let mut list = PartitionList::new(partitions.len())?;
+    for partition in partitions {
+        list.add(partition.topic, partition.partition, |entry| {
+            entry.offset = partition.offset;
+            set_epoch(entry, partition.epoch);
+        })?;
+    }
+    Ok(list)
 }
 
 fn set_epoch(entry: &mut PartitionC, epoch: i32) {
@@ -857,20 +895,54 @@ impl Client {
         }
     }
 
-    /// Starts reading partitions at their pairs; the client asks OffsetForLeaderEpoch before the first fetch where an epoch is given.
+    /// Starts reading partitions at their pairs; the client asks OffsetForLeaderEpoch before the first record where an epoch is given.
     ///
     /// # Errors
-    /// `_CONFLICT` when one is assigned already.
+    /// `_CONFLICT` when one is assigned already. Otherwise none of them is assigned.
     pub fn assign(&self, partitions: &[Assignment<'_>]) -> Result<(), ClientError> {
-        let mut list = PartitionList::new(partitions.len())?;
-        for partition in partitions {
-            list.add(partition.topic, partition.partition, |entry| {
-                entry.offset = partition.offset;
-                set_epoch(entry, partition.epoch);
-            })?;
-        }
+        let list = list_of(partitions.iter())?;
         // SAFETY: the list is valid and copied by the call.
-        take_error(unsafe { rd_kafka_incremental_assign(self.rk.as_ptr(), list.as_ptr()) })
+        take_error(unsafe { rd_kafka_incremental_assign(self.rk.as_ptr(), list.as_ptr()) })?;
+        let validated = self.validate(partitions);
+        if validated.is_err() {
+            let places: Vec<(&str, i32)> = partitions.iter().map(|partition| (partition.topic, partition.partition)).collect();
+            self.unassign(&places)?;
+        }
+        validated
+    }
+
+    /// Has the client compare pairs with the brokers' history of epochs before it fetches. An assign alone does so only when
+    /// the client learns the leader's epoch after it; a seek always does, and discards whatever was fetched before.
+    fn validate(&self, partitions: &[Assignment<'_>]) -> Result<(), ClientError> {
+        let deadline = Instant::now() + VALIDATE_LIMIT;
+        let mut left: Vec<&Assignment<'_>> = partitions.iter().filter(|partition| partition.epoch >= 0 && partition.offset > 0).collect();
+        while !left.is_empty() {
+            let list = list_of(left.iter().copied())?;
+            let limit = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            // SAFETY: the list is valid; the call writes each entry's error into it before it returns.
+            take_error(unsafe { rd_kafka_seek_partitions(self.rk.as_ptr(), list.as_ptr(), millis(limit)) })?;
+            let mut refused = None;
+            let mut again = Vec::new();
+            for partition in left {
+                match list.error_of(partition.topic, partition.partition) {
+                    0 => {}
+                    // The assignment of a moment ago has not begun, or the one before it has not ended.
+                    code::STATE | code::PREV_IN_PROGRESS | code::UNKNOWN_PARTITION => again.push(partition),
+                    error => refused = refused.or(Some(error)),
+                }
+            }
+            if let Some(error) = refused {
+                return Err(ClientError { code: error, text: format!("seek: {}", code_text(error)) });
+            }
+            if !again.is_empty() {
+                if Instant::now() >= deadline {
+                    return Err(ClientError { code: code::TIMED_OUT, text: "an assigned partition did not begin".to_owned() });
+                }
+                std::thread::sleep(VALIDATE_STEP);
+            }
+            left = again;
+        }
+        Ok(())
     }
 
     /// Stops reading partitions; their queued records are discarded.

@@ -95,6 +95,11 @@ impl LocalKafka {
         self.folder.path().join("ca.pem")
     }
 
+    /// The folder of a partition's log.
+    pub fn partition_folder(&self, topic: &str, partition: i32) -> PathBuf {
+        self.folder.path().join("data").join(format!("{topic}-{partition}"))
+    }
+
     /// SIGKILL: connections break, nothing is flushed.
     pub fn kill9(&mut self) {
         self.process = None;
