@@ -15,6 +15,7 @@ use super::freshness::Freshnesses;
 use super::incidents::{IncidentText, Incidents, Subject};
 use super::long_read::LongReads;
 use super::panic::applying;
+use super::shedding::Shedding;
 use super::snapshots::Snapshots;
 use super::sweep::Sweeping;
 use super::turn::Turn;
@@ -131,6 +132,8 @@ pub struct Engine {
     durable_positions: Vec<Position>,
     pub(super) snapshots: Snapshots,
     pub(super) evacuating: Evacuating,
+    /// What left the definitions and has memory still.
+    pub(super) shedding: Shedding,
     /// When kept memory was last given back.
     pub(super) trimmed_us: i64,
     failure: Option<WalError>,
@@ -213,6 +216,7 @@ impl Engine {
             durable_positions,
             snapshots: Snapshots::new(parts.snapshots, passed_us),
             evacuating: Evacuating::default(),
+            shedding: Shedding::default(),
             trimmed_us: passed_us,
             failure: None,
             rows_ahead,
@@ -448,6 +452,7 @@ impl Engine {
             || self.has_reads()
             || self.owes_tick()
             || self.evacuates()
+            || self.sheds()
             || self.can_sweep()
             || self.has_waiting_due()
     }
@@ -479,9 +484,9 @@ impl Engine {
         !self.long_reads.is_empty()
     }
 
-    /// What the requests count that are in the engine: in the backlog, and waiting for an LSN.
+    /// What the requests count that are in the engine: in the backlog, waiting for an LSN, and registrations that are parked.
     pub(crate) fn requests_in_work(&self) -> usize {
-        self.backlogged + self.waits.len()
+        self.backlogged + self.waits.len() + self.parked()
     }
 
     /// Whether the apply thread may sleep longer than it should; asked once.
@@ -584,7 +589,7 @@ impl Engine {
                 Err(error) => self.refusal(error),
             },
             Request::BatchGet(_) | Request::GetMany { .. } => unreachable!("reads of many entries are served in slices"),
-            Request::Register(payload) => self.register(&payload),
+            Request::Register(_) => unreachable!("a registration may have to wait"),
             Request::Ping => Answer::Now(Reply::Pong {
                 registry_version: self.state.registry().version,
                 applied_lsn: self.state.lsn(),
@@ -594,19 +599,23 @@ impl Engine {
         }
     }
 
-    fn register(&mut self, payload: &str) -> Answer {
+    /// Registers; none when that has to wait.
+    pub(super) fn register(&mut self, payload: &str) -> Option<Answer> {
         let unfed = self.state.unfed();
         let options = RegisterOptions { unfed: &unfed, ..self.options.register() };
         let outcome = match self.state.registry().apply_register(payload, &options) {
             Ok(outcome) => outcome,
-            Err(refused) => return self.refusal(*refused.error),
+            Err(refused) => return Some(self.refusal(*refused.error)),
         };
+        if self.waits_for_shedding(&outcome.effects) {
+            return None;
+        }
         let reply = Reply::Registered(outcome.reply.to_string());
-        let Some(registry) = outcome.next else { return Answer::Now(reply) };
-        match self.define(registry, outcome.effects) {
+        let Some(registry) = outcome.next else { return Some(Answer::Now(reply)) };
+        Some(match self.define(registry, outcome.effects) {
             Ok(lsn) => Answer::WhenSynced(lsn, reply),
             Err(error) => self.refusal(error),
-        }
+        })
     }
 
     /// Puts another registry in force.

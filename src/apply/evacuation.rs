@@ -25,6 +25,12 @@ pub(super) struct Evacuating {
     bytes: usize,
 }
 
+impl Evacuating {
+    pub(super) fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+}
+
 impl Engine {
     /// Begins to empty sparse chunks when rows are kept out and that would give room.
     pub(super) fn evacuate_when_full(&mut self, passed_us: i64) {
@@ -32,8 +38,16 @@ impl Engine {
         if known.goes_on || !self.facts.memory_full.load(Ordering::Relaxed) || passed_us.saturating_sub(known.begun_us) < EVERY_US {
             return;
         }
-        let bytes = self.state.live_bytes();
-        self.evacuating = Evacuating { goes_on: self.state.is_sparse(self.worth()), begun_us: passed_us, bytes };
+        self.begin_evacuation();
+    }
+
+    /// Begins to empty sparse chunks if that is worth a walk over a table; whether it goes on.
+    pub(super) fn begin_evacuation(&mut self) -> bool {
+        if !self.evacuating.goes_on {
+            let (bytes, begun_us) = (self.state.live_bytes(), self.passed_us());
+            self.evacuating = Evacuating { goes_on: self.state.is_sparse(self.worth()), begun_us, bytes };
+        }
+        self.evacuating.goes_on
     }
 
     /// Whether there is a step of it to do now.

@@ -29,6 +29,7 @@ mod requests;
 mod rounds;
 mod scrape;
 mod seat;
+mod shedding;
 mod snapshots;
 mod snapshotter;
 mod split;

@@ -236,13 +236,24 @@ impl Engine {
         match request {
             Request::BatchGet(reads) => self.begin_rows(outbox, tag, reads),
             Request::GetMany { features, keys } => self.begin_matrix(outbox, tag, features, keys),
-            request => match self.answer(request) {
-                Answer::Now(reply) => outbox.add(tag, reply),
-                Answer::WhenSynced(lsn, reply) => {
-                    self.unsynced.push_back(Unsynced { lsn, outbox: Arc::clone(outbox), tag, reply });
-                    self.handle.request_sync(lsn);
-                }
+            Request::Register(payload) => match self.register(&payload) {
+                Some(answer) => self.reply(outbox, tag, answer),
+                None => self.park(outbox, tag, payload),
             },
+            request => {
+                let answer = self.answer(request);
+                self.reply(outbox, tag, answer);
+            }
+        }
+    }
+
+    fn reply(&mut self, outbox: &Arc<Outbox>, tag: Tag, answer: Answer) {
+        match answer {
+            Answer::Now(reply) => outbox.add(tag, reply),
+            Answer::WhenSynced(lsn, reply) => {
+                self.unsynced.push_back(Unsynced { lsn, outbox: Arc::clone(outbox), tag, reply });
+                self.handle.request_sync(lsn);
+            }
         }
     }
 }

@@ -58,6 +58,8 @@ enum Event {
     Read,
     /// Sparse chunks are emptied.
     Evacuate,
+    /// What left the definitions gives its memory back.
+    Shed,
     /// What has expired is looked for and given back.
     Sweep,
 }
@@ -70,6 +72,7 @@ enum Kind {
     Waiting,
     Reads,
     Evacuation,
+    Shedding,
     Sweeps,
 }
 
@@ -82,7 +85,8 @@ impl Kind {
             Self::Rows => Self::Waiting,
             Self::Waiting => Self::Reads,
             Self::Reads => Self::Evacuation,
-            Self::Evacuation => Self::Sweeps,
+            Self::Evacuation => Self::Shedding,
+            Self::Shedding => Self::Sweeps,
             Self::Sweeps => Self::Requests,
         }
     }
@@ -262,6 +266,7 @@ impl Seat {
             Event::Waiting => engine.retry_waiting(),
             Event::Read => engine.read_on_turn(),
             Event::Evacuate => engine.evacuate(),
+            Event::Shed => engine.shed(),
             Event::Sweep => engine.sweep_on(),
         }
         self.in_work.store(engine.requests_in_work(), Ordering::Relaxed);
@@ -315,6 +320,7 @@ impl Seat {
             Kind::Waiting => engine.has_waiting_due().then_some(Event::Waiting),
             Kind::Reads => engine.has_reads().then_some(Event::Read),
             Kind::Evacuation => engine.evacuates().then_some(Event::Evacuate),
+            Kind::Shedding => engine.sheds().then_some(Event::Shed),
             Kind::Sweeps => engine.can_sweep().then_some(Event::Sweep),
         }
     }

@@ -59,20 +59,25 @@ impl Engine {
     pub(super) fn snapshot_is_due(&self, passed_us: i64) -> bool {
         let every_us = i64::try_from(self.options.snapshot_every.as_micros()).unwrap_or(i64::MAX);
         let since_us = self.snapshots.since_us(passed_us);
-        if every_us == 0 || since_us < every_us || self.snapshots.running || self.snapshots.sender.is_none() {
+        let cannot_be = self.snapshots.running || self.snapshots.sender.is_none() || !self.state.is_writable();
+        if every_us == 0 || since_us < every_us || cannot_be {
             return false;
         }
         let (limit, room) = self.memory_room();
         since_us >= self.snapshots.pause_us(every_us, room, limit) && self.state.lsn() > self.facts.snapshot_lsn.load(Ordering::Relaxed)
     }
 
-    /// Freezes the state for the snapshot thread; false when one is running or there is no such thread.
+    /// Freezes the state for the snapshot thread; false when one is running, there is no such thread, or rows have to be
+    /// brought over first into the layout that is declared.
     ///
     /// # Errors
     /// `table_memory_exceeded` when memory has no room for it.
     pub(crate) fn snapshot(&mut self) -> Result<bool, ApiError> {
         let Some(sender) = self.snapshots.sender.clone().filter(|_| !self.snapshots.running) else { return Ok(false) };
         assert!(!self.is_mid_turn(), "a snapshot is of whole frames");
+        if !self.state.is_writable() {
+            return Ok(false);
+        }
         self.snapshots.begun_us = self.passed_us();
         self.sweeps_next();
         match self.state.freeze() {
@@ -87,6 +92,18 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// The state for the last snapshot; none, which is told, where there can be none.
+    pub fn freeze_last(&self) -> Option<Arc<Frozen>> {
+        if !self.state.is_writable() {
+            tracing::warn!(kind = "snapshot.failed", "there is no last snapshot while features leave a table; the WAL keeps everything");
+            return None;
+        }
+        let told = |error: &NoRoom| {
+            tracing::warn!(kind = "snapshot.failed", %error, "there is no last snapshot; the WAL keeps everything");
+        };
+        self.state.freeze().inspect_err(told).ok()
     }
 
     /// No further snapshots are asked for: the snapshot thread ends after the one it is writing.

@@ -634,14 +634,7 @@ impl Server {
             tracing::error!("a thread panicked");
         }
         self.seat.with(Engine::end_snapshots);
-        let freeze = || match self.seat.with(|engine| engine.state().freeze()) {
-            Ok(frozen) => Some(frozen),
-            Err(error) => {
-                tracing::warn!(kind = "snapshot.failed", %error, "there is no last snapshot; the WAL keeps everything");
-                None
-            }
-        };
-        let last = if failed { None } else { freeze() };
+        let last = if failed { None } else { self.seat.with(|engine| engine.freeze_last()) };
         if let Some(snapshotter) = self.snapshotter.take() {
             let fresh = last.filter(|state| state.lsn() > self.shared.facts.snapshot_lsn.load(Ordering::Acquire));
             snapshotter.finish(fresh.as_deref());

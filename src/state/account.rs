@@ -93,6 +93,11 @@ impl Account {
         self.top().map_or(usize::MAX, |book| book.limit.load(Ordering::Relaxed))
     }
 
+    /// Whether so many bytes more are within the limit.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.all_bytes().saturating_add(bytes) <= self.limit()
+    }
+
     /// Sets the limit; what is beyond it already stays.
     pub(crate) fn set_limit(&self, bytes: usize) {
         if let Some(book) = self.top() {

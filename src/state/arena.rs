@@ -581,6 +581,11 @@ impl Arena {
         self.classes.iter().map(|class| &class.chunks[..])
     }
 
+    /// The chunks of each class, for who drops them.
+    pub(crate) fn into_chunks(self) -> impl Iterator<Item = Vec<Option<Chunk>>> {
+        self.classes.into_iter().map(|class| class.chunks)
+    }
+
     /// Chunks of all classes.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
         self.classes.iter().flat_map(|class| class.chunks.iter().flatten())

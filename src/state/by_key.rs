@@ -24,6 +24,7 @@ use super::growth::{as_row, of_accumulator};
 use super::head::Head;
 use super::list;
 use super::plan::{SlabPlan, SlabRow, WindowPlan};
+use super::retire::RowWords;
 use super::ring;
 use super::shadow::Shadow;
 use super::slab::Slab;
@@ -32,6 +33,7 @@ use super::table::{GROUP, Table, key_of};
 use crate::pipeline::{Derived, RowEnv};
 use crate::row::{EventId, EventSchema, Key, Rows};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// No text is kept that is longer.
 const TEXT_WORDS_MAX: usize = (1 << 20) / 8;
@@ -87,9 +89,11 @@ impl Table {
             // A key grows to its largest once; one that is not there yet needs as many rows for it as a list holds.
             let keys = count.min(self.keys.held() + count / slab.plan.entries_max.max(1));
             let words = count.saturating_mul(most.row) + keys.saturating_mul(most.key);
-            let words = words.saturating_add(lifted).saturating_add(most.texts * row_words);
+            let (lacking, shed) = slab.lacking_most(self.keys.rows(), count);
+            let words = words.saturating_add(lifted).saturating_add(most.texts * row_words).saturating_add(shed);
             let largest = if most.texts > 0 { most.largest.max(TEXT_WORDS_MAX) } else { most.largest };
-            slab.words.lacking_most(self.keys.rows(), count).saturating_add(spread_bytes(words, largest.min(words)))
+            let largest = if shed > 0 { Arena::OBJECT_WORDS_MAX } else { largest };
+            lacking.saturating_add(spread_bytes(words, largest.min(words)))
         });
         let keys = self.keys.words().lacking_most(self.keys.rows(), count) + spread_bytes(row_words, CHUNK_WORDS);
         slabs.fold(keys + self.keys.index_growth_most(count), usize::saturating_add)
@@ -130,7 +134,7 @@ struct OfTable {
     group: Option<Group>,
     tally: Tally,
     /// The last chunk of words that was found lacking.
-    chunk: Option<usize>,
+    chunks: [Option<usize>; 2],
     bytes: usize,
 }
 
@@ -150,6 +154,8 @@ struct Group {
     begin: usize,
     end: usize,
     number: Option<u32>,
+    /// What the key has once it left the layout of a larger plan, if it stands there.
+    shed: Option<Arc<(RowWords, Arena)>>,
     /// A copy that takes the rows.
     copy: Option<Shadow>,
     /// Rows go to a list, which may be one that begins anew,
@@ -217,7 +223,7 @@ impl OfTable {
             at: 0,
             group: None,
             tally: Tally::default(),
-            chunk: None,
+            chunks: [None; 2],
             bytes: 0,
         }
     }
@@ -249,10 +255,10 @@ impl OfTable {
                 self.weigh_row(load, slab, effort);
             }
             if self.new > 0 && slab.plan.stride > 0 {
-                self.bytes += slab.words.lacking_most(load.table.keys.rows(), self.new);
+                self.bytes += slab.lacking_most(load.table.keys.rows(), self.new).0;
             }
             self.bytes += std::mem::take(&mut self.tally).bytes(&slab.arena);
-            (self.slab, self.at, self.chunk) = (self.slab + 1, 0, None);
+            (self.slab, self.at, self.chunks) = (self.slab + 1, 0, [None; 2]);
         }
         assert!(self.group.is_none(), "what was begun is done");
         true
@@ -352,17 +358,24 @@ impl OfTable {
             Ok(number) => number,
             Err(_) => unreachable!("a row number has 32 bits"),
         });
-        if let Some((chunk, more)) = number.and_then(|number| slab.words.lacking(number))
-            && self.chunk.replace(chunk) != Some(chunk)
-        {
-            self.bytes += more;
+        for (chunk, more) in number.into_iter().flat_map(|number| slab.lacking(number)) {
+            // Rows come in the order of their numbers, and there are at most two kinds of chunks.
+            if !self.chunks.contains(&Some(chunk)) {
+                self.chunks = [self.chunks[1], Some(chunk)];
+                self.bytes += more;
+            }
         }
-        let mut group = Group { begin, end, number, copy: None, to_list: false, to_lifted: false, to_rings: false, edge_us: i64::MIN };
+        let shed = number.and_then(|number| slab.copied(number)).map(Arc::new);
+        number.inspect(|&number| slab.demand_of_shedding(number, demand));
+        let mut group = Group { begin, end, number, shed: shed.clone(), copy: None, to_list: false, to_lifted: false, to_rings: false, edge_us: i64::MIN };
         if !plan.is_windowed() {
             return group;
         }
         let zeroes = vec![0; plan.stride];
-        let words = number.and_then(|number| slab.words.row(number)).unwrap_or(&zeroes);
+        let (words, arena) = match shed.as_deref() {
+            Some((words, arena)) => (&words[..], arena),
+            None => (number.and_then(|number| slab.settled(number)).unwrap_or(&zeroes), arena),
+        };
         let (count, form) = (end - begin, Form::of(words[0]));
         let edges = self.rows[begin..end].iter().map(|row| load.batches[row.batch as usize].edge_us(row.row as usize));
         let (least_us, most_us) = edges.fold((i64::MAX, i64::MIN), |(least, most), edge| (least.min(edge), most.max(edge)));
@@ -485,8 +498,12 @@ impl Group {
 
     /// What the row needs that hangs on its cells. `before` rows of the key came first.
     fn of_cells(&mut self, slab: &Slab, before: usize, env: &RowEnv<'_>, demand: &mut Demand) {
-        let (plan, arena) = (&*slab.plan, &slab.arena);
-        let words = self.number.and_then(|number| slab.words.row(number));
+        let plan = &*slab.plan;
+        let shed = self.shed.clone();
+        let (words, arena) = match shed.as_deref() {
+            Some((words, arena)) => (Some(&words[..]), arena),
+            None => (self.number.and_then(|number| slab.settled(number)), &slab.arena),
+        };
         if self.copy.is_none() && self.to_list {
             for &column in plan.listed.iter().filter(|_| plan.lists_values()) {
                 let input = Input { cell: env.cell(plan.columns[column].column), hash: 0, time_us: 0, lsn: 0 };

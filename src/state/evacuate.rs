@@ -18,7 +18,7 @@ use super::form::Form;
 use super::list;
 use super::plan::{AccumulatorPlan, SlabPlan, WindowPlan};
 use super::ring;
-use super::slab::Slab;
+use super::slab::{Slab, standing};
 use super::state::State;
 use super::table::Table;
 
@@ -91,6 +91,7 @@ impl Table {
         let free = self.keys.rows() as usize - self.keys.held();
         let words = self.slabs.iter().map(|slab| &slab.words).chain([self.keys.words()]);
         let rows: usize = words.map(|words| words.bytes_of(free)).sum();
+        let rows = rows + self.slabs.iter().filter_map(|slab| slab.older.as_ref()).map(|older| older.bytes_of(free)).sum::<usize>();
         rows + self.keys.long().sparse_bytes() + self.slabs.iter().map(|slab| slab.arena.sparse_bytes()).sum::<usize>()
     }
 
@@ -98,16 +99,16 @@ impl Table {
     /// is no room for the chunk that a row moves into.
     pub(super) fn give_back_row(&mut self) -> bool {
         let Some(to) = self.keys.freed().next() else { return false };
-        let lacking = self.slabs.iter().filter_map(|slab| slab.words.lacking(to)).map(|(_, bytes)| bytes).sum::<usize>();
-        if lacking > 0 && self.account.all_bytes().saturating_add(lacking) > self.account.limit() {
+        let lacking = self.slabs.iter().map(|slab| slab.lacking_to_move(self.keys.rows() - 1, to)).sum::<usize>();
+        if lacking > 0 && !self.account.has_room(lacking) {
             return false;
         }
         let (from, to) = self.keys.give_back_last();
         for slab in &mut self.slabs {
             if let Some(to) = to {
-                slab.words.move_row(from, to);
+                slab.move_row(from, to);
             }
-            slab.words.truncate(from);
+            slab.truncate(from);
         }
         self.moves += u32::from(to.is_some());
         true
@@ -134,8 +135,8 @@ impl Table {
 
 impl Slab {
     fn move_out(&mut self, row: u32) {
-        let Self { plan, words, arena, .. } = self;
-        let plan = &**plan;
+        let Self { plan, words, arena, older, .. } = self;
+        let (plan, words) = standing(older, words, plan, row);
         let Some(before) = words.row(row).filter(|words| words.iter().any(|&word| word != 0)) else { return };
         let mut after: smallvec::SmallVec<[u64; 32]> = smallvec::SmallVec::from_slice(before);
         if plan.is_windowed() {

@@ -300,16 +300,23 @@ impl Room {
             if slab.plan.stride == 0 {
                 continue;
             }
-            if let Some((chunk, more)) = slab.words.lacking(number)
-                && !taken.chunks.contains(&(at + 1, chunk))
-            {
-                chunks.push((at + 1, chunk));
-                bytes += more;
+            for (chunk, more) in slab.lacking(number) {
+                if !taken.chunks.contains(&(at + 1, chunk)) {
+                    chunks.push((at + 1, chunk));
+                    bytes += more;
+                }
             }
             let is_there = found.is_some_and(|found| !found.1);
-            let known = is_there.then(|| slab.words.row(number)).flatten();
+            let copied = is_there.then(|| slab.copied(number)).flatten();
+            if copied.is_some() && history.is_empty() {
+                slab.demand_of_shedding(number, demand);
+            }
+            let (known, arena) = match &copied {
+                Some((words, arena)) => (Some(&words[..]), arena),
+                None => (is_there.then(|| slab.settled(number)).flatten(), &slab.arena),
+            };
             let edge_us = place.batches[place.batch].edge_us(place.row);
-            if known.is_some_and(|words| slab.plan.is_windowed() && expiry::may_expire(&slab.plan, &slab.arena, words, edge_us)) {
+            if known.is_some_and(|words| slab.plan.is_windowed() && expiry::may_expire(&slab.plan, arena, words, edge_us)) {
                 taken.expiring.insert(number);
             }
             let expires = taken.expiring.contains(&number);
@@ -317,7 +324,7 @@ impl Room {
             self.copies += shadow.as_ref().map_or(0, Shadow::bytes);
             let earlier = Earlier { table, batches: place.batches, schema, history, expires };
             let mut means = Means { feeds: &mut self.feeds, guessed: &mut self.guessed, words: self.words };
-            let shadow = demand_of(slab, known, &earlier, shadow, &mut means, &env, demand);
+            let shadow = demand_of(slab, (known, arena), &earlier, shadow, &mut means, &env, demand);
             if let Some(shadow) = shadow.filter(|shadow| shadow.bytes() <= self.copies) {
                 self.copies -= shadow.bytes();
                 taken.shadows.insert((number, at), shadow);
@@ -424,7 +431,7 @@ pub(super) fn as_row<R>(plan: &SlabPlan, env: &RowEnv<'_>, then: impl FnOnce(Sla
 /// rows of the key were applied to, the one that comes back has taken this row too.
 fn demand_of(
     slab: &Slab,
-    words: Option<&[u64]>,
+    (words, arena): (Option<&[u64]>, &Arena),
     earlier: &Earlier<'_>,
     shadow: Option<Shadow>,
     means: &mut Means<'_>,
@@ -437,7 +444,7 @@ fn demand_of(
     as_row(plan, env, |row| {
         for accumulator in &plan.lifetime {
             let slot = &words[accumulator.at..accumulator.at + accumulator.words];
-            of_accumulator(accumulator, slot, &slab.arena, row, before, demand);
+            of_accumulator(accumulator, slot, arena, row, before, demand);
         }
         if !plan.is_windowed() {
             return None;
@@ -450,13 +457,13 @@ fn demand_of(
         let (form, expires) = (Form::of(words[0]), earlier.expires);
         let of_rings = |demand: &mut Demand| {
             for window in &plan.windows {
-                of_ring(window, &slab.arena, words[window.at], row, before, demand);
+                of_ring(window, arena, words[window.at], row, before, demand);
             }
         };
         if !expires {
             let is_told = match form {
-                Form::List(handle) => of_list(plan, &slab.arena, (handle, Head::of(slab.arena.get(handle))), row, before, demand),
-                Form::Expired(head) => of_list(plan, &slab.arena, (0, head), row, before, demand),
+                Form::List(handle) => of_list(plan, arena, (handle, Head::of(arena.get(handle))), row, before, demand),
+                Form::Expired(head) => of_list(plan, arena, (0, head), row, before, demand),
                 Form::Rings if before == 0 => {
                     of_rings(demand);
                     true
@@ -467,15 +474,15 @@ fn demand_of(
                 return None;
             }
         }
-        if !means.allow(plan, &slab.arena, words, before) {
+        if !means.allow(plan, arena, words, before) {
             match form {
                 Form::Rings if !expires => of_rings(demand),
-                Form::List(handle) => of_full_list(plan, &slab.arena, handle, means.words, demand),
-                Form::Rings | Form::Expired(_) => of_full_list(plan, &slab.arena, 0, means.words, demand),
+                Form::List(handle) => of_full_list(plan, arena, handle, means.words, demand),
+                Form::Rings | Form::Expired(_) => of_full_list(plan, arena, 0, means.words, demand),
             }
             return None;
         }
-        let mut shadow = Shadow::of(plan, &slab.arena, words);
+        let mut shadow = Shadow::of(plan, arena, words);
         earlier.feed(slab, &mut shadow);
         // What those needed was named when they were admitted.
         shadow.made(&mut Demand::default());

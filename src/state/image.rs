@@ -205,6 +205,7 @@ fn groups_of(table: &Table) -> Vec<(Group, usize)> {
     let mut groups = vec![(group(KEYS, 0, 0), table.keys.words().chunks().len())];
     groups.extend(of_arena(KEYS_CLASS, 0, table.keys.long()));
     for (number, slab) in (0u64..).zip(&table.slabs) {
+        assert!(!slab.is_shedding(), "a state is written when all that left its tables is gone");
         groups.push((group(SLAB, number, 0), slab.words.chunks().len()));
         groups.extend(of_arena(SLAB_CLASS, number, &slab.arena));
     }
@@ -423,7 +424,7 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
         let words = Words::from_chunks(plan.stride, &table.account, parts.words).map_err(wrong)?;
         let arena = restore_arena(&table.account, parts.classes).map_err(wrong)?;
         let missed = vec![Missed::default(); plan.windows.len()];
-        let slab = Slab { plan: Arc::new(plan), words, arena, unseen: described.unseen, missed };
+        let slab = Slab { plan: Arc::new(plan), words, arena, unseen: described.unseen, missed, older: None };
         verify::slab(&slab, &table.keys).map_err(wrong)?;
         table.slabs.push(slab);
     }

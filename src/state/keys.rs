@@ -373,6 +373,11 @@ impl Keys {
         self.words.chunks().iter().flatten().chain(self.long.chunks())
     }
 
+    /// What it consists of besides the index, for who drops it.
+    pub(super) fn into_chunks(self) -> impl Iterator<Item = Vec<Option<Chunk>>> {
+        std::iter::once(self.words.into_chunks()).chain(self.long.into_chunks())
+    }
+
     /// Bytes charged besides chunks: the index.
     #[cfg(test)]
     pub(crate) fn bytes_besides_chunks(&self) -> usize {

@@ -35,7 +35,7 @@ fn resolution_fitting(stride: usize) -> usize {
 /// A list may take as many bytes as its key's rings would, but has room for this many rows,
 const ENTRIES_MIN: usize = 64;
 /// and for no more than these, since a read looks at all of them.
-const ENTRIES_MAX: usize = 512;
+pub(super) const ENTRIES_MAX: usize = 512;
 const _: () = assert!(ENTRIES_MAX <= COUNT_MAX && ring::buckets_max(RESOLUTION_ROOM) <= COUNT_MAX);
 
 /// Entries of a list that takes the words of its key's rings, within the bounds above. With thousands of columns a list

@@ -1,15 +1,19 @@
 //! A slab: the features that one registration added to a table: their words, under the table's row
 //! numbers, and an arena for what does not fit. Nothing outside of a slab holds a handle into its
-//! arena, so a slab goes or moves as a whole.
+//! arena, so a slab goes or moves as a whole. While features leave it, rows whose turn has not come stand in the layout of
+//! a larger plan ([`Older`]); nobody who asks the slab for a row sees that.
 
 use super::account::Account;
 use super::arena::Arena;
 use super::chunk::Chunk;
+use super::demand::{Demand, Tally};
 use super::expiry;
 use super::form::Form;
 use super::head::Head;
 use super::list::{self, Inserted};
+use super::older::{Older, Passed};
 use super::plan::{FeaturePlan, SlabPlan, SlabRow, SlotRef};
+use super::retire::{Moves, RowWords};
 use super::ring::{self, Cut, Kept};
 use super::table::GROUP;
 use super::unseen::Unseen;
@@ -28,6 +32,8 @@ pub(crate) struct Slab {
     pub(crate) unseen: Option<Unseen>,
     /// By window of the plan; of this process, not part of the state.
     pub(crate) missed: Vec<Missed>,
+    /// Rows in the layout of a larger plan, while features leave.
+    pub(super) older: Option<Box<Older>>,
 }
 
 /// Rows that one window did not take.
@@ -45,18 +51,133 @@ impl Slab {
         assert_eq!(plan.oversized_ring(), None, "registration refuses a ring beyond the largest object");
         let words = Words::new(plan.stride, account);
         let missed = vec![Missed::default(); plan.windows.len()];
-        Self { plan, words, arena: Arena::new(account), unseen: None, missed }
+        Self { plan, words, arena: Arena::new(account), unseen: None, missed, older: None }
     }
 
     /// The same words and objects for reading: what snapshots and fingerprints look at.
     pub(crate) fn freeze(&self) -> Self {
         let (plan, missed) = (Arc::clone(&self.plan), self.missed.clone());
-        Self { plan, words: self.words.clone(), arena: self.arena.freeze(), unseen: self.unseen, missed }
+        let (words, older) = (self.words.clone(), self.older.clone());
+        Self { plan, words, arena: self.arena.freeze(), unseen: self.unseen, missed, older }
     }
 
     /// Every chunk of words and objects.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
-        self.words.chunks().iter().flatten().chain(self.arena.chunks())
+        let older = self.older.iter().flat_map(|older| older.chunks());
+        self.words.chunks().iter().flatten().chain(older).chain(self.arena.chunks())
+    }
+
+    /// What it consists of, for who drops it.
+    pub(super) fn into_chunks(self) -> impl Iterator<Item = Vec<Option<Chunk>>> {
+        let older = self.older.into_iter().flat_map(|older| older.into_chunks());
+        older.chain([self.words.into_chunks()]).chain(self.arena.into_chunks())
+    }
+
+    /// Takes a smaller plan: features that it does not have are gone. Of the first `rows` rows that have something nothing
+    /// is moved yet.
+    pub(super) fn retire(&mut self, plan: Arc<SlabPlan>, rows: u32, account: &Account) {
+        assert!(self.older.is_none(), "features leave a slab when those that left before are gone");
+        let moves = Moves::between(&self.plan, &plan);
+        self.missed = moves.missed(&self.missed);
+        if !moves.are_none() {
+            let words = std::mem::replace(&mut self.words, Words::new(plan.stride, account));
+            self.older = Some(Box::new(Older::of(moves, words, rows, account)));
+        }
+        self.plan = plan;
+    }
+
+    /// Whether rows stand in the layout of a larger plan.
+    pub(super) fn is_shedding(&self) -> bool {
+        self.older.is_some()
+    }
+
+    /// Brings the next row out of the larger plan's layout; `within` as in [`Older::pass`].
+    pub(super) fn shed(&mut self, within: Option<&Account>) -> Passed {
+        let Some(older) = &mut self.older else { return Passed::Over };
+        let passed = older.pass(&self.plan, &mut self.words, &mut self.arena, within);
+        if passed == Passed::Over
+            && let Some(older) = self.older.take()
+        {
+            older.chunks().for_each(Chunk::leave);
+        }
+        passed
+    }
+
+    /// A row's words as the plan lays them out; none when nothing was ever written near it, or while they stand in the
+    /// layout of a larger plan.
+    #[inline]
+    pub(super) fn settled(&self, row: u32) -> Option<&[u64]> {
+        match &self.older {
+            Some(older) if older.holds(row) => older.settled(row, self.plan.stride),
+            _ => self.words.row(row),
+        }
+    }
+
+    /// A row that stands in the layout of a larger plan, as it will be: a copy, with an arena of its own.
+    pub(super) fn copied(&self, row: u32) -> Option<(RowWords, Arena)> {
+        self.older.as_ref()?.copy(row, &self.arena)
+    }
+
+    /// The objects that a change of a row makes only because it stands in the layout of a larger plan.
+    pub(super) fn demand_of_shedding(&self, row: u32, demand: &mut Demand) {
+        if let Some(older) = &self.older {
+            older.demand(row, &self.arena, demand);
+        }
+    }
+
+    /// The chunks of words that a change of a row makes, and their bytes.
+    pub(super) fn lacking(&self, row: u32) -> smallvec::SmallVec<[(usize, usize); 2]> {
+        match &self.older {
+            Some(older) if older.holds(row) => older.lacking(row).collect(),
+            _ => self.words.lacking(row).into_iter().collect(),
+        }
+    }
+
+    /// At least as many bytes of chunks of words as changing so many rows makes, whichever of the first `known` they are, or
+    /// further ones; and words of objects that it makes only because they stand in the layout of a larger plan.
+    pub(super) fn lacking_most(&self, known: u32, rows: usize) -> (usize, usize) {
+        let Some(older) = &self.older else { return (self.words.lacking_most(known, rows), 0) };
+        let here = older.rows();
+        let words = self.words.lacking_within(0..here.start, rows) + self.words.lacking_within(here.end..known.max(here.end), rows);
+        (words + older.lacking_most(rows), older.demand_words_most(rows))
+    }
+
+    /// Bytes of chunks that [`Slab::move_row`] may make.
+    pub(super) fn lacking_to_move(&self, from: u32, to: u32) -> usize {
+        let words = |row| self.lacking(row).iter().map(|(_, bytes)| bytes).sum::<usize>();
+        if self.older.is_none() {
+            return words(to);
+        }
+        let mut demand = Demand::default();
+        self.demand_of_shedding(from, &mut demand);
+        words(from) + words(to) + Tally::default().cost(&self.arena, &demand)
+    }
+
+    /// Moves a row's words to a row number that has none.
+    pub(super) fn move_row(&mut self, from: u32, to: u32) {
+        if self.older.is_none() {
+            return self.words.move_row(from, to);
+        }
+        if self.settled(from).is_some_and(|words| words.iter().all(|&word| word == 0)) {
+            return;
+        }
+        let Self { plan, words, arena, older, .. } = self;
+        let place = place_mut(older, words, arena, plan.stride, from);
+        let moved = RowWords::from_slice(place);
+        place.fill(0);
+        if moved.iter().any(|&word| word != 0) {
+            let place = place_mut(older, words, arena, plan.stride, to);
+            debug_assert!(place.iter().all(|&word| word == 0), "row {to} is free");
+            place.copy_from_slice(&moved);
+        }
+    }
+
+    /// Drops what there is of row numbers from here on, which have no keys.
+    pub(super) fn truncate(&mut self, rows: u32) {
+        self.words.truncate(rows);
+        if let Some(older) = &mut self.older {
+            older.truncate(rows);
+        }
     }
 
     /// Reads through the features of another declaration, which compute the same though the chain may number its columns otherwise.
@@ -73,12 +194,12 @@ impl Slab {
     /// Feeds one row; false when one of its windows did not take it.
     #[inline]
     pub(crate) fn update(&mut self, number: u32, row: SlabRow<'_, '_>) -> bool {
-        let Self { plan, words, arena, missed, .. } = self;
+        let Self { plan, words, arena, missed, older, .. } = self;
         let plan = &**plan;
         if plan.stride == 0 {
             return true;
         }
-        let words = words.row_mut(number);
+        let words = place_mut(older, words, arena, plan.stride, number);
         for accumulator in &plan.lifetime {
             accumulator.update(&mut words[accumulator.at..accumulator.at + accumulator.words], arena, row);
         }
@@ -88,14 +209,18 @@ impl Slab {
     /// Whether a row's key has rings.
     #[cfg(test)]
     pub(crate) fn is_grown(&self, number: u32) -> bool {
-        self.plan.is_windowed() && self.words.row(number).is_some_and(|words| Form::of(words[0]) == Form::Rings)
+        let copied = self.copied(number);
+        let words = copied.as_ref().map(|copied| &copied.0[..]).or_else(|| self.settled(number));
+        self.plan.is_windowed() && words.is_some_and(|words| Form::of(words[0]) == Form::Rings)
     }
 
     /// Turns a list into rings though it has room left.
     #[cfg(test)]
     pub(crate) fn grow_early(&mut self, number: u32) {
         if self.plan.is_windowed() && !self.is_grown(number) {
-            grow(&self.plan, &mut self.arena, self.words.row_mut(number), i64::MIN, &mut self.missed);
+            let Self { plan, words, arena, missed, older, .. } = self;
+            let words = place_mut(older, words, arena, plan.stride, number);
+            grow(plan, arena, words, i64::MIN, missed);
         }
     }
 
@@ -107,7 +232,7 @@ impl Slab {
         let mut rows: smallvec::SmallVec<[&[u64]; GROUP]> = smallvec::SmallVec::new();
         let mut seen = 0;
         for (_, number) in group {
-            if let Some(words @ [first, ..]) = self.words.row(*number) {
+            if let Some(words @ [first, ..]) = self.settled(*number) {
                 seen ^= first;
                 rows.push(words);
             }
@@ -137,12 +262,12 @@ impl Slab {
     }
 
     /// What giving back a row's list or rings takes, in words, when all that is in them has expired by this time; none
-    /// when it has not.
+    /// when it has not, or while the row stands in the layout of a larger plan.
     pub(crate) fn expired_weight(&self, row: u32, now_us: i64) -> Option<usize> {
         if !self.plan.is_windowed() {
             return None;
         }
-        let words = self.words.row(row)?;
+        let words = self.settled(row)?;
         let expired = expiry::expired(&self.plan, &self.arena, words, now_us).is_some();
         expired.then(|| expiry::weight(&self.plan, &self.arena, words))
     }
@@ -152,17 +277,25 @@ impl Slab {
         if !self.plan.is_windowed() {
             return;
         }
+        let Self { plan, arena, older, .. } = self;
+        // A sweep takes no memory, so that a row of the larger plan's layout keeps that.
+        if let Some((older, (copy, lifted))) = older.as_mut().and_then(|older| older.copy(row, arena).map(|copy| (older, copy))) {
+            if let Some(left) = expiry::expired(plan, &lifted, &copy, now_us) {
+                older.expire(row, arena, left);
+            }
+            return;
+        }
         // Looked at first: a chunk is copied for writing while a frozen state holds it.
-        let expires = self.words.row(row).is_some_and(|words| expiry::expired(&self.plan, &self.arena, words, now_us).is_some());
-        if expires {
-            expiry::give_back(&self.plan, &mut self.arena, self.words.row_mut(row), now_us);
+        if self.settled(row).is_some_and(|words| expiry::expired(&self.plan, &self.arena, words, now_us).is_some()) {
+            let Self { plan, words, arena, older, .. } = self;
+            expiry::give_back(plan, arena, standing(older, words, plan, row).1.row_mut(row), now_us);
         }
     }
 
     /// Forgets a row.
     pub(crate) fn clear(&mut self, row: u32) {
-        let Self { plan, words, arena, .. } = self;
-        let plan = &**plan;
+        let Self { plan, words, arena, older, .. } = self;
+        let (plan, words) = standing(older, words, plan, row);
         if words.row(row).is_none() || plan.stride == 0 {
             return;
         }
@@ -176,22 +309,33 @@ impl Slab {
         words.fill(0);
     }
 
+    /// The plan by which a row stands, its words, and where that plan has a feature of this slab's.
+    fn standing(&self, row: u32) -> (&SlabPlan, Option<&[u64]>, impl Fn(usize) -> usize) {
+        let larger = self.older.as_ref().and_then(|older| Some((older, older.untouched(row)?)));
+        let (plan, words) = match larger {
+            Some((older, words)) => (older.plan(), Some(words)),
+            None => (&*self.plan, self.settled(row)),
+        };
+        (plan, words, move |feature| larger.map_or(feature, |(older, _)| older.feature(feature)))
+    }
+
     /// The earliest time at which all rows that these features would have seen are still here, and
     /// none that came after it is counted; none when any time will do. Lifetime features answer for
     /// now only: `lifetime_us`.
     pub(crate) fn earliest_us(&self, row: u32, features: &[usize], lifetime_us: i64) -> Option<i64> {
-        let (plan, arena) = (&*self.plan, &self.arena);
-        let words = self.words.row(row)?;
-        let slots = features.iter().flat_map(|&feature| &plan.features[feature].slots);
+        let arena = &self.arena;
+        let (plan, words, place) = self.standing(row);
+        let (words, keep_us) = (words?, self.plan.keep_us);
+        let slots = features.iter().flat_map(|&feature| &plan.features[place(feature)].slots);
         slots
             .filter_map(|slot| match *slot {
                 SlotRef::Lifetime(index) => (!plan.lifetime[index].idle).then_some(lifetime_us),
                 SlotRef::Windowed { window, .. } => {
                     let window = &plan.windows[window];
                     let (head, keep_us) = match Form::of(words[0]) {
-                        Form::List(handle) => (Head::of(arena.get(handle)), plan.keep_us),
+                        Form::List(handle) => (Head::of(arena.get(handle)), keep_us),
                         Form::Rings => (Head::of(arena.get(words[window.at])), window.keep_us),
-                        Form::Expired(head) => (head, plan.keep_us),
+                        Form::Expired(head) => (head, keep_us),
                     };
                     head.dropped().then(|| head.edge_us().saturating_sub(keep_us).saturating_add(window.window_us))
                 }
@@ -215,10 +359,11 @@ impl Slab {
         scratch: &mut Arena,
         each: impl Fn(&FeaturePlan, &[Slot<'_>]) -> R,
     ) -> Vec<R> {
-        let (plan, arena) = (&*self.plan, &self.arena);
+        let arena = &self.arena;
+        let (plan, words, place) = self.standing(row);
         let zeroes = vec![0u64; plan.stride];
-        let words = self.words.row(row).unwrap_or(&zeroes);
-        let mut wanted = Wanted::new(plan, features);
+        let words = words.unwrap_or(&zeroes);
+        let mut wanted = Wanted::new(plan, features.iter().map(|&feature| place(feature)));
         scratch.clear();
         wanted.fill(plan, arena, words, now_us, scratch);
         let slot = |slot: &SlotRef| match *slot {
@@ -231,18 +376,21 @@ impl Slab {
         features
             .iter()
             .map(|&feature| {
-                let feature = &plan.features[feature];
-                let slots: smallvec::SmallVec<[Slot<'_>; 2]> = feature.slots.iter().map(slot).collect();
-                each(feature, &slots)
+                let slots: smallvec::SmallVec<[Slot<'_>; 2]> = plan.features[place(feature)].slots.iter().map(slot).collect();
+                each(&self.plan.features[feature], &slots)
             })
             .collect()
     }
 
     /// Feeds every byte of the row that matters into a hash.
     pub(crate) fn digest(&self, row: u32, feed: &mut dyn FnMut(&[u64])) {
-        let (plan, arena) = (&*self.plan, &self.arena);
+        let plan = &*self.plan;
         let zeroes = vec![0u64; plan.stride];
-        let words = self.words.row(row).unwrap_or(&zeroes);
+        let copied = self.copied(row);
+        let (words, arena) = match &copied {
+            Some((words, arena)) => (&words[..], arena),
+            None => (self.settled(row).unwrap_or(&zeroes), &self.arena),
+        };
         if let Some(Unseen { newest_us, latest_us }) = self.unseen {
             feed(&[newest_us.cast_unsigned(), latest_us.cast_unsigned()]);
         }
@@ -261,6 +409,28 @@ impl Slab {
         for accumulator in &plan.lifetime {
             ring::digest_slot(accumulator, &words[accumulator.at..accumulator.at + accumulator.words], arena, feed);
         }
+    }
+}
+
+/// The words of a row for writing, as a plan of this stride lays them out.
+#[inline]
+fn place_mut<'s>(older: &'s mut Option<Box<Older>>, words: &'s mut Words, arena: &mut Arena, stride: usize, row: u32) -> &'s mut [u64] {
+    match older {
+        Some(older) if older.holds(row) => older.place_mut(row, stride, arena),
+        _ => words.row_mut(row),
+    }
+}
+
+/// The plan by which a row stands, and the words that it stands in.
+pub(super) fn standing<'s>(
+    older: &'s mut Option<Box<Older>>,
+    words: &'s mut Words,
+    plan: &'s SlabPlan,
+    row: u32,
+) -> (&'s SlabPlan, &'s mut Words) {
+    match older {
+        Some(older) if older.holds(row) => older.standing(row, plan),
+        _ => (plan, words),
     }
 }
 
@@ -347,11 +517,11 @@ struct Place {
 }
 
 impl Wanted {
-    fn new(plan: &SlabPlan, features: &[usize]) -> Self {
+    fn new(plan: &SlabPlan, features: impl Iterator<Item = usize>) -> Self {
         let cuts = smallvec::smallvec![None; plan.windows.len()];
         let mut wanted = Self { places: smallvec::SmallVec::new(), cuts, slots: Vec::new() };
         let mut at = 0;
-        for &feature in features {
+        for feature in features {
             for slot in &plan.features[feature].slots {
                 if let SlotRef::Windowed { window, accumulator } = *slot
                     && !wanted.places.iter().any(|place| (place.window, place.accumulator) == (window, accumulator))

@@ -7,6 +7,7 @@ use super::arena::Arena;
 use super::content::Content;
 use super::evacuate::Evacuation;
 use super::frame::OpenFrame;
+use super::shedding::Leaving;
 use super::skip::Skip;
 use super::table::{Scratch, Table};
 use super::unseen::{Applied, Unseen};
@@ -57,6 +58,10 @@ pub struct State {
     pub(super) open: Option<OpenFrame>,
     /// Chunks that are being emptied; not part of the state.
     pub(super) evacuation: Option<Evacuation>,
+    /// What tables and features that are gone consist of still; not part of the state.
+    pub(super) leaving: Leaving,
+    /// Whether there is any, or a row in the layout of a larger plan.
+    pub(super) shedding: bool,
     scratch: Scratch,
     /// What all tables hold, and what frozen copies of them still hold.
     pub(crate) account: Account,
@@ -97,6 +102,8 @@ impl State {
             rejects_gone: 0,
             open: None,
             evacuation: None,
+            leaving: Leaving::default(),
+            shedding: false,
             scratch: Scratch::default(),
             account: Account::open(),
         }
@@ -225,7 +232,7 @@ impl State {
                 }
                 TableEffect::Drop { table } => {
                     if let Some(table) = self.tables.remove(table) {
-                        table.leave();
+                        table.leave(&mut self.leaving);
                     }
                 }
                 TableEffect::Extend { table, features } => {
@@ -233,7 +240,11 @@ impl State {
                     let unseen = self.unseen(def.event);
                     self.changed_table(*table).extend(def, features, unseen);
                 }
-                TableEffect::Retire { table, features } => self.changed_table(*table).retire(definition(*table), features),
+                TableEffect::Retire { table, features } => {
+                    let (def, mut leaving) = (definition(*table), std::mem::take(&mut self.leaving));
+                    self.changed_table(*table).retire(def, features, &mut leaving);
+                    self.leaving = leaving;
+                }
             }
         }
         // A table that no effect names may still have another declaration (owner, origin, schema version).
@@ -242,6 +253,7 @@ impl State {
                 table.adopt(Arc::clone(def));
             }
         }
+        self.shedding = self.look_for_shedding();
         self.registry = Arc::clone(registry);
         self.count_events();
         self.route();
@@ -289,7 +301,9 @@ impl State {
         self.registry = Arc::new(next);
         self.count_events();
         self.end_evacuation();
-        std::mem::take(&mut self.tables).into_values().for_each(Table::leave);
+        let gone = std::mem::take(&mut self.tables);
+        gone.into_values().for_each(|table| table.leave(&mut self.leaving));
+        self.shedding = self.look_for_shedding();
         self.route();
     }
 
@@ -411,6 +425,8 @@ impl State {
             rejects_gone: self.rejects_gone,
             open: None,
             evacuation: None,
+            leaving: Leaving::default(),
+            shedding: false,
             scratch: Scratch::default(),
             account: self.account.clone(),
         }

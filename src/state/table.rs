@@ -5,8 +5,9 @@ use super::accumulator::{Input, hash_cell};
 use super::arena::Arena;
 use super::chunk::Chunk;
 use super::keys::{Keys, Probe};
+use super::older::Passed;
 use super::plan::{FeaturePlan, SlabPlan, SlabRow};
-use super::retire;
+use super::shedding::Leaving;
 use super::slab::{Missed, Slab};
 use super::unseen::Unseen;
 use crate::operators::{Accuracy, Reading, Slot};
@@ -307,9 +308,9 @@ impl Table {
         sum
     }
 
-    /// Apply drops it; what frozen states share stays as long as they do.
-    pub(crate) fn leave(self) {
-        self.chunks().for_each(Chunk::leave);
+    /// It is gone; what it consists of goes bit by bit.
+    pub(super) fn leave(self, leaving: &mut Leaving) {
+        leaving.add(self.keys.into_chunks().chain(self.slabs.into_iter().flat_map(Slab::into_chunks)));
     }
 
     /// The same table without its index: what snapshots and fingerprints read.
@@ -431,9 +432,10 @@ impl Table {
         self.slabs.push(Slab { unseen, ..Slab::new(Arc::new(SlabPlan::compile(&features)), &self.account) });
     }
 
-    /// Takes the new declaration without the named features: their words and objects go back.
-    pub(crate) fn retire(&mut self, def: Arc<TableDef>, names: &[String]) {
-        for slab in std::mem::take(&mut self.slabs) {
+    /// Takes the new declaration without the named features. Their words and objects go back bit by bit: those of a slab
+    /// that goes whole with `leaving`, others row by row ([`Table::shed`]).
+    pub(super) fn retire(&mut self, def: Arc<TableDef>, names: &[String], leaving: &mut Leaving) {
+        for mut slab in std::mem::take(&mut self.slabs) {
             let stay = |name: &str| !names.iter().any(|gone| gone == name);
             let features: Vec<_> = slab
                 .plan
@@ -442,14 +444,16 @@ impl Table {
                 .filter(|feature| stay(&feature.def.name))
                 .filter_map(|feature| def.feature(&feature.def.name).cloned())
                 .collect();
-            // A slab that goes whole takes its arena along.
-            if features.len() == slab.plan.features.len() {
-                self.slabs.push(slab);
-            } else if !features.is_empty() {
-                self.slabs.push(retire::shed(slab, Arc::new(SlabPlan::compile(&features)), self.keys.rows(), &self.account));
-            } else {
-                slab.chunks().for_each(Chunk::leave);
+            if features.is_empty() {
+                leaving.add(slab.into_chunks());
+                continue;
             }
+            if features.len() < slab.plan.features.len() {
+                // There is one larger plan at a time. The engine waits for this; a replay does not.
+                while slab.shed(None) != Passed::Over {}
+                slab.retire(Arc::new(SlabPlan::compile(&features)), self.keys.rows(), &self.account);
+            }
+            self.slabs.push(slab);
         }
         self.adopt(def);
     }

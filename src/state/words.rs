@@ -3,6 +3,7 @@
 
 use super::account::Account;
 use super::chunk::{Chunk, chunk_bytes, words_for};
+use std::ops::Range;
 
 /// Rows of one stride.
 #[derive(Debug, Clone)]
@@ -88,6 +89,16 @@ impl Words {
         let known = (known as usize).div_ceil(self.rows as usize);
         debug_assert_eq!(self.missing, self.chunks.iter().filter(|chunk| chunk.is_none()).count(), "chunks that are none are counted");
         let missing = known.saturating_sub(self.chunks.len()) + self.missing;
+        self.lacking_of(missing, rows)
+    }
+
+    /// The same, where they are all among these.
+    pub(crate) fn lacking_within(&self, among: Range<u32>, rows: usize) -> usize {
+        let chunks = (among.start / self.rows) as usize..(among.end as usize).div_ceil(self.rows as usize);
+        self.lacking_of(chunks.filter(|number| self.chunks.get(*number).is_none_or(Option::is_none)).count(), rows)
+    }
+
+    fn lacking_of(&self, missing: usize, rows: usize) -> usize {
         (missing.min(rows) + rows.div_ceil(self.rows as usize) + 1) * chunk_bytes(self.chunk_words)
     }
 
@@ -128,9 +139,30 @@ impl Words {
         }
     }
 
+    /// Drops the chunk that ends where this row begins; those before it are gone.
+    pub(crate) fn drop_before(&mut self, row: u32) {
+        let (number, at) = self.place(row);
+        if at == 0
+            && let Some(place) = number.checked_sub(1).and_then(|before| self.chunks.get_mut(before))
+        {
+            match place.take() {
+                Some(chunk) => {
+                    chunk.leave();
+                    self.missing += 1;
+                }
+                None => debug_assert!(self.missing > 0, "a chunk that is none is counted"),
+            }
+        }
+    }
+
     /// The chunks, for snapshots.
     pub(crate) fn chunks(&self) -> &[Option<Chunk>] {
         &self.chunks
+    }
+
+    /// The chunks, for who drops them.
+    pub(crate) fn into_chunks(self) -> Vec<Option<Chunk>> {
+        self.chunks
     }
 }
 

@@ -1,0 +1,123 @@
+//! What has left the definitions gives its memory back bit by bit: rows of slabs that features left, chunks of slabs and
+//! tables that are gone whole.
+//!
+//! A registration that takes features or tables away changes what is declared, read and fed at once, and touches no row:
+//! it costs the same with one key and with a hundred million. What is left to do is done here in steps, between turns.
+//! Nothing of it is logged, and a replay may be anywhere in it: answers, what rows become, and fingerprints do not depend on
+//! it (`older.rs`). Invariants: no step does much more than it was told to; with a limit of memory, none leads beyond it; a
+//! state is written as a snapshot when all of it is done.
+//!
+//! Called by apply (`apply/shedding.rs`). Cost: each row is read once with its lists and rings, as for a fingerprint, and
+//! what has another layout then is written once.
+
+use super::chunk::Chunk;
+use super::older::Passed;
+use super::state::State;
+use super::table::Table;
+
+/// Work of one step, in words: some tens of microseconds. One row may be more than that by itself.
+const WORDS_PER_STEP: usize = 1 << 14;
+/// What dropping a chunk counts, in words.
+const CHUNK_WORK: usize = 256;
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// There is more to do.
+    More,
+    /// The next row takes memory before it gives some back, and there is none.
+    NoRoom,
+    /// All is given back.
+    Over,
+}
+
+/// Chunks of what is gone.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    lists: Vec<Vec<Option<Chunk>>>,
+}
+
+impl Leaving {
+    /// Takes what something consists of that is gone.
+    pub(super) fn add(&mut self, lists: impl Iterator<Item = Vec<Option<Chunk>>>) {
+        self.lists.extend(lists.filter(|list| !list.is_empty()));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lists.is_empty()
+    }
+
+    /// Drops the next chunk; false when there is none.
+    fn drop_next(&mut self) -> bool {
+        while let Some(list) = self.lists.last_mut() {
+            match list.pop() {
+                Some(chunk) => {
+                    chunk.as_ref().inspect(|chunk| chunk.leave());
+                    return true;
+                }
+                None => drop(self.lists.pop()),
+            }
+        }
+        false
+    }
+}
+
+impl State {
+    /// Whether something that is gone has memory to give back.
+    pub fn is_shedding(&self) -> bool {
+        self.shedding
+    }
+
+    pub(super) fn look_for_shedding(&self) -> bool {
+        !self.leaving.is_empty() || self.tables.values().any(Table::is_shedding)
+    }
+
+    /// Whether rows of a table stand in the layout of a larger plan.
+    pub fn sheds_rows_of(&self, table: u32) -> bool {
+        self.tables.get(&table).is_some_and(Table::is_shedding)
+    }
+
+    /// Whether a snapshot can be written of it.
+    pub fn is_writable(&self) -> bool {
+        !self.tables.values().any(Table::is_shedding)
+    }
+
+    /// Goes on with giving back, `rows` rows or chunks further at most, within the limit of memory or, `beyond` it, with
+    /// what one step takes.
+    pub fn shed(&mut self, rows: u32, beyond: bool) -> Shed {
+        assert!(!self.is_mid_frame(), "room that was promised to an open frame stays as it is");
+        let (mut left, mut words) = (rows, WORDS_PER_STEP);
+        while left > 0 && words > 0 && self.leaving.drop_next() {
+            (left, words) = (left - 1, words.saturating_sub(CHUNK_WORK));
+        }
+        for table in self.tables.values_mut().filter(|table| table.is_shedding()) {
+            while left > 0 && words > 0 {
+                match table.shed(beyond) {
+                    Passed::Row(work) => (left, words) = (left - 1, words.saturating_sub(work)),
+                    Passed::NoRoom => return Shed::NoRoom,
+                    Passed::Over => break,
+                }
+            }
+        }
+        self.shedding = self.look_for_shedding();
+        if self.shedding { Shed::More } else { Shed::Over }
+    }
+}
+
+impl Table {
+    fn is_shedding(&self) -> bool {
+        self.slabs.iter().any(super::slab::Slab::is_shedding)
+    }
+
+    /// Brings the next row of a slab over that features have left.
+    fn shed(&mut self, beyond: bool) -> Passed {
+        let within = (!beyond).then_some(&self.account);
+        for slab in self.slabs.iter_mut().filter(|slab| slab.is_shedding()) {
+            match slab.shed(within) {
+                Passed::Over => {}
+                passed => return passed,
+            }
+        }
+        Passed::Over
+    }
+}
