@@ -54,7 +54,6 @@ fn rows(registry: &Registry, walkers: &[&str], offset: i64) -> Content {
 
 /// A log of a definition, a partition and three frames of rows; returns the LSN of the second of these.
 fn log(disk: &SimulatedDisk) -> u64 {
-    let (mut writer, handle) = WalWriter::start(disk.clone(), wal(), Start::Fresh { log: LOG }, small(), 1).unwrap();
     let (registry, effects) = registry();
     let key = PartitionKey { event: "Step".into(), cluster: "c".into(), topic: "steps".into(), topic_id: TopicId::NONE, partition: 3 };
     let start = Position { offset: 0, after: -1, epoch: -1, record_time_ms: -1, clock_ms: -1 };
@@ -65,8 +64,14 @@ fn log(disk: &SimulatedDisk) -> u64 {
         rows(&registry, &["a", "c", "c"], 5),
         rows(&registry, &["a"], 6),
     ];
+    write_log(disk, &contents)[3]
+}
+
+/// A log of these frames; their first LSNs.
+fn write_log(disk: &SimulatedDisk, contents: &[Content]) -> Vec<u64> {
+    let (mut writer, handle) = WalWriter::start(disk.clone(), wal(), Start::Fresh { log: LOG }, small(), 1).unwrap();
     let (mut encoded, mut firsts) = (Encoded::default(), Vec::new());
-    for content in &contents {
+    for content in contents {
         encode(content, &mut encoded);
         let batches = match content {
             Content::Rows(rows) => rows.batches.iter().map(|batch| batch.words()).collect(),
@@ -81,7 +86,7 @@ fn log(disk: &SimulatedDisk) -> u64 {
     }
     handle.sync_now().unwrap();
     writer.close(7_000_000).unwrap();
-    firsts[3]
+    firsts
 }
 
 fn start(disk: &SimulatedDisk, apply: Apply) -> Result<Recovered, RecoveryError> {
@@ -287,4 +292,57 @@ fn check_follows_what_an_operator_left_out() {
     let recovered = start(&disk, State::apply).unwrap();
     let found = definitions(&disk, wal(), snapshots()).unwrap().unwrap();
     assert_eq!((found.registry.version, found.unfed), (recovered.state.registry().version, recovered.state.unfed()));
+}
+
+/// The registry with this one feature of its table more, or without it again.
+fn with_feature(registry: &Registry, more: bool) -> (Arc<Registry>, Vec<crate::pipeline::TableEffect>) {
+    let mut agg = json!({"n": {"op": "count", "params": {}}, "hour": {"op": "count", "params": {"window": "1h"}}});
+    if more {
+        agg["last"] = json!({"op": "last", "params": {"field": "walker"}});
+        agg["unique"] = json!({"op": "n_unique", "params": {"field": "walker", "window": "1m"}});
+    }
+    let payload = json!({"force": true, "nodes": [
+        {"kind": "event", "name": "Step", "schema": {"fields": {"walker": "str"}, "optional_fields": []}, "event_time_field": null},
+        {"kind": "derivation", "name": "walkers", "output_kind": "table", "upstreams": ["Step"],
+         "ops": [{"op": "group_by", "keys": ["walker"], "agg": agg}],
+         "schema": {"fields": {"walker": "str"}, "optional_fields": []}, "table_primary_key": ["walker"]}
+    ]});
+    let outcome = registry.apply_register(&payload.to_string(), &RegisterOptions::default());
+    let outcome = outcome.unwrap_or_else(|error| panic!("{}", error.to_json()));
+    (outcome.next.unwrap(), outcome.effects)
+}
+
+#[test]
+fn a_process_that_is_killed_while_features_leave_a_table_begins_that_anew() {
+    let disk = SimulatedDisk::new();
+    let (before, created) = with_feature(&Registry::default(), true);
+    let (after, retired) = with_feature(&before, false);
+    let key = PartitionKey { event: "Step".into(), cluster: "c".into(), topic: "steps".into(), topic_id: TopicId::NONE, partition: 3 };
+    let start_of = Position { offset: 0, after: -1, epoch: -1, record_time_ms: -1, clock_ms: -1 };
+    let names: Vec<String> = (0..300).map(|walker| format!("walker number {walker}")).collect();
+    let many: Vec<&str> = names.iter().map(String::as_str).collect();
+    write_log(
+        &disk,
+        &[
+            Content::Definition { registry: Arc::clone(&before), effects: created },
+            Content::Partition(StoredPosition { key, position: start_of }),
+            rows(&before, &many, 300),
+            Content::Definition { registry: Arc::clone(&after), effects: retired },
+            rows(&after, &many[100..200], 400),
+        ],
+    );
+    let mut live = start(&disk, State::apply).unwrap().state;
+    assert!(live.is_shedding() && !live.is_writable());
+    let fingerprint = live.fingerprint();
+    // Killed after any number of steps, from none to all.
+    for steps in [0, 1, 40, 10_000] {
+        let mut again = start(&disk, State::apply).unwrap().state;
+        assert_eq!(again.fingerprint(), fingerprint);
+        for _ in 0..steps {
+            again.shed(7, false);
+        }
+        assert_eq!((again.fingerprint(), again.is_shedding()), (fingerprint, steps < 10_000));
+    }
+    while live.shed(64, false) != crate::state::Shed::Over {}
+    assert_eq!(live.fingerprint(), fingerprint);
 }

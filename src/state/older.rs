@@ -180,7 +180,7 @@ impl Older {
             let mut moved = RowWords::from_slice(before);
             work += moved.len();
             if is_untouched {
-                work += expiry::weight(self.moves.from(), arena, before);
+                work += self.moves.weight(before, arena);
                 self.moves.bring_over(&mut moved, arena);
             }
             debug_assert!(moved[newer.stride..].iter().all(|&word| word == 0), "row {row} takes the first words alone");

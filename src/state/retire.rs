@@ -181,6 +181,11 @@ impl Moves {
         }
     }
 
+    /// About how much work it is to bring a row over, in words.
+    pub(super) fn weight(&self, words: &[u64], arena: &Arena) -> usize {
+        if self.from.is_windowed() { expiry::weight(&self.from, arena, words) } else { 0 }
+    }
+
     /// At least as many words of objects as bringing one row over makes.
     pub(super) fn demand_words_max(&self) -> usize {
         let rings = self.to.windows.iter().map(|window| ring::HEAD_WORDS + window.buckets * window.stride);

@@ -77,6 +77,19 @@ impl State {
         self.tables.get(&table).is_some_and(Table::is_shedding)
     }
 
+    /// Rows that stand in the layout of a larger plan.
+    #[cfg(test)]
+    pub(crate) fn shedding_rows(&self) -> usize {
+        let slabs = self.tables.values().flat_map(|table| &table.slabs);
+        slabs.filter_map(|slab| slab.older.as_ref()).map(|older| older.rows().len()).sum()
+    }
+
+    /// Bytes of chunks of what is gone whole.
+    #[cfg(test)]
+    pub(super) fn leaving_bytes(&self) -> usize {
+        self.leaving.lists.iter().flatten().flatten().map(Chunk::bytes).sum()
+    }
+
     /// Whether a snapshot can be written of it.
     pub fn is_writable(&self) -> bool {
         !self.tables.values().any(Table::is_shedding)

@@ -325,7 +325,10 @@ impl Slab {
     pub(crate) fn earliest_us(&self, row: u32, features: &[usize], lifetime_us: i64) -> Option<i64> {
         let arena = &self.arena;
         let (plan, words, place) = self.standing(row);
-        let (words, keep_us) = (words?, self.plan.keep_us);
+        let keep_us = self.plan.keep_us;
+        // Whether something was ever written near a row that has nothing says nothing of it.
+        let nothing: RowWords = smallvec::smallvec![0; plan.stride];
+        let words = words.unwrap_or(&nothing);
         let slots = features.iter().flat_map(|&feature| &plan.features[place(feature)].slots);
         slots
             .filter_map(|slot| match *slot {

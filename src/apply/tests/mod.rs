@@ -12,6 +12,7 @@ mod inlets;
 mod near_limit;
 mod panic;
 mod reads;
+mod shedding;
 mod snapshots;
 mod sweeps;
 mod turns;

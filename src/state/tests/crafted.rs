@@ -119,6 +119,7 @@ fn bear(state: State, rows: &[Row]) {
     };
     read(&driven.state);
     let before = driven.fingerprint();
+    driven.settle();
     assert_eq!(through_a_snapshot(&driven.state).fingerprint(), before, "what was taken is written and taken again");
     if driven.state.registry().event("Tx").is_some_and(|event| event.schema.fields.len() >= FIELDS.len()) {
         let Content::Rows(more) = driven.pack(rows) else { unreachable!() };

@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One delete row for every key of every table that `rows` made.
-fn deletes(rows: &[Row]) -> Vec<Row> {
+pub(super) fn deletes(rows: &[Row]) -> Vec<Row> {
     rows.iter().map(|row| Row { delete: true, ..row.clone() }).collect()
 }
 
 /// What every chunk that anybody holds takes, counted one by one, with the index and what frozen states hold besides.
-fn walked(state: &State, frozen: &[Arc<Frozen>]) -> usize {
+pub(super) fn walked(state: &State, frozen: &[Arc<Frozen>]) -> usize {
     type Chunks = HashMap<usize, usize>;
     fn add<'t>(tables: impl Iterator<Item = &'t Table>, chunks: &mut Chunks) -> usize {
         let mut besides = 0;
@@ -39,7 +39,7 @@ fn walked(state: &State, frozen: &[Arc<Frozen>]) -> usize {
 const EMPTY_BYTES: usize = 60_000;
 
 /// Bytes that copies of keys may take where nothing else is said.
-const COPIES: usize = 2 << 20;
+pub(super) const COPIES: usize = 2 << 20;
 
 fn batches(driven: &Driven, rows: &[Row]) -> Vec<Rows> {
     let Content::Rows(content) = driven.pack(rows) else { unreachable!("packed rows are rows") };
@@ -58,7 +58,7 @@ fn without(schema: &EventSchema, batches: &[Rows], lacking: &[Lacking]) -> Conte
 }
 
 /// Applies rows and checks what was said of their growth: by bytes, and object by object.
-fn check_growth(driven: &mut Driven, rows: &[Row], copies: usize) -> Result<(), TestCaseError> {
+pub(super) fn check_growth(driven: &mut Driven, rows: &[Row], copies: usize) -> Result<(), TestCaseError> {
     let batches = batches(driven, rows);
     let (said, tallies) = driven.state.growth_of_rows(&batches, copies);
     let begun: Vec<Vec<usize>> =
@@ -94,7 +94,7 @@ fn weigh(state: &State, batches: &[Rows], exact: bool) -> usize {
 }
 
 /// A row of a user with a label.
-fn labelled(user: &str, label: &str, time_us: i64) -> Row {
+pub(super) fn labelled(user: &str, label: &str, time_us: i64) -> Row {
     let mut data = vec![Datum::Null; 8];
     (data[0], data[6]) = (Datum::Str(user.into()), Datum::Str(label.into()));
     Row { time_us, ahead_us: 0, delete: false, data }
@@ -390,6 +390,7 @@ fn dropped_features_give_their_objects_back_and_leave_the_others_alone() {
         let mut driven = Driven::with(&agg(&["cnt_1m", "label_1m", "last_label", "uniq_1h"]));
         driven.feed(&rows, &[]);
         driven.register(&agg(&["cnt_1m"]));
+        driven.settle();
         let mut plain = Driven::with(&agg(&["cnt_1m"]));
         plain.feed(&rows, &[]);
         let used = |driven: &Driven| driven.state.table("T").unwrap().used_bytes();

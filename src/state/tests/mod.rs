@@ -14,9 +14,10 @@ mod pipeline;
 mod recount;
 mod replay;
 mod rows;
+mod shedding;
 
 use super::arena::Arena;
-use super::{Content, RowsContent, State, Sweep, Table};
+use super::{Content, RowsContent, Shed, State, Sweep, Table};
 use crate::operators::Reading;
 use crate::pipeline::{RegisterOptions, Registry};
 use crate::row::{Key, RowsBuilder, Strictness};
@@ -24,6 +25,12 @@ use serde_json::Value as Json;
 use std::sync::Arc;
 
 const HASH_SEED: u64 = 0xFEED;
+
+/// Gives back all that left a state's definitions: only then can it be written as a snapshot.
+fn settle(state: &mut State) {
+    while state.shed(7, true) != Shed::Over {}
+    assert!(state.is_writable());
+}
 
 /// A state that is driven like the engine drives it, with every content it was given.
 struct Driven {
@@ -79,6 +86,11 @@ impl Driven {
         let mut builder = RowsBuilder::new(schema, Strictness::Push);
         rows.iter().for_each(|row| row.write(&mut builder));
         Content::Rows(RowsContent { batches: vec![builder.finish()], ..RowsContent::default() })
+    }
+
+    /// Gives back all that left the definitions.
+    fn settle(&mut self) {
+        settle(&mut self.state);
     }
 
     fn fingerprint(&self) -> u128 {
