@@ -52,6 +52,13 @@ fn step(house: &House, held: &mut Held<'_>) -> usize {
     left
 }
 
+/// Does events until a registration that takes features away is in force.
+fn declared(house: &House, held: &mut Held<'_>) {
+    while held.state().shedding_rows() == 0 {
+        assert!(house.seat.step(held), "there is nothing to do, and no row to bring over");
+    }
+}
+
 /// Five million keys were rewritten by the registration, while everybody waited.
 #[test]
 fn reads_are_answered_between_the_steps_of_a_retirement() {
@@ -61,10 +68,8 @@ fn reads_are_answered_between_the_steps_of_a_retirement() {
     let mut held = house.seat.hold();
     owner.call(tag(1, 0), registration(&["hour"]));
     turn(&mut owner);
-    while turn(&mut owner).is_empty() {
-        house.seat.step(&mut held);
-    }
-    assert!(held.state().shedding_rows() > WALKERS - ROWS_PER_SLICE_MAX, "the reply waits for no row");
+    declared(&house, &mut held);
+    assert!(held.state().shedding_rows() == WALKERS, "a declaration waits for no row");
     let mut reads = 0;
     while held.state().shedding_rows() > 0 {
         let walker = reads * 7919 % WALKERS;
@@ -98,9 +103,7 @@ fn a_registration_that_takes_more_away_waits_by_itself_and_the_next_ones_behind_
     let mut held = house.seat.hold();
     first.call(tag(1, 0), registration(&["hour", "first"]));
     turn(&mut first);
-    while turn(&mut first).is_empty() {
-        house.seat.step(&mut held);
-    }
+    declared(&house, &mut held);
     let version = held.state().registry().version;
     second.call(tag(1, 0), registration(&["hour"]));
     turn(&mut second);
@@ -120,8 +123,10 @@ fn a_registration_that_takes_more_away_waits_by_itself_and_the_next_ones_behind_
     assert!(pushed > 0, "pushes of others go on");
     assert!(answers.is_empty(), "{answers:?}");
     while held.state().registry().version < version + 2 {
-        house.seat.step(&mut held);
+        assert!(house.seat.step(&mut held), "two registrations are lost");
     }
+    let lsn = held.state().lsn();
+    held.synced(lsn);
     for port in [&mut second, &mut third] {
         let replies = turn(port);
         assert!(matches!(&replies[..], [(_, Reply::Registered(_))]), "{replies:?}");
@@ -147,9 +152,7 @@ fn a_snapshot_that_is_due_comes_when_the_last_row_is_brought_over() {
     let mut held = house.seat.hold();
     port.call(tag(1, 0), registration(&["hour"]));
     turn(&mut port);
-    while held.state().shedding_rows() == 0 {
-        house.seat.step(&mut held);
-    }
+    declared(&house, &mut held);
     while frozen.try_recv().is_ok() {
         held.hear(crate::apply::News::SnapshotDone(crate::apply::snapshotter::Outcome::Taken));
     }
@@ -175,9 +178,7 @@ fn an_engine_over_a_state_that_was_killed_in_the_middle_goes_on() {
     let mut held = house.seat.hold();
     port.call(tag(1, 0), registration(&["hour", "minute"]));
     turn(&mut port);
-    while held.state().shedding_rows() == 0 {
-        house.seat.step(&mut held);
-    }
+    declared(&house, &mut held);
     step(&house, &mut held);
     let state = std::mem::replace(&mut held.state, crate::state::State::new(1));
     let (fingerprint, left) = (state.fingerprint(), state.shedding_rows());
