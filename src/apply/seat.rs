@@ -10,7 +10,7 @@
 //! most, applies no Kafka rows and begins nothing heavy; what it leaves is the apply thread's.
 //!
 //! **Everybody gets a turn.** The apply thread does one [`Event`] at a time, and none keeps it for much
-//! longer than a slice (half a millisecond). Requests, rows, rows that wait, reads and sweeps take turns,
+//! longer than a slice (half a millisecond). Requests, rows, rows that wait, reads, what gives memory back and sweeps take turns,
 //! news come first, housekeeping comes at the latest every [`TURNS_PER_TICK`] events, what of it waits
 //! for the end of a turn before the next turn, and between two events the seat goes to whoever waits for
 //! it.

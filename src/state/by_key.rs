@@ -367,7 +367,17 @@ impl OfTable {
         }
         let shed = number.and_then(|number| slab.copied(number)).map(Arc::new);
         number.inspect(|&number| slab.demand_of_shedding(number, demand));
-        let mut group = Group { begin, end, number, shed: shed.clone(), copy: None, to_list: false, to_lifted: false, to_rings: false, edge_us: i64::MIN };
+        let mut group = Group {
+            begin,
+            end,
+            number,
+            shed: shed.clone(),
+            copy: None,
+            to_list: false,
+            to_lifted: false,
+            to_rings: false,
+            edge_us: i64::MIN,
+        };
         if !plan.is_windowed() {
             return group;
         }

@@ -57,9 +57,7 @@ impl Moves {
             rings_stay: Vec::new(),
         };
         for feature in &to.features {
-            let Some(before) = from.feature(&feature.def.name) else {
-                unreachable!("a smaller plan has no feature of its own")
-            };
+            let Some(before) = from.feature(&feature.def.name) else { unreachable!("a smaller plan has no feature of its own") };
             moves.features.push(before);
             for (&after, &before) in feature.slots.iter().zip(&from.features[before].slots) {
                 moves.slot(after, before);
@@ -78,10 +76,7 @@ impl Moves {
                 self.lifetime[after] = before;
                 (&self.to.lifetime[after], &self.from.lifetime[before])
             }
-            (
-                SlotRef::Windowed { window, accumulator },
-                SlotRef::Windowed { window: window_before, accumulator: before },
-            ) => {
+            (SlotRef::Windowed { window, accumulator }, SlotRef::Windowed { window: window_before, accumulator: before }) => {
                 self.windows[window].0 = window_before;
                 self.windows[window].1[accumulator] = before;
                 let (after, of) = (&self.to.windows[window], &self.from.windows[window_before]);

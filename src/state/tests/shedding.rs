@@ -26,8 +26,7 @@ const FEATURES: [(&str, &str); 10] = [
 /// Two tables with these features: one of few keys with many rows, one of many keys.
 fn registration(chosen: &[bool]) -> Json {
     let chosen: Vec<_> = FEATURES.iter().zip(chosen).filter(|(_, chosen)| **chosen).collect();
-    let agg: Map<String, Json> =
-        chosen.iter().map(|((name, text), _)| ((*name).to_owned(), serde_json::from_str(text).unwrap())).collect();
+    let agg: Map<String, Json> = chosen.iter().map(|((name, text), _)| ((*name).to_owned(), serde_json::from_str(text).unwrap())).collect();
     let agg = if agg.is_empty() { json!({ "z": { "op": "count", "params": {} } }) } else { Json::Object(agg) };
     json!({ "nodes": [event(), node("T", &[], &["user"], &agg), node("U", &[], &["user", "n"], &agg)], "force": true })
 }
@@ -220,10 +219,15 @@ fn what_features_leave_behind_comes_back_within_the_limit_of_memory() {
     assert!(driven.state.account.take_peak() <= limit, "a step led beyond the limit");
     assert!(emptied < 60, "sparse chunks were emptied {emptied} times");
     let mut plain = Driven::with(&registration(&FEATURES.map(|(name, _)| kept.contains(&name))));
-    plain.feed(&(0..6_000 * 3).map(|number| {
-        let user = format!("user number {}", number * 7919 % 6_000);
-        labelled(&user, &format!("label {}", number % 91), START_US + number as i64 * 1000)
-    }).collect::<Vec<_>>(), &[]);
+    plain.feed(
+        &(0..6_000 * 3)
+            .map(|number| {
+                let user = format!("user number {}", number * 7919 % 6_000);
+                labelled(&user, &format!("label {}", number % 91), START_US + number as i64 * 1000)
+            })
+            .collect::<Vec<_>>(),
+        &[],
+    );
     // A chunk of each size class may be half full.
     let (now, most) = (driven.state.live_bytes(), plain.state.live_bytes() + 40 * (17 << 10));
     assert!(now <= most && now < full * 2 / 3, "{now} bytes of {full}, {most} at most");
@@ -245,9 +249,11 @@ fn slabs_and_tables_that_go_whole_are_given_back_chunk_by_chunk() {
     assert!(steps > 10 && driven.state.bytes() == 0, "{steps} steps, {} bytes", driven.state.bytes());
     // A feature of a slab of its own.
     let (mut driven, _) = many(3_000, &[]);
-    let more = |name: &str| json!({ "nodes": [event(), node("T", &[], &["user"], &json!({
+    let more = |name: &str| {
+        json!({ "nodes": [event(), node("T", &[], &["user"], &json!({
         "a_cnt": { "op": "count", "params": {} }, name: { "op": "count", "params": { "where": "(n > 7)" } },
-    }))], "force": true });
+    }))], "force": true })
+    };
     driven.register(&more("more"));
     driven.settle();
     driven.feed(&[labelled("user number 7", "", START_US)], &[]);
