@@ -82,7 +82,7 @@ fn answers(state: &State, now_us: i64) -> Vec<(Key, String)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 300, ..ProptestConfig::default() })]
     #[test]
     fn steps_do_not_show(first in prop::collection::vec(any::<bool>(), FEATURES.len()), rows in rows(500), actions in actions()) {
         let mut stepped = Driven::with(&registration(&first));
