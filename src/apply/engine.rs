@@ -282,7 +282,7 @@ impl Engine {
     fn log_has_room(&mut self) {
         if self.facts.disk_full.load(Ordering::Relaxed) {
             self.facts.disk_full.store(false, Ordering::Relaxed);
-            self.facts.incidents.close(IncidentKind::WriteStall, &Subject::Server);
+            self.facts.incidents.over(IncidentKind::WriteStall, &Subject::Server, self.clock.now_us());
             self.retry_refused();
         }
     }
@@ -373,6 +373,7 @@ impl Engine {
         self.facts.table_bytes.store(bytes, Ordering::Relaxed);
         self.off_limit(now_us, passed_us);
         self.facts.floods.look(&self.facts.incidents, Now { wall_us: now_us, passed_us });
+        self.facts.incidents.close_calm(now_us);
         self.trim_kept(passed_us);
         self.time_waiting(passed_us);
         self.begin_sweep(passed_us);

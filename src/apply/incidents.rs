@@ -2,7 +2,8 @@
 //!
 //! Anybody who sees such a cause says so with [`Incidents::open`], again and again while it lasts,
 //! and [`Incidents::close`] when it is over (or lets [`Incidents::close_unseen`] find that nobody
-//! said it any more). Opening what is open refreshes its words, at most once a second, so callers
+//! said it any more). A cause that comes and goes says [`Incidents::over`]: the incident closes then, but
+//! one that opened again soon after it had closed stays until the cause stayed away for a while. Opening what is open refreshes its words, at most once a second, so callers
 //! need not remember what they said. Reached through `Facts`: no seat is needed and nothing waits
 //! but for one short lock; while nothing is open, reads do not even take that.
 //!
@@ -24,6 +25,12 @@ use streamgauge_api::source::{Incident, IncidentKind};
 const OPEN_MAX: usize = 1024;
 /// The words of an open incident are made again after this long.
 const REFRESH_US: i64 = 1_000_000;
+/// What opens again within this time after it closed comes and goes,
+const AGAIN_US: i64 = 60_000_000;
+/// and closes when its cause stayed away for this long.
+const CALM_US: i64 = 30_000_000;
+/// Incidents that closed lately and are remembered.
+const CLOSED_MAX: usize = 1024;
 
 /// Whom an incident is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,12 +93,30 @@ struct Open {
     incident: Incident,
     seen_us: i64,
     worded_us: i64,
+    /// It opened soon after it had closed.
+    again: bool,
+    /// Since when its cause is away.
+    over_us: Option<i64>,
 }
 
 #[derive(Debug, Default)]
 struct Board {
     open: BTreeMap<(IncidentKind, Subject), Open>,
+    /// When those closed lately whose cause was over.
+    closed: BTreeMap<(IncidentKind, Subject), i64>,
     opened: BTreeMap<IncidentKind, u64>,
+}
+
+impl Board {
+    /// Remembers when an incident closed whose cause may come again.
+    fn remember(&mut self, place: (IncidentKind, Subject), now_us: i64) {
+        if self.closed.len() >= CLOSED_MAX {
+            self.closed.retain(|_, closed_us| now_us.saturating_sub(*closed_us) < AGAIN_US);
+        }
+        if self.closed.len() < CLOSED_MAX {
+            self.closed.insert(place, now_us);
+        }
+    }
 }
 
 /// See the module's head.
@@ -110,7 +135,8 @@ impl Incidents {
         if let Some(open) = board.open.get_mut(&(kind, subject.clone())) {
             assert_eq!(open.incident.kind, kind, "an incident stands under its kind");
             open.seen_us = open.seen_us.max(now_us);
-            if now_us.saturating_sub(open.worded_us) >= REFRESH_US {
+            let was_over = open.over_us.take().is_some();
+            if was_over || now_us.saturating_sub(open.worded_us) >= REFRESH_US {
                 open.incident = said(kind, open.incident.opened_us, text());
                 open.worded_us = now_us;
             }
@@ -121,7 +147,9 @@ impl Incidents {
         if board.open.len() < OPEN_MAX {
             let (lost, evidence) = (&incident.lost, &incident.evidence);
             tracing::warn!(kind = "incident.opened", incident = kind.as_str(), %subject, lost, evidence, "an incident opened");
-            board.open.insert((kind, subject.clone()), Open { incident, seen_us: now_us, worded_us: now_us });
+            let place = (kind, subject.clone());
+            let again = board.closed.remove(&place).is_some_and(|closed_us| now_us.saturating_sub(closed_us) < AGAIN_US);
+            board.open.insert(place, Open { incident, seen_us: now_us, worded_us: now_us, again, over_us: None });
         }
         assert!(board.open.len() <= OPEN_MAX, "{} incidents are open", board.open.len());
         self.count.store(board.open.len(), Ordering::Release);
@@ -133,6 +161,48 @@ impl Incidents {
         self.close_where(|known, about, _| known == kind && about == subject) > 0
     }
 
+    /// Says that the cause is away. What comes and goes closes only when it stayed away for a while
+    /// ([`Incidents::close_calm`]). True when it closed now.
+    pub fn over(&self, kind: IncidentKind, subject: &Subject, now_us: i64) -> bool {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let place = (kind, subject.clone());
+        {
+            let mut board = self.board.lock();
+            let Some(open) = board.open.get_mut(&place) else { return false };
+            if open.again {
+                if open.over_us.is_none() {
+                    open.over_us = Some(now_us);
+                    open.incident.evidence = format!("over for now, it came and went: {}", open.incident.evidence);
+                }
+                return false;
+            }
+            board.remember(place, now_us);
+        }
+        self.close(kind, subject)
+    }
+
+    /// Closes those that came and went, and whose cause stayed away.
+    pub fn close_calm(&self, now_us: i64) -> usize {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return 0;
+        }
+        let is_calm = |open: &Open| open.over_us.is_some_and(|over_us| now_us.saturating_sub(over_us) >= CALM_US);
+        let calm: Vec<_> = {
+            let mut board = self.board.lock();
+            let calm: Vec<_> = board.open.iter().filter(|(_, open)| is_calm(open)).map(|(place, _)| place.clone()).collect();
+            calm.iter().for_each(|place| board.remember(place.clone(), now_us));
+            calm
+        };
+        calm.iter().filter(|(kind, subject)| self.close(*kind, subject)).count()
+    }
+
+    /// Whether this is open, and its cause is there.
+    pub fn is_present(&self, kind: IncidentKind, subject: &Subject) -> bool {
+        self.board.lock().open.get(&(kind, subject.clone())).is_some_and(|open| open.over_us.is_none())
+    }
+
     /// Closes those of a kind that nobody said since `before_us`: for causes that are seen only
     /// while somebody runs into them.
     pub fn close_unseen(&self, kind: IncidentKind, before_us: i64) -> usize {
@@ -141,10 +211,13 @@ impl Incidents {
 
     /// Time was set to `now_us`: nothing was seen later than that.
     pub(crate) fn set_back(&self, now_us: i64) {
-        for open in self.board.lock().open.values_mut() {
+        let mut board = self.board.lock();
+        for open in board.open.values_mut() {
             open.seen_us = open.seen_us.min(now_us);
             open.worded_us = open.worded_us.min(now_us);
+            open.over_us = open.over_us.map(|over_us| over_us.min(now_us));
         }
+        board.closed.values_mut().for_each(|closed_us| *closed_us = now_us.min(*closed_us));
     }
 
     /// Closes those of tables that are gone.
@@ -245,6 +318,29 @@ mod tests {
             assert!(incidents.list().is_empty());
         }
         assert_eq!(incidents.take_opened(), [(IncidentKind::ClockJump, 2)].into());
+    }
+
+    /// Little room that comes free again and again opened and closed one twice a second.
+    #[test]
+    fn what_comes_and_goes_opens_twice_and_closes_when_it_stays_away() {
+        let incidents = Incidents::default();
+        let (kind, source) = (IncidentKind::WriteStall, Subject::source("clicks"));
+        let mut now_us = 0;
+        for _ in 0..100 {
+            incidents.open(kind, &source, now_us, || seen("rows wait"));
+            now_us += SECOND_US / 2;
+            incidents.over(kind, &source, now_us);
+            incidents.close_calm(now_us);
+            now_us += SECOND_US / 2;
+        }
+        assert_eq!(incidents.take_opened(), [(kind, 2)].into());
+        assert!(incidents.is_open(kind, &source) && !incidents.is_present(kind, &source));
+        assert_eq!(incidents.close_calm(now_us + CALM_US - SECOND_US), 0);
+        assert_eq!(incidents.close_calm(now_us + CALM_US), 1);
+        // What comes after a long while is news, and closes at once.
+        now_us += CALM_US + AGAIN_US;
+        assert!(incidents.open(kind, &source, now_us, || seen("rows wait")));
+        assert!(incidents.over(kind, &source, now_us + 1) && !incidents.is_open(kind, &source));
     }
 
     #[test]

@@ -359,8 +359,9 @@ impl Control for EngineControl {
         let mut statuses = self.statuses();
         for status in statuses.iter_mut().filter(|status| status.incident.is_none()) {
             // A partition whose rows wait to be written stands still, whatever its own incidents are.
-            status.incident = self.facts.incidents.get(IncidentKind::WriteStall, &Subject::source(&status.source));
-            if status.incident.is_some() {
+            let source = Subject::source(&status.source);
+            status.incident = self.facts.incidents.get(IncidentKind::WriteStall, &source);
+            if self.facts.incidents.is_present(IncidentKind::WriteStall, &source) {
                 "waiting".clone_into(&mut status.state);
             }
         }

@@ -9,8 +9,8 @@
 //! to wait is then held as a whole, and with it the later ones of its inlet. The same happens to a packet that the log
 //! does not take.
 //!
-//! What waits is tried again in order, part by part, in **sweeps**: each half second, when something gave memory back, and
-//! when the sweep before wrote anything. A step of a sweep is one event of the seat and writes one frame at most. A source
+//! What waits is tried again in order, part by part, in **passes**: each half second, when something gave memory back, and
+//! when the pass before wrote anything. A step of a pass is one event of the seat and writes one frame at most. A source
 //! with anything here has an incident (`WriteStall`) until it has not.
 
 use super::engine::Engine;
@@ -57,10 +57,10 @@ pub(super) struct Stall {
     bytes: usize,
     /// Keys of the rows that wait, and maybe of some that did.
     pub(super) keys: HashSet<u64>,
-    sweep: Option<Sweep>,
-    /// Another sweep is to begin.
+    pass: Option<Pass>,
+    /// Another pass is to begin.
     pub(super) due: bool,
-    /// What had given memory back when the last sweep began.
+    /// What had given memory back when the last pass began.
     freed: u64,
     /// A packet that is held as a whole, behind the rows that wait.
     packet: Option<Packet>,
@@ -76,7 +76,7 @@ pub(super) struct Stall {
 
 /// One go over everything that waits.
 #[derive(Default)]
-struct Sweep {
+struct Pass {
     /// The next part.
     at: usize,
     /// Keys of the rows in front of it that wait still.
@@ -110,7 +110,7 @@ impl Stall {
             rows: 0,
             bytes: 0,
             keys: HashSet::new(),
-            sweep: None,
+            pass: None,
             due: false,
             freed,
             packet: None,
@@ -129,7 +129,7 @@ impl Stall {
     }
 
     fn is_due(&self, freed: u64) -> bool {
-        self.sweep.is_some() || self.due || self.freed != freed
+        self.pass.is_some() || self.due || self.freed != freed
     }
 
     /// Whether nothing waits any more.
@@ -249,7 +249,7 @@ impl Engine {
         assert!(!self.is_mid_turn(), "what waits is written between turns");
         let Some(at) = self.stalls.iter().position(|stall| stall.is_due(self.freed)) else { return };
         let mut stall = Some(self.stalls.remove(at));
-        self.sweep(&mut stall);
+        self.pass_on(&mut stall);
         self.keep(stall);
     }
 
@@ -261,7 +261,7 @@ impl Engine {
         if stall.is_over() {
             let (waited_s, tries) = ((passed_us - stall.since_us) / 1_000_000, stall.tries);
             tracing::info!(kind = "source.goes_on", source = %stall.source, tries, waited_s, "rows that waited are written");
-            self.facts.incidents.close(IncidentKind::WriteStall, &Subject::source(&stall.source));
+            self.facts.incidents.over(IncidentKind::WriteStall, &Subject::source(&stall.source), self.clock.now_us());
             return;
         }
         if stall.tries == 0 {
@@ -304,27 +304,27 @@ impl Engine {
         }
     }
 
-    /// The next step of a sweep: a part, or the packet behind all parts, which ends it.
-    fn sweep(&mut self, slot: &mut Option<Stall>) {
+    /// The next step of a pass: a part, or the packet behind all parts, which ends it.
+    fn pass_on(&mut self, slot: &mut Option<Stall>) {
         let passed_us = self.passed_us();
         let Some(stall) = slot else { return };
-        if stall.sweep.is_none() {
+        if stall.pass.is_none() {
             (stall.due, stall.freed) = (false, self.freed);
-            stall.sweep = Some(Sweep::default());
+            stall.pass = Some(Pass::default());
             self.tried(stall, passed_us);
         }
-        let Some(mut sweep) = stall.sweep.take() else { unreachable!("a sweep began") };
-        if sweep.at < stall.parts.len() {
-            match self.retry_part(stall, &mut sweep) {
-                Ok(()) => stall.sweep = Some(sweep),
+        let Some(mut pass) = stall.pass.take() else { unreachable!("a pass began") };
+        if pass.at < stall.parts.len() {
+            match self.retry_part(stall, &mut pass) {
+                Ok(()) => stall.pass = Some(pass),
                 // The log takes nothing now: the next parts have to wait as well.
                 Err(error) => stall.error = error,
             }
             return;
         }
         // Every row that waits was looked at: these are their keys, and no others.
-        stall.keys = sweep.front;
-        stall.due |= sweep.wrote;
+        stall.keys = pass.front;
+        stall.due |= pass.wrote;
         let Some(packet) = stall.packet.take() else { return };
         if let Err(refused) = self.try_packet(slot, packet) {
             let (packet, error) = *refused;
@@ -334,12 +334,12 @@ impl Engine {
     }
 
     /// Writes the rows of a part that there is room for now.
-    fn retry_part(&mut self, stall: &mut Stall, sweep: &mut Sweep) -> Result<(), ApiError> {
-        let Some(part) = stall.parts.get(sweep.at) else { unreachable!("a sweep goes over parts that are there") };
-        let split = self.split(&part.batches, &sweep.front);
+    fn retry_part(&mut self, stall: &mut Stall, pass: &mut Pass) -> Result<(), ApiError> {
+        let Some(part) = stall.parts.get(pass.at) else { unreachable!("a pass goes over parts that are there") };
+        let split = self.split(&part.batches, &pass.front);
         if split.as_ref().is_some_and(|split| !split.moves()) {
-            sweep.front.extend(split.iter().flat_map(Split::waiting_keys));
-            sweep.at += 1;
+            pass.front.extend(split.iter().flat_map(Split::waiting_keys));
+            pass.at += 1;
             stall.error = self.exceeded();
             return Ok(());
         }
@@ -361,11 +361,11 @@ impl Engine {
         if let Err(refused) = self.write_turn(VecDeque::from([frame])) {
             return Err(refused.1);
         }
-        sweep.wrote = true;
-        sweep.front.extend(split.iter().flat_map(Split::waiting_keys));
+        pass.wrote = true;
+        pass.front.extend(split.iter().flat_map(Split::waiting_keys));
         let is_left = left.is_some();
-        stall.replace(sweep.at, left);
-        sweep.at += usize::from(is_left);
+        stall.replace(pass.at, left);
+        pass.at += usize::from(is_left);
         self.slice();
         Ok(())
     }

@@ -183,7 +183,7 @@ fn a_source_whose_rows_wait_does_not_hold_another_one() {
     });
     apply_all(&house);
     assert_eq!((house.steps_of("new").map(|(n, _)| n), house.steps_of("known").map(|(n, _)| n)), (Some(1), Some(2_001)));
-    assert!(!house.facts.incidents.is_open(IncidentKind::WriteStall, &source));
+    assert!(!house.facts.incidents.is_present(IncidentKind::WriteStall, &source));
 }
 
 proptest! {

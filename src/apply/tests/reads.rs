@@ -38,6 +38,11 @@ fn house_of(payload: &Json) -> House {
     house
 }
 
+/// A port, and the seat under the test.
+fn seated(house: &House) -> (EnginePort, Held<'_>) {
+    (house.port(), house.seat.hold())
+}
+
 fn push(port: &mut EnginePort, tag: Tag) {
     port.push(tag, Encoding::Json, PushRow { event: "Step", body: br#"{"walker":"w"}"# }, Wait::Default);
 }
@@ -60,8 +65,7 @@ fn run(house: &House, held: &mut Held<'_>, port: &mut EnginePort) -> Vec<(Tag, R
 #[test]
 fn an_answer_that_is_too_large_is_refused_before_it_is_built() {
     let house = shoe_house();
-    let mut port = house.port();
-    let mut held = house.seat.hold();
+    let (mut port, mut held) = seated(&house);
     port.call(tag(1, 0), Request::BatchGet(vec![get("w"); 65_536]));
     turn(&mut port);
     let mut most = 0;
@@ -110,8 +114,7 @@ fn explained_cells_count_with_what_they_take() {
 #[test]
 fn answers_that_are_being_read_take_a_budget_together() {
     let house = shoe_house();
-    let mut port = house.port();
-    let mut held = house.seat.hold();
+    let (mut port, mut held) = seated(&house);
     let one = 300 * SHOES_BYTES;
     for connection in 0..16 {
         port.call(tag(connection, 0), Request::BatchGet(vec![get("w"); 300]));
@@ -135,8 +138,7 @@ fn answers_that_are_being_read_take_a_budget_together() {
 #[test]
 fn what_is_read_for_a_connection_ends_with_it() {
     let house = shoe_house();
-    let mut port = house.port();
-    let mut held = house.seat.hold();
+    let (mut port, mut held) = seated(&house);
     let lsn = held.state().lsn();
     port.call(tag(1, 0), Request::BatchGet(vec![get("nobody"); 65_536]));
     port.call(tag(2, 0), Request::BatchGet(vec![get("nobody"); 65_536]));
@@ -166,8 +168,7 @@ fn what_is_read_for_a_connection_ends_with_it() {
 #[test]
 fn a_connection_that_is_closed_in_the_middle_of_a_turn_loses_what_it_asked_for_behind_its_push() {
     let house = House::build();
-    let mut port = house.port();
-    let mut held = house.seat.hold();
+    let (mut port, mut held) = seated(&house);
     port.push_batch(tag(1, 0), Encoding::Json, &vec![PushRow { event: "Step", body: br#"{"walker":"w"}"# }; 65_536], Wait::Default);
     port.call(tag(1, 1), Request::BatchGet(vec![get("w"); 65_536]));
     turn(&mut port);
@@ -217,8 +218,7 @@ fn reads_that_wait_are_answered_in_the_order_of_their_lsns_and_a_few_at_a_time()
 #[test]
 fn reads_that_waited_long_enough_are_told_so_by_deadline() {
     let house = House::build();
-    let mut port = house.port();
-    let mut held = house.seat.hold();
+    let (mut port, mut held) = seated(&house);
     let lsn = held.state().lsn();
     for connection in 0..500 {
         port.call(tag(connection, 0), waiting(lsn + 1 + connection, 1_000 + connection));

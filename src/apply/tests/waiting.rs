@@ -173,7 +173,7 @@ impl Life {
         }
         let bytes = self.house.seat.look(|engine| engine.state().bytes() as u64);
         assert!(bytes <= topic.memory_max_bytes, "{bytes} of {} {what}", topic.memory_max_bytes);
-        assert!(!self.house.facts.incidents.is_open(IncidentKind::WriteStall, &Subject::source("steps")), "{what}");
+        assert!(!self.house.facts.incidents.is_present(IncidentKind::WriteStall, &Subject::source("steps")), "{what}");
     }
 }
 
@@ -346,7 +346,7 @@ fn keys_that_become_rings_all_at_once_go_in_part_by_part_while_there_is_room() {
     let bodies: Vec<String> = (0..KEYS).map(|walker| format!(r#"{{"walker":"walker-{walker}"}}"#)).collect();
     let rows = (0..ROWS_PER_KEY).flat_map(|_| &bodies).zip(0..).map(|(body, offset)| turns::record(slot, offset, body.as_bytes()));
     offer_all(&house, &mut inlet, rows);
-    let waits = house.facts.incidents.is_open(IncidentKind::WriteStall, &Subject::source("steps"));
+    let waits = house.facts.incidents.is_present(IncidentKind::WriteStall, &Subject::source("steps"));
     let bytes = house.seat.look(|engine| engine.state().live_bytes());
     assert!(!waits && bytes < 12 << 20, "rows wait: {waits}, {bytes} bytes");
     let position = house.seat.look(|engine| engine.state().partitions()[slot.0 as usize].position.offset);
