@@ -1,6 +1,6 @@
 //! The memory limit: what would not fit is kept out before it is applied.
 //!
-//! A batch whose growth, bounded from above, might lead beyond `limits.memory` is looked at row by row. Rows that need
+//! A batch whose growth, bounded from above, might lead beyond `limits.memory` is looked at ([`look`](super::look)). Rows that need
 //! nothing, and deletes, go on. Rows for which there may be no room wait ([`waiting`](super::waiting)), or are refused:
 //! rows of new keys under `refuse_new`, told in the reject log, and every push, whole. Decided before the log is written,
 //! so a replay never meets it.
@@ -25,11 +25,6 @@ use streamgauge_api::{ApiError, Code, Position, Reply, Slot};
 const OFF_LIMIT_AFTER_US: i64 = 10_000_000;
 /// New keys leave this part of the limit to the growth of those that are there: one in so many bytes.
 const NEW_KEYS_LEAVE: u64 = 32;
-/// How often a frame of pushes is looked at before what is left of it is refused: nearly always the second look finds nothing.
-const LOOKS_MAX: usize = 4;
-/// Rows that copies of keys are fed with, at most, to see whether pushes fit: they are taken whole or not at all, so this is
-/// worth more than for a packet, which is taken in parts.
-const PUSH_FEEDS: usize = 1 << 20;
 /// Memory that chunks gave back and nobody wanted for so long goes back to the allocator.
 const TRIM_EVERY_US: i64 = 10_000_000;
 /// Memory is what holds things up for this long after rows were kept out; what waits is tried more often.
@@ -37,7 +32,7 @@ const FULL_FOR_US: i64 = 2_000_000;
 
 impl Engine {
     /// Bytes that tables may still take. What a snapshot holds besides is theirs when they need it.
-    fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         self.memory_room().1
     }
 
@@ -53,39 +48,14 @@ impl Engine {
         self.state.growth_bytes(numbers) <= self.room()
     }
 
-    /// Whether rows fit by what the heads of their keys' lists and rings say.
-    pub(super) fn fit_by_key(&mut self, batches: &[Rows]) -> bool {
-        #[cfg(test)]
-        {
-            self.weighed_rows += batches.iter().map(Rows::len).sum::<usize>();
-        }
-        let mut weighing = self.state.weigh(batches, false);
-        while !weighing.go_on(&self.state, batches, &[], &mut { usize::MAX }) {}
-        let reserve = if weighing.makes_keys() { self.reserve() } else { 0 };
-        weighing.bytes() <= self.room().saturating_sub(reserve)
-    }
-
     /// What rows of new keys leave to the growth of those that are there.
-    fn reserve(&self) -> usize {
+    pub(super) fn reserve(&self) -> usize {
         usize::try_from(self.options.memory_max_bytes / NEW_KEYS_LEAVE).unwrap_or(usize::MAX)
-    }
-
-    /// Rows that there may be no room for, but for those that are `left_out`, by batch. Where that is a guess nothing is
-    /// said of it yet.
-    pub(super) fn lacking(&mut self, batches: &[Rows], left_out: &[Vec<bool>], feeds: usize) -> Vec<Lacking> {
-        #[cfg(test)]
-        {
-            self.looked_rows += batches.iter().map(Rows::len).sum::<usize>();
-        }
-        let lacking = self.state.lacking_within(batches, left_out, self.room(), self.reserve(), feeds);
-        if lacking.iter().any(|lacking| !lacking.is_guess) {
-            self.keeps_out(&lacking);
-        }
-        lacking
     }
 
     /// Rows are kept out by the limit.
     pub(super) fn keeps_out(&mut self, lacking: &[Lacking]) {
+        assert!(!lacking.is_empty(), "rows that are kept out are some table's, which the incident names");
         self.facts.memory_full.store(true, Ordering::Relaxed);
         self.lacking_us = self.passed_us();
         self.at_limit(lacking);
@@ -225,37 +195,20 @@ impl Engine {
         })
     }
 
-    /// Takes pushes out of a frame that need room which there may not be, and answers them; a push is taken whole or not at
-    /// all. False when none is left. `fits` where there is room for so many rows whatever they are.
-    pub(super) fn admit(&mut self, content: &mut RowsContent, acks: &mut Vec<Ack>, outbox: &Outbox, fits: bool) -> bool {
+    /// Refuses pushes of an event that was dropped while they were on their way; false when they are.
+    pub(super) fn has_events(&mut self, content: &RowsContent, acks: &[Ack], outbox: &Outbox) -> bool {
         let version = self.state.registry().version;
-        if content.batches.iter().any(|batch| self.state.registry().event_by_id(batch.event()).is_none()) {
-            let error = ApiError::new(Code::EventNotFound, "the event was dropped while the row was on its way");
-            self.count_pushes(content, false);
-            refuse_all(outbox, acks, &error, version);
-            return false;
-        }
-        if fits || self.fit_by_key(&content.batches) {
+        if content.batches.iter().all(|batch| self.state.registry().event_by_id(batch.event()).is_some()) {
             return true;
         }
-        for _ in 0..LOOKS_MAX {
-            let lacking = self.lacking(&content.batches, &[], PUSH_FEEDS);
-            if lacking.is_empty() {
-                return true;
-            }
-            self.keeps_out(&lacking);
-            self.take_out(content, acks, outbox, &lacking);
-            if acks.is_empty() {
-                return false;
-            }
-        }
+        let error = ApiError::new(Code::EventNotFound, "the event was dropped while the row was on its way");
         self.count_pushes(content, false);
-        refuse_all(outbox, acks, &self.exceeded(), version);
+        refuse_all(outbox, acks, &error, version);
         false
     }
 
     /// Refuses pushes of which a row lacks room. What the others need is to be looked at again: it may have hung on rows that go now.
-    fn take_out(&mut self, content: &mut RowsContent, acks: &mut Vec<Ack>, outbox: &Outbox, lacking: &[Lacking]) {
+    pub(super) fn take_out(&mut self, content: &mut RowsContent, acks: &mut Vec<Ack>, outbox: &Outbox, lacking: &[Lacking]) {
         let version = self.state.registry().version;
         let mut first = 0;
         let mut lacks = vec![false; content.rows()];
@@ -266,29 +219,52 @@ impl Engine {
             }
             first += batch.len();
         }
-        let rows_of = |ack: &Ack| ack.first_row as usize..(ack.first_row + ack.count) as usize;
-        let (refused, mut kept): (Vec<Ack>, Vec<Ack>) =
+        let (refused, kept): (Vec<Ack>, Vec<Ack>) =
             acks.iter().partition(|ack| lacks.get(rows_of(ack)).is_none_or(|rows| rows.contains(&true)));
         refuse_all(outbox, &refused, &self.exceeded(), version);
-        let mut gone = vec![false; lacks.len()];
-        refused.iter().for_each(|ack| gone[rows_of(ack)].fill(true));
-        let mut first = 0;
-        for batch in &mut content.batches {
-            let rows = batch.len();
-            let kept = self.part_of(batch, |row| !gone[first + row]);
-            self.event_series(batch.event()).push_refused.inc_by((rows - kept.len()) as u64);
-            *batch = kept;
-            first += rows;
-        }
-        content.batches.retain(|batch| !batch.is_empty());
-        for ack in &mut kept {
-            let before = gone[..ack.first_row as usize].iter().filter(|gone| **gone).count();
-            let Ok(before) = u32::try_from(before) else { unreachable!("rows of a frame are counted in 32 bits") };
-            assert!(before <= ack.first_row, "no more rows are gone before a push than stood before it");
-            ack.first_row -= before;
-        }
-        *acks = kept;
+        let refused = self.only(content, refused).0;
+        self.count_pushes(&refused, false);
+        let (left, acks_left) = self.only(content, kept);
+        (*content, *acks) = (left, acks_left);
     }
+
+    /// Leaves half of the pushes of a frame in it, and gives the later ones.
+    pub(super) fn halve(&self, content: &mut RowsContent, acks: &mut Vec<Ack>) -> (RowsContent, Vec<Ack>) {
+        assert!(acks.len() > 1, "one push has no half");
+        let later = acks.split_off(acks.len() / 2);
+        let behind = self.only(content, later);
+        (*content, *acks) = self.only(content, std::mem::take(acks));
+        behind
+    }
+
+    /// The rows of some pushes of a frame, and where they stand then.
+    fn only(&self, content: &RowsContent, mut acks: Vec<Ack>) -> (RowsContent, Vec<Ack>) {
+        let mut stays = vec![false; content.rows()];
+        acks.iter().for_each(|ack| stays[rows_of(ack)].fill(true));
+        let mut first = 0;
+        let mut batches = Vec::with_capacity(content.batches.len());
+        for batch in &content.batches {
+            batches.push(self.part_of(batch, |row| stays[first + row]));
+            first += batch.len();
+        }
+        batches.retain(|batch| !batch.is_empty());
+        let mut before = 0;
+        let mut places = Vec::with_capacity(stays.len());
+        for stays in &stays {
+            places.push(before);
+            before += u32::from(*stays);
+        }
+        for ack in &mut acks {
+            ack.first_row = places[ack.first_row as usize];
+        }
+        let only = RowsContent { batches, ..RowsContent::default() };
+        assert_eq!(only.rows(), acks.iter().map(|ack| ack.count as usize).sum::<usize>(), "each row is of one push");
+        (only, acks)
+    }
+}
+
+fn rows_of(ack: &Ack) -> std::ops::Range<usize> {
+    ack.first_row as usize..(ack.first_row + ack.count) as usize
 }
 
 /// Refused rows of one partition.

@@ -19,6 +19,7 @@ mod incidents;
 mod inlet;
 mod limit;
 mod long_read;
+mod look;
 mod operator;
 mod packets;
 pub(crate) mod panic;

@@ -6,12 +6,13 @@
 //! offsets with a reject that says so.
 
 use super::engine::Engine;
+use super::look::Whom;
 use super::split::Split;
 use super::turn::{Frame, Refused, Then};
 use super::waiting::{Part, Stall, offsets_of, runs_of};
 use super::work::{InletId, Packet};
 use crate::state::{RowsContent, WaitingRun};
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use streamgauge_api::{ApiError, Code};
@@ -29,8 +30,13 @@ impl Engine {
     /// Applies Kafka rows; what the log or the memory limit does not take now waits.
     pub(crate) fn take_packet(&mut self, packet: Packet) {
         let at = self.stalls.iter().position(|stall| stall.inlet == packet.inlet);
-        let mut stall = at.map(|at| self.stalls.remove(at));
-        if let Err(refused) = self.try_packet(&mut stall, packet) {
+        let stall = at.map(|at| self.stalls.remove(at));
+        self.decide(Whom::Packet { packet, stall });
+    }
+
+    /// Writes a packet, or the part of it that goes. `stall` is what waits of its inlet.
+    pub(super) fn finish_packet(&mut self, mut stall: Option<Stall>, packet: Packet, split: Option<&Split>) {
+        if let Err(refused) = self.try_packet(&mut stall, packet, split) {
             let (packet, error) = *refused;
             self.stalled(&mut stall, &packet, &error).hold(packet, error);
         }
@@ -44,13 +50,11 @@ impl Engine {
     }
 
     /// Writes a packet, or the part of it that can be, and begins to apply it. `stall` is what waits of its inlet.
-    pub(super) fn try_packet(&mut self, stall: &mut Option<Stall>, packet: Packet) -> Result<(), Refused<Packet>> {
+    fn try_packet(&mut self, stall: &mut Option<Stall>, packet: Packet, split: Option<&Split>) -> Result<(), Refused<Packet>> {
         assert!(stall.as_ref().is_none_or(Stall::takes_packets), "a packet that is held is in front of this one");
-        let nothing = HashSet::new();
-        let split = self.split(&packet.content.batches, stall.as_ref().map_or(&nothing, |stall| &stall.keys));
         let waits = packet.content.positions.iter().any(|(slot, _)| self.state.waiting_of(*slot).is_some());
         if split.is_some() || waits {
-            return self.write_part(stall, packet, split.as_ref());
+            return self.write_part(stall, packet, split);
         }
         let Packet { inlet, content, records, again, oldest_ms, bytes } = packet;
         let frame = Frame::new(content, Then::Show { inlet, records, oldest_ms, bytes });
@@ -139,7 +143,7 @@ impl Engine {
         }
         let content = RowsContent { positions, rejects, ..RowsContent::default() };
         assert!(super::codec::rows_bytes(&content) <= crate::wal::FRAME_BODY_BYTES_MAX, "a packet without its rows is small");
-        self.try_packet(stall, Packet { content, ..packet })
+        self.try_packet(stall, Packet { content, ..packet }, None)
     }
 
     fn source_of(&mut self, packet: &Packet) -> Arc<str> {

@@ -10,6 +10,7 @@
 use super::codec::rows_bytes;
 use super::engine::{Answer, Engine};
 use super::limit::refuse_all;
+use super::look::Whom;
 use super::port::Outbox;
 use super::turn::{Frame, SLICE, Then};
 use super::work::{Ack, Connection, LOOK_COST, Round, Step, Unsynced};
@@ -89,9 +90,19 @@ impl Engine {
             match step {
                 Step::Call { tag, request, .. } => self.call(&outbox, tag, request),
                 Step::Gone(number) => self.forget(Connection::numbered(&outbox, number)),
+                Step::Rows { content, acks } if !self.has_events(&content, &acks, &outbox) => {}
                 Step::Rows { content, acks } => {
-                    let frames = self.collect(&mut round, content, acks, holder);
-                    if !self.push(&outbox, frames) {
+                    let numbers = Numbers::of(&content.batches);
+                    if self.fit_surely(&numbers) {
+                        let frames = self.collect(&mut round, (content, acks), numbers, holder);
+                        if !self.push(&outbox, frames) {
+                            break;
+                        }
+                    } else if let Some(later) = self.decide(Whom::Pushes { outbox: Arc::clone(&outbox), content, acks }) {
+                        round.put_first(later);
+                        break;
+                    }
+                    if self.is_mid_turn() {
                         break;
                     }
                 }
@@ -104,40 +115,34 @@ impl Engine {
         round.rest()
     }
 
-    /// Frames that follow each other are written together.
-    fn collect(&mut self, round: &mut Round, content: RowsContent, acks: Vec<Ack>, holder: Holder) -> VecDeque<Frame> {
+    /// Frames that follow each other are written together, while there is room for as many rows whatever they are. Near the
+    /// memory limit a frame has a turn of its own: it is looked at as the tables stand.
+    fn collect(&mut self, round: &mut Round, first: (RowsContent, Vec<Ack>), mut numbers: Numbers, holder: Holder) -> VecDeque<Frame> {
         let outbox = Arc::clone(&round.outbox);
-        let mut collected = rows_bytes(&content);
-        // Near the memory limit a frame is looked at as the tables stand: it has a turn of its own.
-        let mut numbers = Numbers::of(&content.batches);
-        let mut fits = self.fit_surely(&numbers);
+        let mut collected = rows_bytes(&first.0);
         let mut frames = VecDeque::with_capacity(1);
-        let mut next = Some((content, acks));
-        while let Some((mut content, mut acks)) = next.take() {
-            if self.admit(&mut content, &mut acks, &outbox, fits) {
-                frames.push_back(Frame::new(content, Then::Answer { outbox: Arc::clone(&outbox), acks }));
+        let frame = |(content, acks)| Frame::new(content, Then::Answer { outbox: Arc::clone(&outbox), acks });
+        frames.push_back(frame(first));
+        while collected < TURN_BYTES_MAX {
+            let Some(step @ Step::Rows { content, .. }) = round.peek() else { break };
+            if holder != Holder::Apply && step.is_heavy() {
+                break;
             }
-            let goes_on = |step: &Step| match step {
-                Step::Rows { content, .. } if holder == Holder::Apply || !step.is_heavy() => {
-                    numbers.add(&content.batches);
-                    fits = fits && self.fit_surely(&numbers);
-                    fits
-                }
-                _ => false,
-            };
-            if collected < TURN_BYTES_MAX
-                && round.peek().is_some_and(goes_on)
-                && let Some(Step::Rows { content, acks }) = round.next()
-            {
+            numbers.add(&content.batches);
+            if !self.fit_surely(&numbers) {
+                break;
+            }
+            let Some(Step::Rows { content, acks }) = round.next() else { unreachable!("a step that was seen is there") };
+            if self.has_events(&content, &acks, &outbox) {
                 collected += rows_bytes(&content);
-                next = Some((content, acks));
+                frames.push_back(frame((content, acks)));
             }
         }
         frames
     }
 
     /// Writes pushes and applies them; false when the turn goes on.
-    fn push(&mut self, outbox: &Arc<Outbox>, frames: VecDeque<Frame>) -> bool {
+    pub(super) fn push(&mut self, outbox: &Arc<Outbox>, frames: VecDeque<Frame>) -> bool {
         if frames.is_empty() {
             return true;
         }

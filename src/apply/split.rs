@@ -5,27 +5,20 @@
 //! what is decided holds: it is reckoned again without them until nothing more is lacking, and where that takes too
 //! long, all behind the first of them wait.
 //!
-//! Called by whoever holds the seat, before anything is written. Costs two looks at each row or more, and happens near
-//! the limit only: packets that surely fit, with no row waiting in front of them, are not looked at.
+//! What lacks room is found in [`look`](super::look); here is what follows from it. Called by whoever holds the seat, before
+//! anything is written.
 
-use super::engine::Engine;
 use crate::pipeline::TableDef;
 use crate::row::Rows;
-use crate::state::{Lacking, Numbers, TouchedKeys};
+use crate::state::{Lacking, TouchedKeys};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-
-/// Reckonings until all behind the first row that waits do.
-const ROUNDS_MAX: usize = 6;
-
-/// Rows that copies of keys are fed with, at most, to see what a packet needs: some tens of milliseconds.
-const PACKET_FEEDS: usize = 1 << 16;
 
 /// What becomes of the rows of some batches.
 #[derive(Debug)]
 pub(super) struct Split {
     /// Rows that do not go, by batch,
-    left_out: Vec<Vec<bool>>,
+    pub(super) left_out: Vec<Vec<bool>>,
     /// and those of them that never will.
     refused: Vec<Vec<bool>>,
     keys: Vec<TouchedKeys>,
@@ -36,7 +29,7 @@ pub(super) struct Split {
 }
 
 impl Split {
-    fn of(batches: &[Rows], keys: Vec<TouchedKeys>) -> Self {
+    pub(super) fn of(batches: &[Rows], keys: Vec<TouchedKeys>) -> Self {
         let flags: Vec<Vec<bool>> = batches.iter().map(|batch| vec![false; batch.len()]).collect();
         assert_eq!(keys.len(), batches.len(), "keys are known of every batch");
         Self { left_out: flags.clone(), refused: flags, keys, tables: BTreeMap::new(), is_first_part: false }
@@ -57,8 +50,13 @@ impl Split {
         self.left_out[batch][row] && !self.refused[batch][row]
     }
 
+    /// Rows that are left out for good, by table.
+    pub(super) fn refused_by_table(&self) -> impl Iterator<Item = (&TableDef, usize)> {
+        self.tables.values().map(|(table, rows)| (&**table, *rows))
+    }
+
     /// Whether anything but going becomes of any row.
-    fn leaves_out(&self) -> bool {
+    pub(super) fn leaves_out(&self) -> bool {
         self.left_out.iter().flatten().any(|left| *left)
     }
 
@@ -74,7 +72,7 @@ impl Split {
     }
 
     /// Rows that lack room wait; those of new keys are refused where `refuses_new`.
-    fn take(&mut self, lacking: &[Lacking], refuses_new: bool) {
+    pub(super) fn take(&mut self, lacking: &[Lacking], refuses_new: bool) {
         for Lacking { table, batch, known, new, .. } in lacking {
             for &row in new.iter().chain(known) {
                 self.left_out[*batch][row as usize] = true;
@@ -87,7 +85,7 @@ impl Split {
     }
 
     /// Rows behind one that waits, of one of its keys, wait too.
-    fn follow(&mut self, front: &HashSet<u64>) {
+    pub(super) fn follow(&mut self, front: &HashSet<u64>) {
         let mut held: HashSet<u64> = HashSet::new();
         for batch in 0..self.left_out.len() {
             for row in 0..self.left_out[batch].len() {
@@ -104,7 +102,7 @@ impl Split {
     }
 
     /// Nothing is decided.
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         for flags in self.left_out.iter_mut().chain(&mut self.refused) {
             flags.fill(false);
         }
@@ -112,73 +110,16 @@ impl Split {
     }
 
     /// All rows but the first ones wait.
-    fn leave_from(&mut self, first: usize) {
+    pub(super) fn leave_from(&mut self, first: usize) {
         self.left_out.iter_mut().flatten().skip(first).for_each(|left| *left = true);
     }
 
     /// Everything behind the first row that is left out waits, unless it is refused.
-    fn cut(&mut self) {
+    pub(super) fn cut(&mut self) {
         let mut behind = false;
         for left in self.left_out.iter_mut().flatten() {
             behind |= *left;
             *left = behind;
         }
-    }
-}
-
-impl Engine {
-    /// Decides what becomes of rows when the rows with these keys wait in front of them; none when all of them go.
-    pub(super) fn split(&mut self, batches: &[Rows], front: &HashSet<u64>) -> Option<Split> {
-        let surely = self.fit_surely(&Numbers::of(batches)) || self.fit_by_key(batches);
-        if surely && front.is_empty() {
-            return None;
-        }
-        let keys = batches.iter().map(|batch| self.state.touched_keys(batch)).collect();
-        let mut split = Split::of(batches, keys);
-        if surely {
-            split.follow(front);
-        } else {
-            self.reckon(batches, front, &mut split);
-        }
-        if split.is_first_part && !split.moves() {
-            self.keeps_out(&[]);
-        }
-        for (table, rows) in split.tables.values() {
-            self.count_refused(table, *rows);
-        }
-        split.leaves_out().then_some(split)
-    }
-
-    /// Decides by what the rows need. Where the worst was assumed of some, so that nothing would go, the first half of the
-    /// rows is looked at alone, and so on: the rest waits for the next try, which comes at once.
-    fn reckon(&mut self, batches: &[Rows], front: &HashSet<u64>, split: &mut Split) {
-        let mut first = batches.iter().map(Rows::len).sum::<usize>();
-        split.follow(front);
-        while self.leave_lacking(batches, front, split) {
-            split.is_first_part = true;
-            if split.moves() || first <= 1 {
-                return;
-            }
-            first /= 2;
-            split.reset();
-            split.leave_from(first);
-            split.follow(front);
-        }
-    }
-
-    /// Leaves rows out until nothing is lacking; true when some of that was a guess. On a guess no row is refused for good.
-    fn leave_lacking(&mut self, batches: &[Rows], front: &HashSet<u64>, split: &mut Split) -> bool {
-        let mut guessed = false;
-        for _ in 0..ROUNDS_MAX {
-            let lacking = self.lacking(batches, &split.left_out, PACKET_FEEDS);
-            if lacking.is_empty() {
-                return guessed;
-            }
-            guessed |= lacking.iter().any(|lacking| lacking.is_guess);
-            split.take(&lacking, !self.options.pause_on_memory && !guessed);
-            split.follow(front);
-        }
-        split.cut();
-        guessed
     }
 }

@@ -3,6 +3,9 @@
 //! ```text
 //! frames collected -> written (all or none) -> slice, reads, slice, reads ... -> each frame's replies -> turn over
 //! ```
+//! Near the memory limit rows are looked at first, in slices as well ([`look`](super::look)): the turn is open then with
+//! nothing written.
+//!
 //! Invariants: while a turn is open its frames are in the log and not all of them in the state, so
 //! nothing else is written, frozen or declared; between two slices only reads run, and they see a prefix
 //! of the rows with its LSN; a frame's pushes are answered and its positions shown when its last row is
@@ -14,6 +17,7 @@
 
 use super::codec::encode_rows;
 use super::engine::{Engine, staged};
+use super::look::Looking;
 use super::panic::applying;
 use super::port::Outbox;
 use super::work::{Ack, Connection, InletId};
@@ -40,6 +44,8 @@ pub(super) type Refused<T> = Box<(T, ApiError)>;
 #[derive(Default)]
 pub(super) struct Turn {
     frames: VecDeque<Frame>,
+    /// What is looked at before it is written.
+    pub(super) look: Option<Box<Looking>>,
     now_us: i64,
     /// When it began to be written.
     begun: Option<Instant>,
@@ -75,20 +81,24 @@ impl Frame {
 impl Turn {
     /// Connections whose pushes are in it and not answered.
     pub(super) fn connections(&self) -> impl Iterator<Item = Connection> + '_ {
-        self.frames.iter().flat_map(|frame| {
+        let looked_at = self.look.iter().filter_map(|look| look.pushes());
+        let looked_at = looked_at.flat_map(|(outbox, tags)| tags.map(move |tag| Connection::of(outbox, tag)));
+        let written = self.frames.iter().flat_map(|frame| {
             let (outbox, acks) = match &frame.then {
                 Then::Answer { outbox, acks } => (Some(outbox), &acks[..]),
                 Then::Show { .. } => (None, &[][..]),
             };
             outbox.into_iter().flat_map(move |outbox| acks.iter().map(move |ack| Connection::of(outbox, ack.tag)))
-        })
+        });
+        written.chain(looked_at)
     }
 }
 
 impl Engine {
-    /// Whether frames are written and not applied to their end.
+    /// Whether frames are looked at, or written and not applied to their end.
     pub(crate) fn is_mid_turn(&self) -> bool {
-        !self.turn.frames.is_empty()
+        assert!(self.turn.look.is_none() || self.turn.frames.is_empty(), "what is looked at is not written");
+        !self.turn.frames.is_empty() || self.turn.look.is_some()
     }
 
     /// Writes frames as one turn. Nothing is applied yet: [`Engine::slice`] does that.
@@ -117,12 +127,18 @@ impl Engine {
             return Err(Box::new((frames, self.refused(error))));
         }
         self.wrote();
-        self.turn = Turn { frames, now_us, begun: Some(begun) };
+        self.turn = Turn { frames, look: None, now_us, begun: Some(begun) };
         Ok(())
     }
 
     /// Goes on with a turn, and wakes the port whose pushes it answers.
     pub(crate) fn go_on(&mut self) {
+        if self.turn.look.is_some() {
+            if let Some(later) = self.look_on() {
+                self.put_back(later);
+            }
+            return;
+        }
         let outbox = self.turn.frames.iter().find_map(|frame| match &frame.then {
             Then::Answer { outbox, .. } => Some(Arc::clone(outbox)),
             Then::Show { .. } => None,

@@ -15,6 +15,7 @@
 
 use super::engine::Engine;
 use super::incidents::{IncidentText, Subject};
+use super::look::Whom;
 use super::split::Split;
 use super::turn::{Frame, Then};
 use super::work::{InletId, Packet};
@@ -76,11 +77,11 @@ pub(super) struct Stall {
 
 /// One go over everything that waits.
 #[derive(Default)]
-struct Pass {
+pub(super) struct Pass {
     /// The next part.
     at: usize,
     /// Keys of the rows in front of it that wait still.
-    front: HashSet<u64>,
+    pub(super) front: HashSet<u64>,
     wrote: bool,
 }
 
@@ -120,6 +121,14 @@ impl Stall {
             told_us: passed_us,
             tries: 0,
             went_past: 0,
+        }
+    }
+
+    /// The rows of the part that a pass has come to.
+    pub(super) fn batches_at(&self, pass: &Pass) -> &[Rows] {
+        match self.parts.get(pass.at) {
+            Some(part) => &part.batches,
+            None => unreachable!("a pass goes over parts that are there"),
         }
     }
 
@@ -248,9 +257,8 @@ impl Engine {
     pub(crate) fn retry_waiting(&mut self) {
         assert!(!self.is_mid_turn(), "what waits is written between turns");
         let Some(at) = self.stalls.iter().position(|stall| stall.is_due(self.freed)) else { return };
-        let mut stall = Some(self.stalls.remove(at));
-        self.pass_on(&mut stall);
-        self.keep(stall);
+        let stall = self.stalls.remove(at);
+        self.pass_on(stall);
     }
 
     /// Keeps what waits of an inlet, and shows it; or says that nothing does any more.
@@ -305,45 +313,46 @@ impl Engine {
     }
 
     /// The next step of a pass: a part, or the packet behind all parts, which ends it.
-    fn pass_on(&mut self, slot: &mut Option<Stall>) {
+    fn pass_on(&mut self, mut stall: Stall) {
         let passed_us = self.passed_us();
-        let Some(stall) = slot else { return };
         if stall.pass.is_none() {
             (stall.due, stall.freed) = (false, self.freed);
             stall.pass = Some(Pass::default());
-            self.tried(stall, passed_us);
+            self.tried(&mut stall, passed_us);
         }
-        let Some(mut pass) = stall.pass.take() else { unreachable!("a pass began") };
+        let Some(pass) = stall.pass.take() else { unreachable!("a pass began") };
         if pass.at < stall.parts.len() {
-            match self.retry_part(stall, &mut pass) {
-                Ok(()) => stall.pass = Some(pass),
-                // The log takes nothing now: the next parts have to wait as well.
-                Err(error) => stall.error = error,
-            }
+            self.decide(Whom::Part { stall, pass });
             return;
         }
         // Every row that waits was looked at: these are their keys, and no others.
         stall.keys = pass.front;
         stall.due |= pass.wrote;
-        let Some(packet) = stall.packet.take() else { return };
-        if let Err(refused) = self.try_packet(slot, packet) {
-            let (packet, error) = *refused;
-            let Some(stall) = slot else { unreachable!("what waits is not taken away") };
-            stall.hold(packet, error);
+        match stall.packet.take() {
+            Some(packet) => drop(self.decide(Whom::Packet { packet, stall: Some(stall) })),
+            None => self.keep(Some(stall)),
         }
     }
 
     /// Writes the rows of a part that there is room for now.
-    fn retry_part(&mut self, stall: &mut Stall, pass: &mut Pass) -> Result<(), ApiError> {
+    pub(super) fn finish_part(&mut self, mut stall: Stall, mut pass: Pass, split: Option<&Split>) {
+        match self.retry_part(&mut stall, &mut pass, split) {
+            Ok(()) => stall.pass = Some(pass),
+            // The log takes nothing now: the next parts have to wait as well.
+            Err(error) => stall.error = error,
+        }
+        self.keep(Some(stall));
+    }
+
+    fn retry_part(&mut self, stall: &mut Stall, pass: &mut Pass, split: Option<&Split>) -> Result<(), ApiError> {
         let Some(part) = stall.parts.get(pass.at) else { unreachable!("a pass goes over parts that are there") };
-        let split = self.split(&part.batches, &pass.front);
-        if split.as_ref().is_some_and(|split| !split.moves()) {
-            pass.front.extend(split.iter().flat_map(Split::waiting_keys));
+        if split.is_some_and(|split| !split.moves()) {
+            pass.front.extend(split.into_iter().flat_map(Split::waiting_keys));
             pass.at += 1;
             stall.error = self.exceeded();
             return Ok(());
         }
-        let moves = |batch: usize, row: usize| split.as_ref().is_none_or(|split| !split.waits(batch, row));
+        let moves = |batch: usize, row: usize| split.is_none_or(|split| !split.waits(batch, row));
         let offsets = offsets_of(&part.batches, part.slots.len(), moves);
         let read = |slot: &Slot| match self.state.reached(*slot) {
             Some(reached) => (*slot, reached),
@@ -352,8 +361,8 @@ impl Engine {
         let positions: Vec<_> = part.slots.iter().map(read).collect();
         let records = part.slots.iter().zip(&offsets).map(|(slot, offsets)| (slot.0, offsets.len() as u64)).collect();
         let waiting = offsets.iter().enumerate().flat_map(|(at, offsets)| runs_of(at, false, offsets.iter().copied())).collect();
-        let (batches, rejects) = self.going(&part.batches, &positions, split.as_ref());
-        let left = split.as_ref().and_then(|split| Part::new(self, part.slots.clone(), &part.batches, part.oldest_ms, split));
+        let (batches, rejects) = self.going(&part.batches, &positions, split);
+        let left = split.and_then(|split| Part::new(self, part.slots.clone(), &part.batches, part.oldest_ms, split));
         let (inlet, oldest_ms) = (stall.inlet, part.oldest_ms);
         let content = RowsContent { positions, waiting, batches, rejects };
         self.assert_fits(&content);
@@ -362,7 +371,7 @@ impl Engine {
             return Err(refused.1);
         }
         pass.wrote = true;
-        pass.front.extend(split.iter().flat_map(Split::waiting_keys));
+        pass.front.extend(split.into_iter().flat_map(Split::waiting_keys));
         let is_left = left.is_some();
         stall.replace(pass.at, left);
         pass.at += usize::from(is_left);

@@ -163,6 +163,13 @@ impl Round {
         Some(step)
     }
 
+    /// Puts steps in front that come before all that is left.
+    pub(crate) fn put_first(&mut self, first: Self) {
+        assert!(Arc::ptr_eq(&self.outbox, &first.outbox), "a round is of one port");
+        self.weight += first.weight;
+        first.steps.into_iter().rev().for_each(|step| self.steps.push_front(step));
+    }
+
     /// What is left of it, if anything is.
     pub(crate) fn rest(self) -> Option<Self> {
         (!self.steps.is_empty()).then_some(self)

@@ -56,27 +56,94 @@ impl State {
     /// The rows for which `room` more bytes may not do, by batch and table; rows that would make a key leave `reserve` of
     /// them to others. Rows that are `left_out`, by batch, are looked at as if they were not there; no flags are none.
     pub fn lacking(&self, batches: &[Rows], left_out: &[Vec<bool>], room: usize, reserve: usize) -> Vec<Lacking> {
-        self.lacking_within(batches, left_out, room, reserve, FEEDS_MIN)
+        let mut look = self.look(batches, room, reserve, FEEDS_MIN);
+        while !look.go_on(self, batches, left_out, &mut { usize::MAX }) {}
+        look.lacking()
     }
 
-    /// The same, with copies of keys that are fed with `feeds` rows at most, and four for each row.
-    pub fn lacking_within(&self, batches: &[Rows], left_out: &[Vec<bool>], room: usize, reserve: usize, feeds: usize) -> Vec<Lacking> {
-        let copies = reserve.max(COPIES_BYTES_MIN);
-        Room { bytes: room, reserve, copies, feeds, ..Room::default() }.admit(self, batches, left_out)
+    /// Begins the same in steps, with copies of keys that are fed with `feeds` rows at most, and four for each row.
+    pub fn look(&self, batches: &[Rows], room: usize, reserve: usize, feeds: usize) -> Look {
+        let rows: usize = batches.iter().map(Rows::len).sum();
+        let room = Room {
+            bytes: room,
+            reserve,
+            copies: reserve.max(COPIES_BYTES_MIN),
+            feeds: feeds + FEEDS_PER_ROW * rows,
+            words: batches.iter().map(|batch| batch.words().len()).sum(),
+            ..Room::default()
+        };
+        Look { room, batch: 0, table: 0, row: 0, known: Vec::new(), new: Vec::new(), lacking: Vec::new() }
     }
 
     /// At least as many bytes as the rows take, each looked at, and their objects by table and slab; copies of keys may
     /// take so many bytes.
     #[cfg(test)]
     pub(crate) fn growth_of_rows(&self, batches: &[Rows], copies: usize) -> (usize, BTreeMap<u32, Vec<Tally>>) {
-        let mut room = Room { bytes: usize::MAX, copies, feeds: FEEDS_MIN, ..Room::default() };
-        let lacking = room.admit(self, batches, &[]);
+        let mut look = self.look(batches, usize::MAX, 0, FEEDS_MIN);
+        look.room.copies = copies;
+        while !look.go_on(self, batches, &[], &mut { 7 }) {}
+        let Look { room, lacking, .. } = look;
         assert!(lacking.is_empty(), "there is room for every row where there is room for all: {lacking:?}");
         (usize::MAX - room.bytes, room.tables.into_iter().map(|(id, taken)| (id, taken.slabs)).collect())
     }
 
     pub(super) fn fed_by(&self, batch: &Rows) -> impl Iterator<Item = &Table> {
         self.by_event.get(&batch.event()).into_iter().flatten().filter_map(|id| self.tables.get(id))
+    }
+}
+
+/// A look at rows, one by one, as far as it has come. Nothing may be applied in between.
+pub struct Look {
+    room: Room,
+    /// The next row: its batch, which of the tables that this feeds, and its number.
+    batch: usize,
+    table: usize,
+    row: usize,
+    /// Rows of this batch and table that lack room,
+    known: Vec<u32>,
+    new: Vec<u32>,
+    /// and those of the others.
+    lacking: Vec<Lacking>,
+}
+
+impl Look {
+    /// Goes on with rows that are not `left_out`, for so much effort: one for a row of a table, and for each that a copy is
+    /// fed with. True when all were looked at.
+    pub fn go_on(&mut self, state: &State, batches: &[Rows], left_out: &[Vec<bool>], effort: &mut usize) -> bool {
+        while let Some(batch) = batches.get(self.batch) {
+            let event = state.registry.event_by_id(batch.event());
+            let (Some(event), Some(table)) = (event, state.fed_by(batch).nth(self.table)) else {
+                (self.batch, self.table) = (self.batch + 1, 0);
+                continue;
+            };
+            let left = left_out.get(self.batch).map_or(&[][..], Vec::as_slice);
+            let mut taken = self.room.tables.remove(&table.def.id).unwrap_or_else(|| Taken::new(table));
+            while *effort > 0 && self.row < batch.len() {
+                let feeds = self.room.feeds;
+                if !left.get(self.row).is_some_and(|left| *left) {
+                    let place = Place { batches, batch: self.batch, row: self.row };
+                    self.room.admit(table, &mut taken, place, &event.schema, (&mut self.known, &mut self.new));
+                }
+                *effort = effort.saturating_sub(1 + feeds - self.room.feeds);
+                self.row += 1;
+            }
+            self.room.tables.insert(table.def.id, taken);
+            if self.row < batch.len() {
+                return false;
+            }
+            let (known, new) = (std::mem::take(&mut self.known), std::mem::take(&mut self.new));
+            if !known.is_empty() || !new.is_empty() {
+                self.lacking.push(Lacking { table: Arc::clone(table.def()), batch: self.batch, known, new, is_guess: false });
+            }
+            (self.table, self.row) = (self.table + 1, 0);
+        }
+        true
+    }
+
+    /// The rows that lack room, once all were looked at.
+    pub fn lacking(mut self) -> Vec<Lacking> {
+        self.lacking.iter_mut().for_each(|lacking| lacking.is_guess = self.room.guessed);
+        self.lacking
     }
 }
 
@@ -198,66 +265,41 @@ impl Taken {
 }
 
 impl Room {
-    fn admit(&mut self, state: &State, batches: &[Rows], left_out: &[Vec<bool>]) -> Vec<Lacking> {
-        let mut lacking = Vec::new();
-        let rows: usize = batches.iter().map(Rows::len).sum();
-        self.feeds += FEEDS_PER_ROW * rows;
-        self.words = batches.iter().map(|batch| batch.words().len()).sum();
-        for (number, batch) in batches.iter().enumerate() {
-            let Some(event) = state.registry.event_by_id(batch.event()) else { continue };
-            for table in state.fed_by(batch) {
-                let left = left_out.get(number).map_or(&[][..], Vec::as_slice);
-                let (known, new) = self.in_table(table, batches, number, &event.schema, left);
-                if !known.is_empty() || !new.is_empty() {
-                    lacking.push(Lacking { table: Arc::clone(table.def()), batch: number, known, new, is_guess: false });
-                }
-            }
-        }
-        lacking.iter_mut().for_each(|lacking: &mut Lacking| lacking.is_guess = self.guessed);
-        lacking
-    }
-
-    /// Admits the rows of a batch that there is room for; returns the others, of keys that are there and of new ones.
-    fn in_table(
+    /// Admits a row that there is room for; names it among others, of keys that are there or of new ones.
+    fn admit(
         &mut self,
         table: &Table,
-        batches: &[Rows],
-        number: usize,
+        taken: &mut Taken,
+        place: Place<'_>,
         schema: &EventSchema,
-        left_out: &[bool],
-    ) -> (Vec<u32>, Vec<u32>) {
-        let batch = &batches[number];
-        let mut taken = self.tables.remove(&table.def.id).unwrap_or_else(|| Taken::new(table));
-        let (mut known, mut new) = (Vec::new(), Vec::new());
-        let def = Arc::clone(&table.def);
-        for (row, index) in (0..batch.len()).zip(0u32..).filter(|(row, _)| !left_out.get(*row).is_some_and(|left| *left)) {
-            let Scratch { derived, key, .. } = &mut self.scratch;
-            if batch.is_delete(row) {
-                def.chain.derive(batch, row, schema, derived);
-            } else if !def.chain.run(batch, row, schema, derived) {
-                continue;
-            }
-            if !key_of(&def.keys, &RowEnv { rows: batch, row, schema, derived }, key) {
-                continue;
-            }
-            if batch.is_delete(row) {
-                if !def.keys.is_empty() {
-                    taken.forget(table, key);
-                }
-                continue;
-            }
-            let found = match taken.made.get(key) {
-                Some(&number) => Some((number, true)),
-                None => table.find(key).filter(|number| !taken.deleted.contains(number)).map(|number| (number, false)),
-            };
-            match self.row(table, &mut taken, found, Place { batches, batch: number, row }, schema) {
-                Some(bytes) => self.bytes -= bytes,
-                None if found.is_none() => new.push(index),
-                None => known.push(index),
-            }
+        (known, new): (&mut Vec<u32>, &mut Vec<u32>),
+    ) {
+        let (batch, row, def) = (&place.batches[place.batch], place.row, &table.def);
+        let Scratch { derived, key, .. } = &mut self.scratch;
+        if batch.is_delete(row) {
+            def.chain.derive(batch, row, schema, derived);
+        } else if !def.chain.run(batch, row, schema, derived) {
+            return;
         }
-        self.tables.insert(table.def.id, taken);
-        (known, new)
+        if !key_of(&def.keys, &RowEnv { rows: batch, row, schema, derived }, key) {
+            return;
+        }
+        if batch.is_delete(row) {
+            if !def.keys.is_empty() {
+                taken.forget(table, key);
+            }
+            return;
+        }
+        let found = match taken.made.get(key) {
+            Some(&number) => Some((number, true)),
+            None => table.find(key).filter(|number| !taken.deleted.contains(number)).map(|number| (number, false)),
+        };
+        let Ok(index) = u32::try_from(row) else { unreachable!("rows of a batch are counted in 32 bits") };
+        match self.row(table, taken, found, place, schema) {
+            Some(bytes) => self.bytes -= bytes,
+            None if found.is_none() => new.push(index),
+            None => known.push(index),
+        }
     }
 
     /// Bytes that one more row takes, now counted as taken; none when there may be no room for it. `found` is the key's

@@ -47,7 +47,7 @@ pub use by_key::{Numbers, Weighing};
 pub use content::{Content, RowsContent};
 pub use demand::Demand;
 pub use frozen::{FROZEN_SHARE, Frozen, NoRoom};
-pub use growth::Lacking;
+pub use growth::{Lacking, Look};
 pub use image::{ImageError, ImageReader, Unwritten};
 pub use shedding::Shed;
 pub use skip::Skip;

@@ -3,11 +3,13 @@
 
 use super::inlets::{attach, offer_all};
 use super::turns::record;
-use super::{House, NOW_US, declare_with, options, tag, turn};
+use super::{House, NOW_US, count, declare_with, get, options, tag, turn};
+use crate::apply::incidents::Subject;
 use crate::apply::{EngineInlet, EngineOptions};
 use serde_json::{Value as Json, json};
-use streamgauge_api::port::{Encoding, PushRow, Wait};
-use streamgauge_api::{Port, RawRecord, Reply};
+use streamgauge_api::port::{Encoding, PushRow, Request, Wait};
+use streamgauge_api::source::IncidentKind;
+use streamgauge_api::{Port, RawRecord, Reply, Tag};
 
 /// Keys that have half of all rows, so that their lists become rings,
 const BUSY: usize = 150;
@@ -75,6 +77,83 @@ fn rows_of_many_windows_are_not_looked_at_one_by_one_until_nine_tenths_of_the_li
         packet(&mut inlet);
     }
     assert!((90..=98).contains(&share(&house)), "{} %", share(&house));
+}
+
+/// Walkers with full lists of three windows, and what is left of the limit for the rings that these become.
+fn house_of_lists(walkers: usize, rows: usize) -> (House, Vec<String>) {
+    let house = House::build();
+    let count = |window: &str| json!({"op": "count", "params": {"window": window}});
+    house.seat.with(|engine| declare_with(engine, &json!({"m": count("1m"), "h": count("1h"), "d": count("1d")})));
+    let bodies: Vec<String> = (0..walkers).map(|walker| format!(r#"{{"walker":"walker-{walker}"}}"#)).collect();
+    let mut inlet = house.inlet("steps");
+    let slot = attach(&mut inlet, "steps", 0);
+    let each = (0..rows).flat_map(|_| &bodies).zip(0..);
+    offer_all(&house, &mut inlet, each.map(|(body, offset)| record(slot, offset, body.as_bytes())));
+    (house, bodies)
+}
+
+/// Copies of so many keys could not be kept: the worst was assumed of each, and the push was refused with half of the
+/// limit free. The look took seconds, and everybody waited for it.
+#[test]
+fn a_large_push_that_fits_is_taken_and_others_read_while_it_is_looked_at() {
+    let (house, bodies) = house_of_lists(300, 320);
+    house.seat.with(|engine| engine.options = EngineOptions { memory_max_bytes: 24 << 20, ..options() });
+    let (mut pusher, mut reader) = (house.port(), house.port());
+    let mut held = house.seat.hold();
+    let lsn = held.state().lsn();
+    let rows: Vec<PushRow<'_>> = (0..65_536).map(|row| PushRow { event: "Step", body: bodies[row % bodies.len()].as_bytes() }).collect();
+    pusher.push_batch(tag(1, 0), Encoding::Json, &rows, Wait::Default);
+    pusher.call(tag(1, 1), Request::Get(get("walker-0")));
+    turn(&mut pusher);
+    let (mut slices, mut reads) = (0, 0u16);
+    while held.state().lsn() == lsn {
+        reader.call(tag(2, reads), Request::Get(get("walker-0")));
+        turn(&mut reader);
+        let mut replies = Vec::new();
+        for _ in 0..6 {
+            assert!(house.seat.step(&mut held), "a look that is begun goes on");
+            replies.extend(turn(&mut reader));
+            if !replies.is_empty() {
+                break;
+            }
+        }
+        assert!(matches!(&replies[..], [(_, Reply::Row(..))]), "who reads has a turn between slices: {replies:?}");
+        (slices, reads) = (slices + 1, reads + 1);
+    }
+    assert!(slices > 8, "65,536 rows were looked at in {slices} slices");
+    while house.seat.step(&mut held) {}
+    let replies = turn(&mut pusher);
+    let [(first, Reply::Pushed { count: 65_536, .. }), (second, Reply::Row(row, _))] = &replies[..] else { panic!("{replies:?}") };
+    assert_eq!((*first, *second, count(row)), (tag(1, 0), tag(1, 1), 320 + 219), "what came behind the push reads it");
+    assert!(held.state().live_bytes() < 16 << 20, "{} bytes", held.state().live_bytes());
+    assert_eq!(held.looked_rows, 0, "what fits in all is not looked at row by row");
+}
+
+#[test]
+fn of_pushes_that_share_a_frame_those_are_refused_that_lack_room_and_each_is_answered_once() {
+    let house = House::build();
+    let mut port = house.port();
+    for number in 0..200 {
+        port.push(tag(1, number), Encoding::Json, PushRow { event: "Step", body: br#"{"walker":"known"}"# }, Wait::Default);
+    }
+    assert_eq!(turn(&mut port).len(), 200);
+    let bytes = house.seat.look(|engine| engine.state().bytes() as u64);
+    house.seat.with(|engine| engine.options = EngineOptions { memory_max_bytes: bytes, ..options() });
+    let bodies: Vec<String> = (0..200)
+        .map(|number| if number % 3 == 0 { r#"{"walker":"known"}"#.into() } else { format!(r#"{{"walker":"stranger-{number}"}}"#) })
+        .collect();
+    for (number, body) in (0..).zip(&bodies) {
+        port.push(tag(2, number), Encoding::Json, PushRow { event: "Step", body: body.as_bytes() }, Wait::Default);
+    }
+    let mut replies = turn(&mut port);
+    super::inlets::apply_all(&house);
+    replies.extend(turn(&mut port));
+    let mut answered: Vec<(Tag, bool)> =
+        replies.iter().map(|(tag, reply)| (*tag, matches!(reply, Reply::Pushed { count: 1, .. }))).collect();
+    answered.sort_unstable_by_key(|(tag, _)| tag.0);
+    assert_eq!(answered, (0..200).map(|number| (tag(2, number), number % 3 == 0)).collect::<Vec<_>>());
+    assert_eq!(house.steps_of("known").map(|(n, _)| n), Some(200 + 67));
+    assert!(house.facts.incidents.is_open(IncidentKind::MemoryLimit, &Subject::table("walkers")), "the incident names the table");
 }
 
 #[test]
