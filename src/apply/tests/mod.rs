@@ -216,3 +216,11 @@ fn turn(port: &mut EnginePort) -> Vec<(Tag, Reply)> {
     port.turn(&mut replies);
     replies
 }
+
+/// The same, with all that the apply thread has to do until there is a reply to everything.
+fn turn_to_end(house: &House, port: &mut EnginePort) -> Vec<(Tag, Reply)> {
+    let mut replies = turn(port);
+    inlets::apply_all(house);
+    replies.extend(turn(port));
+    replies
+}

@@ -3,7 +3,7 @@
 
 use super::inlets::{attach, offer_all};
 use super::turns::record;
-use super::{House, NOW_US, count, declare_with, get, options, tag, turn};
+use super::{House, NOW_US, count, declare_with, get, options, tag, turn, turn_to_end};
 use crate::apply::incidents::Subject;
 use crate::apply::{EngineInlet, EngineOptions};
 use serde_json::{Value as Json, json};
@@ -145,9 +145,7 @@ fn of_pushes_that_share_a_frame_those_are_refused_that_lack_room_and_each_is_ans
     for (number, body) in (0..).zip(&bodies) {
         port.push(tag(2, number), Encoding::Json, PushRow { event: "Step", body: body.as_bytes() }, Wait::Default);
     }
-    let mut replies = turn(&mut port);
-    super::inlets::apply_all(&house);
-    replies.extend(turn(&mut port));
+    let replies = turn_to_end(&house, &mut port);
     let mut answered: Vec<(Tag, bool)> =
         replies.iter().map(|(tag, reply)| (*tag, matches!(reply, Reply::Pushed { count: 1, .. }))).collect();
     answered.sort_unstable_by_key(|(tag, _)| tag.0);
@@ -169,6 +167,6 @@ fn a_push_is_not_looked_at_row_by_row_while_there_is_room_for_it() {
     let bytes = house.seat.look(|engine| engine.state().bytes() as u64);
     house.seat.with(|engine| engine.options = EngineOptions { memory_max_bytes: bytes, ..options() });
     port.push(tag(1, 60), Encoding::Json, PushRow { event: "Step", body: br#"{"walker":"stranger"}"# }, Wait::Default);
-    assert!(matches!(&turn(&mut port)[..], [(_, Reply::Refused(..))]));
+    assert!(matches!(&turn_to_end(&house, &mut port)[..], [(_, Reply::Refused(..))]));
     assert_eq!(looked_rows(&house), 1);
 }

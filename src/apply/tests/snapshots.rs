@@ -1,6 +1,6 @@
 //! A snapshot gives way to tables that need its memory, is told, and is taken once there is room.
 
-use super::{House, NOW_US, get, options, tag, turn};
+use super::{House, NOW_US, get, options, tag, turn_to_end};
 use crate::apply::snapshotter::Outcome;
 use crate::apply::{EngineOptions, News, Subject};
 use crate::state::{FROZEN_SHARE, Frozen, NoRoom};
@@ -27,7 +27,7 @@ fn push_all(house: &House, walkers: impl Iterator<Item = usize>) -> usize {
     for walker in walkers {
         let body = format!(r#"{{"walker":"walker-{walker}"}}"#);
         port.push(tag(1, 0), Encoding::Json, PushRow { event: "Step", body: body.as_bytes() }, Wait::Default);
-        let replies = turn(&mut port);
+        let replies = turn_to_end(house, &mut port);
         let [(_, reply)] = &replies[..] else { panic!("{replies:?}") };
         taken += usize::from(matches!(reply, Reply::Pushed { .. }));
         let bytes = house.seat.look(|engine| engine.state().bytes());
