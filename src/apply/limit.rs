@@ -55,7 +55,6 @@ impl Engine {
 
     /// Rows are kept out by the limit.
     pub(super) fn keeps_out(&mut self, lacking: &[Lacking]) {
-        assert!(!lacking.is_empty(), "rows that are kept out are some table's, which the incident names");
         self.facts.memory_full.store(true, Ordering::Relaxed);
         self.lacking_us = self.passed_us();
         self.at_limit(lacking);
