@@ -7,8 +7,8 @@ use super::check::Check;
 use super::document::{Member, Node, Value};
 use super::problem::ConfigProblem;
 use super::value::Form;
-use crate::pipeline::{Origin, Problem, RegisterOptions, Registry, Tree};
-use crate::row::FieldType;
+use crate::pipeline::{Origin, Problem, RegisterOptions, Registry, Tree, unit_meant};
+use crate::row::{FieldType, TimeUnit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -264,7 +264,7 @@ impl Maker<'_, '_> {
     }
 
     fn time(&mut self, node: &Node, fields: &[&str]) -> Option<Tree> {
-        let wanted = "\"arrival\", \"record\" or { field = \"..\" } is wanted";
+        let wanted = "\"arrival\", \"record\" or { field = \"..\", unit = \"ms\" } is wanted";
         if let Some(word) = node.text() {
             if ["arrival", "record"].contains(&word) {
                 return Some(text(word));
@@ -282,10 +282,17 @@ impl Maker<'_, '_> {
             self.check.error(Code::InvalidConfigValue, format!("`time`: {wanted}, found {}", node.kind()), node, "");
             return None;
         };
-        let mut field = None;
+        let (mut field, mut unit) = (None, None);
         for member in members {
             match (member.key.as_str(), member.node.text()) {
-                ("field", Some(name)) if fields.contains(&name) => field = Some(map(vec![("field", text(name))])),
+                ("field", Some(name)) if fields.contains(&name) => field = Some(("field", text(name))),
+                ("unit", Some(word)) if TimeUnit::parse(word).is_some() => unit = Some(("unit", text(word))),
+                ("unit", word) => {
+                    let message = format!("`unit`: {} is wanted", super::value::one_of(&TimeUnit::NAMES));
+                    let help = word.and_then(unit_meant).map(|unit| format!("write {unit:?}"));
+                    let problem = ConfigProblem::new(Code::InvalidConfigValue, message).at(member.node.span.clone(), "");
+                    self.check.problems.push(problem.maybe_help(help));
+                }
                 ("field", Some(name)) => {
                     let problem = ConfigProblem::new(Code::UnknownReference, format!("`time`: the event has no field `{name}`"));
                     let help = did_you_mean(name, fields.iter());
@@ -294,15 +301,17 @@ impl Maker<'_, '_> {
                 ("field", None) => self.check.error(Code::InvalidConfigValue, "`field`: the name of a field is wanted", &member.node, ""),
                 (other, _) => {
                     let problem = ConfigProblem::new(Code::UnknownConfigKey, format!("unknown key `{other}`"));
-                    let help = did_you_mean(other, ["field"].iter());
+                    let help = did_you_mean(other, ["field", "unit"].iter());
                     self.check.problems.push(problem.at(member.key_span.clone(), "not part of `time`").maybe_help(help));
                 }
             }
         }
         if members.is_empty() {
             self.check.error(Code::InvalidConfigValue, format!("`time`: {wanted}"), node, "");
+        } else if unit.is_some() && node.get("field").is_none() {
+            self.check.error(Code::InvalidConfigValue, format!("`time`: a unit is of a field; {wanted}"), node, "");
         }
-        field
+        field.map(|field| map(std::iter::once(field).chain(unit).collect()))
     }
 
     fn table(&mut self, table: &Member, events: &[Member]) -> Option<()> {

@@ -149,7 +149,7 @@ pub(super) const KEYS: &[Key] = &[
         "events.*.time",
         Form::Time,
         None,
-        "Where row time comes from: \"arrival\", \"record\" (Kafka's timestamp; default for events with a Kafka source) or { field = \"..\" }.",
+        "Where row time comes from: \"arrival\", \"record\" (Kafka's timestamp; default for events with a Kafka source) or { field = \"..\", unit = \"s\" }: a datetime or i64 field whose numbers in records are s, ms, us or ns. Without a unit they are ms, and one that looks like another unit is a bad record.",
     ),
     key(
         "events.*.max_future",

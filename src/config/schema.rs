@@ -3,6 +3,7 @@
 use super::key::{KEYS, Key};
 use super::value::Form;
 use crate::operators::{FieldRule, OPERATORS, Param, ParamKind, RESOLUTION, Signature, WindowRule};
+use crate::row::TimeUnit;
 use serde_json::{Map, Value as Json, json};
 
 /// Pattern of durations.
@@ -104,7 +105,7 @@ fn leaf(key: &Key) -> Json {
         Form::Secret => json!({ "$ref": "#/$defs/secret" }),
         Form::Time => json!({ "oneOf": [
             { "enum": ["arrival", "record"] },
-            { "type": "object", "properties": { "field": { "type": "string" } }, "required": ["field"], "additionalProperties": false },
+            { "type": "object", "properties": { "field": { "type": "string" }, "unit": { "enum": TimeUnit::NAMES } }, "required": ["field"], "additionalProperties": false },
         ] }),
         Form::Fields => json!({
             "type": "object", "minProperties": 1,

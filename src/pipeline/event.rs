@@ -110,9 +110,10 @@ fn time_source(spec: &TimeSpec, fields: &[Field]) -> Option<TimeSource> {
     match spec {
         TimeSpec::Arrival => Some(TimeSource::Arrival),
         TimeSpec::Record => Some(TimeSource::Record),
-        TimeSpec::Field(name) => {
+        TimeSpec::Field(name, unit) => {
             let index = fields.iter().position(|field| *field.name == **name && matches!(field.kind, Datetime | I64))?;
-            u16::try_from(index).ok().map(|index| TimeSource::Field(FieldIndex(index)))
+            let index = u16::try_from(index).ok().map(FieldIndex)?;
+            Some(unit.map_or(TimeSource::Field(index), |unit| TimeSource::FieldIn(index, unit)))
         }
     }
 }

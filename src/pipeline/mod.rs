@@ -32,6 +32,7 @@ pub use expression::Program;
 pub use feature::Operators;
 pub use loss::Loss;
 pub use node::is_retired;
+pub(crate) use node::unit_meant;
 pub use payload::Tree;
 pub use problem::{Problem, Problems};
 pub use projection::{Projection, Projections};

@@ -6,7 +6,7 @@
 use super::chain::ChainOp;
 use super::payload::{Tree, join};
 use super::problem::{Problem, Problems};
-use crate::row::{Field, FieldType, TimeSource};
+use crate::row::{Field, FieldIndex, FieldType, TimeSource, TimeUnit};
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeSet;
 use streamgauge_api::{Code, did_you_mean};
@@ -50,7 +50,7 @@ const FEATURE: &[&str] = &["op", "params", "columns"];
 pub(super) enum TimeSpec {
     Arrival,
     Record,
-    Field(String),
+    Field(String, Option<TimeUnit>),
 }
 
 impl TimeSpec {
@@ -58,7 +58,15 @@ impl TimeSpec {
         match self {
             Self::Arrival => json!("arrival"),
             Self::Record => json!("record"),
-            Self::Field(name) => json!({ "field": name }),
+            Self::Field(name, None) => json!({ "field": name }),
+            Self::Field(name, Some(unit)) => json!({ "field": name, "unit": unit.as_str() }),
+        }
+    }
+
+    fn of_field(index: FieldIndex, unit: Option<TimeUnit>, fields: &[Field]) -> Self {
+        match fields.get(usize::from(index.0)) {
+            Some(field) => Self::Field(field.name.to_string(), unit),
+            None => Self::Arrival,
         }
     }
 
@@ -67,10 +75,8 @@ impl TimeSpec {
         match time {
             TimeSource::Arrival => Self::Arrival,
             TimeSource::Record => Self::Record,
-            TimeSource::Field(index) => match fields.get(usize::from(index.0)) {
-                Some(field) => Self::Field(field.name.to_string()),
-                None => Self::Arrival,
-            },
+            TimeSource::Field(index) => Self::of_field(index, None, fields),
+            TimeSource::FieldIn(index, unit) => Self::of_field(index, Some(unit), fields),
         }
     }
 }
@@ -338,7 +344,17 @@ impl Decoder<'_> {
 
     fn time(&mut self, tree: &Tree, fields: &[Field]) -> Option<TimeSpec> {
         let time = tree.get("time")?;
-        time.only(&join(&self.path, "time"), &["field"], self.problems);
+        time.only(&join(&self.path, "time"), &["field", "unit"], self.problems);
+        let unit = match time.get("unit").map(|unit| (unit.as_str(), unit.as_str().and_then(TimeUnit::parse))) {
+            None => None,
+            Some((_, Some(unit))) => Some(unit),
+            Some((text, None)) => {
+                let hint = text.and_then(unit_meant).map(|unit| format!("write \"{unit}\""));
+                let reason = format!("the unit of a time is one of {}", TimeUnit::NAMES.join(", "));
+                self.problems.errors.push(Problem::new(Code::InvalidRegistration, join(&self.path, "time.unit"), reason).hint(hint));
+                None
+            }
+        };
         match (time.as_str(), time.get("field").and_then(Tree::as_str)) {
             (Some("arrival"), _) => Some(TimeSpec::Arrival),
             (Some("record"), _) => Some(TimeSpec::Record),
@@ -355,7 +371,7 @@ impl Decoder<'_> {
                         self.problems.errors.push(Problem::new(Code::InvalidRegistration, at, reason).hint(hint));
                     }
                 }
-                Some(TimeSpec::Field(name.to_owned()))
+                Some(TimeSpec::Field(name.to_owned(), unit))
             }
             _ => {
                 self.shape("time", "\"arrival\", \"record\" or {\"field\": name}", Some(time));
@@ -497,6 +513,17 @@ impl Decoder<'_> {
             },
         }
     }
+}
+
+/// The unit that other words for it mean.
+pub(crate) fn unit_meant(word: &str) -> Option<&'static str> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "s" | "sec" | "secs" | "second" | "seconds" => "s",
+        "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => "ms",
+        "us" | "\u{b5}s" | "\u{3bc}s" | "micro" | "micros" | "microsecond" | "microseconds" => "us",
+        "ns" | "nano" | "nanos" | "nanosecond" | "nanoseconds" => "ns",
+        _ => return None,
+    })
 }
 
 /// Type names, for messages.

@@ -8,8 +8,8 @@ use super::key::KEY_BYTES_MAX;
 use super::rows::{
     FLAG_AHEAD, FLAG_DELETES, FLAG_TIMES, HEADER_WORDS, ROWS_PER_BATCH_MAX, Rows, Run, STATE_ABSENT, STATE_ESCAPED, STATE_NULL, STATE_VALUE,
 };
-use super::schema::{EventSchema, FieldIndex, FieldType, TimeSource};
-use super::time::{RowClock, RowTime};
+use super::schema::{EventSchema, FieldIndex, FieldType, TimeSource, TimeUnit};
+use super::time::{RowClock, RowTime, looks_like, parse_time_us};
 use std::sync::Arc;
 use streamgauge_api::Code;
 
@@ -58,6 +58,8 @@ pub struct RowsBuilder {
     ahead: Vec<(u32, i64)>,
     deletes: Vec<u64>,
     any_delete: bool,
+    /// The row's time where its field held more than a plain number: a text, a fraction, a time with a unit of its own.
+    told_time_us: Option<i64>,
     runs: Vec<Run>,
     next_offset: i64,
     heap: Vec<u8>,
@@ -88,6 +90,7 @@ impl RowsBuilder {
             ahead: Vec::new(),
             deletes: Vec::new(),
             any_delete: false,
+            told_time_us: None,
             runs: Vec::new(),
             next_offset: i64::MIN,
             heap: Vec::new(),
@@ -140,6 +143,7 @@ impl RowsBuilder {
     #[inline]
     pub fn begin(&mut self) {
         self.heap_mark = self.heap.len();
+        self.told_time_us = None;
         self.row.fill(0);
         self.row_states.fill(STATE_ABSENT as u8);
     }
@@ -230,7 +234,29 @@ impl RowsBuilder {
         Ok(())
     }
 
-    /// Sets a double into an f64, i64 or json field. In an i64 field a whole double becomes an integer; a fraction is kept as it is (push) or refused (record).
+    /// Sets a time that says its own unit, in microseconds, into a datetime field (in milliseconds, cut) or an i64 field
+    /// (in milliseconds); into a json field as milliseconds.
+    ///
+    /// # Errors
+    /// When the field is of another type.
+    pub fn instant(&mut self, field: FieldIndex, time_us: i64) -> Result<(), CellError> {
+        match self.kind(field) {
+            FieldType::Datetime | FieldType::I64 => self.time(field, time_us),
+            _ => return self.int(field, time_us.div_euclid(1000)),
+        }
+        Ok(())
+    }
+
+    /// The cell of a time, and the row's time where it comes from this field.
+    fn time(&mut self, field: FieldIndex, time_us: i64) {
+        self.set(field, time_us.div_euclid(1000).cast_unsigned(), STATE_VALUE);
+        if self.schema.time.field() == Some(field) {
+            self.told_time_us = Some(time_us);
+        }
+    }
+
+    /// Sets a double into an f64, i64 or json field, or milliseconds with a fraction into a datetime field (of the time's
+    /// own unit where the row's time comes from it). In an i64 field a whole double becomes an integer; a fraction is kept as it is (push) or refused (record).
     ///
     /// # Errors
     /// When it is not finite, the field is of another type, or the number does not fit.
@@ -245,8 +271,18 @@ impl RowsBuilder {
             FieldType::I64 if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => {
                 self.set(field, (number as i64).cast_unsigned(), STATE_VALUE);
             }
+            FieldType::Datetime => {
+                let unit = match (self.schema.time, self.strictness) {
+                    (TimeSource::FieldIn(time, unit), Strictness::Record) if time == field => unit,
+                    _ => TimeUnit::Millis,
+                };
+                self.time(field, unit.to_us_from(number));
+            }
             FieldType::I64 => match self.strictness {
                 Strictness::Push => self.escape(field, tag::F64, &number.to_bits().to_le_bytes()),
+                Strictness::Record if number.fract() == 0.0 => {
+                    return Err(self.out_of_range(field, &format!("{number}, which is rounded or too large")));
+                }
                 Strictness::Record => return Err(self.out_of_range(field, &format!("the fraction {number}"))),
             },
             FieldType::Json => self.escape(field, tag::F64, &number.to_bits().to_le_bytes()),
@@ -267,10 +303,11 @@ impl RowsBuilder {
         }
     }
 
-    /// Sets text into a str, bytes or json field; into a datetime field as RFC 3339.
+    /// Sets text into a str, bytes or json field; into a datetime field as [`parse_time_us`] reads it, and from a record
+    /// also as a number.
     ///
     /// # Errors
-    /// When the field is of another type, or the text is no RFC 3339 time.
+    /// When the field is of another type, or the text is no time.
     #[inline]
     pub fn str(&mut self, field: FieldIndex, text: &str) -> Result<(), CellError> {
         match self.kind(field) {
@@ -281,10 +318,19 @@ impl RowsBuilder {
             // JSON has no bytes: text stays text there, marked as such.
             FieldType::Bytes | FieldType::Json => self.escape(field, tag::STR, text.as_bytes()),
             FieldType::Datetime => {
-                let Ok(time) = text.parse::<jiff::Timestamp>() else {
-                    return Err(self.mismatch(field, "text that is no RFC 3339 time"));
+                let us = match parse_time_us(text) {
+                    Ok(us) => us,
+                    Err(_) if self.strictness == Strictness::Record && text.parse::<i64>().is_ok() => {
+                        let Ok(number) = text.parse() else { unreachable!("it was parsed") };
+                        return self.int(field, number);
+                    }
+                    Err(_) if self.strictness == Strictness::Record && text.parse::<f64>().is_ok_and(f64::is_finite) => {
+                        let Ok(number) = text.parse() else { unreachable!("it was parsed") };
+                        return self.float(field, number);
+                    }
+                    Err(why) => return Err(self.mismatch(field, why)),
                 };
-                self.set(field, time.as_millisecond().cast_unsigned(), STATE_VALUE);
+                self.time(field, us);
             }
             _ => return Err(self.mismatch(field, "text")),
         }
@@ -347,30 +393,58 @@ impl RowsBuilder {
     /// `record_time_ms` is -1 when the record has none.
     ///
     /// # Errors
-    /// When the time field is missing, no integer, or more than `max_future` ahead of the clock.
+    /// When the time field is missing, no integer, more than `max_future` ahead of the clock, or in a unit that can hardly
+    /// be meant.
     #[inline]
-    pub fn row_time(&self, clock: RowClock, record_time_ms: i64) -> Result<RowTime, CellError> {
+    pub fn row_time(&mut self, clock: RowClock, record_time_ms: i64) -> Result<RowTime, CellError> {
         let time_us = match self.schema.time {
             TimeSource::Arrival => return Ok(clock.now_us.into()),
             TimeSource::Record if record_time_ms < 0 => return Ok(clock.now_us.into()),
             TimeSource::Record => record_time_ms.saturating_mul(1000),
-            TimeSource::Field(field) => {
+            TimeSource::Field(field) | TimeSource::FieldIn(field, _) => {
                 let index = usize::from(field.0);
                 if u64::from(self.row_states[index]) != STATE_VALUE {
                     let name = &self.schema.fields[index].name;
                     let code = if self.strictness == Strictness::Push { Code::InvalidEvent } else { Code::DecodeMissingField };
                     return Err(CellError { field, code, reason: format!("time field \"{name}\" of {} has no time", self.schema.name) });
                 }
-                self.row[index].cast_signed().saturating_mul(1000)
+                let number = self.row[index].cast_signed();
+                match (self.told_time_us, self.schema.time, self.strictness) {
+                    (Some(time_us), _, _) => time_us,
+                    (None, TimeSource::FieldIn(_, unit), Strictness::Record) => {
+                        let time_us = unit.to_us(number);
+                        if self.kind(field) == FieldType::Datetime {
+                            self.row[index] = time_us.div_euclid(1000).cast_unsigned();
+                        }
+                        time_us
+                    }
+                    (None, TimeSource::Field(_), Strictness::Record) if looks_like(number).is_some() => {
+                        return Err(self.wrong_unit(field, number));
+                    }
+                    _ => number.saturating_mul(1000),
+                }
             }
         };
         if time_us > clock.latest_us.saturating_add(self.schema.max_future_us) {
-            let field = if let TimeSource::Field(field) = self.schema.time { field } else { FieldIndex(0) };
+            let field = self.schema.time.field().unwrap_or(FieldIndex(0));
             let ahead_s = time_us.saturating_sub(clock.latest_us) / 1_000_000;
             let reason = format!("row time of {} is {ahead_s} s ahead of the clock (max_future)", self.schema.name);
             return Err(CellError { field, code: Code::TimeOutOfRange, reason });
         }
         Ok(clock.of(time_us))
+    }
+
+    /// A number of a record that is no time in milliseconds, and is one in another unit.
+    #[cold]
+    fn wrong_unit(&self, field: FieldIndex, number: i64) -> CellError {
+        let (name, event) = (&self.schema.fields[usize::from(field.0)].name, &self.schema.name);
+        let (unit, word) = looks_like(number).unwrap_or((TimeUnit::Millis, "milliseconds"));
+        let shown = jiff::Timestamp::from_millisecond(number).map_or_else(|_| "no date".to_owned(), |time| time.to_string());
+        let reason = format!(
+            "time field \"{name}\" of {event} holds {number}, which is {shown} in milliseconds and looks like {word}: declare time = {{ field = \"{name}\", unit = \"{}\" }} (or \"ms\")",
+            unit.as_str()
+        );
+        CellError { field, code: Code::TimeUnit, reason }
     }
 
     /// Ends the row. A required field that is null or absent drops the row, unless it is a delete; so does a key that is too long.

@@ -16,5 +16,5 @@ pub use builder::{CellError, ROW_BYTES_MAX, RowsBuilder, Strictness};
 pub use cell::Cell;
 pub use key::{KEY_BYTES_MAX, Key};
 pub use rows::{Rows, RowsError, Run};
-pub use schema::{EventId, EventSchema, Field, FieldIndex, FieldType, TimeSource};
+pub use schema::{EventId, EventSchema, Field, FieldIndex, FieldType, TimeSource, TimeUnit};
 pub use time::{RowClock, RowTime};

@@ -75,8 +75,79 @@ pub enum TimeSource {
     Arrival,
     /// The Kafka record's timestamp; arrival for rows without one.
     Record,
-    /// A field of type `datetime` or `i64`, in milliseconds.
+    /// A field of type `datetime` or `i64`. Its numbers are milliseconds; a record's that can hardly be are refused.
     Field(FieldIndex),
+    /// The same, whose numbers in records are of this unit. Pushes stay in milliseconds.
+    FieldIn(FieldIndex, TimeUnit),
+}
+
+impl TimeSource {
+    /// The field that it is, when it is one.
+    pub fn field(self) -> Option<FieldIndex> {
+        match self {
+            Self::Arrival | Self::Record => None,
+            Self::Field(field) | Self::FieldIn(field, _) => Some(field),
+        }
+    }
+}
+
+/// What a number that is a time counts since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeUnit {
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+    /// Microseconds.
+    Micros,
+    /// Nanoseconds.
+    Nanos,
+}
+
+impl TimeUnit {
+    /// Every unit as it is written.
+    pub const NAMES: [&'static str; 4] = ["s", "ms", "us", "ns"];
+
+    const ALL: [Self; 4] = [Self::Seconds, Self::Millis, Self::Micros, Self::Nanos];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Millis => "ms",
+            Self::Micros => "us",
+            Self::Nanos => "ns",
+        }
+    }
+
+    /// The unit of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.as_str() == text)
+    }
+
+    /// A time in microseconds, cut towards the past; the ends of i64 where it does not fit.
+    #[inline]
+    pub fn to_us(self, number: i64) -> i64 {
+        match self {
+            Self::Seconds => number.saturating_mul(1_000_000),
+            Self::Millis => number.saturating_mul(1_000),
+            Self::Micros => number,
+            Self::Nanos => number.div_euclid(1_000),
+        }
+    }
+
+    /// The same of a number with a fraction.
+    #[expect(clippy::cast_possible_truncation, reason = "a double beyond i64 is cut to its ends")]
+    pub fn to_us_from(self, number: f64) -> i64 {
+        let us = match self {
+            Self::Seconds => number * 1e6,
+            Self::Millis => number * 1e3,
+            Self::Micros => number,
+            Self::Nanos => number / 1e3,
+        };
+        // Seconds with six places are not exact in binary: 1700000000.123457 is read as written.
+        us.round() as i64
+    }
 }
 
 /// An event's declaration at one version.

@@ -63,6 +63,7 @@ const BAD_CODES: &[Code] = &[
     Code::DecodeOutOfRange,
     Code::TombstoneUnexpected,
     Code::TimeOutOfRange,
+    Code::TimeUnit,
     Code::KeyTooLong,
     Code::RowTooLarge,
     Code::SchemaMissing,

@@ -8,7 +8,7 @@ use super::ops::{Op, Plan};
 use super::shape::{Shape, ShapeIndex, Shapes};
 use crate::decode::path;
 use crate::decode::projection::{Misfit, Node, Projection, Taking, Target};
-use crate::row::{EventSchema, FieldIndex, FieldType, TimeSource};
+use crate::row::{EventSchema, FieldIndex, FieldType};
 use streamgauge_api::{ApiError, Code};
 
 /// Most ops of one plan: unions inside of taken paths multiply.
@@ -336,7 +336,7 @@ impl<'c> Compiler<'c> {
     /// The op that puts a value of this schema into a field of this type; `None` when it can never fit.
     fn taking(&self, at: ShapeIndex, field: FieldIndex, kind: FieldType) -> Result<Option<Op>, ApiError> {
         use FieldType::{Bool, Bytes, Datetime, F64, I64, Json, Str};
-        let is_time = self.event.time == TimeSource::Field(field);
+        let is_time = self.event.time.field() == Some(field);
         let op = match (self.shape(at), kind) {
             (Shape::Null, _) => Op::Null(field),
             (Shape::Bool, Bool | Json) => Op::Bool(field),

@@ -178,12 +178,12 @@ impl Run<'_> {
                     self.into.int(field, number).map_err(|error| self.cell(error))?;
                 }
                 Op::Time(field, unit) => {
-                    let number = unit.to_millis(from.long()?);
-                    self.into.int(field, number).map_err(|error| self.cell(error))?;
+                    let number = unit.to_us(from.long()?);
+                    self.into.instant(field, number).map_err(|error| self.cell(error))?;
                 }
                 Op::Date(field) => {
-                    let number = from.int()? * DAY_MS;
-                    self.into.int(field, number).map_err(|error| self.cell(error))?;
+                    let number = from.int()? * DAY_MS * 1000;
+                    self.into.instant(field, number).map_err(|error| self.cell(error))?;
                 }
                 Op::Float(field) => {
                     let number = from.float()?;

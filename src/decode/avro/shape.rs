@@ -32,6 +32,15 @@ pub(super) enum TimeUnit {
 
 impl TimeUnit {
     #[inline]
+    pub(super) fn to_us(self, number: i64) -> i64 {
+        match self {
+            Self::Millis => number.saturating_mul(1_000),
+            Self::Micros => number,
+            Self::Nanos => number.div_euclid(1_000),
+        }
+    }
+
+    #[inline]
     pub(super) fn to_millis(self, number: i64) -> i64 {
         match self {
             Self::Millis => number,

@@ -11,10 +11,27 @@ mod tests;
 
 use super::error::{BadRow, Codes};
 use super::projection::{Found, Lists, Misfit, Node, Place, Projection, Target};
-use crate::row::{CellError, FieldIndex, RowsBuilder, Strictness};
+use crate::row::{CellError, FieldIndex, FieldType, RowsBuilder, Strictness};
 use scan::{Fault, Number, Scan};
 use std::sync::Arc;
 use streamgauge_api::Code;
+
+/// Whole numbers up to here have a double of their own each.
+const EXACT_WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// The whole number that a decimal text with fraction or exponent is exactly, when it is one and fits.
+#[cold]
+fn exact_integer(text: &str) -> Option<i64> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let power = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let scale = 10i128.checked_pow(power.unsigned_abs())?;
+    let number = if power >= 0 { digits.checked_mul(scale)? } else { (digits % scale == 0).then_some(digits / scale)? };
+    i64::try_from(number).ok()
+}
 
 /// What happens to a member that the event does not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -367,6 +384,7 @@ impl Walk<'_> {
     /// Sets a field to the value here, whole.
     #[inline]
     fn field(&mut self, field: FieldIndex, depth: u32) -> Result<(), Box<BadRow>> {
+        let start = self.scan.pos;
         let set = match self.scan.peek() {
             b'"' => match self.scan.string(self.text) {
                 Ok(text) => self.into.str(field, text),
@@ -374,6 +392,15 @@ impl Walk<'_> {
             },
             b'-' | b'0'..=b'9' => match self.scan.number() {
                 Ok(Number::Int(number)) => self.into.int(field, number),
+                Ok(Number::Float(number)) if number.abs() > EXACT_WHOLE_MAX => {
+                    // 1e18 is 10^18 exactly; 9007199254740993.0 would be another number as a double.
+                    match exact_integer(self.scan.since(start)) {
+                        Some(whole) if self.into.schema().fields[usize::from(field.0)].kind == FieldType::I64 => {
+                            self.into.int(field, whole)
+                        }
+                        _ => self.into.float(field, number),
+                    }
+                }
                 Ok(Number::Float(number)) => self.into.float(field, number),
                 Ok(Number::Big(number, text)) => self.into.big_int(field, number, text),
                 Err(fault) => return Err(self.fault(fault)),

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::decode::fixture::{builder, event, show_row};
-use crate::row::{Strictness, TimeSource};
+use crate::row::{Strictness, TimeSource, TimeUnit};
 use streamgauge_api::Slot;
 use streamgauge_api::inlet::Headers;
 
@@ -295,6 +295,91 @@ fn row_time_comes_from_where_the_event_says() {
     for (timestamp_ms, expected) in [(1_000, 1_000_000), (-1, NOW_US), (i64::MAX, NOW_US)] {
         let got = run(&timed(field), &deletes, &RawRecord { value: None, timestamp_ms, ..RECORD }).unwrap();
         assert_eq!((got.0, got.2), (Decoded::Delete, expected));
+    }
+}
+
+/// The commonest mistake of the trade is loud, and a declared unit is believed. The clock is in November 2023.
+#[test]
+fn times_are_read_in_their_unit_and_a_wrong_one_is_a_bad_record() {
+    const NOW_US: i64 = 1_700_000_100_000_000;
+    let at = |source, kind: &str, value: &str| {
+        let mut schema = (*event(&format!("k:str? ts:{kind}? at:datetime?"))).clone();
+        (schema.time, schema.max_future_us) = (source, 3_600_000_000);
+        let schema = Arc::new(schema);
+        let mut decoder = Decoder::new(Arc::clone(&schema), &format(Format::Json, Framing::None)).unwrap();
+        let mut into = builder(&schema, Strictness::Record);
+        let text = format!("{{\"ts\":{value}}}");
+        let record = RawRecord { value: Some(text.as_bytes()), ..RECORD };
+        let done = decoder.decode(&record, "t", 0, RowClock::at(NOW_US), &mut into, 0);
+        done.map(|_| {
+            let rows = into.finish();
+            (rows.time_us(0), show_row(&rows, &schema, 0))
+        })
+    };
+    let field = TimeSource::Field(FieldIndex(1));
+    let unit = |unit| TimeSource::FieldIn(FieldIndex(1), unit);
+    let at_us = 1_700_000_000_123_456;
+    for (source, kind, value, time_us, cell) in [
+        (field, "datetime", "1700000000123", at_us / 1000 * 1000, "t1700000000123"),
+        (field, "datetime", "1.7e12", 1_700_000_000_000_000, "t1700000000000"),
+        (field, "datetime", "1700000000123.456", at_us, "t1700000000123"),
+        (field, "datetime", "\"1700000000123\"", at_us / 1000 * 1000, "t1700000000123"),
+        (field, "datetime", "\"2023-11-14T22:13:20.123456Z\"", at_us, "t1700000000123"),
+        (field, "datetime", "\"2023-11-14\"", 1_699_920_000_000_000, "t1699920000000"),
+        (field, "i64", "1700000000123", at_us / 1000 * 1000, "1700000000123"),
+        (field, "datetime", "0", 0, "t0"),
+        (unit(TimeUnit::Seconds), "datetime", "1700000000", 1_700_000_000_000_000, "t1700000000000"),
+        (unit(TimeUnit::Seconds), "datetime", "1700000000.123456", at_us, "t1700000000123"),
+        (unit(TimeUnit::Seconds), "datetime", "\"1700000000.123456\"", at_us, "t1700000000123"),
+        (unit(TimeUnit::Seconds), "datetime", "\"2023-11-14T22:13:20Z\"", 1_700_000_000_000_000, "t1700000000000"),
+        (unit(TimeUnit::Seconds), "i64", "1700000000", 1_700_000_000_000_000, "1700000000"),
+        (unit(TimeUnit::Millis), "datetime", "1700000000", 1_700_000_000_000, "t1700000000"),
+        (unit(TimeUnit::Micros), "datetime", "1700000000123456", at_us, "t1700000000123"),
+        (unit(TimeUnit::Nanos), "datetime", "1700000000123456789", at_us, "t1700000000123"),
+        (unit(TimeUnit::Nanos), "datetime", "-1", -1, "t-1"),
+    ] {
+        let found = at(source, kind, value).unwrap_or_else(|error| panic!("{source:?} {value}: {error:?}"));
+        assert_eq!(found, (time_us, format!("- {cell} -")), "{source:?} {kind} {value}");
+    }
+    for (value, part) in [
+        ("1700000000", "looks like seconds"),
+        ("\"1700000000\"", "looks like seconds"),
+        ("1700000000123456", "looks like microseconds"),
+        ("1700000000123456789", "looks like nanoseconds"),
+    ] {
+        for kind in ["datetime", "i64"] {
+            if kind == "i64" && value.starts_with('"') {
+                continue;
+            }
+            let Err(DecodeError::Bad(bad)) = at(field, kind, value) else { panic!("{value} is taken") };
+            assert_eq!(bad.code, Code::TimeUnit, "{value}");
+            assert!(bad.reason.contains(part) && bad.reason.contains("unit = "), "{}", bad.reason);
+        }
+    }
+    let Err(DecodeError::Bad(bad)) = at(unit(TimeUnit::Seconds), "datetime", "1700000000123") else { panic!("it is taken") };
+    assert_eq!(bad.code, Code::TimeOutOfRange);
+    let Err(DecodeError::Bad(bad)) = at(field, "datetime", "\"2023-11-14T22:13:20\"") else { panic!("it is taken") };
+    assert!(bad.reason.contains("without zone"), "{}", bad.reason);
+}
+
+#[test]
+fn whole_numbers_are_exact_however_they_are_written() {
+    let schema = event("n:i64?");
+    let taken = |text: &str| {
+        let value = format!("{{\"n\":{text}}}");
+        run(&schema, &format(Format::Json, Framing::None), &RawRecord { value: Some(value.as_bytes()), ..RECORD }).map(|row| row.1).ok()
+    };
+    for (text, number) in [
+        ("1e18", Some("1000000000000000000")),
+        ("1E+18", Some("1000000000000000000")),
+        ("-1.5e18", Some("-1500000000000000000")),
+        ("9.223372036854775807e18", Some("9223372036854775807")),
+        ("9007199254740993.0", Some("9007199254740993")),
+        ("1e19", None),
+        ("1e-1", None),
+        ("1.5", None),
+    ] {
+        assert_eq!(taken(text).as_deref(), number, "{text}");
     }
 }
 
