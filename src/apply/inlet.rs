@@ -207,8 +207,7 @@ impl EngineInlet {
         let mut decoder = Decoder::new(Arc::clone(&event.schema), &setup.format)?;
         let (known, readable) = self.seat.look(|engine| (engine.state().schemas().to_vec(), engine.state().is_readable(source)));
         for schema in known.iter().filter(|schema| setup.registry_urls.iter().any(|url| same_registry(url, &schema.registry))) {
-            // A stored schema that no longer serves the event is told when a record names it.
-            let _told_later = decoder.add_schema(schema.id, schema).is_ok();
+            decoder.knows_schema(schema.id, schema);
         }
         let feed = Feed {
             builder: RowsBuilder::new(Arc::clone(&event.schema), Strictness::Record).with_keys(registry.text_keys(event.schema.id)),
@@ -467,11 +466,6 @@ fn same_registry(url: &str, stored: &str) -> bool {
 #[cold]
 fn reject(feed: &Feed, attached: &Attached, record: &RawRecord<'_>, bad: &BadRow, now_us: i64) -> Reject {
     let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(&bytes[..bytes.len().min(REJECT_BYTES_MAX)]);
-    let schema_id = record
-        .value
-        .filter(|value| value.first() == Some(&0))
-        .and_then(|value| value.get(1..5))
-        .map(|id| u32::from_be_bytes(id.try_into().unwrap_or_default()));
     Reject {
         lsn: 0,
         at_us: now_us,
@@ -482,7 +476,7 @@ fn reject(feed: &Feed, attached: &Attached, record: &RawRecord<'_>, bad: &BadRow
         offset: record.offset,
         code: bad.code.as_str().to_owned(),
         reason: shortened(bad.reason.clone(), REASON_BYTES_MAX),
-        schema_id: schema_id.filter(|_| feed.decoder.needs_schemas()),
+        schema_id: feed.decoder.schema_id_of(record),
         timestamp_ms: record.timestamp_ms,
         key: record.key.map(encode),
         value: record.value.map(encode),

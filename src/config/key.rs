@@ -185,13 +185,13 @@ pub(super) const KEYS: &[Key] = &[
         "sources.*.fields",
         Form::FieldSources,
         None,
-        "Event field <- record path, a list of paths (of each record the first, in list order, that has a value), header:NAME, key, topic, partition, offset, timestamp. Unnamed fields come from the member of their own name.",
+        "Event field <- record path, a list of paths (of each record the first, in list order, that has a value), header:NAME, key, key:PATH, topic, partition, offset, timestamp. Unnamed fields come from the member of their own name.",
     ),
     key(
         "sources.*.key_format",
-        Form::Word(&["raw", "integer"]),
+        Form::Word(&["raw", "text", "integer", "avro", "json"]),
         Some("raw"),
-        "How a field taken from the key reads it: as text or bytes, or as a big-endian integer.",
+        "What a record's key is, where fields come from it: raw is bytes for a bytes field and text for others, integer is big-endian, avro and json have paths (key:PATH).",
     ),
     key(
         "sources.*.tombstone",

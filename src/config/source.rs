@@ -125,7 +125,13 @@ impl<'c> Reader<'_, 'c> {
                 Some("row") => Tombstone::Row,
                 _ => Tombstone::Reject,
             },
-            key_format: if self.word("key_format") == Some("integer") { KeyFormat::Integer } else { KeyFormat::Raw },
+            key_format: match self.word("key_format") {
+                Some("text") => KeyFormat::Text,
+                Some("integer") => KeyFormat::Integer,
+                Some("avro") => KeyFormat::Avro,
+                Some("json") => KeyFormat::Json,
+                _ => KeyFormat::Raw,
+            },
             schema,
             on_bad_record: match on_bad_record {
                 Some("skip") => OnBadRecord::Skip,
@@ -166,7 +172,8 @@ impl<'c> Reader<'_, 'c> {
     }
 
     fn registry_is_used(&mut self, format: Format, framing: Framing) {
-        let needed = format == Format::Avro && framing != Framing::None;
+        let of_keys = self.word("key_format") == Some("avro");
+        let needed = format == Format::Avro && framing != Framing::None || of_keys;
         match self.source.node.member("registry") {
             None if needed => {
                 let what = format!("source {} reads Avro by schema id and", self.source.key);
@@ -174,8 +181,9 @@ impl<'c> Reader<'_, 'c> {
             }
             Some(member) if !needed => {
                 let problem = ConfigProblem::new(Code::InvalidConfigValue, "`registry` has no effect here");
-                let problem =
-                    problem.at(member.key_span.clone(), "").help("it is for format = \"avro\" with a framing that has schema ids");
+                let problem = problem
+                    .at(member.key_span.clone(), "")
+                    .help("it is for format = \"avro\" with a framing that has schema ids, and for key_format = \"avro\"");
                 self.check.problems.push(problem);
             }
             _ => {}
@@ -196,7 +204,13 @@ impl<'c> Reader<'_, 'c> {
                 let help = did_you_mean(&member.key, declared.iter().map(|field| &field.key));
                 self.check.problems.push(problem.at(member.key_span.clone(), "no such field").maybe_help(help));
             }
+            let outside = |text: &str| text.starts_with("key:") || text.starts_with("header:");
             let from = match &member.node.value {
+                Value::List(items) if items.iter().filter_map(Node::text).any(outside) => {
+                    let message = format!("`{}`: a list holds paths of the record's value only", member.key);
+                    self.wrong(message, &member.node, Some("key:PATH and header:NAME stand alone".to_owned()));
+                    continue;
+                }
                 Value::Text(text) => field_source(text),
                 Value::List(_) => self.check.texts(&member.key, &member.node).and_then(paths),
                 _ => None,
@@ -204,8 +218,11 @@ impl<'c> Reader<'_, 'c> {
             match from {
                 Some(from) => fields.push((member.key.clone(), from)),
                 None => {
-                    let message =
-                        format!("`{}`: a record path, a list of paths, header:NAME, {} is wanted", member.key, OUTSIDE.join(", "));
+                    let message = format!(
+                        "`{}`: a record path, a list of paths, header:NAME, key:PATH, {} is wanted",
+                        member.key,
+                        OUTSIDE.join(", ")
+                    );
                     self.wrong(message, &member.node, None);
                 }
             }
@@ -502,8 +519,9 @@ fn field_source(text: &str) -> Option<FieldSource> {
         "partition" => FieldSource::Partition,
         "offset" => FieldSource::Offset,
         "timestamp" => FieldSource::Timestamp,
+        _ if text.starts_with("key:") => FieldSource::KeyPath(text.strip_prefix("key:").filter(|path| !path.is_empty())?.into()),
         _ => match (text.strip_prefix("header:"), text.strip_prefix("body:")) {
-            (Some(""), _) => return None,
+            (Some(""), _) | (_, Some("")) => return None,
             (Some(name), _) => FieldSource::Header(name.into()),
             (None, Some(path)) => FieldSource::path(path),
             (None, None) => FieldSource::path(text),

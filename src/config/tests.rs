@@ -212,6 +212,33 @@ const CLIENT: ClientRules = ClientRules {
 };
 
 #[test]
+fn where_a_field_comes_from_is_checked() {
+    use Code::*;
+    let registry = "[sources.s.registry]\nurl = [\"http://r\"]\n";
+    for (keys, more, expected) in [
+        ("fields = { a = 'attrs.\"user.id\"', n = '\"key\"' }", "", vec![]),
+        ("fields = { a = ['x', '\"a.b\"[].c'] }", "", vec![]),
+        ("fields = { a = 'x..y' }", "", vec![InvalidConfigValue]),
+        ("fields = { a = 'x.\"y' }", "", vec![InvalidConfigValue]),
+        ("fields = { a = 'body:' }", "", vec![InvalidConfigValue]),
+        ("fields = { a = [''] }", "", vec![InvalidConfigValue, InvalidConfigValue]),
+        ("key_format = 'json'\nfields = { a = 'key:id', n = 'key' }", "", vec![]),
+        ("key_format = 'avro'\nfields = { a = 'key:id' }", registry, vec![]),
+        ("key_format = 'avro'\nfields = { a = 'key:id' }", "", vec![MissingConfigKey]),
+        ("key_format = 'json'\nfields = { a = 'key:' }", "", vec![InvalidConfigValue]),
+        ("key_format = 'json'\nfields = { a = 'key:x..y' }", "", vec![InvalidConfigValue]),
+        // A path into a key that is no value, and one beside paths of the value.
+        ("fields = { a = 'key:id' }", "", vec![InvalidConfigValue]),
+        ("key_format = 'json'\nfields = { a = ['id', 'key:id'] }", "", vec![InvalidConfigValue]),
+        ("key_format = 'protobuf'", "", vec![InvalidConfigValue]),
+    ] {
+        let text = format!("{EVENT}{}{more}", SOURCE.replace("event", &format!("{keys}\nevent")));
+        let codes: Vec<Code> = told(&text).into_iter().map(|(code, ..)| code).collect();
+        assert_eq!(codes, expected, "{text}");
+    }
+}
+
+#[test]
 fn an_empty_config_is_valid_and_has_defaults() {
     for text in ["", "# nothing\n"] {
         let config = parse(text).unwrap();

@@ -263,6 +263,9 @@ pub struct Projection {
 }
 
 impl Projection {
+    /// The path of the value itself; a record has none, a key may.
+    pub(crate) const WHOLE: &str = "";
+
     /// Every field of the event from the member of its own name, as pushes are taken. Names are not split.
     pub fn of_names(schema: &EventSchema) -> Self {
         let mut root = Node::default();
@@ -327,6 +330,10 @@ impl Projection {
     }
 
     fn add(&mut self, target: Target, path: &str) -> Result<(), ApiError> {
+        if path == Self::WHOLE {
+            self.root.targets.push(target);
+            return Ok(());
+        }
         let steps = path::steps(path).map_err(|wrong| refusal(format!("record path `{path}` has {wrong}")))?;
         if steps.len() > STEPS_MAX {
             return Err(refusal(format!("record path `{path}` has {} steps, more than {STEPS_MAX}", steps.len())));

@@ -21,7 +21,8 @@ const OPS_MAX: usize = 1 << 16;
 pub(super) fn compile(shapes: Shapes, root: ShapeIndex, event: &EventSchema, projection: &Projection) -> Result<Plan, ApiError> {
     let none = Projection::of_paths([])?;
     let mut compiler = Compiler { shapes: &shapes, event, plan: Plan::default(), tree: &none };
-    if !matches!(shapes.get(root), Shape::Record(_) | Shape::Union(_)) {
+    let whole = projection.takings.iter().any(|(_, paths)| paths.iter().any(|path| **path == *Projection::WHOLE));
+    if !whole && !matches!(shapes.get(root), Shape::Record(_) | Shape::Union(_)) {
         return Err(unusable("the writer schema is neither a record nor a union of records".into()));
     }
     // Paths that the writer never has drop out here; where one is left, its value is taken as it stands.
@@ -102,6 +103,9 @@ impl<'c> Compiler<'c> {
 
     /// Whether a record path exists in a schema, in at least one branch of its unions.
     fn leads_somewhere(&self, root: ShapeIndex, path: &str) -> bool {
+        if path == Projection::WHOLE {
+            return true;
+        }
         let Ok(parsed) = path::steps(path) else { unreachable!("{path} stands in a projection, so it is a path") };
         let steps: Vec<Option<&str>> = parsed
             .iter()

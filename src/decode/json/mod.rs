@@ -88,7 +88,20 @@ impl JsonDecoder {
     ///
     /// # Errors
     /// The text is no JSON object, a member is unknown (pushes) or stands twice, or a value does not fit its field.
+    #[inline]
     pub fn fields(&mut self, bytes: &[u8], into: &mut RowsBuilder) -> Result<(), Box<BadRow>> {
+        self.read::<false>(bytes, into)
+    }
+
+    /// The same of any JSON value, as a key may be: also a text or a number alone.
+    ///
+    /// # Errors
+    /// As [`JsonDecoder::fields`], except that the value may be anything that a field takes.
+    pub fn any(&mut self, bytes: &[u8], into: &mut RowsBuilder) -> Result<(), Box<BadRow>> {
+        self.read::<true>(bytes, into)
+    }
+
+    fn read<const ANY: bool>(&mut self, bytes: &[u8], into: &mut RowsBuilder) -> Result<(), Box<BadRow>> {
         let codes = Codes::of_json(into.strictness());
         let Ok(text) = std::str::from_utf8(bytes) else {
             return Err(BadRow::new(codes.malformed, "", "the JSON text is not UTF-8"));
@@ -107,7 +120,7 @@ impl JsonDecoder {
             name: &mut self.name,
             text: &mut self.text,
         };
-        if walk.scan.token() != b'{' {
+        if walk.scan.token() != b'{' && !ANY {
             let code = if walk.into.strictness() == Strictness::Push { Code::InvalidEvent } else { codes.malformed };
             return match walk.scan.skip(0, false) {
                 Ok(()) => Err(BadRow::new(code, "", "the row is no JSON object")),
@@ -118,7 +131,11 @@ impl JsonDecoder {
             walk.found.clear();
             walk.found.resize(projection.candidates.len(), Found::Missing);
         }
-        walk.object(&projection.root, 1)?;
+        if ANY {
+            walk.value(&projection.root, 0)?;
+        } else {
+            walk.object(&projection.root, 1)?;
+        }
         walk.scan.token();
         if !walk.scan.at_end() {
             let left = text.len() - walk.scan.pos;

@@ -4,6 +4,7 @@
 //! time, commit. A record that fails anywhere leaves the builder as it was. One decoder belongs to one source and one ingest thread, hence to one registry: a schema
 //! id of its records means one schema. Not here: fetching schemas, positions, rejects.
 
+mod key;
 #[cfg(test)]
 mod tests;
 
@@ -13,12 +14,16 @@ use crate::decode::json::{JsonDecoder, JsonRules};
 use crate::decode::path;
 use crate::decode::projection::{Projection, Taking};
 use crate::row::{CellError, EventSchema, FieldIndex, FieldType, RowClock, RowsBuilder};
+use key::KeyDecoder;
 use std::sync::Arc;
-use streamgauge_api::inlet::FetchedSchema;
+use streamgauge_api::inlet::{FetchedSchema, Headers};
 use streamgauge_api::{ApiError, Code, RawRecord};
 
 /// Schema ids that garbage records name are remembered up to here.
 const MISSING_MAX: usize = 4_096;
+
+/// The header that names a value's schema, where serializers put it there instead of before the body.
+const SCHEMA_HEADER: &str = "__value_schema_id";
 
 /// The plan of bodies without framing stands under this id, which registries do not give out.
 const UNFRAMED: u32 = 0;
@@ -59,10 +64,16 @@ pub enum Tombstone {
 /// What a record's key is written in, where a field comes from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFormat {
-    /// Text when the field is text or a number, the bytes as they are when it is bytes.
+    /// The bytes as they are when the field is bytes, else as [`KeyFormat::Text`].
     Raw,
+    /// Text, which numbers are read from.
+    Text,
     /// A big-endian integer of 4 or 8 bytes, as Java's serializers write them.
     Integer,
+    /// Avro with its schema id before it or in a header; the source's registry has the schema.
+    Avro,
+    /// JSON, with or without a schema id before it.
+    Json,
 }
 
 /// Where an event field comes from.
@@ -79,6 +90,8 @@ pub enum FieldSource {
     Header(Box<str>),
     /// The record's key.
     Key,
+    /// A path into the record's key, which is Avro or JSON.
+    KeyPath(Box<str>),
     /// The topic's name.
     Topic,
     /// The partition's number.
@@ -99,6 +112,7 @@ impl std::fmt::Display for FieldSource {
             }
             Self::Header(name) => write!(out, "header:{name}"),
             Self::Key => write!(out, "key"),
+            Self::KeyPath(path) => write!(out, "key:{path}"),
             Self::Topic => write!(out, "topic"),
             Self::Partition => write!(out, "partition"),
             Self::Offset => write!(out, "offset"),
@@ -167,6 +181,33 @@ impl Plans {
         self.known.get(self.last).map(|(_, known)| known)
     }
 
+    /// Decodes a body of this schema.
+    #[inline]
+    fn decode(&mut self, id: u32, body: &[u8], scratch: &mut AvroScratch, into: &mut RowsBuilder) -> Result<(), DecodeError> {
+        match self.find(id) {
+            Some(Known::Plan(plan)) => Ok(plan.fields(body, scratch, into)?),
+            Some(Known::Unusable(error)) => Err(DecodeError::SchemaUnusable(error.clone())),
+            Some(Known::Missing(detail)) => {
+                Err(BadRow::new(Code::SchemaMissing, "", format!("the registry does not know schema id {id}: {detail}")).into())
+            }
+            None => Err(DecodeError::NeedSchema(id)),
+        }
+    }
+
+    /// Compiles the plan of a schema, or remembers that there can be none.
+    fn add(&mut self, id: u32, schema: &FetchedSchema, event: &EventSchema, projection: &Projection) -> Result<(), ApiError> {
+        match AvroPlan::compile(schema, event, projection) {
+            Ok(plan) => {
+                self.set(id, Known::Plan(Box::new(plan)));
+                Ok(())
+            }
+            Err(error) => {
+                self.set(id, Known::Unusable(Box::new(error.clone())));
+                Err(error)
+            }
+        }
+    }
+
     fn set(&mut self, id: u32, known: Known) {
         match self.known.binary_search_by_key(&id, |&(known, _)| known) {
             Ok(index) => self.known[index].1 = known,
@@ -207,6 +248,11 @@ pub struct Decoder {
     key_format: KeyFormat,
     body: Body,
     body_fields: Vec<FieldIndex>,
+    /// Whether a record named its schema in a header: then each is asked first.
+    by_header: bool,
+    key: Option<KeyDecoder>,
+    /// Schema ids that values asked for and that did not come yet.
+    asked: Vec<u32>,
     outside: Vec<Outside>,
 }
 
@@ -219,18 +265,29 @@ impl Decoder {
     pub fn new(schema: Arc<EventSchema>, format: &SourceFormat) -> Result<Self, ApiError> {
         let mut outside = Vec::new();
         let mut takings = Vec::new();
+        let mut of_key = Vec::new();
+        let key_is_value = matches!(format.key_format, KeyFormat::Avro | KeyFormat::Json);
         let own_names = schema.fields.iter().map(|field| FieldSource::path(&path::of_member(&field.name))).collect::<Vec<_>>();
         for (index, (declared, own_name)) in schema.fields.iter().zip(&own_names).enumerate() {
             let Ok(field) = u16::try_from(index).map(FieldIndex) else { break };
             let source = format.fields.iter().find(|(named, _)| *named == declared.name).map_or(own_name, |(_, source)| source);
             match source {
                 FieldSource::Path { path, aliases } => takings.push(Taking { field, path, aliases }),
+                FieldSource::Key if key_is_value => of_key.push(Taking { field, path: Projection::WHOLE, aliases: &[] }),
+                FieldSource::KeyPath(path) if key_is_value => of_key.push(Taking { field, path, aliases: &[] }),
                 from => {
                     check_outside(from, declared.kind).map_err(|error| error.at(&*declared.name))?;
                     outside.push(Outside { field, kind: declared.kind, from: from.clone() });
                 }
             }
         }
+        if let Some(taking) =
+            takings.iter().find(|taking| taking.path == Projection::WHOLE || taking.aliases.iter().any(|path| path.is_empty()))
+        {
+            let name = schema.fields.get(usize::from(taking.field.0)).map(|field| field.name.to_string()).unwrap_or_default();
+            return Err(ApiError::new(Code::InvalidConfigValue, "a record path is empty").at(name));
+        }
+        let key = KeyDecoder::new(of_key, format.key_format, format.framing)?;
         let body_fields = takings.iter().map(|taking| taking.field).collect();
         let projection = Arc::new(Projection::of_paths(takings)?);
         let mut decoder = Self {
@@ -244,6 +301,9 @@ impl Decoder {
             tombstone: format.tombstone,
             key_format: format.key_format,
             body_fields,
+            by_header: false,
+            key,
+            asked: Vec::new(),
             outside,
         };
         if format.format == Format::Avro && format.framing == Framing::None {
@@ -265,7 +325,19 @@ impl Decoder {
 
     /// Whether records name schemas that [`Decoder::decode`] may ask for.
     pub fn needs_schemas(&self) -> bool {
-        matches!(self.body, Body::Avro { .. }) && self.framing != Framing::None && !self.body_fields.is_empty()
+        let of_values = matches!(self.body, Body::Avro { .. }) && self.framing != Framing::None && !self.body_fields.is_empty();
+        of_values || self.key.as_ref().is_some_and(|key| matches!(key.body, Body::Avro { .. }))
+    }
+
+    /// The schema id that a record's value names, for its reject; none where values name none.
+    pub fn schema_id_of(&self, record: &RawRecord<'_>) -> Option<u32> {
+        if !matches!(self.body, Body::Avro { .. }) || self.framing == Framing::None {
+            return None;
+        }
+        match schema_id(record.headers, SCHEMA_HEADER) {
+            Ok(Some(named)) => Some(named),
+            _ => unframe(self.framing, record.value?, "value").ok().map(|(id, _)| id),
+        }
     }
 
     /// Takes the schema that [`DecodeError::NeedSchema`] asked for. When it cannot serve the event, records with it answer so from now on.
@@ -273,29 +345,48 @@ impl Decoder {
     /// # Errors
     /// `schema_unusable`, naming the field.
     pub fn add_schema(&mut self, id: u32, schema: &FetchedSchema) -> Result<(), ApiError> {
-        let Body::Avro { plans, .. } = &mut self.body else { return Ok(()) };
-        match AvroPlan::compile(schema, &self.schema, &self.projection) {
-            Ok(plan) => {
-                plans.set(id, Known::Plan(Box::new(plan)));
-                Ok(())
-            }
-            Err(error) => {
-                plans.set(id, Known::Unusable(Box::new(error.clone())));
-                Err(error)
-            }
+        match self.asked(id) {
+            Some((plans, event, projection)) => plans.add(id, schema, event, projection),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a schema that nothing asked for yet: records of it need none to be fetched. Whether it serves is told when a record names it.
+    pub fn knows_schema(&mut self, id: u32, schema: &FetchedSchema) {
+        if let Body::Avro { plans, .. } = &mut self.body {
+            let _told_later = plans.add(id, schema, &self.schema, &self.projection).is_ok();
+        }
+        if let Some(KeyDecoder { body: Body::Avro { plans, .. }, projection, .. }) = &mut self.key {
+            let _told_later = plans.add(id, schema, &self.schema, projection).is_ok();
+        }
+    }
+
+    /// The plans that a schema id was asked for: those of keys, or of values. None when keys have it already, and values did not ask:
+    /// several partitions wait for one id.
+    fn asked(&mut self, id: u32) -> Option<(&mut Plans, &EventSchema, &Projection)> {
+        if let Some(key) = &mut self.key
+            && (key.asked_for(id) || key.has(id) && !self.asked.contains(&id))
+            && let Body::Avro { plans, .. } = &mut key.body
+        {
+            return Some((plans, &*self.schema, &*key.projection));
+        }
+        self.asked.retain(|known| *known != id);
+        match &mut self.body {
+            Body::Avro { plans, .. } => Some((plans, &*self.schema, &*self.projection)),
+            Body::Json(_) => None,
         }
     }
 
     /// A schema that was given by nobody cannot serve the event either: records with it answer so from now on.
     pub fn schema_unusable(&mut self, id: u32, error: ApiError) {
-        if let Body::Avro { plans, .. } = &mut self.body {
+        if let Some((plans, ..)) = self.asked(id) {
             plans.set(id, Known::Unusable(Box::new(error)));
         }
     }
 
     /// The registry says for good that this id does not exist: records with it are bad from now on, until [`Decoder::add_schema`] brings it after all.
     pub fn schema_missing(&mut self, id: u32, detail: &str) {
-        if let Body::Avro { plans, .. } = &mut self.body {
+        if let Some((plans, ..)) = self.asked(id) {
             plans.set(id, Known::Missing(detail.to_owned()));
         }
     }
@@ -347,7 +438,8 @@ impl Decoder {
         let Some(field) = field.and_then(|index| u16::try_from(index).ok()).map(FieldIndex) else { return DecodeError::Bad(bad) };
         let outside = self.outside.iter().find(|outside| outside.field == field).map(|outside| outside.from.to_string());
         let paths = self.projection.takings.iter().find(|(taken, _)| *taken == field).map(|(_, paths)| paths.join(" or "));
-        match outside.or(paths) {
+        let of_key = self.key.as_ref().and_then(|key| key.place(field));
+        match outside.or(of_key).or(paths) {
             Some(place) if place != path::of_member(&bad.path) => bad.reason = format!("{} (from {place})", bad.reason),
             _ => {}
         }
@@ -369,9 +461,12 @@ impl Decoder {
         match record.value {
             // Nothing is taken of the body, so nothing is asked of it: events that come from keys and headers alone.
             Some(_) if self.body_fields.is_empty() => {}
-            Some(value) => self.body(value, into)?,
+            Some(value) => self.body(value, record.headers, into)?,
             None if delete => self.check_delete(record)?,
             None => self.body_fields.iter().for_each(|&field| into.null(field)),
+        }
+        if let Some(key) = &mut self.key {
+            key.fields(record, into)?;
         }
         for outside in &self.outside {
             set_outside(outside, record, topic, partition, self.key_format, into).map_err(|error| BadRow::cell(error, &self.schema))?;
@@ -390,23 +485,45 @@ impl Decoder {
     }
 
     #[inline]
-    fn body(&mut self, value: &[u8], into: &mut RowsBuilder) -> Result<(), DecodeError> {
-        let (id, body) = unframe(self.framing, value)?;
+    fn body(&mut self, value: &[u8], headers: Option<&dyn Headers>, into: &mut RowsBuilder) -> Result<(), DecodeError> {
+        // Whether a header names the schema is asked only where what stands before the body does not: headers cost more than the body.
+        if !self.by_header
+            && let Ok((id, body)) = unframe(self.framing, value, "value")
+        {
+            match &mut self.body {
+                Body::Json(json) => return Ok(json.fields(body, into)?),
+                Body::Avro { scratch, plans } => {
+                    if let Some(Known::Plan(plan)) = plans.find(id) {
+                        return Ok(plan.fields(body, scratch, into)?);
+                    }
+                }
+            }
+        }
+        self.body_by_header(value, headers, into)
+    }
+
+    #[inline(never)]
+    fn body_by_header(&mut self, value: &[u8], headers: Option<&dyn Headers>, into: &mut RowsBuilder) -> Result<(), DecodeError> {
+        let named = if self.framing == Framing::None { None } else { schema_id(headers, SCHEMA_HEADER)? };
+        self.by_header |= named.is_some();
+        let (id, body) = match named {
+            Some(id) => (id, value),
+            None => unframe(self.framing, value, "value")?,
+        };
         match &mut self.body {
             Body::Json(json) => Ok(json.fields(body, into)?),
-            Body::Avro { scratch, plans } => match plans.find(id) {
-                Some(Known::Plan(plan)) => Ok(plan.fields(body, scratch, into)?),
-                Some(Known::Unusable(error)) => Err(DecodeError::SchemaUnusable(error.clone())),
-                Some(Known::Missing(detail)) => {
-                    Err(BadRow::new(Code::SchemaMissing, "", format!("the registry does not know schema id {id}: {detail}")).into())
+            Body::Avro { scratch, plans } => {
+                let decoded = plans.decode(id, body, scratch, into);
+                if decoded == Err(DecodeError::NeedSchema(id)) && !self.asked.contains(&id) {
+                    self.asked.push(id);
                 }
-                None => Err(DecodeError::NeedSchema(id)),
-            },
+                decoded
+            }
         }
     }
 
     fn check_delete(&self, record: &RawRecord<'_>) -> Result<(), Box<BadRow>> {
-        if !self.outside.iter().any(|outside| outside.from == FieldSource::Key) {
+        if self.key.is_none() && !self.outside.iter().any(|outside| outside.from == FieldSource::Key) {
             let reason =
                 format!("a record without a value cannot delete a key of {}: no field comes from the record's key", self.schema.name);
             return Err(BadRow::new(Code::TombstoneUnexpected, "", reason));
@@ -418,37 +535,52 @@ impl Decoder {
     }
 }
 
-/// Schema id and body of a framed value.
+/// Schema id and body of a framed value or key.
 #[inline]
-fn unframe(framing: Framing, value: &[u8]) -> Result<(u32, &[u8]), Box<BadRow>> {
+fn unframe<'a>(framing: Framing, value: &'a [u8], what: &str) -> Result<(u32, &'a [u8]), Box<BadRow>> {
     match framing {
         Framing::None => Ok((UNFRAMED, value)),
         Framing::Confluent => match value {
             [0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), body)),
-            _ => Err(not_framed(value, 4)),
+            _ => Err(not_framed(value, 4, what)),
         },
         Framing::Apicurio8 => match value {
             [0, 0, 0, 0, 0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), body)),
-            _ => Err(not_framed(value, 8)),
+            _ => Err(not_framed(value, 8, what)),
         },
     }
 }
 
 #[cold]
-fn not_framed(value: &[u8], width: usize) -> Box<BadRow> {
+fn not_framed(value: &[u8], width: usize, what: &str) -> Box<BadRow> {
     let reason = match value.first() {
-        None => "the value is empty".to_owned(),
-        Some(0) if value.len() <= width => format!("the value has {} bytes, less than a frame of {}", value.len(), width + 1),
+        None => format!("the {what} is empty"),
+        Some(0) if value.len() <= width => format!("the {what} has {} bytes, less than a frame of {}", value.len(), width + 1),
         Some(0) => "the schema id has more than 32 bits".to_owned(),
-        Some(first) => format!("the value begins with {first:#04x}, not with 0x00 and a schema id of {width} bytes"),
+        Some(first) => format!("the {what} begins with {first:#04x}, not with 0x00 and a schema id of {width} bytes"),
     };
     BadRow::new(Code::DecodeFraming, "", reason)
 }
 
+/// The schema id that a header names, when there is the header: a zero byte and the id, as before a body.
+fn schema_id(headers: Option<&dyn Headers>, name: &str) -> Result<Option<u32>, Box<BadRow>> {
+    let refused = |reason: String| Err(BadRow::new(Code::DecodeFraming, "", format!("header {name} {reason}")));
+    match headers.and_then(|headers| headers.last(name)) {
+        None => Ok(None),
+        Some(Some([0, a, b, c, d])) => Ok(Some(u32::from_be_bytes([*a, *b, *c, *d]))),
+        Some(Some([1, guid @ ..])) if guid.len() == 16 => refused("names a schema by GUID, which is not read".into()),
+        Some(value) => refused(format!("of {} bytes is no schema id", value.map_or(0, <[u8]>::len))),
+    }
+}
+
 fn check_outside(from: &FieldSource, kind: FieldType) -> Result<(), ApiError> {
     use FieldType::{Datetime, F64, I64, Json, Str};
+    if let FieldSource::KeyPath(path) = from {
+        let reason = format!("a path into the key needs key_format = \"avro\" or \"json\" (key:{path})");
+        return Err(ApiError::new(Code::InvalidConfigValue, reason));
+    }
     let (fits, what) = match from {
-        FieldSource::Path { .. } | FieldSource::Header(_) | FieldSource::Key => (true, ""),
+        FieldSource::Path { .. } | FieldSource::Header(_) | FieldSource::Key | FieldSource::KeyPath(_) => (true, ""),
         FieldSource::Topic => (matches!(kind, Str | Json), "topic"),
         FieldSource::Partition => (matches!(kind, I64 | F64 | Json), "partition"),
         FieldSource::Offset => (matches!(kind, I64 | F64 | Json), "offset"),
@@ -472,14 +604,9 @@ fn set_outside(
 ) -> Result<(), CellError> {
     let field = outside.field;
     match &outside.from {
-        FieldSource::Key => match (record.key, key_format) {
-            (None, _) => into.null(field),
-            (Some(key), KeyFormat::Raw) => return set_bytes(field, outside.kind, key, into),
-            (Some(key), KeyFormat::Integer) => match (<[u8; 8]>::try_from(key), <[u8; 4]>::try_from(key)) {
-                (Ok(eight), _) => return into.int(field, i64::from_be_bytes(eight)),
-                (_, Ok(four)) => return into.int(field, i64::from(i32::from_be_bytes(four))),
-                _ => return Err(mismatch(field, format!("the key has {} bytes, an integer has 4 or 8", key.len()))),
-            },
+        FieldSource::Key => match record.key {
+            None => into.null(field),
+            Some(key) => return key::set_whole(outside, key, key_format, into),
         },
         FieldSource::Header(name) => match record.headers.and_then(|headers| headers.last(name)).flatten() {
             Some(value) => return set_bytes(field, outside.kind, value, into),
@@ -490,7 +617,7 @@ fn set_outside(
         FieldSource::Offset => return into.int(field, record.offset),
         FieldSource::Timestamp if record.timestamp_ms >= 0 => return into.instant(field, record.timestamp_ms.saturating_mul(1000)),
         FieldSource::Timestamp => into.null(field),
-        FieldSource::Path { .. } => {}
+        FieldSource::Path { .. } | FieldSource::KeyPath(_) => {}
     }
     Ok(())
 }

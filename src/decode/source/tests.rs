@@ -257,6 +257,161 @@ fn names_with_dots_stand_in_quotes_and_rejects_name_path_and_field() {
     }
 }
 
+/// A framed key was once taken as text, schema id and all.
+#[test]
+fn a_framed_key_is_never_text() {
+    let framed = RawRecord { key: Some(&[0, 0, 0, 0, 31, 2, b'a']), ..RECORD };
+    let of = |key_format| SourceFormat { key_format, ..with("k", &[FieldSource::Key], format(Format::Json, Framing::None)) };
+    for (kind, key_format) in
+        [("str", KeyFormat::Raw), ("str", KeyFormat::Text), ("i64", KeyFormat::Raw), ("json", KeyFormat::Text), ("bytes", KeyFormat::Text)]
+    {
+        match run(&event(&format!("k:{kind}")), &of(key_format), &framed) {
+            Err(DecodeError::Bad(bad)) => {
+                assert_eq!(bad.code, Code::DecodeFraming);
+                assert!(bad.reason.contains("schema id 31") && bad.reason.contains("key_format"), "{}", bad.reason);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(run(&event("k:bytes"), &of(KeyFormat::Raw), &framed).unwrap().1, "b[0, 0, 0, 0, 31, 2, 97]");
+    assert_eq!(
+        run(&event("k:i64"), &of(KeyFormat::Integer), &RawRecord { key: Some(&[0, 0, 0, 0, 0, 0, 1, 0]), ..RECORD }).unwrap().1,
+        "256"
+    );
+    assert_eq!(run(&event("k:str"), &of(KeyFormat::Text), &RECORD).unwrap().1, "\"k1\"");
+    for kind in ["str", "bytes"] {
+        let no_text = RawRecord { key: Some(b"\xff"), ..RECORD };
+        assert_eq!(code(run(&event(&format!("k:{kind}")), &of(KeyFormat::Text), &no_text)), Code::DecodeTypeMismatch);
+    }
+    let path = with("k", &[FieldSource::KeyPath("id".into())], format(Format::Json, Framing::None));
+    assert_eq!(Decoder::new(event("k:str"), &path).unwrap_err().code, Code::InvalidConfigValue);
+}
+
+#[test]
+fn fields_come_from_inside_of_json_keys() {
+    use FieldSource::{Key, KeyPath};
+    let path = |path: &str| KeyPath(path.into());
+    type Case<'c> = (&'c str, &'c [FieldSource], &'c [u8], Result<&'c str, Code>);
+    let cases: &[Case<'_>] = &[
+        ("k:str n:i64", &[path("id"), path("shop.n")], br#"{"shop":{"n":3},"id":"a"}"#, Ok("\"a\" 3")),
+        ("k:str n:i64", &[path("id"), path("shop.n")], b"\x00\x00\x00\x00\x09{\"shop\":{\"n\":3},\"id\":\"a\"}", Ok("\"a\" 3")),
+        ("k:str", &[path("\"a.b\"")], br#"{"a.b":"x"}"#, Ok("\"x\"")),
+        ("k:str", &[Key], br#""a\u00e9""#, Ok("\"aé\"")),
+        ("k:i64", &[Key], b" 12 ", Ok("12")),
+        ("k:json", &[Key], br#"{"a": [1]}"#, Ok(r#"{"a": [1]}"#)),
+        ("k:json n:i64?", &[Key, path("a")], br#"{"a":1}"#, Ok(r#"{"a":1} 1"#)),
+        ("k:str?", &[path("id")], br#"{"other":1}"#, Ok("-")),
+        ("k:str", &[path("id")], br#""a""#, Err(Code::DecodeTypeMismatch)),
+        ("k:str", &[path("id")], br#"{"id":7}"#, Err(Code::DecodeTypeMismatch)),
+        ("k:str", &[path("id")], b"plain", Err(Code::DecodeMalformed)),
+        ("k:str", &[Key], b"", Err(Code::DecodeMalformed)),
+        ("k:str", &[Key], br#""a" "b""#, Err(Code::DecodeTrailingBytes)),
+        ("k:str", &[Key], b"null", Err(Code::DecodeMissingField)),
+    ];
+    for (fields, sources, key, expected) in cases {
+        let format = SourceFormat { key_format: KeyFormat::Json, ..with(fields, sources, format(Format::Json, Framing::None)) };
+        let got = run(&event(fields), &format, &RawRecord { key: Some(key), ..RECORD });
+        match expected {
+            Ok(shown) => assert_eq!(got.unwrap().1, *shown, "{fields}"),
+            Err(expected) => assert_eq!(code(got), *expected, "{fields}"),
+        }
+    }
+    let keyed = with("k", &[path("id")], format(Format::Json, Framing::None));
+    let deletes = SourceFormat { key_format: KeyFormat::Json, tombstone: Tombstone::DeleteKey, ..keyed };
+    let schema = event("k:str n:i64");
+    let got = run(&schema, &deletes, &RawRecord { key: Some(br#"{"id":"a"}"#), value: None, ..RECORD }).unwrap();
+    assert_eq!((got.0, got.1.as_str()), (Decoded::Delete, "\"a\" -"));
+    assert_eq!(code(run(&schema, &deletes, &RawRecord { key: None, value: None, ..RECORD })), Code::TombstoneUnexpected);
+}
+
+#[test]
+fn avro_keys_have_schemas_of_their_own() {
+    use FieldSource::{Key, KeyPath};
+    let key_schema = r#"{"type":"record","name":"K","fields":[{"name":"id","type":"string"},{"name":"n","type":"int"}]}"#;
+    let fields = "k:str n:i64 card:str amount:f64";
+    let keyed = with(fields, &[KeyPath("id".into()), KeyPath("n".into())], format(Format::Avro, Framing::Confluent));
+    let mut decoder = Decoder::new(event(fields), &SourceFormat { key_format: KeyFormat::Avro, ..keyed }).unwrap();
+    let value = [&[0u8, 0, 0, 0, 1, 4, b'c', b'1'][..], &[0, 0, 0, 0, 0, 0, 0xF8, 0x3F]].concat();
+    let record = RawRecord { key: Some(&[0, 0, 0, 0, 2, 2, b'a', 6]), value: Some(&value), ..RECORD };
+    assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(1)));
+    decoder.add_schema(1, &avro(PAYMENT)).unwrap();
+    assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(2)));
+    decoder.add_schema(2, &avro(key_schema)).unwrap();
+    assert_eq!(decode_with(&mut decoder, &record).unwrap().1, "\"a\" 3 \"c1\" 1.5");
+    // A key of the value's schema asks for it anew: what serves one need not serve the other.
+    let confused = RawRecord { key: Some(&[0, 0, 0, 0, 1, 2, b'a', 6]), ..record };
+    assert_eq!(decode_with(&mut decoder, &confused), Err(DecodeError::NeedSchema(1)));
+    assert_eq!(decoder.add_schema(1, &avro(PAYMENT)).unwrap_err().code, Code::SchemaUnusable);
+    assert!(matches!(decode_with(&mut decoder, &confused), Err(DecodeError::SchemaUnusable(_))));
+    assert!(decode_with(&mut decoder, &record).is_ok());
+    let bare = RawRecord { key: Some(b"plain"), ..record };
+    match decode_with(&mut decoder, &bare) {
+        Err(DecodeError::Bad(bad)) => assert!(bad.code == Code::DecodeFraming && bad.reason.contains("key"), "{}", bad.reason),
+        other => panic!("{other:?}"),
+    }
+    // Of two partitions that wait for one id, the second brings what keys have already.
+    decoder.add_schema(2, &avro(key_schema)).unwrap();
+    // A whole key is of any type; its schema may be asked for without one of the value.
+    for (schema, kind, key, expected) in [
+        (r#""string""#, "str", &[0u8, 0, 0, 0, 2, 2, b'a'][..], "\"a\""),
+        (r#""long""#, "i64", &[0, 0, 0, 0, 2, 8], "4"),
+        (
+            r#"{"type":"string","logicalType":"uuid"}"#,
+            "str",
+            b"\x00\x00\x00\x00\x02\x48123e4567-e89b-12d3-a456-426614174000",
+            "\"123e4567-e89b-12d3-a456-426614174000\"",
+        ),
+        (key_schema, "json", &[0, 0, 0, 0, 2, 2, b'a', 6], r#"{"id":"a","n":3}"#),
+    ] {
+        let fields = format!("k:{kind}");
+        let keyed = SourceFormat { key_format: KeyFormat::Avro, ..with(&fields, &[Key], format(Format::Json, Framing::None)) };
+        let mut decoder = Decoder::new(event(&fields), &keyed).unwrap();
+        assert!(decoder.needs_schemas());
+        let record = RawRecord { key: Some(key), ..RECORD };
+        assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(2)));
+        decoder.add_schema(2, &avro(schema)).unwrap();
+        assert_eq!(decode_with(&mut decoder, &record).unwrap().1, expected);
+        decoder.knows_schema(3, &avro(schema));
+    }
+}
+
+#[test]
+fn a_schema_id_may_stand_in_a_header() {
+    let header = OneHeader("__value_schema_id", Some(&[0, 0, 0, 1, 2]));
+    let mut decoder = Decoder::new(event("n:i64? card:str?"), &format(Format::Avro, Framing::Confluent)).unwrap();
+    let schema = r#"{"type":"record","name":"R","fields":[{"name":"n","type":["null","long"]},{"name":"card","type":["null","string"]},{"name":"a","type":"long"},{"name":"b","type":"long"},{"name":"c","type":"long"}]}"#;
+    // Bodies that begin as a frame does, and ones that do not.
+    for body in [&[0u8, 0, 0, 0, 2][..], &[2, 2, 2, 2, b'a', 0, 0, 0]] {
+        let record = RawRecord { headers: Some(&header), value: Some(body), ..RECORD };
+        if body[0] == 0 {
+            assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(258)));
+            decoder.add_schema(258, &avro(schema)).unwrap();
+        }
+        let shown = if body[0] == 0 { "null null" } else { "1 \"a\"" };
+        assert_eq!(decoder.schema_id_of(&record), Some(258));
+        assert_eq!(decode_with(&mut decoder, &record).unwrap().1, shown);
+        let prefixed = [&[0u8, 0, 0, 1, 2][..], body].concat();
+        assert_eq!(decode_with(&mut decoder, &RawRecord { value: Some(&prefixed), ..RECORD }).unwrap().1, shown);
+    }
+    for wrong in [&b""[..], b"\x00\x00", b"\x02\x00\x00\x00\x00", &[1; 17]] {
+        let wrong = wrong.to_vec().leak();
+        let header = OneHeader("__value_schema_id", Some(wrong));
+        assert_eq!(
+            code(decode_with(&mut decoder, &RawRecord { headers: Some(&header), value: Some(&[2, 2]), ..RECORD })),
+            Code::DecodeFraming
+        );
+    }
+    let json = RawRecord { headers: Some(&header), value: Some(br#"{"n":1}"#), ..RECORD };
+    assert_eq!(run(&event("n:i64"), &format(Format::Json, Framing::Confluent), &json).unwrap().1, "1");
+    let header = OneHeader("__key_schema_id", Some(&[0, 0, 0, 1, 2]));
+    let keyed = SourceFormat { key_format: KeyFormat::Avro, ..with("k", &[FieldSource::Key], format(Format::Json, Framing::None)) };
+    let mut decoder = Decoder::new(event("k:str"), &keyed).unwrap();
+    let record = RawRecord { key: Some(&[2, b'a']), headers: Some(&header), ..RECORD };
+    assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(258)));
+    decoder.add_schema(258, &avro(r#""string""#)).unwrap();
+    assert_eq!(decode_with(&mut decoder, &record).unwrap().1, "\"a\"");
+}
+
 /// A mapping was once by field number, of the config's own declaration: after a field had been retyped, its
 /// number in the state's declaration was another one, and it was read from the member of its own name.
 #[test]
