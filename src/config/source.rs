@@ -252,7 +252,7 @@ impl<'c> Reader<'_, 'c> {
             return;
         }
         let from_outside = |field: &str| setup.fields.iter().any(|(name, from)| name == field && !matches!(from, FieldSource::Path { .. }));
-        let from_key = setup.fields.iter().any(|(_, from)| *from == FieldSource::Key);
+        let from_key = setup.fields.iter().any(|(_, from)| matches!(from, FieldSource::Key | FieldSource::KeyPath(_)));
         let tables: Vec<_> = registry.tables.values().filter(|table| *table.event_name == *event).collect();
         let deletable = tables.iter().any(|table| table.keys.iter().all(|key| from_outside(&key.name)));
         let (what, help) = if !from_key {
