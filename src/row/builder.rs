@@ -234,22 +234,22 @@ impl RowsBuilder {
         Ok(())
     }
 
-    /// Sets a time that says its own unit, in microseconds, into a datetime field (in milliseconds, cut) or an i64 field
-    /// (in milliseconds); into a json field as milliseconds.
+    /// Sets a time that says its own unit, given in milliseconds and in microseconds, into a datetime, i64 or json field, in
+    /// milliseconds; the row's time keeps the microseconds.
     ///
     /// # Errors
     /// When the field is of another type.
-    pub fn instant(&mut self, field: FieldIndex, time_us: i64) -> Result<(), CellError> {
+    pub fn instant(&mut self, field: FieldIndex, time_ms: i64, time_us: i64) -> Result<(), CellError> {
         match self.kind(field) {
-            FieldType::Datetime | FieldType::I64 => self.time(field, time_us),
-            _ => return self.int(field, time_us.div_euclid(1000)),
+            FieldType::Datetime | FieldType::I64 => self.time(field, time_ms, time_us),
+            _ => return self.int(field, time_ms),
         }
         Ok(())
     }
 
     /// The cell of a time, and the row's time where it comes from this field.
-    fn time(&mut self, field: FieldIndex, time_us: i64) {
-        self.set(field, time_us.div_euclid(1000).cast_unsigned(), STATE_VALUE);
+    fn time(&mut self, field: FieldIndex, time_ms: i64, time_us: i64) {
+        self.set(field, time_ms.cast_unsigned(), STATE_VALUE);
         if self.schema.time.field() == Some(field) {
             self.told_time_us = Some(time_us);
         }
@@ -276,7 +276,8 @@ impl RowsBuilder {
                     (TimeSource::FieldIn(time, unit), Strictness::Record) if time == field => unit,
                     _ => TimeUnit::Millis,
                 };
-                self.time(field, unit.to_us_from(number));
+                let us = unit.to_us_from(number);
+                self.time(field, us.div_euclid(1000), us);
             }
             FieldType::I64 => match self.strictness {
                 Strictness::Push => self.escape(field, tag::F64, &number.to_bits().to_le_bytes()),
@@ -330,7 +331,7 @@ impl RowsBuilder {
                     }
                     Err(why) => return Err(self.mismatch(field, why)),
                 };
-                self.time(field, us);
+                self.time(field, us.div_euclid(1000), us);
             }
             _ => return Err(self.mismatch(field, "text")),
         }

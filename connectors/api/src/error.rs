@@ -105,7 +105,7 @@ codes! {
     DecodeOutOfRange "decode_out_of_range" 400 false "a number does not fit the declared type" "widen the declared type, or fix the producer";
     TombstoneUnexpected "tombstone_unexpected" 400 false "a record has no value" "set tombstone = \"ignore\", \"delete_key\" or \"row\"";
     TimeOutOfRange "time_out_of_range" 400 false "the row's time is too far ahead" "check the producer's clock, or raise max_future";
-    TimeUnit "time_unit" 400 false "the row's time can hardly be in milliseconds" "`reason` says which unit it looks like: declare time = { field = \"..\", unit = \"s\" }, or \"ms\" if it is meant";
+    TimeUnit "time_unit" 400 false "the row's time can hardly be in milliseconds" "declare time = { field = \"..\", unit = \"s\" }, or \"ms\" if it is meant";
     KeyTooLong "key_too_long" 400 false "the key is longer than 4 KiB" "group by a shorter field";
     SchemaMissing "schema_missing" 400 false "the registry does not know the schema id" "check that producer and config name the same registry";
     SchemaUnusable "schema_unusable" 400 false "the writer schema cannot serve the event" "compare the writer schema with the event's fields; a field with `?` may be missing";

@@ -178,12 +178,12 @@ impl Run<'_> {
                     self.into.int(field, number).map_err(|error| self.cell(error))?;
                 }
                 Op::Time(field, unit) => {
-                    let number = unit.to_us(from.long()?);
-                    self.into.instant(field, number).map_err(|error| self.cell(error))?;
+                    let number = from.long()?;
+                    self.into.instant(field, unit.to_millis(number), unit.to_us(number)).map_err(|error| self.cell(error))?;
                 }
                 Op::Date(field) => {
-                    let number = from.int()? * DAY_MS * 1000;
-                    self.into.instant(field, number).map_err(|error| self.cell(error))?;
+                    let number = from.int()? * DAY_MS;
+                    self.into.instant(field, number, number.saturating_mul(1000)).map_err(|error| self.cell(error))?;
                 }
                 Op::Float(field) => {
                     let number = from.float()?;

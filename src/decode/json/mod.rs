@@ -409,7 +409,7 @@ impl Walk<'_> {
             },
             b'-' | b'0'..=b'9' => match self.scan.number() {
                 Ok(Number::Int(number)) => self.into.int(field, number),
-                Ok(Number::Float(number)) if number.abs() > EXACT_WHOLE_MAX => {
+                Ok(Number::Float(number)) if number.abs() >= EXACT_WHOLE_MAX => {
                     // 1e18 is 10^18 exactly; 9007199254740993.0 would be another number as a double.
                     match exact_integer(self.scan.since(start)) {
                         Some(whole) if self.into.schema().fields[usize::from(field.0)].kind == FieldType::I64 => {

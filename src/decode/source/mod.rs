@@ -615,7 +615,9 @@ fn set_outside(
         FieldSource::Topic => return into.str(field, topic),
         FieldSource::Partition => return into.int(field, i64::from(partition)),
         FieldSource::Offset => return into.int(field, record.offset),
-        FieldSource::Timestamp if record.timestamp_ms >= 0 => return into.instant(field, record.timestamp_ms.saturating_mul(1000)),
+        FieldSource::Timestamp if record.timestamp_ms >= 0 => {
+            return into.instant(field, record.timestamp_ms, record.timestamp_ms.saturating_mul(1000));
+        }
         FieldSource::Timestamp => into.null(field),
         FieldSource::Path { .. } | FieldSource::KeyPath(_) => {}
     }

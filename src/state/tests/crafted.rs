@@ -277,7 +277,7 @@ fn log() -> (Vec<(Content, u64, i64)>, Vec<Row>) {
         let node = super::pipeline::node("Changing", &[], &["user"], &agg);
         let registry = crate::pipeline::Registry::clone(driven.state.registry());
         let options = crate::pipeline::RegisterOptions::default();
-        let payload = json!({ "nodes": [event(), node], "force": force, "additive": true });
+        let payload = json!({ "nodes": [event(), node], "force": force });
         let outcome = registry.apply_register(&payload.to_string(), &options).unwrap_or_else(|error| panic!("{}", error.to_json()));
         if let Some(registry) = outcome.next {
             driven.apply(Content::Definition { registry, effects: outcome.effects }, START_US);
