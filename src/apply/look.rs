@@ -250,6 +250,7 @@ impl Engine {
             look.rounds += 1;
         } else {
             self.keeps_out(&lacking);
+            lacking.iter().for_each(|lacking| self.count_refused(&lacking.table, lacking.known.len() + lacking.new.len()));
             self.count_pushes(content, false);
             refuse_all(outbox, &std::mem::take(acks), &self.exceeded(), self.state.registry().version);
         }
@@ -267,9 +268,6 @@ impl Engine {
             let waits = lacking.iter().any(|lacking| !lacking.is_guess) || !split.moves();
             if waits && !lacking.is_empty() {
                 self.keeps_out(&lacking);
-            }
-            for (table, rows) in split.refused_by_table() {
-                self.count_refused(table, rows);
             }
         }
         let split = split.filter(Split::leaves_out);

@@ -378,7 +378,8 @@ impl OfTable {
             to_rings: false,
             edge_us: i64::MIN,
         };
-        if !plan.is_windowed() {
+        let keeps_objects = plan.lifetime.iter().any(|plan| !plan.accumulator.handles().is_empty());
+        if !plan.is_windowed() && !keeps_objects {
             return group;
         }
         let zeroes = vec![0; plan.stride];
@@ -386,6 +387,16 @@ impl OfTable {
             Some((words, arena)) => (&words[..], arena),
             None => (number.and_then(|number| slab.settled(number)).unwrap_or(&zeroes), arena),
         };
+        if load.exact && keeps_objects && end - begin > 1 {
+            // Of many rows of one key any may be the one for which a sketch grows.
+            let copy = Shadow::whole(plan, arena, words);
+            *effort = effort.saturating_sub(copy.bytes() / 128);
+            group.copy = Some(copy);
+            return group;
+        }
+        if !plan.is_windowed() {
+            return group;
+        }
         let (count, form) = (end - begin, Form::of(words[0]));
         let edges = self.rows[begin..end].iter().map(|row| load.batches[row.batch as usize].edge_us(row.row as usize));
         let (least_us, most_us) = edges.fold((i64::MAX, i64::MIN), |(least, most), edge| (least.min(edge), most.max(edge)));
@@ -533,7 +544,8 @@ impl Group {
         as_row(plan, env, |row| {
             let zeroes: smallvec::SmallVec<[u64; 32]> = smallvec::smallvec![0; plan.stride];
             let words = words.unwrap_or(&zeroes);
-            for accumulator in &plan.lifetime {
+            let lifetime = if self.copy.as_ref().is_some_and(Shadow::is_whole) { &[][..] } else { &plan.lifetime[..] };
+            for accumulator in lifetime {
                 let slot = &words[accumulator.at..accumulator.at + accumulator.words];
                 of_accumulator(accumulator, slot, arena, row, before, demand);
             }

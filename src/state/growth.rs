@@ -487,6 +487,8 @@ fn demand_of(
         for accumulator in &plan.lifetime {
             let slot = &words[accumulator.at..accumulator.at + accumulator.words];
             of_accumulator(accumulator, slot, arena, row, before, demand);
+            // What rows of the key made of it before is not known: the worst is assumed.
+            *means.guessed |= before > 0 && !accumulator.idle && !accumulator.accumulator.handles().is_empty();
         }
         if !plan.is_windowed() {
             return None;

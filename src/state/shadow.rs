@@ -1,5 +1,5 @@
-//! A copy of one key's list or rings that rows are applied to before they are applied: what they make of it is what they
-//! need.
+//! A copy of one key's list or rings, and of its lifetime objects where asked for, that rows are applied to before they
+//! are applied: what they make of it is what they need.
 //!
 //! The next row of a list that may become rings takes anything from one entry to some hundred buckets with sketches, and
 //! of a frame's many rows of one key any may be the one for which a ring moves. Near the memory limit that is not
@@ -24,18 +24,55 @@ pub(crate) struct Shadow {
     missed: Vec<Missed>,
     /// The most objects of each class that were named as needed, or stood in the list.
     named: Vec<usize>,
+    /// Lifetime accumulators are in the copy too.
+    is_whole: bool,
 }
 
 impl Shadow {
     /// A copy of what a key's windows hold.
     pub(crate) fn of(plan: &SlabPlan, arena: &Arena, words: &[u64]) -> Self {
-        assert!(plan.is_windowed() && words.len() == plan.stride, "windows are copied, of a row of this slab");
-        let mut shadow = Self {
+        assert!(plan.is_windowed(), "windows are copied");
+        let mut shadow = Self::empty(plan, words);
+        shadow.copy_windows(plan, arena, words);
+        shadow.made(&mut Demand::default());
+        shadow
+    }
+
+    /// A copy of all that a key holds in a slab.
+    pub(crate) fn whole(plan: &SlabPlan, arena: &Arena, words: &[u64]) -> Self {
+        let mut shadow = Self { is_whole: true, ..Self::empty(plan, words) };
+        for accumulator in &plan.lifetime {
+            let slot = accumulator.at..accumulator.at + accumulator.words;
+            shadow.words[slot.clone()].copy_from_slice(&words[slot]);
+            for &word in accumulator.accumulator.handles() {
+                let object = arena.get(words[accumulator.at + word]);
+                if !object.is_empty() {
+                    let copy = shadow.arena.alloc(object.len());
+                    shadow.arena.get_mut(copy)[..object.len()].copy_from_slice(object);
+                    shadow.words[accumulator.at + word] = copy;
+                }
+            }
+        }
+        if plan.is_windowed() {
+            shadow.copy_windows(plan, arena, words);
+        }
+        shadow.made(&mut Demand::default());
+        shadow
+    }
+
+    fn empty(plan: &SlabPlan, words: &[u64]) -> Self {
+        assert_eq!(words.len(), plan.stride, "a row of this slab is copied");
+        Self {
             arena: Arena::default(),
             words: vec![0; plan.stride],
             missed: vec![Missed::default(); plan.windows.len()],
             named: Vec::new(),
-        };
+            is_whole: false,
+        }
+    }
+
+    fn copy_windows(&mut self, plan: &SlabPlan, arena: &Arena, words: &[u64]) {
+        let shadow = self;
         let form = match Form::of(words[0]) {
             Form::List(0) => Form::List(0),
             Form::List(handle) => Form::List(list::lift(plan, arena, handle, &mut shadow.arena)),
@@ -48,8 +85,11 @@ impl Shadow {
             Form::Expired(head) => Form::Expired(head),
         };
         shadow.words[0] = form.word();
-        shadow.made(&mut Demand::default());
-        shadow
+    }
+
+    /// Whether lifetime accumulators are in the copy too.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Bytes that the copy takes.
@@ -59,7 +99,14 @@ impl Shadow {
 
     /// Applies a row.
     pub(crate) fn feed(&mut self, plan: &SlabPlan, row: SlabRow<'_, '_>) {
-        slab::update_windows(plan, &mut self.arena, &mut self.words, row, &mut self.missed);
+        if self.is_whole {
+            for accumulator in &plan.lifetime {
+                accumulator.update(&mut self.words[accumulator.at..accumulator.at + accumulator.words], &mut self.arena, row);
+            }
+        }
+        if plan.is_windowed() {
+            slab::update_windows(plan, &mut self.arena, &mut self.words, row, &mut self.missed);
+        }
     }
 
     /// Names the objects that there were at one time beyond those that were named before.

@@ -170,3 +170,45 @@ fn a_push_is_not_looked_at_row_by_row_while_there_is_room_for_it() {
     assert!(matches!(&turn_to_end(&house, &mut port)[..], [(_, Reply::Refused(..))]));
     assert_eq!(looked_rows(&house), 1);
 }
+
+/// Lifetime sketches of few keys, and a table of one key over the same rows: behind its first row that waits, all would.
+fn house_of_sketches(memory_max_bytes: u64, pause_on_memory: bool) -> House {
+    let house = House::with(EngineOptions { memory_max_bytes, pause_on_memory, ..options() });
+    let feature = |op: &str| json!({"op": op, "params": {"field": "walker", "k": 5}});
+    let features: serde_json::Map<String, Json> =
+        (0..8).map(|number| (format!("t{number}"), feature("top_k"))).chain([("u".to_owned(), feature("n_unique"))]).collect();
+    house.seat.with(|engine| declare_with(engine, &Json::Object(features)));
+    let all = json!({"nodes": [
+        {"kind": "derivation", "name": "all", "output_kind": "table", "upstreams": ["Step"],
+         "ops": [{"op": "group_by", "keys": [], "agg": {"n": {"op": "count", "params": {}}}}],
+         "schema": {"fields": {}, "optional_fields": []}, "table_primary_key": []}
+    ]});
+    house.seat.with(|engine| {
+        let registry = crate::pipeline::Registry::clone(engine.state().registry());
+        let outcome = registry.apply_register(&all.to_string(), &crate::pipeline::RegisterOptions::default());
+        let outcome = outcome.unwrap_or_else(|error| panic!("{}", error.to_json()));
+        engine.define(outcome.next.unwrap(), outcome.effects).unwrap();
+    });
+    house
+}
+
+/// Of many rows of one key the worst was assumed of each: an empty server refused them all, or left them out for good.
+#[test]
+fn many_rows_of_few_keys_with_sketches_are_taken_while_nearly_all_of_the_limit_is_free() {
+    for pause in [true, false] {
+        let house = house_of_sketches(32 << 20, pause);
+        let mut inlet = house.inlet("steps");
+        let slot = attach(&mut inlet, "steps", 0);
+        let bodies: Vec<String> = (0..5_000).map(|row| format!(r#"{{"walker":"walker-{}"}}"#, row % 3)).collect();
+        offer_all(&house, &mut inlet, (0..).zip(&bodies).map(|(offset, body)| record(slot, offset, body.as_bytes())));
+        assert_eq!(house.steps_of("walker-0").map(|(n, _)| n), Some(1_667), "pause {pause}");
+        assert!(!house.facts.incidents.is_open(IncidentKind::MemoryLimit, &Subject::table("walkers")), "pause {pause}");
+
+        let mut port = house.port();
+        let rows: Vec<PushRow<'_>> = bodies.iter().map(|body| PushRow { event: "Step", body: body.as_bytes() }).collect();
+        port.push_batch(tag(1, 0), Encoding::Json, &rows, Wait::Default);
+        let replies = turn_to_end(&house, &mut port);
+        assert!(matches!(&replies[..], [(_, Reply::Pushed { count: 5_000, .. })]), "{replies:?}");
+        assert!(house.seat.look(|engine| engine.state().live_bytes()) < 1 << 20);
+    }
+}
