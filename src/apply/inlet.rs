@@ -36,6 +36,9 @@ const REASON_BYTES_MAX: usize = 1 << 10;
 const SCHEMA_BYTES_MAX: usize = 10 << 20;
 /// How long a decision about a partition waits for what was read of its source before.
 const APPLIED_WITHIN: Duration = Duration::from_secs(5);
+/// Bytes of all schemas that the state keeps: each may be escaped in the one section of a snapshot that they share with
+/// positions and rejects.
+const SCHEMAS_BYTES_MAX: usize = 12 << 20;
 /// Bytes of a text in an incident that are kept: brokers and registries may say anything.
 const INCIDENT_TEXT_BYTES_MAX: usize = 8 << 10;
 
@@ -459,6 +462,10 @@ impl Feed {
     }
 }
 
+fn bytes_of(schema: &FetchedSchema) -> usize {
+    schema.text.len() + schema.references.iter().map(String::len).sum::<usize>()
+}
+
 fn same_registry(url: &str, stored: &str) -> bool {
     url.trim_end_matches('/') == stored.trim_end_matches('/')
 }
@@ -552,7 +559,7 @@ impl Inlet for EngineInlet {
         let Some(feed) = self.attached(slot).map(|attached| attached.feed) else {
             return Err(ApiError::new(Code::InternalError, format!("slot {} is not attached", slot.0)));
         };
-        let bytes = schema.text.len() + schema.references.iter().map(String::len).sum::<usize>();
+        let bytes = bytes_of(schema);
         if bytes > SCHEMA_BYTES_MAX {
             let reason = format!("schema id {} takes {bytes} bytes with its references, at most {SCHEMA_BYTES_MAX}", schema.id);
             let error = ApiError::new(Code::SchemaUnusable, reason);
@@ -561,11 +568,24 @@ impl Inlet for EngineInlet {
             return if feed.has_read() { Ok(()) } else { Err(error) };
         }
         let content = Content::Schema(schema.clone());
-        self.seat.with(|engine| {
+        let kept = self.seat.with(|engine| {
             let known =
                 engine.state().schemas().iter().any(|known| known.id == schema.id && same_registry(&known.registry, &schema.registry));
-            if known { Ok(0) } else { engine.commit(&content) }
+            let held: usize = engine.state().schemas().iter().map(bytes_of).sum();
+            match known {
+                true => Ok(true),
+                // Read as well as any other, and fetched again by the next start.
+                false if held + bytes > SCHEMAS_BYTES_MAX => Ok(false),
+                false => engine.commit(&content).map(|_| true),
+            }
         })?;
+        if !kept {
+            tracing::warn!(
+                id = schema.id,
+                bytes,
+                "the state holds {SCHEMAS_BYTES_MAX} bytes of schemas: this one is not kept, and a restart needs the registry for it"
+            );
+        }
         let Some(feed) = self.feeds.get_mut(feed) else { unreachable!("an attached slot has its feed") };
         match feed.decoder.add_schema(schema.id, schema) {
             Ok(()) if feed.readable => Ok(()),

@@ -206,6 +206,14 @@ impl Engine {
         false
     }
 
+    /// Counts the rows that a split leaves out for good, when its frame is written: one that the log does not take is tried
+    /// again.
+    pub(super) fn count_left_out(&self, split: Option<&Split>) {
+        for (table, rows) in split.into_iter().flat_map(Split::refused_by_table) {
+            self.count_refused(table, rows);
+        }
+    }
+
     /// Refuses pushes of which a row lacks room. What the others need is to be looked at again: it may have hung on rows that go now.
     pub(super) fn take_out(&mut self, content: &mut RowsContent, acks: &mut Vec<Ack>, outbox: &Outbox, lacking: &[Lacking]) {
         let version = self.state.registry().version;

@@ -76,7 +76,7 @@ impl Engine {
     /// Writes the rows of a packet that go, with the word on which wait.
     fn write_part(&mut self, stall: &mut Option<Stall>, packet: Packet, split: Option<&Split>) -> Result<(), Refused<Packet>> {
         let part = split.and_then(|split| Part::of(self, &packet, split));
-        let bytes_max = self.waiting_bytes_max();
+        let bytes_max = self.waiting_room();
         if part.as_ref().zip(stall.as_ref()).is_some_and(|(part, stall)| !stall.has_room(part, bytes_max)) {
             let error = self.exceeded();
             return Err(Box::new((packet, error)));
@@ -113,6 +113,7 @@ impl Engine {
         if let Err(refused) = self.write_turn(VecDeque::from([frame])) {
             return self.refused_packet(stall, packet, refused.1);
         }
+        self.count_left_out(split);
         if let Some((part, split)) = part.zip(split) {
             let error = self.exceeded();
             let stall = self.stalled(stall, &packet, &error);

@@ -228,6 +228,14 @@ impl Engine {
         part.min(WAITING_BYTES_MAX)
     }
 
+    /// Bytes of rows that may wait of an inlet whose stall is taken out, beside those of all others: however many sources
+    /// there are, what waits of all is one part of the memory limit, but for a first packet of each.
+    pub(super) fn waiting_room(&self) -> usize {
+        let all = usize::try_from(self.options.memory_max_bytes / WAITING_PART).unwrap_or(usize::MAX);
+        let others = self.stalls.iter().map(|stall| stall.bytes).sum();
+        self.waiting_bytes_max().min(all.saturating_sub(others))
+    }
+
     /// Whether what waits is to be tried now.
     pub(crate) fn has_waiting_due(&self) -> bool {
         !self.is_mid_turn() && self.writer.is_some() && self.failure().is_none() && self.stalls.iter().any(|stall| stall.is_due(self.freed))
@@ -370,6 +378,7 @@ impl Engine {
         if let Err(refused) = self.write_turn(VecDeque::from([frame])) {
             return Err(refused.1);
         }
+        self.count_left_out(split);
         pass.wrote = true;
         pass.front.extend(split.into_iter().flat_map(Split::waiting_keys));
         let is_left = left.is_some();

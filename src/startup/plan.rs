@@ -192,6 +192,16 @@ pub(super) fn outside_problems(config: &Config) -> Result<Vec<ApiError>, ApiErro
     Ok(problems)
 }
 
+/// Writer schemas that are read all the same and that other readers may refuse, each in a sentence.
+pub(super) fn lenient_schemas(config: &Config) -> Vec<String> {
+    let newest = |setup: &KafkaSetup| source(setup).and_then(|source| kafka::newest_schemas(&source)).unwrap_or_default();
+    let told = |(topic, schema): (String, FetchedSchema)| {
+        let departure = crate::decode::avro::departure(&schema)?;
+        Some(format!("the newest schema of topic {topic} (id {}) is read, but other readers may refuse it: {departure}", schema.id))
+    };
+    config.kafka.iter().filter(|setup| setup.registry.is_some()).flat_map(newest).filter_map(told).collect()
+}
+
 /// What the newest writer schema of a topic cannot give to the event that the topic feeds.
 fn unusable(config: &Config, decoding: &config::SourceSetup, topic: &str, schema: &FetchedSchema) -> Option<ApiError> {
     let event = config.registry().event(&decoding.event)?;

@@ -80,7 +80,16 @@ const HOLDS: &str = "all rows applied so far; tables stay readable and flagged, 
 
 /// Cannot go on now; nothing is lost yet.
 pub fn stalled(track: &Track, cause: Cause, evidence: &str, now_us: i64) -> Incident {
-    source_stalled(cause, &format!("{}: {evidence}", place(track)), now_us)
+    let mut incident = source_stalled(cause, &format!("{}: {evidence}", place(track)), now_us);
+    if cause == Cause::TopicMissing {
+        // It was there, so a topic that is created now is another one.
+        incident.actions = vec![
+            "correct the DESCRIBE permission, or `brokers`; reading goes on by itself".to_owned(),
+            "a topic that is created anew is another one: it stops the partition as Recreated, and `begin` leads on".to_owned(),
+            format!("where it is gone for good: {}", command(track, "forget")),
+        ];
+    }
+    incident
 }
 
 /// A whole source cannot go on: it has no partition that could say so.

@@ -16,6 +16,7 @@ mod decimal;
 mod ops;
 mod schema;
 mod shape;
+mod strict;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use ops::AvroScratch;
 use ops::{Plan, Run};
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::{ApiError, Code};
+pub use strict::departure;
 
 /// How bodies of one writer schema become rows of one event version.
 #[derive(Debug, Clone)]

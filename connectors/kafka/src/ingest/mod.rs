@@ -31,7 +31,7 @@ use streamgauge_api::source::{Incident, IncidentKind, SourceBoard};
 use streamgauge_api::{ApiError, Clock, Inlet, PartitionKey, Position, Slot, StoredPosition};
 
 /// How often the cluster's topics are looked at.
-const DISCOVER_EVERY: Duration = Duration::from_secs(30);
+const DISCOVER_EVERY: Duration = Duration::from_secs(10);
 /// The same while nothing was found yet, or a named topic is missing.
 const DISCOVER_SOON: Duration = Duration::from_secs(1);
 /// Without a word of a broker for this long the source says so.
