@@ -350,6 +350,7 @@ impl Engine {
                 self.durable_positions = positions;
             }
         }
+        self.retry_unsynced();
     }
 
     /// Positions covered by a completed sync.

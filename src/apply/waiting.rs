@@ -256,6 +256,11 @@ impl Engine {
         self.stalls.iter_mut().filter(|stall| stall.error.code == Code::StorageFull).for_each(|stall| stall.due = true);
     }
 
+    /// The log has come nearer to its syncs: what it did not take is tried at once.
+    pub(super) fn retry_unsynced(&mut self) {
+        self.stalls.iter_mut().filter(|stall| stall.error.code == Code::Overloaded).for_each(|stall| stall.due = true);
+    }
+
     /// What waits for long enough is tried again.
     pub(super) fn time_waiting(&mut self, passed_us: i64) {
         self.stalls.iter_mut().filter(|stall| stall.next_us <= passed_us).for_each(|stall| stall.due = true);

@@ -89,6 +89,9 @@ impl State {
         if self.applied.values().any(|applied| applied.rows > ROWS_MAX) {
             return Err("more rows were applied than there are".into());
         }
+        if self.applied.values().any(|applied| applied.reached.newest_us > applied.reached.latest_us) {
+            return Err("rows came further than the latest of them".into());
+        }
         let mut keys: Vec<_> = self.partitions.iter().map(|stored| &stored.key).collect();
         keys.sort_unstable();
         if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
