@@ -535,7 +535,7 @@ impl Engine {
                 .hint("give them room (raise limits.memory, free disk space), then decide again"));
         }
         let GoOn { key, position, incident, lost } = decided;
-        let gap = (position.is_some() && lost != "nothing").then(|| {
+        let gap = lost.as_ref().filter(|_| position.is_some()).map(|lost| {
             Box::new(Gap {
                 event: key.event.clone(),
                 topic: key.topic.clone(),

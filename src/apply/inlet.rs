@@ -462,6 +462,13 @@ impl Feed {
     }
 }
 
+/// A partition as it is shown when it is attached, or goes on, here.
+fn gauge_at(source: &str, key: &PartitionKey, position: Position) -> PartitionGauge {
+    let gauge = PartitionGauge::new(source, key.clone(), position.offset);
+    gauge.applied_time_ms.store(position.reached_ms(), Ordering::Relaxed);
+    gauge
+}
+
 fn bytes_of(schema: &FetchedSchema) -> usize {
     schema.text.len() + schema.references.iter().map(String::len).sum::<usize>()
 }
@@ -504,12 +511,11 @@ impl Inlet for EngineInlet {
                 format!("source \"{source}\" and source \"{}\" both feed {} from {}/{}", other.source, key.event, key.topic, key.partition);
             return Err(ApiError::new(Code::SourceConflict, reason));
         }
-        let gauge = Arc::new(PartitionGauge::new(source, key.clone(), position.offset));
-        gauge.applied_time_ms.store(position.reached_ms(), Ordering::Relaxed);
+        let gauge = gauge_at(source, key, position);
         if let Ok(mut open) = gauge.incident.write() {
             *open = incident;
         }
-        self.board.put(slot.0, gauge);
+        self.board.put(slot.0, Arc::new(gauge));
         if self.slots.len() <= slot.0 as usize {
             self.slots.resize_with(slot.0 as usize + 1, || None);
         }
@@ -635,8 +641,7 @@ impl Inlet for EngineInlet {
         let attached = Attached { feed, topic, partition, position, in_packet: None, records: 0, again: None, again_from: None };
         self.slots[slot.0 as usize] = Some(attached);
         if let Some(shown) = shown {
-            let gauge = PartitionGauge::new(&shown.source, decided.key.clone(), position.offset);
-            gauge.applied_time_ms.store(position.reached_ms(), Ordering::Relaxed);
+            let gauge = gauge_at(&shown.source, &decided.key, position);
             // What is counted since the start goes on.
             gauge.read_records.store(shown.read_records.load(Ordering::Relaxed), Ordering::Relaxed);
             gauge.applied_records.store(shown.applied_records.load(Ordering::Relaxed), Ordering::Relaxed);

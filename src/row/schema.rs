@@ -125,6 +125,17 @@ impl TimeUnit {
         Self::ALL.into_iter().find(|unit| unit.as_str() == text)
     }
 
+    /// A time in milliseconds, cut towards the past; the ends of i64 where it does not fit.
+    #[inline]
+    pub fn to_millis(self, number: i64) -> i64 {
+        match self {
+            Self::Seconds => number.saturating_mul(1_000),
+            Self::Millis => number,
+            Self::Micros => number.div_euclid(1_000),
+            Self::Nanos => number.div_euclid(1_000_000),
+        }
+    }
+
     /// A time in microseconds, cut towards the past; the ends of i64 where it does not fit.
     #[inline]
     pub fn to_us(self, number: i64) -> i64 {

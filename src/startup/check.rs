@@ -5,7 +5,7 @@
 //! `--offline`), and the definitions in the data folder, which are read beside a running server. What the next
 //! start would refuse is a problem here, in the same words; what it would do is listed. Nothing is written.
 
-use super::plan::{client_rules, lenient_schemas, outside_problems};
+use super::plan::{self, client_rules, look_outside};
 use super::run::{environment, rebuild_name, refuse, tell, variables};
 use crate::cli::{CheckArgs, Console, Exit, Failure};
 use crate::config::{Config, Flags, Outside, PushLevel, TablePrice, config_change, unknown_rebuild};
@@ -65,8 +65,7 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
     };
     let rebuild: Vec<String> = args.rebuild.iter().map(rebuild_name).collect();
     let Changes { told, refused, unread } = changes(&config, &rebuild);
-    let lenient = if args.offline { Vec::new() } else { lenient_schemas(&config) };
-    let mut found = if args.offline { Vec::new() } else { outside_problems(&config)? };
+    let plan::Outside { problems: mut found, notes } = if args.offline { plan::Outside::default() } else { look_outside(&config)? };
     found.extend(refused);
     found.extend(unread);
     let warned = !config.warnings.warnings.is_empty();
@@ -79,7 +78,7 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         let problems: Vec<_> = found.iter().map(ApiError::to_json).collect();
         let warnings = config.warnings.to_json();
         console.document(
-            &json!({"ok": found.is_empty() && !misspelt, "problems": problems, "warnings": warnings, "changes": told, "notes": lenient, "tables": tables}),
+            &json!({"ok": found.is_empty() && !misspelt, "problems": problems, "warnings": warnings, "changes": told, "notes": notes, "tables": tables}),
         )?;
     } else {
         if warned {
@@ -91,7 +90,7 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         for change in &told {
             console.line(&format!("the next start: {change}"))?;
         }
-        for note in &lenient {
+        for note in &notes {
             console.line(&format!("note: {note}"))?;
         }
         for TablePrice { table, small_bytes, grown_bytes, .. } in &prices {

@@ -171,35 +171,43 @@ fn source(setup: &KafkaSetup) -> Result<KafkaSource, ApiError> {
     Ok(source)
 }
 
-/// What the outside world has against a checked config (`check` without `--offline`): brokers, topics, registries that do
-/// not answer, and schemas that cannot serve their event.
+/// What the outside world says of a checked config.
+#[derive(Debug, Default)]
+pub(super) struct Outside {
+    /// Brokers, topics and registries that do not answer, and schemas that cannot serve their event.
+    pub(super) problems: Vec<ApiError>,
+    /// Writer schemas that are read all the same and that other readers may refuse, each in a sentence.
+    pub(super) notes: Vec<String>,
+}
+
+/// Asks brokers and registries (`check` without `--offline`).
 ///
 /// # Errors
 /// As [`server_options`].
-pub(super) fn outside_problems(config: &Config) -> Result<Vec<ApiError>, ApiError> {
-    let mut problems = Vec::new();
+pub(super) fn look_outside(config: &Config) -> Result<Outside, ApiError> {
+    let Outside { mut problems, mut notes } = Outside::default();
     for (setup, decoding) in config.kafka.iter().zip(&config.sources) {
         assert_eq!(setup.name, decoding.name, "the halves of the sources are in one order");
         let source = source(setup)?;
         problems.extend(kafka::check_reachable(&source, REACH_LIMIT));
         match kafka::newest_schemas(&source) {
-            Ok(newest) => problems.extend(newest.into_iter().filter_map(|(topic, schema)| unusable(config, decoding, &topic, &schema))),
+            Ok(newest) => {
+                for (topic, schema) in newest {
+                    problems.extend(unusable(config, decoding, &topic, &schema));
+                    notes.extend(lenient(&topic, &schema));
+                }
+            }
             // A registry that does not answer is told once.
             Err(error) if problems.iter().any(|told| told.code == error.code && told.path == error.path) => {}
             Err(error) => problems.push(error),
         }
     }
-    Ok(problems)
+    Ok(Outside { problems, notes })
 }
 
-/// Writer schemas that are read all the same and that other readers may refuse, each in a sentence.
-pub(super) fn lenient_schemas(config: &Config) -> Vec<String> {
-    let newest = |setup: &KafkaSetup| source(setup).and_then(|source| kafka::newest_schemas(&source)).unwrap_or_default();
-    let told = |(topic, schema): (String, FetchedSchema)| {
-        let departure = crate::decode::avro::departure(&schema)?;
-        Some(format!("the newest schema of topic {topic} (id {}) is read, but other readers may refuse it: {departure}", schema.id))
-    };
-    config.kafka.iter().filter(|setup| setup.registry.is_some()).flat_map(newest).filter_map(told).collect()
+fn lenient(topic: &str, schema: &FetchedSchema) -> Option<String> {
+    let departure = crate::decode::avro::departure(schema)?;
+    Some(format!("the newest schema of topic {topic} (id {}) is read, but other readers may refuse it: {departure}", schema.id))
 }
 
 /// What the newest writer schema of a topic cannot give to the event that the topic feeds.

@@ -72,19 +72,18 @@ impl Shadow {
     }
 
     fn copy_windows(&mut self, plan: &SlabPlan, arena: &Arena, words: &[u64]) {
-        let shadow = self;
         let form = match Form::of(words[0]) {
             Form::List(0) => Form::List(0),
-            Form::List(handle) => Form::List(list::lift(plan, arena, handle, &mut shadow.arena)),
+            Form::List(handle) => Form::List(list::lift(plan, arena, handle, &mut self.arena)),
             Form::Rings => {
                 for window in &plan.windows {
-                    shadow.words[window.at] = ring::lift(window, arena, words[window.at], &mut shadow.arena);
+                    self.words[window.at] = ring::lift(window, arena, words[window.at], &mut self.arena);
                 }
                 Form::Rings
             }
             Form::Expired(head) => Form::Expired(head),
         };
-        shadow.words[0] = form.word();
+        self.words[0] = form.word();
     }
 
     /// Whether lifetime accumulators are in the copy too.

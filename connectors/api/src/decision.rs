@@ -182,8 +182,8 @@ pub struct GoOn {
     pub position: Option<Position>,
     /// What was decided about.
     pub incident: IncidentKind,
-    /// What no table has from here on, in words.
-    pub lost: String,
+    /// What no table has from here on, in words; `None` when nothing.
+    pub lost: Option<String>,
 }
 
 /// Rows of a partition that no table has, by an operator's decision. Part of the state: reads of

@@ -5,19 +5,25 @@ use super::turns::record;
 use super::{House, NOW_US, declare, options};
 use crate::state::State;
 use crate::storage::Disk;
-use crate::wal::{LogIdentity, Start, WalOptions, WalWriter};
+use crate::wal::{LogIdentity, Start, WalHandle, WalOptions, WalWriter};
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use streamgauge_api::{Clock, Inlet};
 
-#[test]
-fn a_packet_that_a_full_disk_held_is_tried_as_soon_as_anything_is_written() {
+/// Over a log of small segments that nobody syncs or prepares but the test.
+fn on_disk() -> (tempfile::TempDir, House, WalHandle<Disk>) {
     let folder = tempfile::tempdir().unwrap();
     let (start, options_of_log) =
         (Start::Fresh { log: LogIdentity { log_id: 1, hash_seed: 1 } }, WalOptions { segment_bytes: 4096, ..WalOptions::default() });
     let (writer, handle) = WalWriter::start(Disk, folder.path(), start, options_of_log, NOW_US).unwrap();
     let house = House::over_log(NOW_US, State::new(1), options(), None, (writer, handle.clone()));
     house.seat.with(declare);
+    (folder, house, handle)
+}
+
+#[test]
+fn a_packet_that_a_full_disk_held_is_tried_as_soon_as_anything_is_written() {
+    let (_folder, house, handle) = on_disk();
     let mut inlet = house.inlet("steps");
     let slot = attach(&mut inlet, "steps", 0);
     let lent = handle.hold();
@@ -49,12 +55,7 @@ fn a_packet_that_a_full_disk_held_is_tried_as_soon_as_anything_is_written() {
 
 #[test]
 fn a_packet_that_a_hung_sync_held_is_tried_as_soon_as_the_sync_ends() {
-    let folder = tempfile::tempdir().unwrap();
-    let (start, options_of_log) =
-        (Start::Fresh { log: LogIdentity { log_id: 1, hash_seed: 1 } }, WalOptions { segment_bytes: 4096, ..WalOptions::default() });
-    let (writer, handle) = WalWriter::start(Disk, folder.path(), start, options_of_log, NOW_US).unwrap();
-    let house = House::over_log(NOW_US, State::new(1), options(), None, (writer, handle.clone()));
-    house.seat.with(declare);
+    let (_folder, house, handle) = on_disk();
     let mut inlet = house.inlet("steps");
     let slot = attach(&mut inlet, "steps", 0);
     let walker = "w".repeat(3_000);

@@ -5,11 +5,11 @@
 
 use super::bytes::Bytes;
 use super::decimal;
-use super::shape::{Shape, ShapeIndex, Shapes, TimeUnit, deeper, push_uuid, too_wide, uuid};
+use super::shape::{Shape, ShapeIndex, Shapes, deeper, push_uuid, too_wide, uuid};
 use crate::decode::error::BadRow;
 use crate::decode::json;
 use crate::decode::projection::{Choice, Found, Lists, Misfit, Place, Target};
-use crate::row::{CellError, FieldIndex, RowsBuilder};
+use crate::row::{CellError, FieldIndex, RowsBuilder, TimeUnit};
 use streamgauge_api::Code;
 
 /// Milliseconds of a day.

@@ -9,7 +9,8 @@
 //! apache-avro is the oracle (`tests`): on every schema that it takes, both read the same. Recursion is
 //! bounded by the nesting that serde_json takes (128).
 
-use super::shape::{DecimalForm, Shape, ShapeIndex, Shapes, TimeUnit};
+use super::shape::{DecimalForm, Shape, ShapeIndex, Shapes};
+use crate::row::TimeUnit;
 use serde_json::Value as Json;
 use std::collections::HashMap;
 

@@ -7,6 +7,7 @@ use super::bytes::Bytes;
 use super::decimal;
 use crate::decode::error::BadRow;
 use crate::decode::text;
+use crate::row::TimeUnit;
 use base64::Engine as _;
 use streamgauge_api::Code;
 
@@ -21,34 +22,6 @@ const IDLE_STEPS_MAX: u32 = 1 << 18;
 
 /// Number of a shape in its arena.
 pub(super) type ShapeIndex = u32;
-
-/// How a scaled integer becomes milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TimeUnit {
-    Millis,
-    Micros,
-    Nanos,
-}
-
-impl TimeUnit {
-    #[inline]
-    pub(super) fn to_us(self, number: i64) -> i64 {
-        match self {
-            Self::Millis => number.saturating_mul(1_000),
-            Self::Micros => number,
-            Self::Nanos => number.div_euclid(1_000),
-        }
-    }
-
-    #[inline]
-    pub(super) fn to_millis(self, number: i64) -> i64 {
-        match self {
-            Self::Millis => number,
-            Self::Micros => number.div_euclid(1_000),
-            Self::Nanos => number.div_euclid(1_000_000),
-        }
-    }
-}
 
 /// How a decimal stands in the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

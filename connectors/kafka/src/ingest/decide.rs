@@ -129,7 +129,7 @@ impl Ingest {
                 let hint = "to read on in it: begin --at earliest, latest or a time";
                 return Err(ApiError::new(Code::DecisionRefused, reason).hint(hint));
             }
-            (Decision::Forget, None) => (track.key.clone(), None, nothing(), nothing()),
+            (Decision::Forget, None) => (track.key.clone(), None, None, None),
             (_, None) => {
                 let reason = format!("{id} does not exist, so that nothing can be read from it");
                 return Err(ApiError::new(Code::DecisionRefused, reason).hint("create the topic, or give the partition up: forget"));
@@ -142,7 +142,7 @@ impl Ingest {
                 }
                 let key = PartitionKey { cluster: cluster.to_owned(), topic_id: located.topic_id, ..track.key.clone() };
                 let to = match decision {
-                    Decision::AcceptGap => self.resume(track, located),
+                    Decision::AcceptGap => resume_offset(track).max(located.low).min(located.end.max(located.low)),
                     _ => located.start,
                 };
                 let (lost, again) = told(track, kind, another, to, located);
@@ -160,16 +160,10 @@ impl Ingest {
             from_offset: before,
             to_offset: position.map(|position| position.offset),
             to_read: position.zip(located).map(|(position, located)| (located.end - position.offset).max(0)),
-            lost: lost.clone(),
-            counted_again,
+            lost: lost.clone().unwrap_or_else(nothing),
+            counted_again: counted_again.unwrap_or_else(nothing),
         };
         Ok(Planned { track: index, go_on: GoOn { key, position, incident: kind, lost }, effect })
-    }
-
-    /// The first record that was not read and still can be.
-    fn resume(&self, track: &Track, located: &Located) -> i64 {
-        let noted = track.gauge.as_ref().and_then(|gauge| gauge.incident()).and_then(|incident| incident.resume_offset);
-        noted.unwrap_or(track.position.offset).max(located.low).min(located.end.max(located.low))
     }
 
     fn carry_out(&mut self, plan: &Planned) -> Result<(), ApiError> {
@@ -182,7 +176,7 @@ impl Ingest {
         self.inlet.go_on(slot, decided)?;
         tracing::warn!(
             kind = "incident.decided", id = %plan.effect.id, incident = %plan.effect.incident, from_offset = plan.effect.from_offset,
-            to_offset = plan.effect.to_offset, lost = %decided.lost, "an operator decided how a partition goes on"
+            to_offset = plan.effect.to_offset, lost = %plan.effect.lost, "an operator decided how a partition goes on"
         );
         let gone = self.tracks[index].key.clone();
         self.stored.retain(|stored| stored.key != gone);
@@ -236,35 +230,30 @@ fn may(track: &Track, decision: Decision) -> Result<(), ApiError> {
 }
 
 /// What no table will have, and what is counted again.
-fn told(track: &Track, kind: IncidentKind, another: bool, to: i64, located: &Located) -> (String, String) {
+fn told(track: &Track, kind: IncidentKind, another: bool, to: i64, located: &Located) -> (Option<String>, Option<String>) {
     let from = track.position.offset;
     let count = |from: i64, to: i64| format!("offsets {from} to {} ({} offsets)", to - 1, to - from);
     if another {
-        let skipped = match to > located.low {
-            true => format!("; of the new one {}", count(located.low, to)),
-            false => String::new(),
-        };
-        return (
-            format!("what was left in the old topic behind offset {from}{skipped}"),
-            "records of the old topic that the new one has too".into(),
-        );
+        let skipped = if to > located.low { format!("; of the new one {}", count(located.low, to)) } else { String::new() };
+        let lost = format!("what was left in the old topic behind offset {from}{skipped}");
+        return (Some(lost), Some("records of the old topic that the new one has too".into()));
     }
+    // What was read behind a cut is gone from the log: other records have, or will have, these offsets.
     let cut = matches!(kind, IncidentKind::Truncated | IncidentKind::Regressed);
-    let resume = track.gauge.as_ref().and_then(|gauge| gauge.incident()).and_then(|open| open.resume_offset).unwrap_or(from);
-    // What was read is gone from the log behind the cut: other records have, or will have, these offsets.
-    let read_to = if cut { resume.min(from) } else { from };
-    let lost = if to > read_to { count(read_to, to) } else { nothing() };
-    let kept = match cut && from > read_to {
-        true => format!(
-            "{}{} stay in the tables though they are gone from the log",
-            if lost == "nothing" { "nothing; " } else { "; " },
-            count(read_to, from)
-        ),
-        false => String::new(),
+    let read_to = if cut { resume_offset(track).min(from) } else { from };
+    let skipped = (to > read_to).then(|| count(read_to, to));
+    let kept = (from > read_to).then(|| format!("{} stay in the tables though they are gone from the log", count(read_to, from)));
+    let lost = match (skipped, kept) {
+        (skipped, None) => skipped,
+        (skipped, Some(kept)) => Some(format!("{}; {kept}", skipped.unwrap_or_else(nothing))),
     };
-    let lost = if kept.is_empty() || lost != "nothing" { format!("{lost}{kept}") } else { kept };
-    let again = if to < read_to { count(to.max(located.low), read_to) } else { nothing() };
-    (lost, again)
+    (lost, (to < read_to).then(|| count(to.max(located.low), read_to)))
+}
+
+/// The first record that was not read and still can be, as far as the incident knows it.
+fn resume_offset(track: &Track) -> i64 {
+    let noted = track.gauge.as_ref().and_then(|gauge| gauge.incident()).and_then(|open| open.resume_offset);
+    noted.unwrap_or(track.position.offset)
 }
 
 fn nothing() -> String {

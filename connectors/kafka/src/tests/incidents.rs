@@ -48,20 +48,7 @@ fn exactly_the_end_is_a_good_position() {
 
 #[test]
 fn retention_that_overtook_us_is_a_gap_with_its_size() {
-    let mut house = House::new(&[("t", 1)]);
-    house.produce("t", 0, 0..10);
-    house.start();
-    house.until("all", |engine| engine.seen.len() == 10);
-    house.stop();
-    // The mock keeps 5 MiB per partition.
-    let mut producer = crate::Producer::new(house.mock.bootstrap(), &[]).unwrap();
-    let value = vec![b'x'; 100_000];
-    for _ in 0..80 {
-        producer.send("t", Some(0), None, Some(&value), None, &[]).unwrap();
-    }
-    producer.flush(super::LIMIT).unwrap();
-    house.start();
-    house.until("the incident", |_engine| house.open_incident().is_some());
+    let mut house = House::overtaken();
     let incident = house.open_incident().unwrap();
     assert_eq!(incident.kind, IncidentKind::SourceGap);
     assert!(incident.lost.starts_with("offsets 10 to "), "{incident:?}");

@@ -291,6 +291,25 @@ impl House {
         }
     }
 
+    /// A house whose only partition stands at an offset that its log no longer has.
+    fn overtaken() -> Self {
+        let mut house = Self::new(&[("t", 1)]);
+        house.produce("t", 0, 0..10);
+        house.start();
+        house.until("all", |engine| engine.seen.len() == 10);
+        house.stop();
+        // The mock keeps 5 MiB per partition.
+        let mut producer = Producer::new(house.mock.bootstrap(), &[]).unwrap();
+        let value = vec![b'x'; 100_000];
+        for _ in 0..80 {
+            producer.send("t", Some(0), None, Some(&value), None, &[]).unwrap();
+        }
+        producer.flush(LIMIT).unwrap();
+        house.start();
+        house.until("the incident", |_engine| house.open_incident().is_some());
+        house
+    }
+
     /// Asks for a decision as an operator does.
     fn decide(&self, place: &str, decision: Decision, dry_run: bool) -> Result<Vec<Effect>, ApiError> {
         let (reply, replies) = std::sync::mpsc::sync_channel(1);
