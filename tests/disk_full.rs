@@ -86,7 +86,7 @@ fn refused(sidecar: &Sidecar) {
 }
 
 /// Pushes after a kill -9 and a start without room: reads answer, pushes are refused; then there is room, and all that was acknowledged is counted.
-fn goes_on_when_there_is_room(setup: &Setup, full: &Setup, make_room: impl FnOnce(&Sidecar)) {
+fn goes_on_when_there_is_room(setup: &Setup, full: &Setup, make_room: &dyn Fn(&Sidecar)) {
     let sidecar = full.start_bound().unwrap();
     served_without_room(&sidecar);
     assert_eq!(walked(&sidecar), 500);
@@ -107,17 +107,18 @@ fn pushed_and_killed(setup: &Setup) {
     sidecar.kill9();
 }
 
-#[test]
-fn a_start_after_kill_nine_that_may_not_write_a_byte_serves_reads_and_goes_on_when_it_may() {
+/// What is to hold of a data folder, and of a start on it that finds no room until it is made.
+type Scenario = fn(&Setup, &Setup, &dyn Fn(&Sidecar));
+
+/// The same process with a file size limit of zero from its first instruction on: no byte of any file, not even its log.
+fn may_not_write_a_byte(scenario: Scenario) {
     let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &(STEPS.to_owned() + SMALL_SEGMENTS)).unwrap();
     pushed_and_killed(&setup);
-    // The same process with a file size limit of zero from its first instruction on: no byte of any file, not even its log.
     let limited = setup.through("limited", "#!/bin/sh\nulimit -S -f 0\nexec \"$BINARY\" \"$@\"\n").unwrap();
-    goes_on_when_there_is_room(&setup, &limited, |sidecar| sidecar.limit_files(None).unwrap());
+    scenario(&setup, &limited, &|sidecar| sidecar.limit_files(None).unwrap());
 }
 
-#[test]
-fn a_start_after_kill_nine_on_a_disk_without_a_free_byte_serves_reads_and_goes_on_when_there_is_room() {
+fn without_a_free_byte(scenario: Scenario) {
     let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &(STEPS.to_owned() + SMALL_SEGMENTS)).unwrap();
     let disk = match SmallDisk::at(setup.data(), 8 << 20) {
         Ok(disk) => disk,
@@ -126,14 +127,24 @@ fn a_start_after_kill_nine_on_a_disk_without_a_free_byte_serves_reads_and_goes_o
     };
     pushed_and_killed(&setup);
     let filler = disk.fill().unwrap();
-    goes_on_when_there_is_room(&setup, &setup, |_| std::fs::remove_file(&filler).unwrap());
+    scenario(&setup, &setup, &|_| std::fs::remove_file(&filler).unwrap());
+}
+
+#[test]
+fn a_start_after_kill_nine_that_may_not_write_a_byte_serves_reads_and_goes_on_when_it_may() {
+    may_not_write_a_byte(goes_on_when_there_is_room);
+}
+
+#[test]
+fn a_start_after_kill_nine_on_a_disk_without_a_free_byte_serves_reads_and_goes_on_when_there_is_room() {
+    without_a_free_byte(goes_on_when_there_is_room);
 }
 
 const MORE: &str = "half = { op = \"count\", window = \"30m\" }\n";
 
 /// As the file was, with a feature more, on a disk without room: what is there is served, and what the file changes comes
 /// with the room.
-fn a_changed_config_waits_for_room(setup: &Setup, full: &Setup, make_room: impl FnOnce(&Sidecar)) {
+fn a_changed_config_waits_for_room(setup: &Setup, full: &Setup, make_room: &dyn Fn(&Sidecar)) {
     setup.write_config(&(STEPS.to_owned() + MORE + SMALL_SEGMENTS)).unwrap();
     let sidecar = full.start_bound().unwrap();
     served_without_room(&sidecar);
@@ -157,22 +168,12 @@ fn a_changed_config_waits_for_room(setup: &Setup, full: &Setup, make_room: impl 
 
 #[test]
 fn a_changed_config_prevents_no_start_that_may_not_write_a_byte() {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &(STEPS.to_owned() + SMALL_SEGMENTS)).unwrap();
-    pushed_and_killed(&setup);
-    let limited = setup.through("limited", "#!/bin/sh\nulimit -S -f 0\nexec \"$BINARY\" \"$@\"\n").unwrap();
-    a_changed_config_waits_for_room(&setup, &limited, |sidecar| sidecar.limit_files(None).unwrap());
+    may_not_write_a_byte(a_changed_config_waits_for_room);
 }
 
 #[test]
 fn a_changed_config_prevents_no_start_on_a_disk_without_a_free_byte() {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &(STEPS.to_owned() + SMALL_SEGMENTS)).unwrap();
-    let disk = match SmallDisk::at(setup.data(), 8 << 20) {
-        Ok(disk) => disk,
-        Err(reason) => return eprintln!("no small disk: {reason}"),
-    };
-    pushed_and_killed(&setup);
-    let filler = disk.fill().unwrap();
-    a_changed_config_waits_for_room(&setup, &setup, |_| std::fs::remove_file(&filler).unwrap());
+    without_a_free_byte(a_changed_config_waits_for_room);
 }
 
 #[test]
