@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use streamgauge_api::decision::Decision;
 
 /// The name under which a 0.0.6 client looks for its server.
 const BEAVA: &str = "beava";
@@ -118,13 +119,13 @@ pub struct IncidentArgs {
     #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub id: Option<String>,
     /// What is decided
-    #[arg(value_enum, value_name = "ACTION", requires = "id")]
-    pub action: Option<IncidentAction>,
+    #[arg(value_parser = decisions(), value_name = "DECISION", requires = "id")]
+    pub decision: Option<String>,
     /// Where `begin` begins: earliest, latest, or a time such as 2026-11-20T03:41:00Z
-    #[arg(long, value_name = "PLACE", requires = "action", required_if_eq("action", "begin"))]
+    #[arg(long, value_name = "PLACE", requires = "decision", required_if_eq("decision", "begin"))]
     pub at: Option<String>,
     /// Show the effect and change nothing
-    #[arg(long, requires = "action")]
+    #[arg(long, requires = "decision")]
     pub dry_run: bool,
     /// Where the server is
     #[command(flatten)]
@@ -135,25 +136,8 @@ pub struct IncidentArgs {
 }
 
 /// What may be decided about a stopped partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum IncidentAction {
-    /// Go on with the first record that was not read and still is there
-    AcceptGap,
-    /// Begin anew in the log that is there now; tables keep what they have
-    Begin,
-    /// Give up the position of a partition that no longer exists
-    Forget,
-}
-
-impl IncidentAction {
-    /// The name in routes.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AcceptGap => "accept-gap",
-            Self::Begin => "begin",
-            Self::Forget => "forget",
-        }
-    }
+fn decisions() -> PossibleValuesParser {
+    PossibleValuesParser::new(Decision::NAMES.map(|(name, effect)| PossibleValue::new(name).help(effect)))
 }
 
 /// Verbs on the clock.

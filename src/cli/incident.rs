@@ -1,6 +1,6 @@
 //! `incident`: what is open, and an operator's decision about partitions that an incident stopped.
 //!
-//! Without an action it lists; with one it asks the running server, which asks the brokers. `--dry-run` shows the same
+//! Without a decision it lists; with one it asks the running server, which asks the brokers. `--dry-run` shows the same
 //! effect and changes nothing. Exit codes: 1 when something is open (a list for scripts), 0 when nothing is or it is done.
 
 use serde::Deserialize;
@@ -43,11 +43,11 @@ struct Decided {
 
 pub(super) fn run(args: &IncidentArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let client = Client::new(&args.server.admin, "--admin");
-    match (&args.id, args.action) {
-        (Some(id), Some(action)) => {
+    match (&args.id, &args.decision) {
+        (Some(id), Some(decision)) => {
             Place::parse(id)?;
-            Decision::parse(action.as_str(), args.at.as_deref())?;
-            let mut target = format!("/incidents/{}/{}?dry_run={}", encoded(id), action.as_str(), args.dry_run);
+            let decision = Decision::parse(decision, args.at.as_deref())?.as_str();
+            let mut target = format!("/incidents/{}/{decision}?dry_run={}", encoded(id), args.dry_run);
             if let Some(at) = &args.at {
                 target.push_str(&format!("&at={}", encoded(at)));
             }

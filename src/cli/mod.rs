@@ -24,8 +24,8 @@ use std::process::ExitCode;
 use streamgauge_api::{ApiError, Code};
 
 pub use args::{
-    AdminArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, IncidentAction, IncidentArgs,
-    LagArgs, LogFormat, Rebuild, RejectsListArgs, RunArgs, StatusArgs, WalCommand, WalSkipArgs, parse,
+    AdminArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, IncidentArgs, LagArgs,
+    LogFormat, Rebuild, RejectsListArgs, RunArgs, StatusArgs, WalCommand, WalSkipArgs, parse,
 };
 pub use console::Console;
 pub use exit::Exit;

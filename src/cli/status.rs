@@ -4,7 +4,7 @@
 //! and `--json` shows all of it.
 
 use serde::Deserialize;
-use streamgauge_api::control::Readiness;
+use streamgauge_api::control::{Readiness, Retirement, Retiring};
 use streamgauge_api::{ApiError, Code};
 
 use super::args::StatusArgs;
@@ -34,6 +34,7 @@ struct Report {
     durability: Option<String>,
     lsn: Lsns,
     memory: Memory,
+    retiring: Retirement,
     snapshot: Option<Snapshot>,
     rejects: Rejects,
     tables: Vec<Table>,
@@ -191,6 +192,7 @@ fn render(report: &Report, state: &State) -> Vec<String> {
     let watermarks = format!("LSN written {}, durable {}, snapshot {}", number(lsn.written), number(lsn.durable), number(lsn.snapshot));
     lines.push(format!("durability  {}   {watermarks}", report.durability.as_deref().unwrap_or("?")));
     lines.extend(report.memory.bytes.map(|used| format!("memory      {}", memory(used, report.memory.limit_bytes))));
+    lines.extend(retiring(&report.retiring));
     lines.extend(report.snapshot.as_ref().and_then(|snapshot| {
         let age = snapshot.age_s?;
         let size = snapshot.size_bytes.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
@@ -226,6 +228,31 @@ fn memory(used: u64, limit: Option<u64>) -> String {
         }
         None => bytes(used),
     }
+}
+
+/// Why memory is not back yet.
+fn retiring(retirement: &Retirement) -> Vec<String> {
+    let count = |number: u64| grouped(i64::try_from(number).unwrap_or(i64::MAX));
+    let part = |part: &Retiring| {
+        let what = match &part.features[..] {
+            [] => format!("table {}", part.table),
+            [feature] => format!("feature {feature} of {}", part.table),
+            features => format!("features {} of {}", features.join(", "), part.table),
+        };
+        let since = jiff::Timestamp::from_millisecond(part.since_ms).map_or_else(|_| String::new(), |at| format!(", since {at:.0}"));
+        format!("{what}: {} of {} {} are given back{since}", count(part.done), count(part.of), part.unit)
+    };
+    let mut texts: Vec<String> = retirement.parts.iter().map(part).collect();
+    texts.extend(retirement.waits_for.as_ref().map(|what| match what.as_str() {
+        "snapshot" => "it goes on when the snapshot is written".to_owned(),
+        "evacuation" => "there was no room for it: sparse chunks are emptied first".to_owned(),
+        other => format!("it waits for: {other}"),
+    }));
+    if retirement.registrations_waiting > 0 {
+        texts.push(format!("{} registrations wait for its end", count(retirement.registrations_waiting)));
+    }
+    let heads = std::iter::once("retiring").chain(std::iter::repeat(""));
+    heads.zip(texts).map(|(head, text)| format!("{head:<12}{text}")).collect()
 }
 
 fn of_incident(incident: &Incident) -> Vec<String> {
@@ -355,6 +382,23 @@ by_country          0      0 B      1 200     0        10     1 190     0       
 by_country is empty: 1 190 of 1 200 rows have no value in a key column
 card_stats: 1 200 rows are too old for its window of 1m 0s, 3 too far ahead
 rows are counted since 2026-11-20T03:41:02Z, keys and bytes are those of now",
+        );
+    }
+
+    #[test]
+    fn why_memory_is_not_back_yet_is_said() {
+        let part = |table: &str, features: &[&str], unit: &str| json!({"table": table, "features": features, "done": 1_200_000, "of": 5_000_000, "unit": unit, "since_ms": 1_795_146_062_125i64});
+        let parts = [part("cards", &["total"], "rows"), part("visits", &[], "chunks"), part("cards", &["a", "b"], "chunks")];
+        check(
+            json!({"retiring": {"parts": parts, "waits_for": "snapshot", "registrations_waiting": 2}}),
+            "\
+streamgauge ?   ready
+durability  ?   LSN written ?, durable ?, snapshot ?
+retiring    feature total of cards: 1 200 000 of 5 000 000 rows are given back, since 2026-11-20T03:41:02Z
+            table visits: 1 200 000 of 5 000 000 chunks are given back, since 2026-11-20T03:41:02Z
+            features a, b of cards: 1 200 000 of 5 000 000 chunks are given back, since 2026-11-20T03:41:02Z
+            it goes on when the snapshot is written
+            2 registrations wait for its end",
         );
     }
 

@@ -168,12 +168,12 @@ pub(crate) async fn decide(
     body: Body,
 ) -> Answer {
     refuse_large(body).await?;
-    let Path((id, action)) = path.map_err(|rejection| ApiError::new(Code::InvalidRequest, rejection.body_text()))?;
+    let Path((id, decision)) = path.map_err(|rejection| ApiError::new(Code::InvalidRequest, rejection.body_text()))?;
     let parameters = parameters_of(parameters)?;
     // A misspelt dry_run never comes here: the layer refuses parameters that the route does not take.
     let dry_run = flag_of(&parameters, "dry_run")?;
     let place = Place::parse(&id)?;
-    let decision = Decision::parse(&action, parameters.get("at").map(String::as_str))?;
+    let decision = Decision::parse(&decision, parameters.get("at").map(String::as_str))?;
     let effects = admin.calls.run(Kind::Long, move |control| control.decide(place, decision, dry_run)).await??;
     Ok(Json(json!({"dry_run": dry_run, "decision": decision.as_str(), "partitions": effects})).into_response())
 }

@@ -119,7 +119,15 @@ fn schemas() -> Json {
         "KeysPage": object(&["table", "keys", "next", "total"], json!({
             "table": {"type": "string"}, "keys": {"type": "array", "items": {}}, "next": nullable("string"), "total": {"type": "integer"},
         })),
-        "Status": {"type": "object"},
+        "Status": {"type": "object", "properties": {"retiring": {"$ref": "#/components/schemas/Retirement"}}},
+        "Retirement": object(&["parts", "waits_for", "registrations_waiting"], json!({
+            "parts": {"type": "array", "items": {"$ref": "#/components/schemas/Retiring"}},
+            "waits_for": {"enum": [null, "snapshot", "evacuation"]}, "registrations_waiting": {"type": "integer"},
+        })),
+        "Retiring": object(&["table", "features", "done", "of", "unit", "since_ms"], json!({
+            "table": {"type": "string"}, "features": {"type": "array", "items": {"type": "string"}}, "done": {"type": "integer"},
+            "of": {"type": "integer"}, "unit": {"enum": ["rows", "chunks"]}, "since_ms": {"type": "integer"},
+        })),
         "Limits": {"type": ["object", "array"]},
         "RejectsPage": object(&["rejects", "next", "gone"], json!({
             "rejects": {"type": "array", "items": {"$ref": "#/components/schemas/Reject"}}, "next": nullable("string"),

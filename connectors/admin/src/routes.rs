@@ -78,7 +78,7 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
         codes: &[Code::UnknownTable, Code::Recovering],
         ..page("/tables/{table}/keys", "The keys of a table, page by page, in a stable order.", "KeysPage")
     },
-    page("/status", "Versions, LSNs, durability, memory, tables with their funnels, incidents, bottleneck.", "Status"),
+    page("/status", "Versions, LSNs, durability, memory, what is given back, tables with their funnels, incidents, bottleneck.", "Status"),
     page("/incidents", "Open incidents with their ways on, and what tables lack by an operator's decision.", "Incidents"),
     RouteSpec {
         method: "post",
@@ -89,7 +89,7 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
                 kind: "string",
                 summary: "SOURCE, SOURCE/PARTITION or SOURCE/TOPIC/PARTITION, slashes encoded.",
             },
-            Parameter { name: "action", place: "path", kind: "string", summary: "accept-gap, begin or forget." },
+            Parameter { name: "decision", place: "path", kind: "string", summary: "accept-gap, begin or forget." },
             query("at", "string", "Where begin begins: earliest, latest, or a time in RFC 3339."),
             query("dry_run", "boolean", "Show the effect and change nothing."),
         ],
@@ -105,7 +105,7 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
             Code::RequestTimeout,
             Code::Forbidden,
         ],
-        ..page("/incidents/{id}/{action}", "Decides how partitions that an incident stopped go on.", "Decided")
+        ..page("/incidents/{id}/{decision}", "Decides how partitions that an incident stopped go on.", "Decided")
     },
     page("/limits", "Every named bound with its value and use.", "Limits"),
     RouteSpec {
@@ -160,7 +160,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/tables/{table}/keys", get(handlers::keys))
         .route("/status", get(handlers::status))
         .route("/incidents", get(handlers::incidents))
-        .route("/incidents/{id}/{action}", post(handlers::decide))
+        .route("/incidents/{id}/{decision}", post(handlers::decide))
         .route("/limits", get(handlers::limits))
         .route("/rejects", get(handlers::rejects))
         .route("/fingerprint", get(handlers::fingerprint))

@@ -184,7 +184,7 @@ fn every_documented_route_answers_as_it_is_documented() {
     let document = get(server.address(), "/openapi.json").json();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
-            let target = path.replace("{table}", "card%2Fstats").replace("{id}", "clicks%2F0").replace("{action}", "forget");
+            let target = path.replace("{table}", "card%2Fstats").replace("{id}", "clicks%2F0").replace("{decision}", "forget");
             let answer = call(server.address(), &method.to_uppercase(), &target);
             assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
             assert_eq!(answer.header("x-runtime"), Some("tokio"), "{path}");

@@ -88,6 +88,36 @@ pub struct PartitionStatus {
     pub incident: Option<crate::source::Incident>,
 }
 
+/// Something that left the definitions and has memory still.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retiring {
+    /// The table that it left, or that is gone whole.
+    pub table: String,
+    /// Features that left; none when the table is gone whole.
+    pub features: Vec<String>,
+    /// How much of it is done,
+    pub done: u64,
+    /// of how many
+    pub of: u64,
+    /// `rows` that stand in the layout of features that left, or `chunks` of what went whole.
+    pub unit: String,
+    /// When it left the definitions, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+}
+
+/// Everything that left the definitions and has memory still: `retiring` in `/status`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retirement {
+    /// In the order in which their memory comes back.
+    pub parts: Vec<Retiring>,
+    /// What goes first: `snapshot` while one is written, `evacuation` while sparse chunks are emptied to make room.
+    pub waits_for: Option<String>,
+    /// Registrations that wait for its end.
+    pub registrations_waiting: u64,
+}
+
 /// A page of a table's keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeysPage {
@@ -149,7 +179,8 @@ pub trait Control: Send + Sync {
     fn alive(&self) -> bool;
     /// Readiness.
     fn readiness(&self) -> Readiness;
-    /// Everything `/status` shows: versions, LSNs, durability, memory, tables with their funnels, incidents, bottleneck.
+    /// Everything `/status` shows: versions, LSNs, durability, memory, what left the definitions and has memory still
+    /// ([`Retirement`]), tables with their funnels, incidents, bottleneck.
     fn status(&self) -> Json;
     /// Events, tables and sources as declared, with `node_count` and `version`.
     fn registry(&self) -> Json;

@@ -61,6 +61,13 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// The name of each on the command line and in routes, and what it does.
+    pub const NAMES: [(&'static str, &'static str); 3] = [
+        ("accept-gap", "Go on with the first record that was not read and still is there"),
+        ("begin", "Begin anew in the log that is there now; tables keep what they have"),
+        ("forget", "Give up the position of a partition that no longer exists"),
+    ];
+
     /// The decision of this name; `at` says where `begin` begins.
     ///
     /// # Errors
