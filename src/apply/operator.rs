@@ -265,7 +265,7 @@ impl Control for EngineControl {
         #[expect(clippy::cast_precision_loss, reason = "an age for people")]
         let age_s = (snapshot_us > 0).then(|| (self.clock.now_us() - snapshot_us) as f64 / 1e6);
         let bad = self.facts.bad_rows();
-        let (tables, kept, gone) = self
+        let (tables, retiring, kept, gone) = self
             .look(|engine| {
                 let state = engine.state();
                 let one = |table: &Table| {
@@ -273,7 +273,7 @@ impl Control for EngineControl {
                     let refused = self.metrics.table_series(&table.def().name).memory_refused.get();
                     table_json(table, bad, refused, self.started_us)
                 };
-                (state.tables().map(one).collect::<Vec<_>>(), state.rejects().count(), state.rejects_gone())
+                (state.tables().map(one).collect::<Vec<_>>(), engine.retirement(), state.rejects().count(), state.rejects_gone())
             })
             .unwrap_or_default();
         json!({
@@ -300,6 +300,7 @@ impl Control for EngineControl {
                 "limit_bytes": self.settings.memory_max_bytes,
                 "full": self.facts.memory_full.load(Ordering::Relaxed),
             },
+            "retiring": retiring,
             "snapshot": {"age_s": age_s, "size_bytes": self.facts.snapshot_bytes.load(Ordering::Relaxed)},
             "replay": {
                 "rows": self.facts.replayed_rows.load(Ordering::Relaxed),

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 use streamgauge_api::Tag;
+use streamgauge_api::control::Retirement;
 use streamgauge_api::port::Request;
 
 /// Rows between two looks at the clock.
@@ -101,6 +102,18 @@ impl Engine {
     /// Keeps a registration until it can be served.
     pub(super) fn park(&mut self, outbox: &Arc<Outbox>, tag: Tag, payload: String) {
         self.shedding.parked.push_back((Arc::clone(outbox), tag, payload));
+    }
+
+    /// What left the definitions and has memory still, for operators.
+    pub(crate) fn retirement(&self) -> Retirement {
+        let parts = self.state.retiring();
+        assert!(parts.is_empty() || self.state.is_shedding(), "what has memory to give back is given back");
+        let waits_for = match parts.is_empty() {
+            false if self.state.is_shared() => Some("snapshot"),
+            false if self.evacuating.goes_on() => Some("evacuation"),
+            _ => None,
+        };
+        Retirement { parts, waits_for: waits_for.map(str::to_owned), registrations_waiting: self.parked() as u64 }
     }
 
     /// How many registrations are parked.

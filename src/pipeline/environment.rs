@@ -97,6 +97,12 @@ impl<'r> RowEnv<'r> {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Filters of chains that were tested by this thread.
+    pub(crate) static FILTERS_TESTED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// One step of a compiled chain.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
@@ -130,7 +136,8 @@ impl Chain {
         self.is_empty() || self.run_steps(rows, row, schema, derived, true)
     }
 
-    /// Leaves the derived columns of a row in `derived` whatever filters say: for a row that has a key and nothing else.
+    /// Leaves the derived columns of a row in `derived` whatever filters say: for a row that has a key and nothing else, or
+    /// that passed them before.
     pub fn derive(&self, rows: &Rows, row: usize, schema: &EventSchema, derived: &mut Derived) {
         self.run_steps(rows, row, schema, derived, false);
     }
@@ -140,6 +147,8 @@ impl Chain {
         for step in &self.steps {
             match step {
                 Step::Filter(program) => {
+                    #[cfg(test)]
+                    FILTERS_TESTED.set(FILTERS_TESTED.get() + usize::from(filtered));
                     if filtered && !program.test(&RowEnv { rows, row, schema, derived }) {
                         return false;
                     }

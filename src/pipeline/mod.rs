@@ -27,6 +27,8 @@ mod request;
 mod world;
 
 pub use definition::{DerivationDef, EventDef, FeatureDef, KeyColumn, KeyKind, Origin, TableDef, TableEffect};
+#[cfg(test)]
+pub(crate) use environment::FILTERS_TESTED;
 pub use environment::{Chain, Column, Derived, RowEnv};
 pub use expression::Program;
 pub use feature::Operators;

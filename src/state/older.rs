@@ -24,6 +24,7 @@ use super::expiry;
 use super::form::Form;
 use super::plan::SlabPlan;
 use super::retire::{Moves, RowWords};
+use super::shedding::Gone;
 use super::words::Words;
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub(crate) struct Older {
     /// A bit for each row that was brought over where it stands.
     touched: Words,
     rows: Range<u32>,
+    gone: Gone,
 }
 
 /// What became of a row whose turn it was.
@@ -54,8 +56,13 @@ pub(super) enum Passed {
 
 impl Older {
     /// The words of a slab's first `rows` rows, when they have another layout than its plan from here on.
-    pub(super) fn of(moves: Moves, words: Words, rows: u32, account: &Account) -> Self {
-        Self { moves: Arc::new(moves), words, touched: Words::new(1, account), rows: 0..rows }
+    pub(super) fn of(moves: Moves, words: Words, rows: u32, gone: Gone, account: &Account) -> Self {
+        Self { moves: Arc::new(moves), words, touched: Words::new(1, account), rows: 0..rows, gone }
+    }
+
+    /// The features that left.
+    pub(super) fn gone(&self) -> &Gone {
+        &self.gone
     }
 
     /// Whether a row's place is here.

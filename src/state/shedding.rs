@@ -14,6 +14,8 @@ use super::chunk::Chunk;
 use super::older::Passed;
 use super::state::State;
 use super::table::Table;
+use std::sync::Arc;
+use streamgauge_api::control::Retiring;
 
 /// Work of one step, in words: some tens of microseconds. One row may be more than that by itself.
 const WORDS_PER_STEP: usize = 1 << 14;
@@ -31,34 +33,83 @@ pub enum Shed {
     Over,
 }
 
-/// Chunks of what is gone.
+/// What is gone, and since when.
+#[derive(Debug, Clone)]
+pub(super) struct Gone {
+    /// The table, or the one that features left.
+    pub(super) table: Arc<str>,
+    /// Features that left; none when the table is gone.
+    pub(super) features: Vec<Arc<str>>,
+    /// The time of the frame that took it away, microseconds.
+    pub(super) since_us: i64,
+}
+
+impl Gone {
+    fn retiring(&self, unit: &str, done: usize, of: usize) -> Retiring {
+        debug_assert!(done <= of, "{done} {unit} of {of}");
+        Retiring {
+            table: self.table.to_string(),
+            features: self.features.iter().map(ToString::to_string).collect(),
+            done: done as u64,
+            of: of as u64,
+            unit: unit.to_owned(),
+            since_ms: self.since_us.div_euclid(1000),
+        }
+    }
+}
+
+/// Chunks of what is gone whole; the last goes first.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
+    parts: Vec<Part>,
+}
+
+/// Chunks of one table, or of one slab.
+#[derive(Debug)]
+struct Part {
+    gone: Gone,
     lists: Vec<Vec<Option<Chunk>>>,
+    /// Places of chunks that are left, and that there were.
+    left: usize,
+    of: usize,
 }
 
 impl Leaving {
     /// Takes what something consists of that is gone.
-    pub(super) fn add(&mut self, lists: impl Iterator<Item = Vec<Option<Chunk>>>) {
-        self.lists.extend(lists.filter(|list| !list.is_empty()));
+    pub(super) fn add(&mut self, gone: Gone, lists: impl Iterator<Item = Vec<Option<Chunk>>>) {
+        let lists: Vec<_> = lists.filter(|list| !list.is_empty()).collect();
+        let of = lists.iter().map(Vec::len).sum();
+        if of > 0 {
+            self.parts.push(Part { gone, lists, left: of, of });
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.lists.is_empty()
+        self.parts.is_empty()
     }
 
     /// Drops the next chunk; false when there is none.
     fn drop_next(&mut self) -> bool {
-        while let Some(list) = self.lists.last_mut() {
+        while let Some(part) = self.parts.last_mut() {
+            let Some(list) = part.lists.last_mut() else {
+                assert_eq!(part.left, 0, "chunks of {:?} were counted when they came", part.gone);
+                self.parts.pop();
+                continue;
+            };
             match list.pop() {
                 Some(chunk) => {
+                    part.left -= 1;
                     chunk.as_ref().inspect(|chunk| chunk.leave());
                     return true;
                 }
-                None => drop(self.lists.pop()),
+                None => drop(part.lists.pop()),
             }
         }
         false
+    }
+
+    fn retiring(&self) -> impl Iterator<Item = Retiring> + '_ {
+        self.parts.iter().rev().map(|part| part.gone.retiring("chunks", part.of - part.left, part.of))
     }
 }
 
@@ -77,6 +128,16 @@ impl State {
         self.tables.get(&table).is_some_and(Table::is_shedding)
     }
 
+    /// What is gone and has memory still, and how much of it is done.
+    pub fn retiring(&self) -> Vec<Retiring> {
+        let slabs = self.tables.values().flat_map(|table| &table.slabs);
+        let older = slabs.filter_map(|slab| slab.older.as_ref()).map(|older| {
+            let rows = older.rows();
+            older.gone().retiring("rows", rows.start as usize, rows.end as usize)
+        });
+        self.leaving.retiring().chain(older).collect()
+    }
+
     /// Rows that stand in the layout of a larger plan.
     #[cfg(test)]
     pub(crate) fn shedding_rows(&self) -> usize {
@@ -87,7 +148,7 @@ impl State {
     /// Bytes of chunks of what is gone whole.
     #[cfg(test)]
     pub(super) fn leaving_bytes(&self) -> usize {
-        self.leaving.lists.iter().flatten().flatten().map(Chunk::bytes).sum()
+        self.leaving.parts.iter().flat_map(|part| &part.lists).flatten().flatten().map(Chunk::bytes).sum()
     }
 
     /// Whether a snapshot can be written of it.

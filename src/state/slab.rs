@@ -15,6 +15,7 @@ use super::older::{Older, Passed};
 use super::plan::{FeaturePlan, SlabPlan, SlabRow, SlotRef};
 use super::retire::{Moves, RowWords};
 use super::ring::{self, Cut, Kept};
+use super::shedding::Gone;
 use super::table::GROUP;
 use super::unseen::Unseen;
 use super::words::Words;
@@ -74,14 +75,14 @@ impl Slab {
     }
 
     /// Takes a smaller plan: features that it does not have are gone. Of the first `rows` rows that have something nothing
-    /// is moved yet.
-    pub(super) fn retire(&mut self, plan: Arc<SlabPlan>, rows: u32, account: &Account) {
+    /// is moved yet. `gone` says which they are.
+    pub(super) fn retire(&mut self, plan: Arc<SlabPlan>, rows: u32, gone: Gone, account: &Account) {
         assert!(self.older.is_none(), "features leave a slab when those that left before are gone");
         let moves = Moves::between(&self.plan, &plan);
         self.missed = moves.missed(&self.missed);
         if !moves.are_none() {
             let words = std::mem::replace(&mut self.words, Words::new(plan.stride, account));
-            self.older = Some(Box::new(Older::of(moves, words, rows, account)));
+            self.older = Some(Box::new(Older::of(moves, words, rows, gone, account)));
         }
         self.plan = plan;
     }

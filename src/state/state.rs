@@ -232,7 +232,7 @@ impl State {
                 }
                 TableEffect::Drop { table } => {
                     if let Some(table) = self.tables.remove(table) {
-                        table.leave(&mut self.leaving);
+                        table.leave(&mut self.leaving, now_us);
                     }
                 }
                 TableEffect::Extend { table, features } => {
@@ -242,7 +242,7 @@ impl State {
                 }
                 TableEffect::Retire { table, features } => {
                     let (def, mut leaving) = (definition(*table), std::mem::take(&mut self.leaving));
-                    self.changed_table(*table).retire(def, features, &mut leaving);
+                    self.changed_table(*table).retire(def, features, &mut leaving, now_us);
                     self.leaving = leaving;
                 }
             }
@@ -302,7 +302,7 @@ impl State {
         self.count_events();
         self.end_evacuation();
         let gone = std::mem::take(&mut self.tables);
-        gone.into_values().for_each(|table| table.leave(&mut self.leaving));
+        gone.into_values().for_each(|table| table.leave(&mut self.leaving, self.frame_us));
         self.shedding = self.look_for_shedding();
         self.route();
     }

@@ -7,7 +7,7 @@ use super::chunk::Chunk;
 use super::keys::{Keys, Probe};
 use super::older::Passed;
 use super::plan::{FeaturePlan, SlabPlan, SlabRow};
-use super::shedding::Leaving;
+use super::shedding::{Gone, Leaving};
 use super::slab::{Missed, Slab};
 use super::unseen::Unseen;
 use crate::operators::{Accuracy, Reading, Slot};
@@ -309,8 +309,9 @@ impl Table {
     }
 
     /// It is gone; what it consists of goes bit by bit.
-    pub(super) fn leave(self, leaving: &mut Leaving) {
-        leaving.add(self.keys.into_chunks().chain(self.slabs.into_iter().flat_map(Slab::into_chunks)));
+    pub(super) fn leave(self, leaving: &mut Leaving, since_us: i64) {
+        let gone = Gone { table: Arc::from(&*self.def.name), features: Vec::new(), since_us };
+        leaving.add(gone, self.keys.into_chunks().chain(self.slabs.into_iter().flat_map(Slab::into_chunks)));
     }
 
     /// The same table without its index: what snapshots and fingerprints read.
@@ -434,7 +435,7 @@ impl Table {
 
     /// Takes the new declaration without the named features. Their words and objects go back bit by bit: those of a slab
     /// that goes whole with `leaving`, others row by row ([`Table::shed`]).
-    pub(super) fn retire(&mut self, def: Arc<TableDef>, names: &[String], leaving: &mut Leaving) {
+    pub(super) fn retire(&mut self, def: Arc<TableDef>, names: &[String], leaving: &mut Leaving, since_us: i64) {
         for mut slab in std::mem::take(&mut self.slabs) {
             let stay = |name: &str| !names.iter().any(|gone| gone == name);
             let features: Vec<_> = slab
@@ -444,14 +445,16 @@ impl Table {
                 .filter(|feature| stay(&feature.def.name))
                 .filter_map(|feature| def.feature(&feature.def.name).cloned())
                 .collect();
+            let named = slab.plan.features.iter().map(|feature| &*feature.def.name).filter(|name| !stay(name));
+            let gone = Gone { table: Arc::from(&*def.name), features: named.map(Arc::from).collect(), since_us };
             if features.is_empty() {
-                leaving.add(slab.into_chunks());
+                leaving.add(gone, slab.into_chunks());
                 continue;
             }
             if features.len() < slab.plan.features.len() {
                 // There is one larger plan at a time. The engine waits for this; a replay does not.
                 while slab.shed(None) != Passed::Over {}
-                slab.retire(Arc::new(SlabPlan::compile(&features)), self.keys.rows(), &self.account);
+                slab.retire(Arc::new(SlabPlan::compile(&features)), self.keys.rows(), gone, &self.account);
             }
             self.slabs.push(slab);
         }

@@ -7,6 +7,7 @@ use crate::apply::seat::Held;
 use crate::apply::turn::ROWS_PER_SLICE_MAX;
 use serde_json::json;
 use std::time::Duration;
+use streamgauge_api::control::Retirement;
 use streamgauge_api::port::{Encoding, PushRow, Request, Wait};
 use streamgauge_api::{Code, Port, Reply};
 
@@ -188,4 +189,44 @@ fn an_engine_over_a_state_that_was_killed_in_the_middle_goes_on() {
     let mut held = next.seat.hold();
     while next.seat.step(&mut held) {}
     assert_eq!((held.state().is_shedding(), held.state().fingerprint()), (false, fingerprint));
+}
+
+/// Memory was full, and nothing said that it was coming back.
+#[test]
+fn operators_see_what_is_given_back_and_how_far_that_is() {
+    let house = House::build();
+    fill(&house);
+    let mut port = house.port();
+    let mut held = house.seat.hold();
+    assert_eq!(held.retirement(), Retirement::default());
+    port.call(tag(1, 0), registration(&["hour", "first"]));
+    turn(&mut port);
+    declared(&house, &mut held);
+    let mut second = house.port();
+    second.call(tag(1, 0), registration(&["hour"]));
+    turn(&mut second);
+    let (mut done, mut reports) = (0, 0);
+    while held.state().shedding_rows() > 0 && held.parked() < 2 {
+        let retirement = held.retirement();
+        let [part] = &retirement.parts[..] else { panic!("{retirement:?}") };
+        assert_eq!((part.table.as_str(), part.unit.as_str()), ("walkers", "rows"));
+        assert_eq!((&part.features[..], part.of, part.since_ms), (&["minute".to_owned()][..], WALKERS as u64, super::NOW_US / 1000));
+        assert!(part.done >= done, "{} rows after {done}", part.done);
+        assert_eq!(part.done as usize, WALKERS - held.state().shedding_rows());
+        (done, reports) = (part.done, reports + usize::from(retirement.registrations_waiting == 1));
+        step(&house, &mut held);
+    }
+    assert!(done > 0 && reports > 0, "{done} rows, {reports} reports of a registration that waits");
+    while house.seat.step(&mut held) {}
+    // A table that goes whole.
+    port.call(tag(1, 1), Request::Register(json!({"nodes": [], "remove": ["walkers"], "force": true}).to_string()));
+    turn(&mut port);
+    while !held.state().is_shedding() {
+        assert!(house.seat.step(&mut held), "a table that is gone has memory");
+    }
+    let retirement = held.retirement();
+    let [part] = &retirement.parts[..] else { panic!("{retirement:?}") };
+    assert_eq!((part.table.as_str(), part.unit.as_str(), part.features.len()), ("walkers", "chunks", 0));
+    while house.seat.step(&mut held) {}
+    assert_eq!(held.retirement(), Retirement::default());
 }

@@ -15,6 +15,7 @@ mod recount;
 mod replay;
 mod rows;
 mod shedding;
+mod steps;
 
 use super::arena::Arena;
 use super::{Content, RowsContent, Shed, State, Sweep, Table};
