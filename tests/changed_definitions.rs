@@ -170,6 +170,80 @@ fn a_retyped_field_starts_again_what_reads_it_and_an_event_without_rows_changes_
     }
 }
 
+/// The flags that a refused start says to type.
+fn flags_of(told: &str) -> Vec<String> {
+    let (_, flags) = told.split_once("allow it: ").unwrap_or_else(|| panic!("no way out in {told}"));
+    let words = flags.split_whitespace().take_while(|word| !word.starts_with('(')).map(str::to_owned).collect::<Vec<_>>();
+    assert!(words.chunks(2).all(|pair| pair.len() == 2 && pair[0] == "--rebuild"), "{told}");
+    words
+}
+
+/// It was once refused with `--rebuild P.n`, and with that again, with a hint about a payload and exit code 1.
+#[test]
+fn a_file_that_takes_away_what_tables_of_clients_stand_on_can_be_obeyed() {
+    let event =
+        "config_version = 1\n[events.Payment]\nfields = { card = \"str\", n = \"i64?\" }\n[events.Click]\nfields = { card = \"str\" }\n";
+    let table = "[tables.own]\nfrom = \"Payment\"\nkey = [\"card\"]\nfeatures = { c = { op = \"count\" } }\n";
+    let setup = setup(&format!("{event}{table}"));
+    let sidecar = setup.start().unwrap();
+    let table_of = |name: &str, from: &str, key: &str, ops: Json, agg: Json| {
+        let mut ops = ops.as_array().unwrap().clone();
+        ops.push(json!({ "op": "group_by", "keys": [key], "agg": agg }));
+        json!({ "kind": "derivation", "name": name, "output_kind": "table", "upstreams": [from], "table_primary_key": [key], "ops": ops })
+    };
+    let count = || json!({ "c": { "op": "count" } });
+    let filter = json!([{ "op": "filter", "expr": "n > 0" }]);
+    let nodes = json!([
+        { "kind": "derivation", "name": "Large", "output_kind": "event", "upstreams": ["Payment"], "ops": filter },
+        table_of("by_n", "Payment", "n", json!([]), count()),
+        table_of("filtered", "Payment", "card", filter, count()),
+        table_of("on_large", "Large", "card", json!([]), count()),
+        table_of("sums", "Payment", "card", json!([]), json!({ "c": { "op": "count" }, "s": { "op": "sum", "params": { "field": "n" } } })),
+        table_of("clicks", "Click", "card", json!([]), count()),
+    ]);
+    let answer = sidecar.data_post("/register", &json!({ "nodes": nodes })).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let push = |sidecar: &Sidecar, event: &str, row: &Json| {
+        let answer = sidecar.data_post(&format!("/push/{event}"), row).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    };
+    for _ in 0..3 {
+        push(&sidecar, "Payment", &json!({ "card": "c1", "n": 2 }));
+        push(&sidecar, "Click", &json!({ "card": "c1" }));
+    }
+    assert_eq!(sidecar.get("sums", "c1").unwrap(), Some(json!({ "c": 3, "s": 6.0 })));
+    sidecar.kill9();
+
+    setup.write_config(&format!("{}{table}", event.replace(", n = \"i64?\"", ""))).unwrap();
+    let told = refused(&setup);
+    for part in [
+        "table by_n, which a client registered, cannot be computed any more (there is no field \"n\" after the chain): it goes with all its keys",
+        "derivation Large, which a client registered, cannot be computed any more",
+        "feature sums.s, which a client registered, cannot be computed any more",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let flags = flags_of(&told);
+    // `check` says the same, and that the flags are enough.
+    let (code, talk, _) = checked(&setup, &[]);
+    assert!(code == 1 && flags_of(&talk) == flags, "{code}: {talk}");
+    let (code, talk, _) = checked(&setup, &flags.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(code, 0, "{talk}");
+    let obeying = flags.iter().fold(setup, |setup, flag| setup.with(flag));
+    let mut sidecar = obeying.start().unwrap();
+    for (n, cleanly) in [(3, false), (4, true), (5, false)] {
+        for table in ["own", "sums", "clicks"] {
+            assert_eq!(sidecar.get(table, "c1").unwrap(), Some(json!({ "c": n })), "{table}");
+        }
+        for table in ["by_n", "filtered", "on_large"] {
+            assert_eq!(sidecar.data_get(&format!("/tables/{table}/c1")).unwrap().code(), "unknown_table");
+        }
+        push(&sidecar, "Payment", &json!({ "card": "c1" }));
+        push(&sidecar, "Click", &json!({ "card": "c1" }));
+        sidecar = again(sidecar, &obeying, cleanly);
+    }
+}
+
 #[test]
 fn a_field_that_a_source_takes_from_elsewhere_is_told_before_its_features_mix() {
     let source = |fields: &str| {

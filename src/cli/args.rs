@@ -222,7 +222,7 @@ pub struct RunArgs {
     /// Listen beyond loopback without authentication
     #[arg(long)]
     pub insecure_no_auth: bool,
-    /// Give up the state of what the config changed: TABLE, TABLE.FEATURE, EVENT or EVENT.FIELD; may be repeated
+    /// Give up the state of what the config changed, or what a client registered on it: TABLE, TABLE.FEATURE, EVENT or EVENT.FIELD; may be repeated
     #[arg(long, value_name = "NAME[.NAME]")]
     pub rebuild: Vec<Rebuild>,
     /// Format of the log on stderr: text on a terminal and json elsewhere when absent

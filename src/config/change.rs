@@ -6,7 +6,7 @@
 use super::Config;
 use super::setup::TopicsSetup;
 use crate::decode::{FieldSource, Tombstone};
-use crate::pipeline::{Origin, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
+use crate::pipeline::{Origin, Problem, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
 use crate::row::{EventId, Field};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use streamgauge_api::{ApiError, Code, nearest};
 /// Why a changed file is refused. Nothing has changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConfigChangeRefused {
-    /// `config_change_destructive`: its reason tells the losses, its member `diff` is the difference; another code when the file does not go together with what clients registered.
+    /// `config_change_destructive`: its reason tells the losses, its member `diff` is the difference. `invalid_config_value` when only an edit of the file helps.
     pub error: ApiError,
     /// What would be lost, one sentence each.
     pub losses: Vec<String>,
@@ -67,10 +67,10 @@ pub fn config_change(
             let losses = refused.losses.iter().map(|loss| loss.what.clone()).collect();
             Err(Box::new(match unknown() {
                 Some(error) => ConfigChangeRefused { error, losses, allow: Vec::new() },
-                None => refusal(refused, rebuild),
+                None => refusal(refused, config, rebuild),
             }))
         }
-        Err(refused) => Err(Box::new(refusal(refused, rebuild))),
+        Err(refused) => Err(Box::new(refusal(refused, config, rebuild))),
     }
 }
 
@@ -91,9 +91,9 @@ pub fn unknown_rebuild(stored: &Registry, config: &Config, rebuild: &[String]) -
     let name = rebuild.iter().find(|name| !known.contains(*name))?;
     let error = ApiError::new(Code::UnknownReference, format!("--rebuild {name} names no table, feature, event or field"));
     Some(match nearest(name, known.iter()) {
-        Some(near) => error.hint(format!("did you mean --rebuild {near}?")),
+        Some(near) => error.hint(format!("did you mean --rebuild {near}? Else leave it out: what it names is gone")),
         None => error.hint(
-            "name a table (T), a feature (T.f), an event (E) or a field (E.f) of the config, or one that it does not declare any more",
+            "leave it out: what it names is gone; or name a table (T), a feature (T.f), an event (E) or a field (E.f) that is declared or stored",
         ),
     })
 }
@@ -137,8 +137,8 @@ fn places_of(from: &FieldSource) -> Vec<String> {
     }
 }
 
-fn refusal(refused: RegisterError, rebuild: &[String]) -> ConfigChangeRefused {
-    let RegisterError { mut error, losses, .. } = refused;
+fn refusal(refused: RegisterError, config: &Config, rebuild: &[String]) -> ConfigChangeRefused {
+    let RegisterError { mut error, losses, problems, .. } = refused;
     let mut allow: Vec<String> = rebuild.iter().map(|name| format!("--rebuild {name}")).collect();
     for loss in &losses {
         let flag = format!("--rebuild {}", loss.allowed_as);
@@ -153,8 +153,35 @@ fn refusal(refused: RegisterError, rebuild: &[String]) -> ConfigChangeRefused {
         error.hint = Some(format!("undo the change; {}or allow it: {}", kept_by.collect::<String>(), allow.join(" ")));
     } else {
         allow.clear();
+        told_as_config(&mut error, &problems, config);
     }
     ConfigChangeRefused { error: *error, losses: losses.into_iter().map(|loss| loss.what).collect(), allow }
+}
+
+/// What is wrong between the file and what is stored, in words of the file: all of it, at the keys that it is about. Only an edit helps there.
+fn told_as_config(error: &mut ApiError, problems: &[Problem], config: &Config) {
+    let names: Vec<String> = config.payload.get("nodes").and_then(Tree::items).unwrap_or_default().iter().map(key_of_node).collect();
+    let at = |problem: &Problem| {
+        let (index, rest) = problem.path.strip_prefix("nodes[")?.split_once(']')?;
+        Some(format!("{}{rest}", names.get(index.parse::<usize>().ok()?)?))
+    };
+    let told = |problem: &Problem| match at(problem) {
+        Some(place) => format!("{place}: {}", problem.reason),
+        None => problem.reason.clone(),
+    };
+    error.code = Code::InvalidConfigValue;
+    error.path = problems.first().and_then(at).unwrap_or_default();
+    error.reason = match problems {
+        [one] => one.reason.clone(),
+        several => several.iter().map(told).collect::<Vec<_>>().join("; "),
+    };
+    error.hint = Some("the file does not go together with what is stored: change it at the place that is named".to_owned());
+}
+
+/// `tables.T` or `events.E`.
+fn key_of_node(node: &Tree) -> String {
+    let word = |name: &str| node.get(name).and_then(Tree::as_str).unwrap_or_default();
+    format!("{}.{}", if word("kind") == "event" { "events" } else { "tables" }, word("name"))
 }
 
 /// A payload as JSON text, members in their order.

@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::pipeline::RegisterOutcome;
+use crate::row::EventId;
+
+mod advice;
 
 /// The example of the user guide without what is not available.
 pub(super) const SAMPLE: &str = r#"#:schema ./streamgauge.schema.json
@@ -416,7 +420,7 @@ fn a_rebuild_of_something_that_is_not_there_is_refused_with_the_nearest_name() {
         (&more, "card_stat", "did you mean --rebuild card_stats?"),
         (&narrower, "card_stats.n_1", "did you mean --rebuild card_stats.n_1h?"),
         (&more, "Clck", "did you mean --rebuild Click?"),
-        (&more, "nosuch", "name a table (T)"),
+        (&more, "nosuch", "leave it out: what it names is gone; or name a table (T)"),
     ] {
         let (reason, said) = change_told(SAMPLE, after, false, &[name]).unwrap_err();
         assert_eq!(reason, format!("--rebuild {name} names no table, feature, event or field"));
@@ -440,6 +444,16 @@ fn other_topics_of_a_source_and_another_tombstone_are_told() {
         tombstone.len() == 1 && tombstone[0].ends_with("a record without a value means nothing; those before keep what they did"),
         "{tombstone:?}"
     );
+}
+
+/// What a changed file comes to, or the reason and the hint of its refusal.
+fn change_of(
+    stored: &Registry,
+    unfed: &[EventId],
+    config: &Config,
+    rebuild: &[String],
+) -> Result<Option<RegisterOutcome>, (String, String)> {
+    config_change(stored, unfed, config, rebuild).map_err(|refused| (refused.error.reason, refused.error.hint.unwrap_or_default()))
 }
 
 /// What a changed file says: the reason and the hint of a refusal, or all that it changes.

@@ -13,7 +13,7 @@ use super::node::{DerivationSpec, EventSpec, GroupSpec, NodeSpec};
 use super::problem::{Problem, Problems};
 use super::projection::{Moved, Projections, merged, moved};
 use super::reads::{Kept, kept};
-use super::register::{RegisterError, RegisterOptions, RegisterOutcome};
+use super::register::{RegisterOptions, RegisterOutcome};
 use super::registry::Registry;
 use super::rename::Renames;
 use super::request::Request;
@@ -34,7 +34,7 @@ pub(super) struct Change<'c> {
     pub(super) renames: Renames,
     /// Descriptors whose declaration is replaced, whether that loses something or not.
     pub(super) overwritten: BTreeSet<String>,
-    world: World,
+    pub(super) world: World,
     pub(super) tables: BTreeMap<Box<str>, Arc<TableDef>>,
     derivations: BTreeMap<Box<str>, Arc<DerivationDef>>,
     next_event_id: u32,
@@ -46,9 +46,11 @@ pub(super) struct Change<'c> {
     /// Payload nodes that grew in place.
     extended: BTreeSet<String>,
     /// Features whose state restarts, by table; these exist on both sides.
-    restarted: BTreeMap<String, BTreeSet<String>>,
+    pub(super) restarted: BTreeMap<String, BTreeSet<String>>,
     /// Tables that are built anew as a whole.
     rebuilt: BTreeSet<String>,
+    /// What the payload does not name and what cannot be computed any more, by name; features as `T.f`.
+    pub(super) stranded: BTreeMap<String, Difference>,
 }
 
 impl<'c> Change<'c> {
@@ -73,6 +75,7 @@ impl<'c> Change<'c> {
             extended: BTreeSet::new(),
             restarted: BTreeMap::new(),
             rebuilt: BTreeSet::new(),
+            stranded: BTreeMap::new(),
         }
     }
 
@@ -95,7 +98,7 @@ impl<'c> Change<'c> {
         }
     }
 
-    fn forget(&mut self, name: &str) {
+    pub(super) fn forget(&mut self, name: &str) {
         self.world.events.remove(name);
         self.world.derivations.remove(name);
         self.derivations.remove(name);
@@ -124,11 +127,15 @@ impl<'c> Change<'c> {
     pub(super) fn nodes(&mut self) {
         for (index, node) in &self.request.nodes {
             let name = node.name();
-            if self.kind_differs(node) {
-                let reason = format!("\"{name}\" is registered as another kind of descriptor");
-                self.problems.error(Code::KindChange, format!("{}.name", node.path()), reason);
-                self.broken.insert(name.to_owned());
-                continue;
+            if let Some((from, to)) = self.kind_change(node) {
+                if self.options.origin == Origin::Api {
+                    let reason = format!("\"{name}\" is registered as another kind of descriptor");
+                    self.problems.error(Code::KindChange, format!("{}.name", node.path()), reason);
+                    self.broken.insert(name.to_owned());
+                    continue;
+                }
+                self.diff.destructive.push(Difference::KindChange { name: name.to_owned(), from, to });
+                self.forget(name);
             }
             let sound = match node {
                 NodeSpec::Event(spec) => self.event(spec),
@@ -140,15 +147,21 @@ impl<'c> Change<'c> {
         }
     }
 
-    fn kind_differs(&self, node: &NodeSpec) -> bool {
+    /// What a name is and what the payload makes of it, where that is another kind of descriptor.
+    fn kind_change(&self, node: &NodeSpec) -> Option<(&'static str, &'static str)> {
         let name = node.name();
-        let (event, table) = match node {
-            NodeSpec::Event(_) => (true, false),
-            NodeSpec::Derivation(spec) => (false, spec.table),
+        let to = match node {
+            NodeSpec::Event(_) => "an event",
+            NodeSpec::Derivation(spec) if spec.table => "a table",
+            NodeSpec::Derivation(_) => "a derivation",
         };
-        (!event && self.world.events.contains_key(name))
-            || (!table && self.tables.contains_key(name))
-            || ((event || table) && self.derivations.contains_key(name))
+        let kinds = [
+            ("an event", self.world.events.contains_key(name)),
+            ("a table", self.tables.contains_key(name)),
+            ("a derivation", self.derivations.contains_key(name)),
+        ];
+        let (from, _) = kinds.into_iter().find(|(_, is_one)| *is_one)?;
+        (from != to).then_some((from, to))
     }
 
     /// Whether a change to a registered name is refused because the config file declares it.
@@ -194,7 +207,8 @@ impl<'c> Change<'c> {
         }
         self.extended.insert(spec.name.clone());
         let node = event::canonical(&schema);
-        let event = EventDef { schema: Arc::new(schema), node, owner: old.owner.clone(), origin: self.origin_over(old.origin) };
+        let (owner, origin) = self.ownership(Some((&old.owner, old.origin)));
+        let event = EventDef { schema: Arc::new(schema), node, owner, origin };
         self.world.events.insert(spec.name.as_str().into(), Arc::new(event));
         Some(())
     }
@@ -224,14 +238,10 @@ impl<'c> Change<'c> {
 
     /// The config file takes over what it declares identically.
     fn adopt_event(&mut self, old: &EventDef) {
-        let origin = self.origin_over(old.origin);
-        if origin != old.origin {
-            self.world.events.insert(old.schema.name.clone(), Arc::new(EventDef { origin, ..old.clone() }));
+        let (owner, origin) = self.ownership(Some((&old.owner, old.origin)));
+        if (&owner, origin) != (&old.owner, old.origin) {
+            self.world.events.insert(old.schema.name.clone(), Arc::new(EventDef { owner, origin, ..old.clone() }));
         }
-    }
-
-    fn origin_over(&self, old: Origin) -> Origin {
-        if self.options.origin == Origin::Config { Origin::Config } else { old }
     }
 
     fn derivation(&mut self, index: usize, spec: &DerivationSpec) -> Option<()> {
@@ -281,10 +291,12 @@ impl<'c> Change<'c> {
         Some(())
     }
 
+    /// Who has what the payload declares. What the config file declares is its own, whoever registered it
+    /// before: else nobody could ever remove it.
     fn ownership(&self, old: Option<(&str, Origin)>) -> (Box<str>, Origin) {
         match old {
-            Some((owner, origin)) => (owner.into(), self.origin_over(origin)),
-            None => (self.request.owner.as_str().into(), self.options.origin),
+            Some((owner, origin)) if self.options.origin == Origin::Api => (owner.into(), origin),
+            _ => (self.request.owner.as_str().into(), self.options.origin),
         }
     }
 
@@ -345,7 +357,7 @@ impl<'c> Change<'c> {
     }
 
     /// The same table under another number, without what its predecessor left behind.
-    fn rebuild(&mut self, spec: &DerivationSpec, group: &GroupSpec, table: TableDef) -> TableDef {
+    pub(super) fn rebuild(&mut self, spec: &DerivationSpec, group: &GroupSpec, table: TableDef) -> TableDef {
         let identity = Identity { id: self.next_table_id, computed: Vec::new(), ..Identity::of(&table) };
         self.next_table_id += 1;
         self.rebuilt.insert(table.name.to_string());
@@ -353,7 +365,7 @@ impl<'c> Change<'c> {
         self.world.compile_table(spec, group, identity, &mut Problems::default()).unwrap_or(table)
     }
 
-    fn keep_or_replace(&mut self, old: &Arc<TableDef>, table: TableDef) {
+    pub(super) fn keep_or_replace(&mut self, old: &Arc<TableDef>, table: TableDef) {
         if **old != table {
             self.tables.insert(table.name.clone(), Arc::new(table));
         }
@@ -374,7 +386,7 @@ impl<'c> Change<'c> {
                 || self.removed.contains(&name)
                 || self.renames.is_vacated(&name)
                 || origin != self.options.origin
-                || owner != self.request.owner
+                || (owner != self.request.owner && origin == Origin::Api)
             {
                 continue;
             }
@@ -408,37 +420,6 @@ impl<'c> Change<'c> {
         };
         let same = self.added.iter().find(|name| node_of(name).is_some_and(|node| nameless(node) == before));
         same.map(|name| (name.clone(), true)).or_else(|| Some((self.alike(self.now.table(gone)?)?, false)))
-    }
-
-    /// What the payload does not name, compiled again in the changed world: a table whose columns now mean something else is rebuilt, one that no longer
-    /// compiles refuses the change.
-    pub(super) fn dependents(&mut self) -> Result<(), RegisterError> {
-        let mut problems = Problems::default();
-        let named = |name: &str| self.request.places.contains_key(name);
-        let derivations: Vec<Arc<DerivationSpec>> = self.world.derivations.values().filter(|spec| !named(&spec.name)).cloned().collect();
-        for spec in derivations {
-            let sound = match (&spec.group, self.tables.get(spec.name.as_str()).cloned()) {
-                (Some(group), Some(old)) => self.world.compile_table(&spec, group, Identity::of(&old), &mut problems).map(|mut table| {
-                    match kept(&old, &table) {
-                        Kept::Nothing => table = self.rebuild(&spec, group, table),
-                        Kept::Without(changed) if !changed.is_empty() => {
-                            self.restarted.insert(spec.name.clone(), changed);
-                        }
-                        Kept::Without(_) => {}
-                    }
-                    self.keep_or_replace(&old, table);
-                }),
-                _ => self.world.check_derivation(&spec, &mut problems).map(|_| ()),
-            };
-            if sound.is_none() {
-                let why = problems.errors.first().map_or_else(String::new, |problem| format!(": {}", problem.reason));
-                let reason = format!("\"{}\" depends on what would change{why}", spec.name);
-                let mut error = self.refuse_change(Code::ForceRequired, reason);
-                error.error = Box::new(error.error.hint(format!("name \"{}\" in the payload as well, or remove it", spec.name)));
-                return Err(error);
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn finish(self) -> RegisterOutcome {

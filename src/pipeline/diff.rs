@@ -127,6 +127,25 @@ pub(super) enum Difference {
         from: Vec<String>,
         to: Vec<String>,
     },
+    /// The config declares a name as something else than it is.
+    KindChange {
+        name: String,
+        from: &'static str,
+        to: &'static str,
+    },
+    /// What a client registered, or one feature of it, cannot be computed any more: what it stands on is
+    /// gone or is of another type.
+    Stranded {
+        kind: &'static str,
+        name: String,
+        feature: Option<String>,
+        why: String,
+    },
+    /// What a client registered reads other rows now, though none of its fields changed.
+    Reread {
+        table: String,
+        feature: Option<String>,
+    },
 }
 
 impl Difference {
@@ -147,6 +166,9 @@ impl Difference {
             Self::ChainChange { table, op, .. } => (10, format!("{table}.{op}")),
             Self::OptionChange { event, option, .. } => (11, format!("{event}.{option}")),
             Self::PathChange { event, field, source, .. } => (12, format!("{event}.{field} {source}")),
+            Self::KindChange { name, .. } => (13, name.clone()),
+            Self::Stranded { name, feature, .. } => (14, format!("{name}.{}", feature.as_deref().unwrap_or_default())),
+            Self::Reread { table, feature } => (15, format!("{table}.{}", feature.as_deref().unwrap_or_default())),
         }
     }
 
@@ -190,6 +212,13 @@ impl Difference {
                 let (from, to) = (Moved::text(from), Moved::text(to));
                 json!({ "kind": "path_change", "field": field, "source": source, "from": from, "to": to })
             }
+            Self::KindChange { name, from, to } => json!({ "kind": "kind_change", "name": name, "from": from, "to": to }),
+            Self::Stranded { name, feature, why, .. } => {
+                json!({ "kind": "stranded", "table": name, "agg": feature.as_deref().unwrap_or_default(), "reason": why })
+            }
+            Self::Reread { table, feature } => {
+                json!({ "kind": "reread", "table": table, "agg": feature.as_deref().unwrap_or_default() })
+            }
         }
     }
 
@@ -200,7 +229,10 @@ impl Difference {
             | Self::NewDescriptor { name, .. }
             | Self::OpRemoval { table: name, .. }
             | Self::KeyColsChange { table: name, .. }
-            | Self::ChainChange { table: name, .. } => Subject::Node(name.clone()),
+            | Self::ChainChange { table: name, .. }
+            | Self::KindChange { name, .. }
+            | Self::Stranded { name, feature: None, .. }
+            | Self::Reread { table: name, feature: None } => Subject::Node(name.clone()),
             Self::TypeChange { event, field, slot, .. } | Self::PathChange { event, field, slot, .. } => {
                 Subject::Field(event.clone(), field.clone(), *slot)
             }
@@ -208,7 +240,9 @@ impl Difference {
             Self::AggRemoval { table, feature }
             | Self::WindowChange { table, feature, .. }
             | Self::NewAgg { table, feature, .. }
-            | Self::ParamChange { table, feature, .. } => Subject::Feature(table.clone(), feature.clone()),
+            | Self::ParamChange { table, feature, .. }
+            | Self::Stranded { name: table, feature: Some(feature), .. }
+            | Self::Reread { table, feature: Some(feature) } => Subject::Feature(table.clone(), feature.clone()),
         }
     }
 
@@ -240,6 +274,17 @@ impl Difference {
             Self::PathChange { event, field, source, from, to, .. } => {
                 let (from, to) = (Moved::text(from), Moved::text(to));
                 format!("field {event}.{field}: source {source} takes it from {to}, and took it from {from} before")
+            }
+            Self::KindChange { name, from, to } => format!("{name} was {from} and is {to} now"),
+            Self::Stranded { kind, name, feature: None, why } => {
+                format!("{kind} {name}, which a client registered, cannot be computed any more ({why})")
+            }
+            Self::Stranded { name, feature: Some(feature), why, .. } => {
+                format!("feature {name}.{feature}, which a client registered, cannot be computed any more ({why})")
+            }
+            Self::Reread { table, feature: None } => format!("table {table}, which a client registered, reads other rows now"),
+            Self::Reread { table, feature: Some(feature) } => {
+                format!("feature {table}.{feature}, which a client registered, reads other rows now")
             }
         }
     }

@@ -40,14 +40,29 @@ impl Change<'_> {
 
     fn loses(&self, difference: &Difference) -> bool {
         let subject = difference.subject();
+        let of_client = |name: &str| self.now.ownership(name).is_some_and(|(_, origin)| origin == Origin::Api);
+        match difference {
+            // Nothing else says how it was declared.
+            Difference::Stranded { .. } => return true,
+            Difference::KindChange { name, .. } if of_client(name) => return true,
+            _ => {}
+        }
         let event = self.now.root_event(self.renames.before(subject.descriptor())).and_then(|name| self.now.event(name));
         if event.is_some_and(|event| self.options.unfed.contains(&event.schema.id)) {
             return false;
         }
         match &subject {
-            Subject::Field(event, _, slot) => !self.readers(event, *slot).is_empty(),
+            Subject::Field(event, _, slot) => !self.restarted_by(event, *slot).is_empty(),
             _ => true,
         }
+    }
+
+    /// What begins anew when a field changes: what reads it, without what the config lets go for good, which is
+    /// told by itself.
+    fn restarted_by(&self, event: &str, slot: FieldIndex) -> Vec<(String, bool)> {
+        let table_goes = |name: &str| name.split_once('.').is_some_and(|(table, _)| self.stranded.contains_key(table));
+        let goes = |name: &str| self.options.origin == Origin::Config && (self.stranded.contains_key(name) || table_goes(name));
+        self.readers(event, slot).into_iter().filter(|(name, _)| !goes(name)).collect()
     }
 
     /// What reads a field: tables by name, and single features as `T.f`, with whether each is a whole table.
@@ -131,9 +146,15 @@ impl Change<'_> {
                 format!("{name} is no longer declared{like}{keys}")
             }
             (_, Subject::Field(event, _, slot)) => {
-                format!("{}: {}", difference.sentence(), begins_anew(&self.readers(event, *slot)))
+                format!("{}: {}", difference.sentence(), begins_anew(&self.restarted_by(event, *slot)))
             }
             (Difference::AggRemoval { .. }, _) => difference.sentence(),
+            (Difference::Stranded { kind: "table", feature: None, .. }, _) => {
+                format!("{}: it goes with all its keys", difference.sentence())
+            }
+            (Difference::Stranded { .. }, _) => format!("{}: it goes", difference.sentence()),
+            (Difference::KindChange { from: "a table", .. }, _) => format!("{}: all its keys go", difference.sentence()),
+            (Difference::KindChange { .. }, _) => difference.sentence(),
             (_, Subject::Feature(..)) => format!("{}; it starts again", difference.sentence()),
             (_, Subject::Node(name)) if self.now.table(self.renames.before(name)).is_none() => {
                 format!("{}: the tables behind it start again", difference.sentence())

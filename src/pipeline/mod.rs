@@ -8,6 +8,7 @@ mod chain;
 mod change;
 mod consistent;
 mod definition;
+mod dependents;
 mod diff;
 pub mod duration;
 mod environment;

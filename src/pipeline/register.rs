@@ -144,11 +144,12 @@ impl Registry {
         change.renames();
         change.nodes();
         change.prune();
-        change.settle();
         if !change.problems.errors.is_empty() {
             let Problems { errors, warnings } = change.problems;
             return Err(self.refuse(errors, warnings));
         }
+        change.dependents();
+        change.settle();
         if request.dry_run {
             let reply =
                 json!({ "diff": change.diff.to_json(), "would_apply": false, "warnings": warnings_json(&change.problems.warnings) });
@@ -158,7 +159,9 @@ impl Registry {
         if let Some(error) = change.conflict() {
             return Err(error);
         }
-        change.dependents()?;
+        if let Some(error) = change.stranding() {
+            return Err(error);
+        }
         Ok(change.finish())
     }
 

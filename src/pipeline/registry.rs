@@ -94,7 +94,7 @@ struct StoredTable {
 }
 
 /// Stored definitions were accepted once; what they may do is not decided again.
-const STORED: Checks = Checks { lifetime_bound: false, ignore_velocity_windows: false };
+pub(super) const STORED: Checks = Checks { lifetime_bound: false, ignore_velocity_windows: false };
 
 impl Registry {
     /// The event of this name.

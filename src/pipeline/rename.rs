@@ -48,7 +48,8 @@ impl Renames {
             let mut name = head.as_str();
             let mut vacated = false;
             while let Some(old) = asked.old.get(name) {
-                let exists = now.ownership(name).is_some() && !vacated;
+                // Another kind of descriptor under the new name has no state that the table could go on with.
+                let exists = now.table(name).is_some() && !vacated;
                 vacated = !exists && now.ownership(old).is_some();
                 if vacated && sound(now, request, &asked, (name, old), problems) {
                     renames.old.insert(name.to_owned(), old.clone());
