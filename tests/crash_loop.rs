@@ -89,10 +89,16 @@ fn rows_that_end_every_start_are_left_out_by_the_operator_for_good_and_told() {
     assert_eq!(status.code(), Some(70), "{said}");
     assert!(said.contains("Step") && said.contains(&format!("streamgauge wal skip {lsn}")), "{said}");
 
+    let ask = setup.command("wal").args(["skip", &lsn.to_string(), "--dry-run", "--data-dir"]).arg(setup.data()).output().unwrap();
+    let said = String::from_utf8(ask.stdout).unwrap();
+    assert!(ask.status.success() && said.contains(&format!("LSN {lsn} to {lsn} would be left out of every replay: 1 rows")), "{said}");
+    assert!(said.contains("  Step: 1 rows, missing in walkers"), "{said}");
+    assert_eq!(run(&setup).0.code(), Some(70), "nothing was changed");
     let output = wal_skip(&setup, lsn);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: Json = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&told["first_lsn"], &told["rows"]), (&json!(lsn), &json!(1)));
+    assert_eq!((&told["first_lsn"], &told["rows"], &told["dry_run"]), (&json!(lsn), &json!(1), &json!(false)));
+    assert_eq!(told["events"], json!([{ "event": "Step", "rows": 1, "tables": ["walkers"] }]));
     for _ in 0..2 {
         let sidecar = setup.start().unwrap();
         let seen = |walker: &str| sidecar.get("walkers", walker).unwrap().map(|row| row["n"].clone());

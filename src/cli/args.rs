@@ -164,8 +164,8 @@ pub struct ClockAcceptArgs {
 pub enum WalCommand {
     /// Leave the rows of one frame out of every table, for good
     #[command(
-        before_help = "Examples:\n  streamgauge wal skip 918220 --data-dir /var/lib/gauge\n  streamgauge wal skip 918220 -c streamgauge.toml --json",
-        after_help = "For a stopped server whose start dies in that frame and says so (exit code 70).\nPositions pass the rows, tables lack them; the decision is in the log."
+        before_help = "Examples:\n  streamgauge wal skip 918220 --data-dir /var/lib/gauge --dry-run\n  streamgauge wal skip 918220 -c streamgauge.toml --json",
+        after_help = "For a stopped server whose start dies in that frame and says so (exit code 70).\nPositions pass the rows, tables lack them; the decision is in the log.\nAsk with --dry-run first: it says which rows, tables and offsets."
     )]
     Skip(WalSkipArgs),
 }
@@ -182,6 +182,9 @@ pub struct WalSkipArgs {
     /// Config file that names it
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Say what would be left out and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// One JSON document
     #[arg(long)]
     pub json: bool,

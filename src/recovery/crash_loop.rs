@@ -99,7 +99,7 @@ impl fmt::Display for CrashLoop {
 }
 
 /// A time in UTC to the second.
-pub(super) fn moment(us: i64) -> String {
+pub fn moment(us: i64) -> String {
     match jiff::Timestamp::from_microsecond(us) {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
         Err(_) => format!("{us} us"),

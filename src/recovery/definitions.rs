@@ -5,8 +5,9 @@
 //! mutation path as live: definitions, resets and counts of rows, minus what they do to tables. Nothing on
 //! disk changes and no lock is taken; a server may be writing meanwhile, and its last frames may be missed.
 
+use super::RecoveryError;
+use super::beginning::SnapshotRefused;
 use super::skip::content_of;
-use super::{RecoveryError, SnapshotRefused};
 use crate::apply::codec::ContentError;
 use crate::pipeline::Registry;
 use crate::row::EventId;

@@ -4,22 +4,24 @@
 //! snapshot that cannot be trusted is refused with what is damaged and what can be done; never an older or an empty state in silence.
 
 mod attempts;
+mod beginning;
 mod crash_loop;
 mod definitions;
 mod skip;
 
 pub use attempts::Attempts;
-pub use crash_loop::CrashLoop;
+pub use crash_loop::{CrashLoop, moment};
 pub use definitions::{Definitions, definitions};
-pub use skip::{LeftOut, SkipError, skip};
+pub use skip::{EventRows, LeftOut, Passed, SkipError, skip, would_skip};
 
+use beginning::{Beginning, Loaded};
 use skip::content_of;
 
 use crate::apply::Facts;
 use crate::apply::codec::ContentError;
 use crate::apply::panic::applying;
-use crate::snapshot::{Candidate, Choice, ChoiceError, SnapshotError, SnapshotFacts, SnapshotReader};
-use crate::state::{Content, ImageError, ImageReader, State};
+use crate::snapshot::{Choice, ChoiceError};
+use crate::state::{Content, ImageError, State};
 use crate::storage::{IoError, Storage, random_bytes};
 use crate::wal::{FrameKind, LogIdentity, Start, WalOpenError, WalReader, WalSurvey};
 use std::path::Path;
@@ -162,103 +164,27 @@ fn rebuilt<S: Storage>(
     attempts: &mut Attempts<S::File>,
     apply: Apply,
 ) -> Result<Recovered, RecoveryError> {
-    let mut candidates = Candidate::list(storage, snapshots)?;
-    let mut report = Report::default();
-    // Why a snapshot with sound bytes was passed over: worth more than that there is none.
-    let mut no_state = None;
-    loop {
-        let log_id = candidates.iter().find_map(|candidate| candidate.info.as_ref().ok()).map(|info| info.facts.log.log_id);
-        let survey = WalSurvey::look(storage, wal, log_id)?;
-        let choice =
-            Choice::of(&candidates, survey.first_lsn()).map_err(|error| no_state.take().map_or(error.into(), RecoveryError::Image))?;
-        let Some(index) = choice.snapshot else {
-            let log = match survey.log() {
-                Some(log) => log,
-                None => {
-                    let log = LogIdentity { log_id: u128::from_le_bytes(random_bytes()?), hash_seed: u64::from_le_bytes(random_bytes()?) };
-                    let state = State::new(log.hash_seed);
-                    let start = Start::Fresh { log };
-                    return Ok(Recovered { state, start, log, report, damaged_snapshots: Vec::new() });
-                }
-            };
-            let replay = Replay { storage, choice: &choice, facts, attempts, apply };
-            // None of those that are there is sound.
-            let damaged: Vec<u64> = candidates.iter().map(|candidate| candidate.lsn).collect();
-            report.damaged_snapshots = damaged.len();
-            return replay.run(State::new(log.hash_seed), survey, report, damaged);
-        };
-        let damaged: Vec<u64> = candidates.iter().take(index).map(|candidate| candidate.lsn).collect();
-        report.damaged_snapshots = damaged.len();
-        let Some(candidate) = candidates.get_mut(index) else { unreachable!("the choice is one of the candidates") };
-        let begun = Instant::now();
-        match read_snapshot(storage, &candidate.path, facts) {
-            Ok((state, facts_of, bytes)) => {
-                report.snapshot_lsn = facts_of.lsn;
-                report.snapshot_us = facts_of.wall_us;
-                report.snapshot_bytes = bytes;
-                report.keys = state.key_count();
-                report.snapshot_took = begun.elapsed();
-                assert_eq!(state.lsn(), facts_of.lsn, "the state of a snapshot stands at the snapshot's LSN");
-                if survey.log() != Some(facts_of.log) || candidate.lsn != facts_of.lsn {
-                    return Err(RecoveryError::Image(ImageError::Wrong(
-                        "its header names another log, or another LSN than its name".into(),
-                    )));
-                }
-                let replay = Replay { storage, choice: &choice, facts, attempts, apply };
-                return replay.run(state, survey, report, damaged);
-            }
-            // The choice is made again: it passes a damaged one over and refuses one that cannot be read for another reason.
-            Err(refused) => {
-                tracing::warn!(kind = "recovery.snapshot_unreadable", file = %candidate.path.display(), error = %refused, "a snapshot cannot be read");
-                candidate.info = Err(refused.of_file(&candidate.path));
-                if let SnapshotRefused::Image(error @ ImageError::Wrong(_)) = refused {
-                    no_state.get_or_insert(error);
-                }
-            }
+    let Beginning { choice, survey, snapshot, damaged } = Beginning::find(storage, wal, snapshots, facts)?;
+    let mut report = Report { damaged_snapshots: damaged.len(), ..Report::default() };
+    let Some(log) = survey.log() else {
+        assert!(snapshot.is_none() && damaged.is_empty(), "a snapshot without its log is refused");
+        let log = LogIdentity { log_id: u128::from_le_bytes(random_bytes()?), hash_seed: u64::from_le_bytes(random_bytes()?) };
+        let state = State::new(log.hash_seed);
+        return Ok(Recovered { state, start: Start::Fresh { log }, log, report, damaged_snapshots: damaged });
+    };
+    let state = match snapshot {
+        None => State::new(log.hash_seed),
+        Some(Loaded { state, facts, bytes, took }) => {
+            report.snapshot_lsn = facts.lsn;
+            report.snapshot_us = facts.wall_us;
+            report.snapshot_bytes = bytes;
+            report.keys = state.key_count();
+            report.snapshot_took = took;
+            state
         }
-    }
-}
-
-/// Why a snapshot cannot be started from.
-#[derive(Debug, thiserror::Error)]
-enum SnapshotRefused {
-    #[error(transparent)]
-    File(SnapshotError),
-    #[error(transparent)]
-    Image(ImageError),
-}
-
-impl SnapshotRefused {
-    /// What that makes of the file: content that is no state is damage as much as wrong bytes are, and content of another
-    /// format says as little about the file as a newer file format does.
-    fn of_file(&self, file: &Path) -> SnapshotError {
-        let file = file.to_owned();
-        match self {
-            Self::File(error) => error.clone(),
-            Self::Image(ImageError::Wrong(_)) => SnapshotError::Damaged { file, offset_bytes: 0, what: "its content is not a state" },
-            Self::Image(ImageError::Format { found, known }) => SnapshotError::FormatTooNew { file, found: *found, known: *known },
-        }
-    }
-}
-
-fn read_snapshot<S: Storage>(storage: &S, path: &Path, facts: &Facts) -> Result<(State, SnapshotFacts, u64), SnapshotRefused> {
-    let mut reader = SnapshotReader::open(storage, path).map_err(SnapshotRefused::File)?;
-    let described = *reader.facts();
-    let mut image = ImageReader::default();
-    let (_, total) = reader.progress();
-    facts.replay_total.store(total, Ordering::Relaxed);
-    let mut sections = 0u32;
-    while let Some(section) = reader.next().map_err(SnapshotRefused::File)? {
-        image.take(&section).map_err(SnapshotRefused::Image)?;
-        sections = sections.wrapping_add(1);
-        if sections.is_multiple_of(64) {
-            facts.replay_done.store(reader.progress().0, Ordering::Relaxed);
-        }
-    }
-    let Some(info) = reader.info() else { unreachable!("a reader that says there are no more sections has read the footer") };
-    let bytes = info.bytes;
-    let state = image.finish(described.log.hash_seed, described.lsn).map_err(SnapshotRefused::Image)?;
-    Ok((state, described, bytes))
+    };
+    assert_eq!(state.lsn() + 1, choice.from_lsn, "the log is replayed from where the state stands");
+    Replay { storage, choice: &choice, facts, attempts, apply }.run(state, survey, report, damaged)
 }
 
 /// What is done with each frame.

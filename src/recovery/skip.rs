@@ -2,19 +2,24 @@
 //!
 //! For a stopped server whose start dies in that frame. The frame stays in its place and keeps its LSNs; a segment of its own begins with
 //! a skip frame that names it. Every later replay collects skip frames before it begins (`WalSurvey`), so it leaves the same rows out and
-//! reaches the same state. Only rows can be left out: what other frames say, later frames build on.
+//! reaches the same state. Only rows can be left out: what other frames say, later frames build on. What would be
+//! left out can be asked before, with nothing changed.
 
 use super::RecoveryError;
-use crate::apply::codec::{ContentError, decode_skipped, events_of};
+use super::beginning::Beginning;
+use crate::apply::Facts;
+use crate::apply::codec::{ContentError, decode, decode_skipped, events_of};
+use crate::pipeline::Registry;
 use crate::row::EventId;
-use crate::snapshot::{Candidate, Choice};
-use crate::state::Content;
+use crate::state::{Content, State};
 use crate::storage::Storage;
-use crate::wal::{Frame, FrameKind, FrameParts, Start, WalError, WalOptions, WalReader, WalSurvey, WalWriter};
+use crate::wal::{Frame, FrameKind, FrameParts, Start, WalError, WalOptions, WalReader, WalTail, WalWriter};
+use std::collections::BTreeMap;
 use std::path::Path;
-use streamgauge_api::{ApiError, Code, Position, Slot};
+use std::sync::Arc;
+use streamgauge_api::{ApiError, Code, PartitionKey, Position, Slot, StoredPosition};
 
-/// What was left out.
+/// What is left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LeftOut {
     /// First and last LSN of the frame.
@@ -23,12 +28,34 @@ pub struct LeftOut {
     pub rows: u32,
     /// When it was written, microseconds since the Unix epoch.
     pub at_us: i64,
-    /// Numbers of the events of its rows.
-    pub events: Vec<EventId>,
-    /// Where it brings sources, by slot: they go on from there.
-    pub positions: Vec<(Slot, Position)>,
-    /// LSN of the decision.
-    pub decided_lsn: u64,
+    /// Its rows by event.
+    pub events: Vec<EventRows>,
+    /// How far it brings sources, which go on from there.
+    pub positions: Vec<Passed>,
+    /// LSN of the decision; none when it was only asked what would be left out.
+    pub decided_lsn: Option<u64>,
+}
+
+/// Rows of one event that no table will ever see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRows {
+    /// The event; `event 7` when its definition is gone.
+    pub event: String,
+    /// How many; none when the frame's rows cannot be read.
+    pub rows: Option<u64>,
+    /// The tables that they would have fed, by the definitions of the frame's time.
+    pub tables: Vec<String>,
+}
+
+/// Records of one partition that are passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// Where.
+    pub key: PartitionKey,
+    /// The next offset before,
+    pub from: i64,
+    /// and behind it.
+    pub to: i64,
 }
 
 /// Why nothing was left out. The log is as it was.
@@ -99,40 +126,111 @@ impl From<SkipError> for ApiError {
 /// # Errors
 /// [`SkipError`].
 pub fn skip<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, lsn: u64) -> Result<LeftOut, SkipError> {
-    let candidates = Candidate::newest_first(storage, snapshots).map_err(RecoveryError::from)?;
-    let log_id = candidates.iter().find_map(|candidate| candidate.info.as_ref().ok()).map(|info| info.facts.log.log_id);
-    let survey = WalSurvey::look(storage, wal, log_id).map_err(RecoveryError::from)?;
-    let choice = Choice::of(&candidates, survey.first_lsn()).map_err(RecoveryError::from)?;
-    if lsn < choice.from_lsn {
-        return Err(SkipError::InSnapshot { lsn, snapshot_lsn: choice.from_lsn - 1 });
-    }
-    let skipped = survey.skipped().to_vec();
-    let mut reader = WalReader::open(storage.clone(), survey, choice.from_lsn, choice.durable_lsn).map_err(RecoveryError::from)?;
-    let (mut found, mut now_us) = (None, 0);
-    while let Some(frame) = reader.next().map_err(RecoveryError::from)? {
-        now_us = frame.now_us;
-        if (frame.first_lsn..=frame.last_lsn()).contains(&lsn) {
-            found = Some(looked_at(&frame, lsn, &skipped)?);
-        }
-    }
-    let Some(tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
-    let Some(mut left_out) = found else {
-        return Err(SkipError::NotThere { lsn, from_lsn: choice.from_lsn, last_lsn: tail.last_lsn });
-    };
+    let Looked { mut left_out, tail, now_us } = look(storage, wal, snapshots, lsn)?;
     // The smallest segment: it holds this decision and nothing else.
     let options = WalOptions { segment_bytes: 0, ..WalOptions::default() };
     let started = WalWriter::start(storage.clone(), wal, Start::After(Box::new(tail)), options, now_us);
     let (mut writer, handle) = started.map_err(RecoveryError::from)?;
     let body = [left_out.lsns.0];
     let parts = FrameParts { kind: FrameKind::SKIP, flags: 0, row_count: 0, now_us, positions: &[], body: &[&body] };
-    left_out.decided_lsn = writer.append([parts])?;
+    let decided_lsn = writer.append([parts])?;
     handle.sync_now()?;
-    assert!(handle.durable_lsn() >= left_out.decided_lsn, "a decision is told when it is on the disk");
+    assert!(handle.durable_lsn() >= decided_lsn, "a decision is told when it is on the disk");
+    assert!(decided_lsn > left_out.lsns.1, "a decision comes behind what it decides of");
     writer.close(now_us)?;
+    left_out.decided_lsn = Some(decided_lsn);
     Ok(left_out)
 }
 
-fn looked_at(frame: &Frame<'_>, lsn: u64, skipped: &[u64]) -> Result<LeftOut, SkipError> {
+/// What [`skip`] would leave out. Nothing is changed.
+///
+/// # Errors
+/// As [`skip`], which would be refused as well.
+pub fn would_skip<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, lsn: u64) -> Result<LeftOut, SkipError> {
+    Ok(look(storage, wal, snapshots, lsn)?.left_out)
+}
+
+/// The frame, and the log behind it.
+struct Looked {
+    left_out: LeftOut,
+    tail: WalTail,
+    /// The time of the last frame.
+    now_us: i64,
+}
+
+/// Finds the frame among those that a start replays. The tables of the snapshot are not kept: what frames
+/// before it say of definitions and positions is applied to a state without any.
+fn look<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, lsn: u64) -> Result<Looked, SkipError> {
+    let Beginning { choice, survey, snapshot, .. } = Beginning::find(storage, wal, snapshots, &Facts::default())?;
+    if lsn < choice.from_lsn {
+        return Err(SkipError::InSnapshot { lsn, snapshot_lsn: choice.from_lsn - 1 });
+    }
+    let skipped = survey.skipped().to_vec();
+    let mut known = Known::of(snapshot.map(|loaded| loaded.state));
+    let mut reader = WalReader::open(storage.clone(), survey, choice.from_lsn, choice.durable_lsn).map_err(RecoveryError::from)?;
+    let (mut found, mut now_us) = (None, 0);
+    while let Some(frame) = reader.next().map_err(RecoveryError::from)? {
+        now_us = frame.now_us;
+        if (frame.first_lsn..=frame.last_lsn()).contains(&lsn) {
+            found = Some(looked_at(&frame, lsn, &skipped, &known)?);
+        } else if found.is_none() {
+            known.pass(&frame);
+        }
+    }
+    let Some(tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
+    match found {
+        Some(left_out) => Ok(Looked { left_out, tail, now_us }),
+        None => Err(SkipError::NotThere { lsn, from_lsn: choice.from_lsn, last_lsn: tail.last_lsn }),
+    }
+}
+
+/// What is known where the log has been read to: enough to name what a frame is about.
+struct Known {
+    registry: Arc<Registry>,
+    partitions: Vec<StoredPosition>,
+}
+
+impl Known {
+    fn of(state: Option<State>) -> Self {
+        match state {
+            Some(state) => Self { registry: Arc::clone(state.registry()), partitions: state.partitions().to_vec() },
+            None => Self { registry: Arc::default(), partitions: Vec::new() },
+        }
+    }
+
+    /// Takes what a frame says of names and positions. One that cannot be read, or contradicts what is there, is a
+    /// start's to refuse; here it only leaves a name unknown.
+    fn pass(&mut self, frame: &Frame<'_>) {
+        // The rows themselves are not looked at.
+        let content = if frame.kind == FrameKind::ROWS { decode_skipped(frame) } else { decode(frame) };
+        match content {
+            Ok(Content::Skipped { positions, .. }) => {
+                for (slot, position) in positions {
+                    if let Some(stored) = self.partitions.get_mut(slot.0 as usize) {
+                        stored.position = position;
+                    }
+                }
+            }
+            Ok(Content::Moved { slot, stored, .. }) => {
+                if let Some(place) = self.partitions.get_mut(slot.0 as usize) {
+                    *place = stored;
+                }
+            }
+            Ok(Content::Partition(partition)) => self.partitions.push(partition),
+            Ok(Content::Definition { registry, .. }) => self.registry = registry,
+            Ok(Content::Reset) => self.registry = Arc::new(self.registry.reset()),
+            _ => {}
+        }
+    }
+
+    fn rows_of(&self, event: EventId, rows: Option<u64>) -> EventRows {
+        let name = self.registry.event_by_id(event).map_or_else(|| format!("event {}", event.0), |event| event.schema.name.to_string());
+        let fed = self.registry.tables.values().filter(|table| table.event == event);
+        EventRows { event: name, rows, tables: fed.map(|table| table.name.to_string()).collect() }
+    }
+}
+
+fn looked_at(frame: &Frame<'_>, lsn: u64, skipped: &[u64], known: &Known) -> Result<LeftOut, SkipError> {
     if skipped.contains(&frame.first_lsn) {
         return Err(SkipError::Already { lsn });
     }
@@ -143,17 +241,29 @@ fn looked_at(frame: &Frame<'_>, lsn: u64, skipped: &[u64]) -> Result<LeftOut, Sk
         Content::Skipped { positions, .. } => positions,
         _ => unreachable!("a frame that is left out reads as one"),
     };
+    let passed = |(slot, position): &(Slot, Position)| {
+        let stored = known.partitions.get(slot.0 as usize)?;
+        Some(Passed { key: stored.key.clone(), from: stored.position.offset, to: position.offset })
+    };
+    // Rows that cannot be read may be why it is left out.
+    let mut rows: BTreeMap<EventId, Option<u64>> = events_of(frame).into_iter().map(|event| (event, None)).collect();
+    if let Ok(Content::Rows(content)) = decode(frame) {
+        for batch in &content.batches {
+            let count = rows.entry(batch.event()).or_default();
+            *count = Some(count.unwrap_or(0) + batch.len() as u64);
+        }
+    }
     Ok(LeftOut {
         lsns: (frame.first_lsn, frame.last_lsn()),
         rows: frame.row_count,
         at_us: frame.now_us,
-        events: events_of(frame),
-        positions,
-        decided_lsn: 0,
+        events: rows.into_iter().map(|(event, rows)| known.rows_of(event, rows)).collect(),
+        positions: positions.iter().filter_map(passed).collect(),
+        decided_lsn: None,
     })
 }
 
 /// The content of a frame, as a replay applies it.
 pub(super) fn content_of(frame: &Frame<'_>, skipped: &[u64]) -> Result<Content, ContentError> {
-    if skipped.contains(&frame.first_lsn) { decode_skipped(frame) } else { crate::apply::codec::decode(frame) }
+    if skipped.contains(&frame.first_lsn) { decode_skipped(frame) } else { decode(frame) }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::apply::codec::{Encoded, encode, kind_of};
 use crate::pipeline::{RegisterOptions, Registry};
 use crate::row::{RowsBuilder, Strictness};
+use crate::snapshot::SnapshotFacts;
 use crate::state::RowsContent;
 use crate::storage::SimulatedDisk;
 use crate::wal::{FrameParts, WalOptions, WalWriter};
@@ -131,11 +132,18 @@ fn no_row_is_a_crash_loop() {
         assert_eq!(refusal.code, Code::CrashLoop);
         assert!(refusal.reason.contains(&format!("streamgauge wal skip {lsn}")), "{}", refusal.reason);
     }
-    // Any LSN of the frame names it.
+    // Any LSN of the frame names it, and asking changes nothing.
+    let before = files(&disk);
+    let asked = would_skip(&disk, wal(), snapshots(), lsn + 2).unwrap();
+    assert_eq!(files(&disk), before);
+    assert_eq!(asked.events, [EventRows { event: "Step".to_owned(), rows: Some(3), tables: vec!["walkers".to_owned()] }]);
     let left_out = skip(&disk, wal(), snapshots(), lsn + 1).unwrap();
     assert_eq!((left_out.lsns, left_out.rows), ((lsn, lsn + 2), 3));
-    assert_eq!(left_out.positions[0].1.offset, 5);
-    assert!(matches!(skip(&disk, wal(), snapshots(), lsn), Err(SkipError::Already { .. })));
+    assert_eq!((left_out.positions[0].from, left_out.positions[0].to), (2, 5));
+    assert_eq!(asked, LeftOut { decided_lsn: None, ..left_out.clone() }, "what was said is what is done");
+    for again in [skip::<SimulatedDisk>, would_skip] {
+        assert!(matches!(again(&disk, wal(), snapshots(), lsn), Err(SkipError::Already { .. })));
+    }
 
     let recovered = start(&disk, deadly).unwrap();
     let state = &recovered.state;
@@ -278,6 +286,64 @@ fn a_snapshot_that_is_no_state_is_passed_over_while_the_log_reaches_back() {
     assert_eq!(recovered.state.fingerprint(), whole);
     assert_eq!(recovered.damaged_snapshots, [lsn]);
     assert_eq!(definitions(&disk, wal(), snapshots()).unwrap().unwrap().unfed, recovered.state.unfed());
+}
+
+/// A snapshot with sound bytes that is no state: a start passes it over and dies in a frame before it, which
+/// `wal skip` once took for applied, so that nothing got past it.
+#[test]
+fn a_frame_behind_a_snapshot_that_was_passed_over_can_be_left_out() {
+    let damage = |disk: &SimulatedDisk, lsn: u64| {
+        let path = snapshots().join(format!("{lsn:020}.snap"));
+        let mut bytes = disk.bytes(&path).unwrap();
+        bytes[200] ^= 1;
+        disk.place(&path, bytes);
+    };
+    for (what, is_state) in [("no state", false), ("damaged", true)] {
+        let disk = SimulatedDisk::new();
+        let lsn = log(&disk);
+        // A sound one before the frame, and one behind all.
+        let state = start(&disk, State::apply).unwrap().state;
+        let last = state.lsn();
+        let mut before = State::new(LOG.hash_seed);
+        replay_until(&disk, &mut before, lsn);
+        image(&disk, &before);
+        if is_state {
+            image(&disk, &state);
+            damage(&disk, last);
+        } else {
+            describe(&disk, last, br#"{"format": "of a text"}"#);
+        }
+        for _ in 0..DEATHS_MAX {
+            dies(&disk);
+        }
+        assert!(matches!(start(&disk, deadly), Err(RecoveryError::CrashLoop(_))), "{what}");
+        let asked = would_skip(&disk, wal(), snapshots(), lsn).unwrap();
+        assert_eq!((asked.rows, &*asked.events[0].tables), (3, &["walkers".to_owned()][..]), "{what}: named by the older snapshot");
+        assert_eq!((asked.positions[0].from, asked.positions[0].to), (2, 5), "{what}");
+        skip(&disk, wal(), snapshots(), lsn).unwrap();
+        let recovered = start(&disk, deadly).unwrap();
+        assert_eq!((recovered.report.snapshot_lsn, recovered.report.skipped_rows), (lsn - 1, 3), "{what}");
+        assert_eq!(recovered.damaged_snapshots, [last], "{what}");
+    }
+}
+
+/// Applies the frames of the log before this LSN.
+fn replay_until(disk: &SimulatedDisk, state: &mut State, lsn: u64) {
+    let survey = WalSurvey::look(disk, wal(), None).unwrap();
+    let mut reader = WalReader::open(disk.clone(), survey, 1, 0).unwrap();
+    while let Some(frame) = reader.next().unwrap() {
+        if frame.first_lsn < lsn {
+            state.apply(&content_of(&frame, &[]).unwrap(), frame.first_lsn, frame.now_us);
+        }
+    }
+}
+
+/// A snapshot of a state.
+fn image(disk: &SimulatedDisk, state: &State) {
+    let facts = SnapshotFacts { log: LOG, lsn: state.lsn(), wall_us: 1 };
+    let mut writer = crate::snapshot::SnapshotWriter::begin(disk.clone(), snapshots(), facts).unwrap();
+    state.freeze().unwrap().write_image(&mut writer).unwrap();
+    writer.finish(state.key_count(), state.fingerprint(), facts.lsn).unwrap();
 }
 
 #[test]

@@ -31,23 +31,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// All snapshots of a folder, newest first, each read and verified whole.
-    ///
-    /// # Errors
-    /// When the folder cannot be listed. A file that cannot be read is a candidate that says why.
-    pub fn newest_first<S: Storage>(storage: &S, folder: &Path) -> Result<Vec<Self>, IoError> {
-        let mut candidates = Self::list(storage, folder)?;
-        for candidate in &mut candidates {
-            candidate.info = candidate.check(storage);
-        }
-        Ok(candidates)
-    }
-
     /// All snapshots of a folder, newest first, each with its header read and nothing else: `sections`, `key_count` and `fingerprint` are 0.
     /// Enough for [`Choice::of`] when the reader's verdict on the whole file is taken on the way and, if it fails, the choice is repeated without it.
     ///
     /// # Errors
-    /// As [`Candidate::newest_first`].
+    /// When the folder cannot be listed. A file that cannot be read is a candidate that says why.
     pub fn list<S: Storage>(storage: &S, folder: &Path) -> Result<Vec<Self>, IoError> {
         let mut candidates = Vec::new();
         for entry in storage.list(folder)? {
@@ -64,11 +52,6 @@ impl Candidate {
         }
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.lsn));
         Ok(candidates)
-    }
-
-    fn check<S: Storage>(&self, storage: &S) -> Result<SnapshotInfo, SnapshotError> {
-        self.info.clone()?;
-        SnapshotReader::verify(storage, &self.path)
     }
 }
 

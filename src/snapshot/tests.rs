@@ -133,8 +133,8 @@ proptest! {
         disk.set_faults(Faults { stop_at: Some(stop), ..Faults::default() });
         let finished = write(&disk, folder(), 20).is_ok();
         disk.crash(seed);
-        let found = Candidate::newest_first(&disk, folder()).unwrap();
-        prop_assert!(found.iter().all(|candidate| candidate.info.is_ok()));
+        let found = Candidate::list(&disk, folder()).unwrap();
+        prop_assert!(found.iter().all(|candidate| SnapshotReader::verify(&disk, &candidate.path).is_ok()));
         let lsns: Vec<u64> = found.iter().map(|candidate| candidate.lsn).collect();
         prop_assert!(lsns == [20, 10] || (lsns == [10] && !finished), "{:?}", lsns);
         write(&disk, folder(), 30).unwrap();

@@ -44,6 +44,16 @@ impl Checksum {
         self.0.finalize()
     }
 
+    /// What becomes of a checksum when so many zeroes follow its bytes, without the part that the zeroes have
+    /// by themselves: checksums of `a`, of `b` and of `ab` are `ab == shift(a, b.len()) ^ b`. Costs a
+    /// microsecond, whatever the length.
+    pub fn shift(crc: u32, bytes: u64) -> u32 {
+        let mut first = crc32fast::Hasher::new_with_initial(crc);
+        // The second half has so many bytes and the checksum 0.
+        first.combine(&crc32fast::Hasher::new_with_initial_len(0, bytes));
+        first.finalize()
+    }
+
     /// The checksum of one slice.
     pub fn of(bytes: &[u8]) -> u32 {
         Self::new().with(bytes).finish()
@@ -58,6 +68,17 @@ mod tests {
     fn the_polynomial_is_ieee_and_not_castagnoli() {
         // Check values of "123456789" from the CRC catalogue: CRC-32 is CBF43926, CRC-32C would be E3069283.
         assert_eq!(Checksum::of(b"123456789"), 0xCBF4_3926);
+    }
+
+    #[test]
+    fn checksums_of_parts_make_that_of_the_whole_and_the_other_way_round() {
+        let bytes: Vec<u8> = (0..10_000_u32).map(|number| (number * 31 % 251) as u8).collect();
+        for (from, to) in [(0, 0), (0, 1), (7, 7), (3, 10), (100, 9_000), (0, 10_000)] {
+            let (before, middle) = (Checksum::of(&bytes[..from]), Checksum::of(&bytes[from..to]));
+            let length = (to - from) as u64;
+            assert_eq!(Checksum::of(&bytes[..to]), Checksum::shift(before, length) ^ middle, "{from} to {to}");
+            assert_eq!(middle, Checksum::of(&bytes[..to]) ^ Checksum::shift(before, length), "{from} to {to}");
+        }
     }
 
     #[test]

@@ -264,7 +264,12 @@ impl Header {
 
     /// Whether the checksum fits the frame's words, exactly [`Header::words`] of them.
     pub(super) fn sound(&self, salt: u32, frame: &[u64]) -> bool {
-        checksum(salt, bytemuck::cast_slice(frame)) == self.crc && self.durable_lsn < self.first_lsn && self.last_lsn().is_some()
+        checksum(salt, bytemuck::cast_slice(frame)) == self.crc && self.numbers_fit()
+    }
+
+    /// Whether its LSNs can be those of a frame.
+    pub(super) fn numbers_fit(&self) -> bool {
+        self.durable_lsn < self.first_lsn && self.last_lsn().is_some()
     }
 
     /// LSN of the last row; none when it does not fit.

@@ -13,6 +13,7 @@
 //!
 //! The body of a frame is opaque here. What frames mean, and reading them while they are written, are elsewhere.
 
+mod behind;
 mod damage;
 mod error;
 mod frame;

@@ -18,13 +18,14 @@
 //! Frames are read in place: a [`Frame`] borrows the read buffer until the next call. Memory is bounded by one read plus one frame. Called by the
 //! start-up thread. What frames mean is not known here, and nothing is changed on disk: that is [`super::WalWriter::start`], with the [`WalTail`].
 
+use super::behind::{Behind, Wanted};
 use super::damage::{Damage, DamageKind};
 use super::error::WalOpenError;
 use super::frame::{FRAME_FORMAT, FRAME_HEADER_WORDS, FRAME_MAGIC, Fault, Frame, FrameKind, Header, halves};
 use super::segment::{FOOTER_MAGIC, FOOTER_WORDS, Footer, LogIdentity, SEGMENT_HEADER_WORDS};
 use super::survey::{SegmentFacts, WalSurvey};
 use crate::storage::{Storage, WordStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// How the log's last segment ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -455,98 +456,20 @@ impl<S: Storage> WalReader<S> {
     /// What stands behind a bad place of the segment being read.
     fn scan_segment_behind(&self, offset: u64) -> Result<Behind, WalOpenError> {
         let Some(segment) = self.segment() else { unreachable!("a place is in a segment") };
-        self.scan_behind(&segment.path, offset)
+        Ok(Behind::look(&self.storage, &segment.path, offset, self.wanted())?)
     }
 
     /// What stands in the files behind the segment being read. Their first bytes count as lost only if they are not zeroes.
     fn scan_files_behind(&self) -> Result<Behind, WalOpenError> {
-        let mut all = Behind { first: None, durable_lsn: 0, last_byte: 0 };
+        let mut all = Behind::default();
         let segments = self.survey.segments.iter().skip(self.index + 1).map(|segment| &segment.path);
         for path in segments.chain(self.survey.headless.as_ref().map(|last| &last.path)) {
-            let found = self.scan_behind(path, 0)?;
-            all.first = all.first.or(found.first);
-            all.durable_lsn = all.durable_lsn.max(found.durable_lsn);
-            all.last_byte += found.last_byte;
+            all.then(&Behind::look(&self.storage, path, 0, self.wanted())?);
         }
         Ok(all)
     }
 
-    /// Looks for sound frames behind a place of a file, at every word. Only a refused or torn log pays for more than a look at zeroes.
-    fn scan_behind(&self, path: &Path, offset: u64) -> Result<Behind, WalOpenError> {
-        let mut behind = Behind { first: None, durable_lsn: 0, last_byte: offset };
-        let file = self.storage.open_read(path)?;
-        let mut stream = WordStream::new(file, Vec::new())?;
-        let mut skip = usize::try_from(offset / 8 + u64::from(offset > 0)).unwrap_or(usize::MAX);
-        loop {
-            if !stream.fill(1)? {
-                return Ok(behind);
-            }
-            let at = stream.offset();
-            if skip > 0 {
-                let words = stream.window().len().min(skip);
-                if at + (words as u64) * 8 > offset {
-                    note_last_byte(&mut behind, stream.window().get(..words).unwrap_or_default(), at);
-                }
-                skip -= words;
-                stream.consume(words);
-                continue;
-            }
-            // Zeroes, most of a preallocated file, are left behind at once.
-            let zeroes = stream.window().iter().take_while(|word| **word == 0).count();
-            if zeroes > 0 {
-                stream.consume(zeroes);
-                continue;
-            }
-            note_last_byte(&mut behind, stream.window().get(..1).unwrap_or_default(), at);
-            let magic = stream.window().first().map_or(0, |word| halves(*word).0);
-            let words = match magic {
-                FRAME_MAGIC => self.sound_frame_words(&mut stream, &mut behind)?,
-                FOOTER_MAGIC => self.sound_footer_words(&mut stream, &mut behind)?,
-                _ => None,
-            };
-            let words = words.unwrap_or(1);
-            note_last_byte(&mut behind, stream.window().get(..words).unwrap_or_default(), at);
-            stream.consume(words);
-        }
-    }
-
-    fn sound_frame_words(&self, stream: &mut WordStream<S::File>, behind: &mut Behind) -> Result<Option<usize>, WalOpenError> {
-        if !stream.fill(FRAME_HEADER_WORDS)? {
-            return Ok(None);
-        }
-        let Ok(header) = Header::parse(stream.window()) else { return Ok(None) };
-        if header.first_lsn < self.next_lsn || !stream.fill(header.words())? {
-            return Ok(None);
-        }
-        if !stream.window().get(..header.words()).is_some_and(|words| header.sound(self.salt, words)) {
-            return Ok(None);
-        }
-        behind.first.get_or_insert((header.first_lsn, header.now_us));
-        behind.durable_lsn = behind.durable_lsn.max(header.durable_lsn);
-        Ok(Some(header.words()))
-    }
-
-    fn sound_footer_words(&self, stream: &mut WordStream<S::File>, behind: &mut Behind) -> Result<Option<usize>, WalOpenError> {
-        if !stream.fill(FOOTER_WORDS)? {
-            return Ok(None);
-        }
-        let Ok(footer) = Footer::parse(self.salt, stream.window()) else { return Ok(None) };
-        behind.durable_lsn = behind.durable_lsn.max(footer.durable_lsn);
-        Ok(Some(FOOTER_WORDS))
-    }
-}
-
-/// What lies behind a bad place.
-struct Behind {
-    /// LSN and time of the first sound frame.
-    first: Option<(u64, i64)>,
-    durable_lsn: u64,
-    /// Behind the last word that is not zero.
-    last_byte: u64,
-}
-
-fn note_last_byte(behind: &mut Behind, words: &[u64], at: u64) {
-    if let Some(last) = words.iter().rposition(|word| *word != 0) {
-        behind.last_byte = behind.last_byte.max(at + (last as u64 + 1) * 8);
+    fn wanted(&self) -> Wanted {
+        Wanted { salt: self.salt, next_lsn: self.next_lsn }
     }
 }
