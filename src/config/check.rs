@@ -15,6 +15,19 @@ use streamgauge_api::{Code, did_you_mean, nearest};
 /// Longest file that is read: configs and schemas are small, a device never ends.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
+/// Words that others have for what some of ours mean.
+const MEANT: &[(&str, &[&str])] = &[
+    ("skip", &["drop", "discard", "ignore", "count"]),
+    ("ignore", &["drop", "discard", "skip"]),
+    ("stop", &["fail", "halt", "abort", "error", "pause"]),
+    ("dlq", &["keep", "reject", "log", "dead_letter", "dead-letter"]),
+    ("reject", &["dlq", "fail", "error"]),
+    ("delete_key", &["delete", "remove", "forget"]),
+    ("row", &["null", "nulls"]),
+    ("refuse_new", &["refuse", "reject", "drop"]),
+    ("pause", &["wait", "block", "stop"]),
+];
+
 /// A file being checked.
 pub(super) struct Check<'c> {
     pub(super) text: &'c str,
@@ -98,7 +111,7 @@ impl<'c> Check<'c> {
             form => {
                 if let Err(wanted) = self.setting_text(form, node) {
                     let problem = ConfigProblem::new(Code::InvalidConfigValue, format!("`{}`: {wanted}", member.key));
-                    let meant = node.text().and_then(|text| did_you_mean(text, form.words().iter()));
+                    let meant = node.text().and_then(|text| meant(text, form.words())).map(|meant| format!("{meant} {}", key.help));
                     self.problems.push(problem.at(node.span.clone(), "").help(meant.unwrap_or_else(|| key.help.to_owned())));
                 }
             }
@@ -314,6 +327,14 @@ impl<'c> Check<'c> {
         }
         found
     }
+}
+
+/// The word that somebody meant who wrote another one: what it is elsewhere, or the nearest.
+fn meant(text: &str, words: &[&str]) -> Option<String> {
+    let lower = text.to_lowercase();
+    let same = |word: &&str| MEANT.iter().any(|(ours, others)| ours == word && others.contains(&lower.as_str()));
+    let same = words.iter().find(|word| same(word)).map(|word| format!("did you mean `{word}`?"));
+    same.or_else(|| did_you_mean(text, words.iter()))
 }
 
 /// Reads a small file.

@@ -167,7 +167,7 @@ pub(super) const KEYS: &[Key] = &[
         "events.*.tombstone",
         Form::Word(&["ignore", "reject", "delete_key", "row"]),
         Some("reject"),
-        "What a record without a value means: nothing, a bad record, forget the key, or a row of nulls. A source may say otherwise.",
+        "What a record without a value means: nothing, a bad record, forget the key (in each table whose whole key comes from \"key\", key:PATH or header:NAME; the others are left as they are, with a warning), or a row of nulls. A source may say otherwise.",
     ),
     later("events.*.dedupe", "deduplication"),
     later("events.*.keep_for", "retention of events"),

@@ -10,7 +10,8 @@ use super::secret::Secret;
 use super::setup::{KafkaSetup, RegistryLogin, RegistrySetup, SaslSetup, SourceSetup, StartSetup, TlsSetup, TopicsSetup};
 use super::value::{Parsed, one_of};
 use crate::decode::{Decoder, FieldSource, Format, Framing, KeyFormat, Tombstone};
-use crate::pipeline::Registry;
+use crate::pipeline::{KeyColumn, Registry, TableDef};
+use crate::row::FieldIndex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use streamgauge_api::inlet::FetchedSchema;
@@ -251,25 +252,49 @@ impl<'c> Reader<'_, 'c> {
         if setup.tombstone != Tombstone::DeleteKey {
             return;
         }
+        let Some(declared) = registry.event(event) else { return };
         let from_outside = |field: &str| setup.fields.iter().any(|(name, from)| name == field && !matches!(from, FieldSource::Path { .. }));
         let from_key = setup.fields.iter().any(|(_, from)| matches!(from, FieldSource::Key | FieldSource::KeyPath(_)));
         let tables: Vec<_> = registry.tables.values().filter(|table| *table.event_name == *event).collect();
-        let deletable = tables.iter().any(|table| table.keys.iter().all(|key| from_outside(&key.name)));
+        // A column that the chain computes is there when all that it reads is.
+        let field = |index: FieldIndex| declared.schema.fields.get(usize::from(index.0)).map_or("", |field| &*field.name);
+        let is_outside = |table: &TableDef, key: &KeyColumn| table.chain.fields_of(key.column).into_iter().map(field).all(from_outside);
+        let of_body = |table: &TableDef| -> Vec<String> {
+            table.keys.iter().filter(|key| !is_outside(table, key)).map(|key| key.name.to_string()).collect()
+        };
+        let deletable = tables.iter().any(|table| !table.keys.is_empty() && of_body(table).is_empty());
         let (what, help) = if !from_key {
             let field = tables.iter().flat_map(|table| &table.keys).next().map_or("FIELD", |key| &*key.name);
             ("no field comes from the record's key".to_owned(), format!("add fields = {{ {field} = \"key\" }} to the source"))
         } else if !tables.is_empty() && !deletable {
             let names: Vec<&str> = tables.iter().map(|table| &*table.name).collect();
-            let what = format!("every table of {event} ({}) has a key column that comes from the body", names.join(", "));
+            let what = format!("every table of {event} ({}) has a key column that comes from the body, or no key", names.join(", "));
             (what, "take the key's columns from \"key\" or header:NAME".to_owned())
         } else {
+            for table in tables {
+                let what = match &of_body(table)[..] {
+                    [] if table.keys.is_empty() => "it has no key, so its one row stays".to_owned(),
+                    [] => continue,
+                    columns => format!("its key column {} comes from the body, which a record without a value has not", columns.join(", ")),
+                };
+                let message = format!("source {}: tombstone = \"delete_key\" forgets nothing in table {}: {what}", setup.name, table.name);
+                let help =
+                    "take the key's columns from \"key\" or header:NAME; the funnel's `undeleted` counts tombstones that forgot nothing";
+                self.check.warnings.push(self.tombstone_problem(event, message).help(help));
+            }
             return;
         };
-        let node = self.source.node.get("tombstone").or_else(|| self.check.root.at(&format!("events.{event}.tombstone")));
         let message =
             format!("source {}: tombstone = \"delete_key\" deletes nothing: a record without a value has no body, and {what}", setup.name);
+        let problem = self.tombstone_problem(event, message).help(help);
+        self.check.problems.push(problem);
+    }
+
+    /// About the `tombstone` of the source, or of its event.
+    fn tombstone_problem(&self, event: &str, message: String) -> ConfigProblem {
+        let node = self.source.node.get("tombstone").or_else(|| self.check.root.at(&format!("events.{event}.tombstone")));
         let span = node.map_or_else(|| self.source.key_span.clone(), |node| node.span.clone());
-        self.check.problems.push(ConfigProblem::new(Code::InvalidConfigValue, message).at(span, "").help(help));
+        ConfigProblem::new(Code::InvalidConfigValue, message).at(span, "")
     }
 
     fn kafka(&mut self, kafka: &'c Member, event: String, registry: Option<RegistrySetup>) -> Option<KafkaSetup> {

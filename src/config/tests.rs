@@ -828,6 +828,13 @@ fn what_can_never_be_meant_is_found_before_it_runs() {
         (delete(""), vec!["deletes nothing", "no field comes from the record's key", "add fields = { a = \"key\" }"]),
         (delete("fields = { n = \"offset\" }\n"), vec!["no field comes from the record's key"]),
         (delete("fields = { n = \"key\" }\n"), vec!["every table of E (T)", "comes from the body"]),
+        (delete("fields = { a = \"key\" }\n").replace("key = [\"a\"]", "key = []"), vec!["every table of E (T)", "or no key"]),
+        (
+            EVENT.replace("fields", "on_bad_record = \"drop\"\nfields"),
+            vec!["`on_bad_record`", "\"dlq\", \"skip\" or \"stop\" is wanted", "did you mean `skip`? A record", "is only counted"],
+        ),
+        (EVENT.replace("fields", "on_bad_record = \"sikp\"\nfields"), vec!["\"skip\" or \"stop\" is wanted", "did you mean `skip`?"]),
+        (EVENT.replace("fields", "on_bad_record = \"other\"\nfields"), vec!["is wanted", "the local reject log"]),
         (source("start = 1700000000\n"), vec!["looks like seconds", "\"2023-11-14T22:13:20Z\" or 1700000000000"]),
         (source("start = 1700000000000000\n"), vec!["looks like microseconds", "1700000000000"]),
         (source("start = 1700000000000000000\n"), vec!["looks like nanoseconds", "1700000000000"]),
@@ -912,6 +919,24 @@ fn places_may_stand_in_the_environment() {
         let told = refused(&text, &env).unwrap_or_else(|| panic!("accepted:\n{text}"));
         assert!(told.contains(part), "{told}\n{text}");
     }
+}
+
+/// A tombstone that reaches some tables was silent about the others.
+#[test]
+fn tables_that_a_tombstone_cannot_reach_are_told_one_by_one() {
+    let table =
+        |name: &str, key: &str| format!("[tables.{name}]\nfrom = \"E\"\nkey = [{key}]\nfeatures = {{ f = {{ op = \"count\" }} }}\n");
+    let source = SOURCE.replace("event", "tombstone = \"delete_key\"\nfields = { a = \"key\" }\nevent");
+    let tables = [table("Whole", "\"a\""), table("Half", "\"a\", \"t\""), table("Other", "\"t\""), table("All", "")].concat();
+    let outside = Outside { env: &|_| None, names: &Vec::new, client: ClientRules::NONE };
+    let config = Config::parse(&format!("{EVENT}{tables}{source}"), None, &Flags::default(), &outside).unwrap();
+    let told: Vec<&str> = config.warnings.warnings.iter().map(|warning| warning.message.as_str()).collect();
+    let parts = [("table All", "it has no key"), ("table Half", "its key column t comes from the body"), ("table Other", "key column t")];
+    assert_eq!(told.len(), parts.len(), "{told:?}");
+    for (table, why) in parts {
+        assert!(told.iter().any(|told| told.contains(table) && told.contains(why)), "{table}: {why} in {told:?}");
+    }
+    assert!(config.warnings.warnings.iter().all(|warning| warning.place.is_some()), "{told:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use super::expression::Program;
 use crate::row::{Cell, EventSchema, FieldIndex, Rows};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -128,6 +129,22 @@ impl Chain {
     /// Number of derived columns.
     pub fn derived_columns(&self) -> usize {
         self.steps.iter().filter(|step| matches!(step, Step::Derive(_))).count()
+    }
+
+    /// The declared fields that a column is made of.
+    pub fn fields_of(&self, column: Column) -> BTreeSet<FieldIndex> {
+        let number = match column {
+            Column::Field(field) => return BTreeSet::from([field]),
+            Column::Derived(number) => usize::from(number),
+        };
+        let mut derived = self.steps.iter().filter_map(|step| match step {
+            Step::Derive(program) => Some(program),
+            Step::Filter(_) => None,
+        });
+        let Some(program) = derived.nth(number) else { unreachable!("derived column {number} is made by the chain that it is of") };
+        let earlier = |of: &Column| !matches!(of, Column::Derived(other) if usize::from(*other) >= number);
+        assert!(program.columns().all(|of| earlier(&of)), "a derived column reads those before it");
+        program.columns().flat_map(|of| self.fields_of(of)).collect()
     }
 
     /// Runs the chain for one row and leaves its derived columns in `derived`; false when a filter drops the row.
