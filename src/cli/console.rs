@@ -43,7 +43,7 @@ impl<'a> Console<'a> {
     /// # Errors
     /// The stream's.
     pub fn document(&mut self, document: &Json) -> io::Result<()> {
-        writeln!(self.out, "{document}")?;
+        writeln!(self.out, "{}", plain_json(&document.to_string()))?;
         self.out.flush()
     }
 
@@ -68,14 +68,32 @@ impl<'a> Console<'a> {
     }
 }
 
-/// The text without anything that moves a cursor or colours a terminal: control characters are shown as escapes.
+/// Whether a terminal does something else with it than to show it: control characters, and those that turn the order of
+/// letters, hide in a line or end one, so that a text reads as another one than it is.
+fn acts(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// The text without anything that moves a cursor, colours a terminal or turns the order of letters: shown as escapes.
 pub(super) fn plain(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
+    // A tab and a line's end have short escapes.
+    escaped(text, |letter| letter.escape_default().to_string())
+}
+
+/// The same of a JSON document, which means what it meant: it has such characters in its strings alone.
+fn plain_json(text: &str) -> Cow<'_, str> {
+    let escape = |letter: char| format!("\\u{:04x}", u32::from(letter));
+    escaped(text, escape)
+}
+
+fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.chars().any(acts) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.chars().fold(String::with_capacity(text.len() + 8), |mut shown, letter| {
-        if letter.is_control() {
-            shown.extend(letter.escape_default());
+        if acts(letter) {
+            shown.push_str(&escape(letter));
         } else {
             shown.push(letter);
         }
@@ -89,10 +107,28 @@ mod tests {
 
     #[test]
     fn control_characters_never_reach_the_terminal() {
-        for (text, shown) in [("plain ü ✓", "plain ü ✓"), ("\u{1b}[31mred", "\\u{1b}[31mred"), ("a\tb\nc\u{9b}", "a\\tb\\nc\\u{9b}")]
-        {
+        for (text, shown) in [
+            ("plain ü ✓", "plain ü ✓"),
+            ("\u{1b}[31mred", "\\u{1b}[31mred"),
+            ("a\tb\nc\u{9b}\u{7f}", "a\\tb\\nc\\u{9b}\\u{7f}"),
+            // What turns the order of letters, or cannot be seen.
+            ("user\u{202e}gpj.exe\u{2066}", "user\\u{202e}gpj.exe\\u{2066}"),
+            ("a\u{200b}b\u{2028}c\u{feff}", "a\\u{200b}b\\u{2028}c\\u{feff}"),
+        ] {
             assert_eq!(plain(text), shown);
         }
+    }
+
+    /// A document went out as it was: escapes of eight bits, which JSON allows in its strings, reached the terminal.
+    #[test]
+    fn a_document_acts_on_no_terminal_and_means_what_it_meant() {
+        let document = json!({"key\u{9b}2J": ["\u{1b}]0;x\u{7}", "\u{85}\u{202e}\u{7f}", "ü ✓ 🎉"]});
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        Console::new(&mut out, &mut err, true).document(&document).expect("memory takes all");
+        let text = String::from_utf8(out).expect("it is text");
+        assert!(!text.trim_end().chars().any(acts), "{text:?}");
+        assert!(text.contains("\\u009b2J") && text.contains("ü ✓ 🎉"), "{text}");
+        assert_eq!(serde_json::from_str::<Json>(&text).expect("it is JSON"), document);
     }
 
     #[test]
