@@ -75,17 +75,15 @@ pub(super) fn render(sources: &Sources) -> Vec<String> {
     layout::table(COLUMNS, &lines)
 }
 
-/// The numbers of a partition, and behind them in words why it stands. A position and an end are told
-/// also then: they are what an incident is decided by.
+/// The numbers of a partition, and behind them in words why it stands. The end of the log is told also
+/// then: it is what an incident is decided by.
 fn line(partition: &PartitionStatus, name: String) -> Vec<Line> {
     let lead = vec![partition.source.clone(), name];
     let number = |value: Option<i64>| value.map_or_else(|| "?".into(), grouped);
-    // An end that is older than the position says only that the log goes at least that far.
-    let moved = partition
-        .incident
-        .as_ref()
-        .is_some_and(|open| matches!(open.kind, IncidentKind::Regressed | IncidentKind::Truncated | IncidentKind::Recreated));
-    let end = partition.end.map(|end| if moved { end } else { end.max(partition.position) });
+    // An end that is older than the position says only that the log goes at least that far; that of another log is told in
+    // words, since it stands in no relation to the position.
+    let moved = partition.incident.as_ref().is_some_and(|open| open.kind.moves_log());
+    let end = partition.end.filter(|_| !moved).map(|end| end.max(partition.position));
     let cells = [
         grouped(partition.position),
         number(end),
@@ -115,11 +113,17 @@ fn what_happened(partition: &PartitionStatus, incident: &Incident) -> String {
     match (incident.kind, partition.log_start, partition.end) {
         (IncidentKind::SourceGap, Some(start), _) => format!("wanted {wanted}, Kafka starts at {}", grouped(start)),
         (IncidentKind::Regressed, _, Some(end)) => format!("wanted {wanted}, Kafka ends at {}", grouped(end)),
-        (IncidentKind::Recreated, _, _) => format!("wanted {wanted}, but this is another topic of the same name"),
-        (IncidentKind::Truncated, _, _) => format!("records before {wanted} that were applied are no longer in Kafka"),
+        (IncidentKind::Recreated, _, end) => format!("wanted {wanted}, but this is another topic of the same name{}", ends_at(end)),
+        (IncidentKind::Truncated, _, end) => {
+            format!("records before {wanted} that were applied are no longer in Kafka{}", ends_at(end))
+        }
         (kind, _, _) if incident.cause.is_empty() => kind.as_str().to_owned(),
         (kind, _, _) => format!("{} ({})", kind.as_str(), incident.cause),
     }
+}
+
+fn ends_at(end: Option<i64>) -> String {
+    end.map_or_else(String::new, |end| format!(", which ends at {}", grouped(end)))
 }
 
 #[cfg(test)]
@@ -179,6 +183,34 @@ payments          0   812 401  812 455     54    0.2 s  1 210     1 214      -
 payments          1   799 020  861 300 62 280    1m 4s  1 180     9 900    7 s
 clicks            0     5 001   91 022      ?        ?      0         0      -
                       stopped: wanted 5 001, Kafka starts at 7 300  ->  streamgauge incident clicks/0",
+        );
+    }
+
+    /// An end in front of what is applied looked like a number that had wrapped.
+    #[test]
+    fn the_end_of_a_log_that_moved_is_told_in_words() {
+        let stopped = |number, position, end, kind| {
+            let incident = incident(kind, "", "streamgauge incident clicks");
+            partition("clicks", "clicks", number, json!({"state": "stopped", "position": position, "end": end, "incident": incident}))
+        };
+        check(
+            vec![
+                stopped(0, 150, json!(100), "Truncated"),
+                stopped(1, 99, json!(20), "Regressed"),
+                stopped(2, 7, json!(3), "Recreated"),
+                stopped(3, 7, Json::Null, "Truncated"),
+            ],
+            json!([]),
+            "\
+SOURCE    PARTITION   APPLIED      END    LAG   BEHIND   IN/s   APPLY/s    ETA
+clicks            0       150        ?      ?        ?      0         0      -
+                      stopped: records before 150 that were applied are no longer in Kafka, which ends at 100  ->  streamgauge incident clicks
+clicks            1        99        ?      ?        ?      0         0      -
+                      stopped: wanted 99, Kafka ends at 20  ->  streamgauge incident clicks
+clicks            2         7        ?      ?        ?      0         0      -
+                      stopped: wanted 7, but this is another topic of the same name, which ends at 3  ->  streamgauge incident clicks
+clicks            3         7        ?      ?        ?      0         0      -
+                      stopped: records before 7 that were applied are no longer in Kafka  ->  streamgauge incident clicks",
         );
     }
 

@@ -88,6 +88,11 @@ impl IncidentKind {
         }
     }
 
+    /// Whether the log is another one than was read: its end says nothing of how far behind the position is.
+    pub fn moves_log(self) -> bool {
+        matches!(self, Self::Regressed | Self::Recreated | Self::Truncated)
+    }
+
     /// Whether a partition with this incident stands still: records behind its position do not come
     /// while it is open.
     pub fn stops(self) -> bool {
@@ -152,8 +157,11 @@ impl PartitionGauge {
         }
     }
 
-    /// Records between the applied position and the known readable end; `None` while the end is unknown.
+    /// Records between the applied position and the known readable end; `None` while the end is unknown, or that of another log.
     pub fn lag_records(&self) -> Option<i64> {
+        if self.incident.read().is_ok_and(|open| open.as_ref().is_some_and(|open| open.kind.moves_log())) {
+            return None;
+        }
         let end = self.end_offset.load(Ordering::Relaxed);
         (end >= 0).then(|| (end - self.applied_offset.load(Ordering::Relaxed)).max(0))
     }
