@@ -14,8 +14,10 @@ use streamgauge_testing::{Admin, Frame, Raw, Setup, Sidecar, broker, kafka, uniq
 const BINARY: &str = env!("CARGO_BIN_EXE_streamgauge");
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// What no server can be brought to from outside: a disk whose fsync fails (`a_log_that_failed_is_counted`, in `src/apply/tests`).
-const ELSEWHERE: &[&str] = &["streamgauge_wal_fsync_errors_total"];
+/// What no server can be brought to from outside: a disk whose fsync fails (`a_log_that_failed_is_counted`), and a log that is compacted
+/// between two lives, when the cleaner of a broker comes to it (`records_that_were_compacted_away_while_they_waited_are_counted`); both
+/// in `src/apply/tests`.
+const ELSEWHERE: &[&str] = &["streamgauge_wal_fsync_errors_total", "streamgauge_source_compacted_total"];
 
 /// What only a process shows that found the log of one that was killed.
 const SECOND_LIFE: &[&str] = &["streamgauge_wal_torn_tail_total"];

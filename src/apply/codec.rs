@@ -68,6 +68,7 @@ struct IncidentText {
 struct MovedText {
     slot: u32,
     stored: StoredPosition,
+    reached: Option<Position>,
     gap: Option<Gap>,
 }
 
@@ -155,8 +156,9 @@ pub fn encode(content: &Content, into: &mut Encoded) {
         Content::Skipped { .. } => unreachable!("what is left out is read from its own frame, never written"),
         Content::Sweep(sweep) => encode_sweep(sweep, &mut into.tail),
         Content::Readable { source } => text(source, &mut into.tail),
-        Content::Moved { slot, stored, gap } => {
-            text(&MovedText { slot: slot.0, stored: stored.clone(), gap: gap.as_deref().cloned() }, &mut into.tail);
+        Content::Moved { slot, stored, reached, gap } => {
+            let moved = MovedText { slot: slot.0, stored: stored.clone(), reached: *reached, gap: gap.as_deref().cloned() };
+            text(&moved, &mut into.tail);
         }
         Content::Reset | Content::Nothing => {}
     }
@@ -281,8 +283,8 @@ pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
         FrameKind::SWEEP => decode_sweep(frame.body).map(Content::Sweep).map_err(wrong),
         FrameKind::READABLE => parse(frame.body).map(|source| Content::Readable { source }).map_err(wrong),
         FrameKind::MOVED => {
-            let MovedText { slot, stored, gap } = parse(frame.body).map_err(wrong)?;
-            Ok(Content::Moved { slot: Slot(slot), stored, gap: gap.map(Box::new) })
+            let MovedText { slot, stored, reached, gap } = parse(frame.body).map_err(wrong)?;
+            Ok(Content::Moved { slot: Slot(slot), stored, reached, gap: gap.map(Box::new) })
         }
         FrameKind::RESET => Ok(Content::Reset),
         _ => Ok(Content::Nothing),

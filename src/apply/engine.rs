@@ -140,6 +140,10 @@ pub struct Engine {
     rows_ahead: RowsAhead,
     /// When rows were last kept out by the memory limit, by the time that only passes.
     pub(super) lacking_us: i64,
+    /// Rows were refused for lack of memory, and tables have had no room since.
+    pub(super) refuses: bool,
+    /// Rows of Kafka sources that were left out for good, by table, since the start.
+    pub(super) left_out: BTreeMap<u32, u64>,
     /// What is given back meanwhile.
     pub(super) sweeping: Sweeping,
     /// Rows that did not fit by their numbers, and rows that were looked at one by one.
@@ -221,6 +225,8 @@ impl Engine {
             failure: None,
             rows_ahead,
             lacking_us: i64::MIN,
+            refuses: false,
+            left_out: BTreeMap::new(),
             sweeping: Sweeping::default(),
             #[cfg(test)]
             weighed_rows: 0,
@@ -512,7 +518,7 @@ impl Engine {
                 return Ok((slot_of(slot), stored.position));
             }
             let stored = StoredPosition { key: key.clone(), position: start };
-            self.commit(&Content::Moved { slot: slot_of(slot), stored, gap: None })?;
+            self.commit(&Content::Moved { slot: slot_of(slot), stored, reached: None, gap: None })?;
             return Ok((slot_of(slot), start));
         }
         let known = self.state.partitions().len();
@@ -528,14 +534,19 @@ impl Engine {
     /// Carries out an operator's decision about a partition of this inlet; nothing of the inlet may be on its way.
     ///
     /// # Errors
-    /// `overloaded` while rows of the inlet wait for room; what the log refuses with.
+    /// `overloaded` while rows of the partition wait for room in memory; what the log refuses with.
     pub(crate) fn move_partition(&mut self, inlet: InletId, slot: Slot, decided: &GoOn) -> Result<(), ApiError> {
-        if self.stalls.iter().any(|stall| stall.inlet == inlet) || self.state.waiting_of(slot).is_some() {
-            return Err(ApiError::new(Code::Overloaded, "rows of the source that were read before wait for room")
-                .hint("give them room (raise limits.memory, free disk space), then decide again"));
+        if self.stalls.iter().any(|stall| stall.inlet == inlet && stall.names(slot)) {
+            let hint = "give them room (tombstones, fewer features, free disk space) and decide again; or restart with a larger \
+                        limits.memory: what waits is read again then, and the effect of a decision says what the log has no more";
+            return Err(ApiError::new(Code::Overloaded, "rows of the partition that were read before wait for room").hint(hint));
         }
-        let GoOn { key, position, incident, lost } = decided;
-        let gap = lost.as_ref().filter(|_| position.is_some()).map(|lost| {
+        let GoOn { key, position, reached, incident, lost } = decided;
+        if reached.is_some() && self.state.waiting_of(slot).is_none() {
+            let reason = "what waited of the partition when the decision was made does so no more";
+            return Err(ApiError::new(Code::Overloaded, reason).hint("look at the effect again, and decide again"));
+        }
+        let gap = lost.as_ref().map(|lost| {
             Box::new(Gap {
                 event: key.event.clone(),
                 topic: key.topic.clone(),
@@ -547,7 +558,7 @@ impl Engine {
             })
         });
         let stored = StoredPosition { key: key.clone(), position: position.unwrap_or(Position::FORGOTTEN) };
-        self.commit(&Content::Moved { slot, stored, gap })?;
+        self.commit(&Content::Moved { slot, stored, reached: *reached, gap })?;
         // What was remembered to be committed is of the log as it was.
         self.commits.clear();
         self.freshness.forget(slot.0);
@@ -635,8 +646,8 @@ impl Engine {
             return Err(ApiError::new(Code::InvalidRegistration, reason));
         }
         let lsn = self.commit(&Content::Definition { registry, effects })?;
-        // Features and tables may be gone, and rows that waited for them.
-        self.gave_back();
+        // Features and tables may be gone, and rows that waited for them; others have come, which rows that wait are for.
+        self.forget_keys();
         self.facts.set_registry(self.state.registry());
         Ok(lsn)
     }
@@ -648,7 +659,7 @@ impl Engine {
         }
         match self.commit(&Content::Reset) {
             Ok(lsn) => {
-                self.gave_back();
+                self.forget_keys();
                 self.facts.set_registry(self.state.registry());
                 let reply = Reply::WasReset { registry_version: self.state.registry().version };
                 Answer::WhenSynced(lsn, reply)

@@ -70,6 +70,8 @@ pub struct Facts {
     pub undeclared: AtomicBool,
     /// The last rows came so near to the memory limit that new keys wait or are refused.
     pub memory_full: AtomicBool,
+    /// Rows wait for memory, or some were refused for it and there is no room since.
+    pub kept_out: AtomicBool,
     /// Bytes of all tables.
     pub table_bytes: AtomicU64,
     /// Replay: bytes read and bytes in all.

@@ -183,6 +183,18 @@ impl Incidents {
         self.close(kind, subject)
     }
 
+    /// Says of all of a kind that their cause is away. They stay open until they are closed, and are not present meanwhile.
+    pub(super) fn away(&self, kind: IncidentKind, now_us: i64) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut board = self.board.lock();
+        for (_, open) in board.open.iter_mut().filter(|((known, _), open)| *known == kind && open.over_us.is_none()) {
+            open.over_us = Some(now_us);
+            open.incident.evidence = format!("over for now: {}", open.incident.evidence);
+        }
+    }
+
     /// Closes those that came and went, and whose cause stayed away.
     pub fn close_calm(&self, now_us: i64) -> usize {
         if self.count.load(Ordering::Acquire) == 0 {
@@ -201,6 +213,12 @@ impl Incidents {
     /// Whether this is open, and its cause is there.
     pub fn is_present(&self, kind: IncidentKind, subject: &Subject) -> bool {
         self.board.lock().open.get(&(kind, subject.clone())).is_some_and(|open| open.over_us.is_none())
+    }
+
+    /// Kinds of those whose cause is there.
+    pub(super) fn present(&self) -> Vec<IncidentKind> {
+        let board = self.board.lock();
+        board.open.iter().filter(|(_, open)| open.over_us.is_none()).map(|((kind, _), _)| *kind).collect()
     }
 
     /// Closes those of a kind that nobody said since `before_us`: for causes that are seen only

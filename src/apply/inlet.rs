@@ -7,7 +7,7 @@ use super::floods::{Now, Tally, Told};
 use super::incidents::{IncidentText, Subject};
 use super::partition_clock;
 use super::seat::Seat;
-use super::work::{InletId, Packet};
+use super::work::{InletId, Packet, ReadAgain};
 use crate::decode::{BadRow, DecodeError, Decoded, Decoder, SourceFormat};
 use crate::row::{EventId, ROW_BYTES_MAX, Rows, RowsBuilder, Strictness};
 use crate::state::{Content, RowsContent, WaitingOffsets};
@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use streamgauge_api::control::Reject;
 use streamgauge_api::decision::GoOn;
-use streamgauge_api::inlet::{FetchedSchema, Inlet, Offered, RawRecord, Stop};
+use streamgauge_api::inlet::{FetchedSchema, Inlet, Offered, RawRecord, ReadBefore, Stop};
 use streamgauge_api::metrics::{Metrics, SourceSeries};
 use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard};
 use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Slot};
@@ -103,9 +103,18 @@ struct Attached {
     again: Option<WaitingOffsets>,
     /// From where it was read again since the last packet.
     again_from: Option<i64>,
+    /// Records since then that waited and are there still.
+    found: u64,
 }
 
 impl Attached {
+    /// A partition that goes on at this position; `again` is what the state had beyond it.
+    fn new(feed: usize, key: &PartitionKey, position: Position, again: Option<WaitingOffsets>) -> Self {
+        let again_from = again.as_ref().map(|_| position.offset);
+        let (topic, partition) = (key.topic.clone(), key.partition);
+        Self { feed, topic, partition, position, in_packet: None, records: 0, again, again_from, found: 0 }
+    }
+
     /// What a record means that stands in front of where reading had come to before: nothing, when it is done.
     fn again(&mut self, record: &RawRecord<'_>) -> Again {
         if let Some(again) = self.again.take_if(|again| record.offset >= again.reached().offset) {
@@ -273,7 +282,8 @@ impl EngineInlet {
             assert_eq!(attached.in_packet.map(|index| index as usize), Some(positions.len()), "runs name positions by their place");
             positions.push((Slot(slot), attached.position));
             if let Some(from) = attached.again_from {
-                again.push((Slot(slot), from, attached.position.offset));
+                let found = std::mem::take(&mut attached.found);
+                again.push(ReadAgain { slot: Slot(slot), from, to: attached.position.offset, found });
                 attached.again_from = attached.again.is_some().then_some(attached.position.offset);
             }
             records.push((slot, std::mem::take(&mut attached.records)));
@@ -402,6 +412,7 @@ impl EngineInlet {
                 }
             }
         }
+        attached.found += u64::from(matches!(again, Again::Waits));
         attached.pass(position);
         attached.records += 1;
         Ok(())
@@ -519,9 +530,7 @@ impl Inlet for EngineInlet {
         if self.slots.len() <= slot.0 as usize {
             self.slots.resize_with(slot.0 as usize + 1, || None);
         }
-        let again_from = again.as_ref().map(|_| position.offset);
-        let (topic, partition) = (key.topic.clone(), key.partition);
-        self.slots[slot.0 as usize] = Some(Attached { feed, topic, partition, position, in_packet: None, records: 0, again, again_from });
+        self.slots[slot.0 as usize] = Some(Attached::new(feed, key, position, again));
         Ok((slot, position))
     }
 
@@ -541,8 +550,11 @@ impl Inlet for EngineInlet {
         Offered { taken: records.len(), stop: None }
     }
 
-    fn end_of_partition(&mut self, slot: Slot, offset: i64) {
-        let Some(Some(attached)) = self.slots.get_mut(slot.0 as usize) else { return };
+    fn end_of_partition(&mut self, slot: Slot, offset: i64) -> bool {
+        let Some(Some(attached)) = self.slots.get_mut(slot.0 as usize) else { return true };
+        if attached.again.as_ref().is_some_and(|again| offset < again.reached().offset) {
+            return false;
+        }
         if let Some(again) = attached.again.take_if(|again| offset >= again.reached().offset) {
             attached.position = again.reached();
             Self::packet_index(&mut self.in_packet, attached, slot);
@@ -551,6 +563,12 @@ impl Inlet for EngineInlet {
             attached.pass(Position { offset, ..attached.position });
             Self::packet_index(&mut self.in_packet, attached, slot);
         }
+        true
+    }
+
+    fn read_before(&self, slot: Slot) -> Option<ReadBefore> {
+        let of = |waiting: &WaitingOffsets| ReadBefore { reached: waiting.reached(), waits: waiting.runs().to_vec() };
+        self.seat.look(|engine| engine.state().waiting_of(slot).map(of))
     }
 
     fn flush(&mut self) -> bool {
@@ -632,14 +650,17 @@ impl Inlet for EngineInlet {
             );
         }
         let id = self.id;
-        self.seat.with(|engine| engine.move_partition(id, slot, decided))?;
+        let (position, again) = self.seat.with(|engine| {
+            engine.move_partition(id, slot, decided)?;
+            let state = engine.state();
+            Ok::<_, ApiError>((state.partitions()[slot.0 as usize].position, state.waiting_of(slot).cloned()))
+        })?;
         let shown = self.board.take(slot.0);
         self.slots[slot.0 as usize] = None;
-        let Some(position) = decided.position else { return Ok(()) };
-        let topic = decided.key.topic.clone();
-        let partition = decided.key.partition;
-        let attached = Attached { feed, topic, partition, position, in_packet: None, records: 0, again: None, again_from: None };
-        self.slots[slot.0 as usize] = Some(attached);
+        if decided.position.is_none() {
+            return Ok(());
+        }
+        self.slots[slot.0 as usize] = Some(Attached::new(feed, &decided.key, position, again));
         if let Some(shown) = shown {
             let gauge = gauge_at(&shown.source, &decided.key, position);
             // What is counted since the start goes on.

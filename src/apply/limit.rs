@@ -21,6 +21,8 @@ use streamgauge_api::metrics::EventSeries;
 use streamgauge_api::source::IncidentKind;
 use streamgauge_api::{ApiError, Code, Position, Reply, Slot};
 
+/// Tables have room again when they hold all but one byte in so many of the limit.
+const ROOM_AGAIN: usize = 64;
 /// A table that kept no row out for this long is off the limit.
 const OFF_LIMIT_AFTER_US: i64 = 10_000_000;
 /// New keys leave this part of the limit to the growth of those that are there: one in so many bytes.
@@ -53,10 +55,12 @@ impl Engine {
         usize::try_from(self.options.memory_max_bytes / NEW_KEYS_LEAVE).unwrap_or(usize::MAX)
     }
 
-    /// Rows are kept out by the limit.
-    pub(super) fn keeps_out(&mut self, lacking: &[Lacking]) {
+    /// Rows are kept out by the limit: they wait, or some of them are refused.
+    pub(super) fn keeps_out(&mut self, lacking: &[Lacking], refuses: bool) {
         self.facts.memory_full.store(true, Ordering::Relaxed);
         self.lacking_us = self.passed_us();
+        self.refuses |= refuses;
+        self.facts.kept_out.store(self.refuses || self.waits_for_room(), Ordering::Relaxed);
         self.at_limit(lacking);
     }
 
@@ -67,7 +71,7 @@ impl Engine {
                 let lost = if self.options.pause_on_memory {
                     "pushes that need room are refused; rows of Kafka sources wait".to_owned()
                 } else {
-                    let left_out = self.metrics.table_series(&table.name).memory_refused.get();
+                    let left_out = self.left_out.get(&table.id).copied().unwrap_or(0);
                     format!(
                         "pushes that need room are refused, and rows of new keys are left out for good: {left_out} since the start, \
                          which no larger limit brings back; rows of known keys wait"
@@ -98,13 +102,22 @@ impl Engine {
         }
     }
 
-    /// A table is off the limit when none of its rows was kept out for a while and tables have room again.
-    pub(super) fn off_limit(&self, now_us: i64, passed_us: i64) {
+    /// Nothing is kept out when no row waits, and where some were refused, tables have room again. That is so at once; the
+    /// incident stays open for a while, since rows that wait come and go.
+    pub(super) fn off_limit(&mut self, now_us: i64, passed_us: i64) {
         if passed_us.saturating_sub(self.lacking_us) >= FULL_FOR_US {
             self.facts.memory_full.store(false, Ordering::Relaxed);
         }
+        // Rows that wait and are looked at are not among those that do meanwhile.
+        if self.turn.look.is_some() {
+            return;
+        }
         let (limit, room) = self.memory_room();
-        if room >= limit / 64 {
+        self.refuses &= room < (limit / ROOM_AGAIN).max(1);
+        let kept_out = self.refuses || self.waits_for_room();
+        self.facts.kept_out.store(kept_out, Ordering::Relaxed);
+        if !kept_out {
+            self.facts.incidents.away(IncidentKind::MemoryLimit, now_us);
             self.facts.incidents.close_unseen(IncidentKind::MemoryLimit, now_us.saturating_sub(OFF_LIMIT_AFTER_US));
         }
     }
@@ -208,9 +221,10 @@ impl Engine {
 
     /// Counts the rows that a split leaves out for good, when its frame is written: one that the log does not take is tried
     /// again.
-    pub(super) fn count_left_out(&self, split: Option<&Split>) {
+    pub(super) fn count_left_out(&mut self, split: Option<&Split>) {
         for (table, rows) in split.into_iter().flat_map(Split::refused_by_table) {
             self.count_refused(table, rows);
+            *self.left_out.entry(table.id).or_default() += rows as u64;
         }
     }
 

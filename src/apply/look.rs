@@ -245,11 +245,11 @@ impl Engine {
             look.later.push_front(Step::Rows { content: behind, acks: behind_acks });
             look.rounds = 0;
         } else if acks.len() > 1 {
-            self.keeps_out(&lacking);
+            self.keeps_out(&lacking, true);
             self.take_out(content, acks, outbox, &lacking);
             look.rounds += 1;
         } else {
-            self.keeps_out(&lacking);
+            self.keeps_out(&lacking, true);
             lacking.iter().for_each(|lacking| self.count_refused(&lacking.table, lacking.known.len() + lacking.new.len()));
             self.count_pushes(content, false);
             refuse_all(outbox, &std::mem::take(acks), &self.exceeded(), self.state.registry().version);
@@ -264,13 +264,10 @@ impl Engine {
     /// Does what was decided.
     fn decided(&mut self, look: Looking) -> Option<Round> {
         let Looking { whom, split, lacking, later, .. } = look;
-        if let Some(split) = &split {
-            let waits = lacking.iter().any(|lacking| !lacking.is_guess) || !split.moves();
-            if waits && !lacking.is_empty() {
-                self.keeps_out(&lacking);
-            }
-        }
+        let waits = |split: &Split| lacking.iter().any(|lacking| !lacking.is_guess) || !split.moves();
+        let keeps_out = !lacking.is_empty() && split.as_ref().is_some_and(waits);
         let split = split.filter(Split::leaves_out);
+        let refuses = split.as_ref().is_some_and(|split| split.refused_by_table().next().is_some());
         match whom {
             Whom::Packet { packet, stall } => self.finish_packet(stall, packet, split.as_ref()),
             Whom::Part { stall, pass } => self.finish_part(stall, pass, split.as_ref()),
@@ -282,6 +279,10 @@ impl Engine {
                 outbox.ready();
                 return (!later.is_empty()).then(|| Round::new(outbox, later));
             }
+        }
+        // Said when it is done: what is left out for good is counted then.
+        if keeps_out {
+            self.keeps_out(&lacking, refuses);
         }
         None
     }

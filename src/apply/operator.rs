@@ -171,9 +171,14 @@ impl EngineControl {
     }
 
     fn bottleneck(&self) -> &'static str {
-        let queued = self.facts.queued_rows.load(Ordering::Relaxed);
-        match (self.behind(), queued) {
-            (1001.., 1..) if self.facts.memory_full.load(Ordering::Relaxed) => "memory",
+        // Rows that wait are in no queue.
+        if self.facts.kept_out.load(Ordering::Relaxed) {
+            return "memory";
+        }
+        if self.facts.disk_full.load(Ordering::Relaxed) {
+            return "disk";
+        }
+        match (self.behind(), self.facts.queued_rows.load(Ordering::Relaxed)) {
             (..=1000, _) => "none",
             (_, 16_384..) => "apply",
             _ => "fetch_or_decode",
@@ -189,7 +194,7 @@ fn partition_subject(gauge: &PartitionGauge) -> String {
 /// `counting_us` is when this process began to count: the funnel and the windows' misses are of rows that came since, or since the table is there.
 fn table_json(table: &Table, bad: u64, refused: u64, counting_us: i64) -> Json {
     let funnel = table.funnel;
-    let gone = funnel.filtered + funnel.null_key + funnel.deleted;
+    let gone = funnel.filtered + funnel.null_key + funnel.deleted + funnel.undeleted;
     debug_assert!(funnel.applied + gone <= funnel.received, "a row goes one way: {funnel:?}");
     let (since_lsn, since_us) = table.since();
     json!({
@@ -214,6 +219,7 @@ fn table_json(table: &Table, bad: u64, refused: u64, counting_us: i64) -> Json {
             "late": funnel.late,
             "applied": funnel.applied,
             "deleted": funnel.deleted,
+            "undeleted": funnel.undeleted,
             "memory_refused": refused,
         },
     })
@@ -242,7 +248,8 @@ impl Control for EngineControl {
             reasons.push("stale".to_owned());
         }
         let incidents = self.facts.incidents.list();
-        reasons.extend(incidents.iter().filter_map(|(_, incident)| incident.kind.not_ready()).map(str::to_owned));
+        // An incident that lingers when its cause is away warns, no more.
+        reasons.extend(self.facts.incidents.present().into_iter().filter_map(IncidentKind::not_ready).map(str::to_owned));
         reasons.dedup();
         let about = |subject: &dyn std::fmt::Display, incident: &Incident| format!("{}: {subject}", incident.kind.as_str());
         let mut warnings: Vec<String> = incidents.iter().map(|(subject, incident)| about(subject, incident)).collect();

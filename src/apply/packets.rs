@@ -10,12 +10,12 @@ use super::look::Whom;
 use super::split::Split;
 use super::turn::{Frame, Refused, Then};
 use super::waiting::{Part, Stall, offsets_of, runs_of};
-use super::work::{InletId, Packet};
+use super::work::{InletId, Packet, ReadAgain};
 use crate::state::{RowsContent, WaitingRun};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::{ApiError, Code, PartitionKey, Slot};
 
 /// Rejects that stay, without their bytes, of a packet that is left out.
 const REJECTS_LEFT_MAX: usize = 1024;
@@ -85,13 +85,19 @@ impl Engine {
         let offsets =
             offsets_of(&content.batches, content.positions.len(), |batch, row| split.is_some_and(|split| split.waits(batch, row)));
         let mut waiting = Vec::new();
+        let mut gone = Vec::new();
         let mut positions = Vec::with_capacity(content.positions.len());
         for (at, ((slot, position), offsets)) in content.positions.iter().zip(&offsets).enumerate() {
             let Some(reached) = self.state.reached(*slot) else { unreachable!("slots are given out by the state") };
             let known = self.state.waiting_of(*slot);
-            let read_again = again.iter().filter(|(of, ..)| of == slot);
-            for (from, to) in read_again.flat_map(|(_, from, to)| known.into_iter().flat_map(|known| known.within(*from, *to))) {
-                waiting.extend(without(at, from, to, offsets));
+            for ReadAgain { from, to, found, .. } in again.iter().filter(|again| again.slot == *slot).copied() {
+                let waited = || known.into_iter().flat_map(move |known| known.within(from, to));
+                waited().for_each(|(from, to)| waiting.extend(without(at, from, to, offsets)));
+                let count = waited().map(|(from, to)| (to - from).unsigned_abs()).sum::<u64>();
+                assert!(found <= count, "{found} records of {count} that waited were found again");
+                if found < count {
+                    gone.push((*slot, from, to, count - found));
+                }
             }
             let fresh = offsets.iter().copied().filter(|offset| !known.is_some_and(|known| known.waits(*offset)));
             waiting.extend(runs_of(at, true, fresh));
@@ -114,6 +120,7 @@ impl Engine {
             return self.refused_packet(stall, packet, refused.1);
         }
         self.count_left_out(split);
+        gone.into_iter().for_each(|(slot, from, to, records)| self.tell_gone(slot, from, to, records));
         if let Some((part, split)) = part.zip(split) {
             let error = self.exceeded();
             let stall = self.stalled(stall, &packet, &error);
@@ -125,6 +132,17 @@ impl Engine {
         }
         self.slice();
         Ok(())
+    }
+
+    /// Records that waited for room are no more in the log between what is there: nobody has them.
+    fn tell_gone(&mut self, slot: Slot, from: i64, to: i64, records: u64) {
+        let Some(gauge) = self.freshness.gauge(&self.board, slot.0).map(Arc::clone) else { return };
+        let PartitionKey { topic, partition, .. } = &gauge.key;
+        self.metrics.source_compacted(&gauge.source).inc_by(records);
+        tracing::warn!(
+            kind = "source.compacted", source = %gauge.source, %topic, partition, from, to, records,
+            "records that waited for room were compacted away: no table has them, newer records of their keys stand later"
+        );
     }
 
     fn refused_packet(&mut self, stall: &mut Option<Stall>, packet: Packet, error: ApiError) -> Result<(), Refused<Packet>> {

@@ -147,6 +147,8 @@ impl Counted {
         series.null_key.inc_by(since(self.funnel.null_key, funnel.null_key));
         series.late.inc_by(since(self.funnel.late, funnel.late));
         series.applied.inc_by(since(self.funnel.applied, funnel.applied));
+        series.deleted.inc_by(since(self.funnel.deleted, funnel.deleted));
+        series.undeleted.inc_by(since(self.funnel.undeleted, funnel.undeleted));
         for (window, now) in &missed {
             let (late, ahead) = metrics.window_series(table, window.0 / 1000, window.1);
             let known = self.missed.get(window).copied().unwrap_or_default();

@@ -186,6 +186,9 @@ impl Engine {
         let next = self.writer.as_ref().map(crate::wal::WalWriter::next_lsn);
         assert_eq!(next, Some(self.state.lsn() + 1), "what a turn wrote is applied, and nothing else");
         self.busy.clear();
+        if self.refuses {
+            self.off_limit(self.clock.now_us(), self.passed_us());
+        }
         if let Some(begun) = self.turn.begun.take() {
             self.metrics.apply_batch.record(begun.elapsed());
         }

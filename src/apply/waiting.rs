@@ -58,6 +58,8 @@ pub(super) struct Stall {
     bytes: usize,
     /// Keys of the rows that wait, and maybe of some that did.
     pub(super) keys: HashSet<u64>,
+    /// Whether these are their keys by the definitions in force: until a pass has found them, no packet goes past.
+    keys_known: bool,
     pass: Option<Pass>,
     /// Another pass is to begin.
     pub(super) due: bool,
@@ -111,6 +113,7 @@ impl Stall {
             rows: 0,
             bytes: 0,
             keys: HashSet::new(),
+            keys_known: true,
             pass: None,
             due: false,
             freed,
@@ -132,9 +135,15 @@ impl Stall {
         }
     }
 
+    /// Whether anything here is of this partition, or moves it.
+    pub(super) fn names(&self, slot: Slot) -> bool {
+        let held = self.packet.iter().flat_map(|packet| &packet.content.positions).map(|(held, _)| held);
+        self.parts.iter().flat_map(|part| &part.slots).chain(held).any(|named| *named == slot)
+    }
+
     /// Whether the inlet's next packet may come.
     pub(super) fn takes_packets(&self) -> bool {
-        self.packet.is_none()
+        self.packet.is_none() && self.keys_known
     }
 
     fn is_due(&self, freed: u64) -> bool {
@@ -251,6 +260,15 @@ impl Engine {
         self.freed += 1;
     }
 
+    /// Other definitions are in force: rows that wait may be of other keys, of tables that their pass has not met.
+    pub(super) fn forget_keys(&mut self) {
+        assert!(!self.is_mid_turn(), "definitions change between turns");
+        for stall in &mut self.stalls {
+            (stall.pass, stall.keys_known, stall.due) = (None, false, true);
+        }
+        self.gave_back();
+    }
+
     /// The disk has room again: what the log did not take is tried at once.
     pub(super) fn retry_refused(&mut self) {
         self.stalls.iter_mut().filter(|stall| stall.error.code == Code::StorageFull).for_each(|stall| stall.due = true);
@@ -283,6 +301,7 @@ impl Engine {
             let (waited_s, tries) = ((passed_us - stall.since_us) / 1_000_000, stall.tries);
             tracing::info!(kind = "source.goes_on", source = %stall.source, tries, waited_s, "rows that waited are written");
             self.facts.incidents.over(IncidentKind::WriteStall, &Subject::source(&stall.source), self.clock.now_us());
+            self.off_limit(self.clock.now_us(), passed_us);
             return;
         }
         if stall.tries == 0 {
@@ -339,7 +358,7 @@ impl Engine {
             return;
         }
         // Every row that waits was looked at: these are their keys, and no others.
-        stall.keys = pass.front;
+        (stall.keys, stall.keys_known) = (pass.front, true);
         stall.due |= pass.wrote;
         match stall.packet.take() {
             Some(packet) => drop(self.decide(Whom::Packet { packet, stall: Some(stall) })),

@@ -20,13 +20,22 @@ pub(crate) struct Packet {
     pub(crate) content: RowsContent,
     /// Records in it, rejects and ignored ones included, by slot.
     pub(crate) records: Vec<(u32, u64)>,
-    /// Offsets `from..to` of partitions that were read again: what waited there does so no more, but for the rows here that
-    /// do.
-    pub(crate) again: Vec<(Slot, i64, i64)>,
+    pub(crate) again: Vec<ReadAgain>,
     /// Smallest Kafka timestamp of its rows, ms, for the latency histogram; -1 when none.
     pub(crate) oldest_ms: i64,
     /// Bytes that its frame takes.
     pub(crate) bytes: usize,
+}
+
+/// A part of a partition that was read again: what waited there does so no more, but for the rows of the packet that do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadAgain {
+    pub(crate) slot: Slot,
+    /// Offsets `from..to`.
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    /// Records that waited there and are there still.
+    pub(crate) found: u64,
 }
 
 impl Packet {

@@ -61,7 +61,7 @@ impl State {
             Content::Incident { slot, .. } if slot.0 as usize >= partitions => {
                 Err(format!("it is of the partition of slot {}, {partitions} partitions are known", slot.0))
             }
-            Content::Moved { slot, stored, gap } => self.accepts_move(slot.0, stored, gap.as_deref(), first_lsn),
+            Content::Moved { slot, stored, reached, gap } => self.accepts_move(slot.0, stored, *reached, gap.as_deref(), first_lsn),
             Content::Incident { incident, .. } => incident.as_ref().map_or(Ok(()), of_incident),
             Content::Clock { now_us, .. } => in_time(*now_us),
             Content::Partition(stored) => match self.partitions.iter().position(|known| known.key == stored.key) {
@@ -119,7 +119,14 @@ impl State {
         same_tables(self.tables.keys().copied(), &self.registry)
     }
 
-    fn accepts_move(&self, slot: u32, stored: &StoredPosition, gap: Option<&Gap>, lsn: u64) -> Result<(), String> {
+    fn accepts_move(
+        &self,
+        slot: u32,
+        stored: &StoredPosition,
+        reached: Option<Position>,
+        gap: Option<&Gap>,
+        lsn: u64,
+    ) -> Result<(), String> {
         let partitions = self.partitions.len();
         if slot as usize >= partitions {
             return Err(format!("it moves the partition of slot {slot}, {partitions} partitions are known"));
@@ -128,8 +135,15 @@ impl State {
         if let Some((other, _)) = twin {
             return Err(format!("it moves slot {slot} to the partition of slot {other}"));
         }
-        if self.waiting.contains_key(&slot) {
-            return Err(format!("it moves slot {slot}, of which records wait"));
+        if let Some(reached) = reached {
+            of_position(&reached)?;
+            let waits = self.waiting.contains_key(&slot) && !stored.is_forgotten();
+            if !waits || reached.offset < stored.position.offset {
+                return Err(format!(
+                    "it moves slot {slot} to {} in front of {}, of which nothing waits",
+                    stored.position.offset, reached.offset
+                ));
+            }
         }
         if let Some(gap) = gap {
             in_time(gap.since_us)?;

@@ -45,6 +45,8 @@ pub enum Content {
         slot: Slot,
         /// What it is and where it stands from here on.
         stored: StoredPosition,
+        /// How far it was read before, where records behind its position still wait; none where none do.
+        reached: Option<Position>,
         /// What no table has from here on; none where nothing is lost.
         gap: Option<Box<Gap>>,
     },

@@ -20,7 +20,7 @@ use streamgauge_api::control::Reject;
 use streamgauge_api::decision::Gap;
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::source::Incident;
-use streamgauge_api::{Slot, StoredPosition};
+use streamgauge_api::{Position, Slot, StoredPosition};
 
 /// Everything that a log of frames amounts to.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl State {
             Content::Incident { slot, incident: None } => {
                 self.incidents.remove(&slot.0);
             }
-            Content::Moved { slot, stored, gap } => self.move_to(*slot, stored, gap.as_deref()),
+            Content::Moved { slot, stored, reached, gap } => self.move_to(*slot, stored, *reached, gap.as_deref()),
             Content::Clock { now_us, held } => {
                 (self.frame_us, self.clock_held) = (*now_us, *held);
                 // Rows of a time that was taken back are none that a read could be asked to begin from.
@@ -189,11 +189,11 @@ impl State {
     }
 
     /// A decision: the partition's incident is answered, and what was read of its log is what it was.
-    fn move_to(&mut self, slot: Slot, stored: &StoredPosition, gap: Option<&Gap>) {
+    fn move_to(&mut self, slot: Slot, stored: &StoredPosition, reached: Option<Position>, gap: Option<&Gap>) {
         let known = self.partitions.len();
         let Some(partition) = self.partitions.get_mut(slot.0 as usize) else { unreachable!("slot {} of {known} is moved", slot.0) };
-        assert!(!self.waiting.contains_key(&slot.0), "slot {} is moved while records of it wait", slot.0);
         partition.clone_from(stored);
+        self.move_waiting(slot, reached);
         self.incidents.remove(&slot.0);
         if let Some(gap) = gap {
             if self.gaps.len() == GAPS_MAX {

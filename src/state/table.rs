@@ -37,6 +37,8 @@ pub struct Funnel {
     pub applied: u64,
     /// Entities forgotten by a delete.
     pub deleted: u64,
+    /// Deletes that forgot nothing: of keys that are not there, and of records whose key does not tell the table's.
+    pub undeleted: u64,
 }
 
 /// A table's state.
@@ -187,7 +189,7 @@ impl Table {
         group.clear();
         for (row, probe) in range.zip(probes.iter()) {
             let Some(probe) = probe else {
-                self.funnel.null_key += 1;
+                self.no_key(rows.is_delete(row));
                 continue;
             };
             if probe.needs_bytes() || rows.is_delete(row) {
@@ -234,7 +236,7 @@ impl Table {
         }
         let env = RowEnv { rows, row, schema, derived };
         if !key_of(&def.keys, &env, key) {
-            self.funnel.null_key += 1;
+            self.no_key(rows.is_delete(row));
         } else if rows.is_delete(row) {
             self.delete(key);
         } else {
@@ -269,6 +271,12 @@ impl Table {
         }
     }
 
+    /// A row that has no key of this table.
+    #[cold]
+    fn no_key(&mut self, is_delete: bool) {
+        *(if is_delete { &mut self.funnel.undeleted } else { &mut self.funnel.null_key }) += 1;
+    }
+
     /// The row number of a key.
     pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
         self.keys.find(&self.keys.probe(key), key)
@@ -276,10 +284,10 @@ impl Table {
 
     /// Forgets a key. A table without key columns has nothing that a deleted key could name: its one row stays.
     fn delete(&mut self, key: &[u8]) {
-        if self.def.keys.is_empty() {
+        let Some(number) = self.find(key).filter(|_| !self.def.keys.is_empty()) else {
+            self.funnel.undeleted += 1;
             return;
-        }
-        let Some(number) = self.find(key) else { return };
+        };
         for slab in &mut self.slabs {
             slab.clear(number);
         }

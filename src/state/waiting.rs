@@ -132,6 +132,17 @@ impl WaitingOffsets {
         self.runs.splice(at..end, left);
     }
 
+    /// The log goes from `from` to `reached` now: what waits outside of it never comes.
+    fn cut(&mut self, from: Position, reached: Position) {
+        assert!(from.offset <= reached.offset, "a log goes from {from:?} to {reached:?}");
+        let inside = |(start, end): (i64, i64)| (start.max(from.offset), end.min(reached.offset));
+        self.runs = self.runs.iter().copied().map(inside).filter(|(start, end)| start < end).collect();
+        self.marks.retain(|mark| from.offset < mark.offset && mark.offset <= reached.offset);
+        self.marks.truncate(MARKS_MAX - 1);
+        self.marks.insert(0, from);
+        self.reached = reached;
+    }
+
     /// Whether a file says what can be.
     fn is_sound(&self, position: Position) -> bool {
         let ascending = self.runs.windows(2).all(|pair| pair[0].1 < pair[1].0);
@@ -179,6 +190,19 @@ impl State {
             if waiting.runs.is_empty() {
                 self.waiting.remove(&slot.0);
             }
+        }
+    }
+
+    /// A partition was moved to where it stands now. What waits behind that, up to where it was `reached` before, still
+    /// does; nothing else of it.
+    pub(super) fn move_waiting(&mut self, slot: Slot, reached: Option<Position>) {
+        let Some(mut waiting) = self.waiting.remove(&slot.0) else { return };
+        let (Some(reached), Some(stored)) = (reached, self.partitions.get_mut(slot.0 as usize)) else { return };
+        waiting.cut(stored.position, reached);
+        stored.position = waiting.prefix();
+        if !waiting.runs.is_empty() {
+            assert!(waiting.is_sound(stored.position), "what still waits is behind the position: {waiting:?}");
+            self.waiting.insert(slot.0, waiting);
         }
     }
 
@@ -295,6 +319,27 @@ mod tests {
             assert_eq!(waiting.runs, one_by_one(&changes));
             let gone = |offset: i64| changes.iter().any(|change| change.from <= offset && offset < change.to);
             assert!((0..2_000).all(|offset| waiting.waits(offset) == (offset % 10 < 7 && !gone(offset))));
+        }
+    }
+
+    #[test]
+    fn what_waits_outside_of_the_log_never_comes() {
+        let waiting = WaitingOffsets { reached: at(50), runs: vec![(12, 14), (20, 30), (45, 48)], marks: vec![at(10), at(15), at(44)] };
+        for (from, reached, runs, position) in [
+            (at(10), at(50), vec![(12, 14), (20, 30), (45, 48)], at(10)),
+            // The beginning is gone.
+            (at(25), at(50), vec![(25, 30), (45, 48)], at(25)),
+            (at(40), at(50), vec![(45, 48)], at(44)),
+            // The end is gone.
+            (at(10), at(22), vec![(12, 14), (20, 22)], at(10)),
+            (at(14), at(50), vec![(20, 30), (45, 48)], at(15)),
+            // Nothing is left of it.
+            (at(30), at(45), vec![], at(45)),
+        ] {
+            let mut left = waiting.clone();
+            left.cut(from, reached);
+            assert_eq!((left.prefix(), &left.runs), (position, &runs), "from {from:?} to {reached:?}");
+            assert!(runs.is_empty() || left.is_sound(position), "{left:?}");
         }
     }
 

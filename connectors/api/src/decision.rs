@@ -187,6 +187,9 @@ pub struct GoOn {
     pub key: crate::position::PartitionKey,
     /// Where it goes on; `None` forgets the partition.
     pub position: Option<Position>,
+    /// How far the log was read before, where records between that and `position` wait and are read again; `None` where
+    /// nothing that was read before counts.
+    pub reached: Option<Position>,
     /// What was decided about.
     pub incident: IncidentKind,
     /// What no table has from here on, in words; `None` when nothing.

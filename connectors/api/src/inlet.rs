@@ -94,6 +94,30 @@ pub struct FetchedSchema {
     pub references: Vec<String>,
 }
 
+/// What was read of a partition beyond its position: all of it is in the tables, but for the records that wait for room.
+/// After a restart these are read again, so the log has to have them still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadBefore {
+    /// How far the log was read.
+    pub reached: Position,
+    /// Offsets that wait, `from..to`, ascending.
+    pub waits: Vec<(i64, i64)>,
+}
+
+impl ReadBefore {
+    /// The first record at or behind this offset that waits.
+    pub fn first_from(&self, offset: i64) -> Option<i64> {
+        let (from, _) = self.waits.get(self.waits.partition_point(|(_, to)| *to <= offset))?;
+        Some(offset.max(*from))
+    }
+
+    /// How many records of these offsets wait.
+    pub fn waiting(&self, offsets: std::ops::Range<i64>) -> i64 {
+        let within = |(from, to): &(i64, i64)| (*to.min(&offsets.end) - *from.max(&offsets.start)).max(0);
+        self.waits.iter().map(within).sum()
+    }
+}
+
 /// The engine's side of a Kafka ingest thread.
 pub trait Inlet: Send {
     /// Makes a partition known. `start` is written to the WAL before its first record when the state has no position for it yet; otherwise the stored
@@ -106,8 +130,13 @@ pub trait Inlet: Send {
     /// Takes records in order, decoding them on this thread. Never blocks on the apply thread.
     fn offer(&mut self, records: &[RawRecord<'_>]) -> Offered;
 
-    /// The partition's end without records: the position moves past markers and aborted tails.
-    fn end_of_partition(&mut self, slot: Slot, offset: i64);
+    /// The partition's end without records: the position moves past markers and aborted tails. False where the log was
+    /// read further than that before: then it moves nothing, and what the log has is to be asked.
+    #[must_use]
+    fn end_of_partition(&mut self, slot: Slot, offset: i64) -> bool;
+
+    /// What was read of a partition before and waits for room; none where nothing waits.
+    fn read_before(&self, slot: Slot) -> Option<ReadBefore>;
 
     /// Hands over what `offer` collected so far, so that a quiet stream is visible at once. Returns false when the queue is full.
     fn flush(&mut self) -> bool;
@@ -135,8 +164,8 @@ pub trait Inlet: Send {
     /// it before is applied first.
     ///
     /// # Errors
-    /// `overloaded` while records of it wait for room, and what the log refuses with; nothing has
-    /// changed then.
+    /// `overloaded` while rows of it wait for room in memory, and what the log refuses with; nothing
+    /// has changed then.
     fn go_on(&mut self, slot: Slot, decided: &GoOn) -> Result<(), ApiError>;
 
     /// The whole source cannot go on, for this reason, or it can again. Said as often as it is seen;
@@ -148,4 +177,20 @@ pub trait Inlet: Send {
 
     /// The engine is stopping: no further offers are taken.
     fn stopping(&self) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_found_and_counted_by_offset() {
+        let before = ReadBefore { reached: Position::start(40), waits: vec![(10, 13), (20, 21), (30, 35)] };
+        for (offset, first) in [(0, Some(10)), (11, Some(11)), (13, Some(20)), (21, Some(30)), (34, Some(34)), (35, None)] {
+            assert_eq!(before.first_from(offset), first, "from {offset}");
+        }
+        for (offsets, waiting) in [(0..40, 9), (12..31, 3), (13..20, 0), (33..33, 0), (20..21, 1)] {
+            assert_eq!(before.waiting(offsets.clone()), waiting, "{offsets:?}");
+        }
+    }
 }

@@ -231,6 +231,8 @@ impl Metrics {
             null_key: stage("null_key"),
             late: stage("late"),
             applied: stage("applied"),
+            deleted: stage("deleted"),
+            undeleted: stage("undeleted"),
             memory_refused: self.families.counter("streamgauge_memory_refused_rows_total", &[table]),
         }
     }
@@ -266,6 +268,7 @@ impl Metrics {
         for code in BAD_CODES {
             self.families.counter("streamgauge_bad_records_total", &[source, code.as_str()]);
         }
+        self.families.counter("streamgauge_source_compacted_total", &[source]);
         for code in WAIT_CODES {
             self.families.counter("streamgauge_source_retries_total", &[source, code.as_str()]);
         }
@@ -280,6 +283,12 @@ impl Metrics {
         let labels = self.open_labels(OpenLabel::Source, &[source]);
         let source = labels.first().copied().unwrap_or(OTHER);
         self.families.counter("streamgauge_source_retries_total", &[source, reason.as_str()])
+    }
+
+    /// `streamgauge_source_compacted_total` of one source.
+    pub fn source_compacted(&self, source: &str) -> IntCounter {
+        let labels = self.open_labels(OpenLabel::Source, &[source]);
+        self.families.counter("streamgauge_source_compacted_total", &[labels.first().copied().unwrap_or(OTHER)])
     }
 
     /// `streamgauge_kafka_records_total` of one partition.

@@ -9,7 +9,8 @@ use crate::cluster::Cluster;
 use crate::ext::{ClientError, Isolation, OffsetSpec, TopicDescription, code};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use streamgauge_api::{Position, TopicId};
+use streamgauge_api::inlet::ReadBefore;
+use streamgauge_api::{PartitionKey, Position, TopicId};
 
 /// Kafka's code for a partition without a leader.
 const LEADER_NOT_AVAILABLE: i32 = 5;
@@ -29,6 +30,20 @@ pub struct Question {
     pub partition: i32,
     /// Where we stand.
     pub position: Position,
+    /// The first offset that the log has to have still: the position, or behind it what waits for room or was never read.
+    pub needed: i64,
+    /// How far the log was read; beyond the position while what waits is read again.
+    pub reached: Position,
+}
+
+impl Question {
+    /// What to ask about a partition that stands here, of which this was read before.
+    pub fn new(track: usize, key: &PartitionKey, position: Position, before: Option<&ReadBefore>) -> Self {
+        let reached = before.map(|before| before.reached).filter(|reached| reached.offset > position.offset).unwrap_or(position);
+        let needed = before.and_then(|before| before.first_from(position.offset)).unwrap_or(reached.offset);
+        assert!(position.offset <= needed && needed <= reached.offset, "{position:?} needs {needed} and was read to {reached:?}");
+        Self { track, topic: key.topic.clone(), topic_id: key.topic_id, partition: key.partition, position, needed, reached }
+    }
 }
 
 /// What may be done with it.
@@ -170,17 +185,17 @@ pub fn decide(question: &Question, facts: &Facts<'_>) -> Verdict {
         (Ok(low), Ok(end)) => (low.0, *end),
         (Err(error), _) | (_, Err(error)) => return refusal(error),
     };
-    let position = question.position;
-    if position.offset < low {
+    let Question { position, needed, reached, .. } = question;
+    if *needed < low {
         return Verdict::SourceGap { low, end: end.0 };
     }
-    if position.offset > end.0 {
-        return match end.1 > position.epoch && position.epoch >= 0 {
-            true => Verdict::Truncated { from: position.offset, to: end.0, epoch: end.1 },
+    if reached.offset > end.0 {
+        return match end.1 > reached.epoch && reached.epoch >= 0 {
+            true => Verdict::Truncated { from: reached.offset, to: end.0, epoch: end.1 },
             false => Verdict::Regressed { end: end.0, epoch: end.1 },
         };
     }
-    let (offset, epoch) = pair(&position, low);
+    let (offset, epoch) = pair(position, low);
     Verdict::Assign { offset, epoch, low, end: end.0 }
 }
 
@@ -188,7 +203,8 @@ pub fn decide(question: &Question, facts: &Facts<'_>) -> Verdict {
 /// epoch; a position without a record, or one whose record was trimmed, has no epoch.
 fn pair(position: &Position, low: i64) -> (i64, i32) {
     if position.after < 0 || position.epoch < 0 {
-        return (position.offset, -1);
+        // Records in front of the log's start are in the tables, or it would be a gap.
+        return (position.offset.max(low), -1);
     }
     if position.after < low { (low, -1) } else { (position.after, position.epoch) }
 }
@@ -211,7 +227,7 @@ mod tests {
 
     fn question(offset: i64, after: i64, epoch: i32) -> Question {
         let position = Position { after, epoch, ..Position::start(offset) };
-        Question { track: 0, topic: "t".into(), topic_id: ID, partition: 0, position }
+        Question { track: 0, topic: "t".into(), topic_id: ID, partition: 0, position, needed: offset, reached: position }
     }
 
     fn topic(id: TopicId, partitions: &[(i32, Option<i32>)]) -> TopicDescription {
@@ -236,6 +252,34 @@ mod tests {
         ] {
             let facts = Facts { topic: Ok(described), low: Ok((low, -1)), end: Ok(end) };
             assert_eq!(decide(&question, &facts), expected, "{name}");
+        }
+    }
+
+    /// After a restart the position stands in front of what waits: what the log lost of it mattered nowhere, or was not seen.
+    #[test]
+    fn what_waits_and_what_was_read_before_are_what_the_log_has_to_have() {
+        let described = topic(ID, &[(0, Some(1))]);
+        let key = PartitionKey { event: "E".into(), cluster: "c".into(), topic: "t".into(), topic_id: ID, partition: 0 };
+        let at = |offset| Position { after: offset, epoch: 3, ..Position::start(offset) };
+        let before = ReadBefore { reached: at(100), waits: vec![(20, 22), (60, 61)] };
+        for (offset, low, end, end_epoch, expected) in [
+            (10, 0, 100, 3, "Assign { offset: 10, epoch: 3,"),
+            // Only what is in the tables is gone.
+            (10, 20, 100, 3, "Assign { offset: 20, epoch: -1,"),
+            (10, 21, 100, 3, "SourceGap { low: 21,"),
+            (30, 60, 100, 3, "Assign { offset: 60, epoch: -1,"),
+            (30, 61, 100, 3, "SourceGap { low: 61,"),
+            (70, 100, 100, 3, "Assign { offset: 100, epoch: -1,"),
+            (70, 101, 120, 3, "SourceGap { low: 101,"),
+            // The end lies behind the position, and in front of what was read.
+            (10, 0, 50, 4, "Truncated { from: 100, to: 50,"),
+            (10, 0, 99, 3, "Regressed { end: 99,"),
+            (110, 0, 105, 4, "Truncated { from: 110, to: 105,"),
+        ] {
+            let question = Question::new(0, &key, at(offset), Some(&before));
+            let facts = Facts { topic: Ok(&described), low: Ok((low, 0)), end: Ok((end, end_epoch)) };
+            let verdict = format!("{:?}", decide(&question, &facts));
+            assert!(verdict.starts_with(expected), "at {offset} in a log of {low} to {end}: {verdict}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! action on a moved log is ever automatic: the ways on are commands that an operator types (`decide`).
 
 use crate::track::Track;
+use streamgauge_api::inlet::ReadBefore;
 use streamgauge_api::source::{Incident, IncidentKind};
 use streamgauge_api::{Position, TopicId};
 
@@ -80,7 +81,7 @@ const HOLDS: &str = "all rows applied so far; tables stay readable and flagged, 
 
 /// Cannot go on now; nothing is lost yet.
 pub fn stalled(track: &Track, cause: Cause, evidence: &str, now_us: i64) -> Incident {
-    let mut incident = source_stalled(cause, &format!("{}: {evidence}", place(track)), now_us);
+    let mut incident = source_stalled(cause, &format!("{}: {evidence}", place(track, None)), now_us);
     if cause == Cause::TopicMissing {
         // It was there, so a topic that is created now is another one.
         incident.actions = vec![
@@ -106,16 +107,30 @@ pub fn source_stalled(cause: Cause, evidence: &str, now_us: i64) -> Incident {
     }
 }
 
+/// What is not in the tables of the offsets that the log lost: those that were never read, and those that wait.
+fn gap(track: &Track, before: Option<&ReadBefore>, low: i64) -> String {
+    let unread = read_to(track, before);
+    let unread =
+        (unread < low).then(|| format!("offsets {unread} to {} ({} offsets), deleted before they were read", low - 1, low - unread));
+    let waited = before.map_or(0, |before| before.waiting(track.position.offset..low));
+    let waited = (waited > 0).then(|| format!("{waited} records in front of offset {low} that waited for room"));
+    unread.into_iter().chain(waited).collect::<Vec<_>>().join("; ")
+}
+
+/// The first offset that was never read.
+pub fn read_to(track: &Track, before: Option<&ReadBefore>) -> i64 {
+    before.map_or(track.position.offset, |before| before.reached.offset.max(track.position.offset))
+}
+
 /// Retention overtook us.
-pub fn source_gap(track: &Track, low: i64, end: i64, now_us: i64) -> Incident {
-    let wanted = track.position.offset;
+pub fn source_gap(track: &Track, before: Option<&ReadBefore>, low: i64, end: i64, now_us: i64) -> Incident {
     Incident {
         kind: IncidentKind::SourceGap,
         cause: String::new(),
         opened_us: now_us,
-        lost: format!("offsets {wanted} to {} ({} offsets), deleted before they were read", low - 1, low - wanted),
+        lost: gap(track, before, low),
         holds: HOLDS.to_owned(),
-        evidence: format!("{}; the log now goes from {low} to {end}", place(track)),
+        evidence: format!("{}; the log now goes from {low} to {end}", place(track, before)),
         actions: vec![
             format!("restore a data folder whose position lies between {low} and {end}, if there is one"),
             format!("to go on without them: {}", command(track, "accept-gap")),
@@ -126,14 +141,15 @@ pub fn source_gap(track: &Track, low: i64, end: i64, now_us: i64) -> Incident {
 }
 
 /// The log ends before our position.
-pub fn regressed(track: &Track, end: i64, epoch: i32, now_us: i64) -> Incident {
+pub fn regressed(track: &Track, before: Option<&ReadBefore>, end: i64, epoch: i32, now_us: i64) -> Incident {
+    let waited = waited_behind(track, before, end);
     Incident {
         kind: IncidentKind::Regressed,
         cause: String::new(),
         opened_us: now_us,
-        lost: "unknown: the log no longer reaches our position".to_owned(),
+        lost: format!("unknown: the log no longer reaches our position{waited}"),
         holds: HOLDS.to_owned(),
-        evidence: format!("{}; the log ends at {end} under leader epoch {epoch}", place(track)),
+        evidence: format!("{}; the log ends at {end} under leader epoch {epoch}", place(track, before)),
         actions: vec![
             "check first that `brokers` names the right cluster".to_owned(),
             format!("restore a data folder whose position is at most {end}, if there is one"),
@@ -145,14 +161,15 @@ pub fn regressed(track: &Track, end: i64, epoch: i32, now_us: i64) -> Incident {
 }
 
 /// Records that we applied are gone.
-pub fn truncated(track: &Track, from: i64, to: i64, evidence: &str, now_us: i64) -> Incident {
+pub fn truncated(track: &Track, before: Option<&ReadBefore>, from: i64, to: i64, evidence: &str, now_us: i64) -> Incident {
+    let (from, waited) = (from.max(read_to(track, before)), waited_behind(track, before, to));
     Incident {
         kind: IncidentKind::Truncated,
         cause: String::new(),
         opened_us: now_us,
-        lost: format!("offsets {to} to {} are applied but no longer in the log", from - 1),
+        lost: format!("offsets {to} to {} are applied but no longer in the log{waited}", from - 1),
         holds: "all rows applied so far, the vanished ones included; tables stay readable and flagged, other partitions go on".to_owned(),
-        evidence: format!("{}; {evidence}", place(track)),
+        evidence: format!("{}; {evidence}", place(track, before)),
         actions: vec![
             format!("restore a data folder whose position is at most {to}; the records behind it are read again"),
             format!("to keep the vanished records in the tables and go on at {to}: {}", command(track, "accept-gap")),
@@ -162,8 +179,8 @@ pub fn truncated(track: &Track, from: i64, to: i64, evidence: &str, now_us: i64)
 }
 
 /// The name belongs to another topic now.
-pub fn recreated(track: &Track, now: TopicId, evidence: &str, now_us: i64) -> Incident {
-    let position = track.position.offset;
+pub fn recreated(track: &Track, before: Option<&ReadBefore>, now: TopicId, evidence: &str, now_us: i64) -> Incident {
+    let (position, waited) = (read_to(track, before), waited_behind(track, before, track.position.offset));
     let suspect = match track.proved {
         Some(proved) if proved < position => format!("; rows of offsets {proved} to {} may be of the new topic", position - 1),
         _ => String::new(),
@@ -172,9 +189,9 @@ pub fn recreated(track: &Track, now: TopicId, evidence: &str, now_us: i64) -> In
         kind: IncidentKind::Recreated,
         cause: String::new(),
         opened_us: now_us,
-        lost: format!("what was left in the old topic behind offset {position}{suspect}"),
+        lost: format!("what was left in the old topic behind offset {position}{suspect}{waited}"),
         holds: HOLDS.to_owned(),
-        evidence: format!("{}; topic id was {}, is {now}; {evidence}", place(track), track.key.topic_id),
+        evidence: format!("{}; topic id was {}, is {now}; {evidence}", place(track, before), track.key.topic_id),
         actions: vec![
             "check that `brokers` names the right cluster and that the topic was recreated on purpose".to_owned(),
             format!("to keep the tables and read the new topic: {}", command(track, "begin --at earliest")),
@@ -192,7 +209,7 @@ pub fn partitions_grew(track: &Track, before: usize, after: usize, now_us: i64) 
         opened_us: now_us,
         lost: "nothing; the order of one key's records over the change is not known".to_owned(),
         holds: "everything; the new partition is read from its first record".to_owned(),
-        evidence: format!("{}; the topic had {before} partitions and has {after}", place(track)),
+        evidence: format!("{}; the topic had {before} partitions and has {after}", place(track, None)),
         actions: vec!["nothing: it closes when the new partition's end is reached".to_owned()],
         resume_offset: None,
     }
@@ -204,8 +221,18 @@ fn command(track: &Track, action: &str) -> String {
     format!("streamgauge incident {source}/{}/{} {action} --dry-run", track.key.topic, track.key.partition)
 }
 
-fn place(track: &Track) -> String {
+/// Records at or behind this offset that wait for room and are no more in the log.
+fn waited_behind(track: &Track, before: Option<&ReadBefore>, offset: i64) -> String {
+    let waited = before.map_or(0, |before| before.waiting(offset.max(track.position.offset)..before.reached.offset));
+    if waited > 0 { format!("; {waited} of the records that wait for room are no more in the log") } else { String::new() }
+}
+
+fn place(track: &Track, before: Option<&ReadBefore>) -> String {
     let Position { offset, after, epoch, .. } = track.position;
     let last = if after > 0 { format!("last record {}, leader epoch {epoch}", after - 1) } else { "no record read yet".to_owned() };
-    format!("{}/{} at offset {offset} ({last})", track.key.topic, track.key.partition)
+    let reached = before.map(|before| {
+        let waiting = before.waiting(offset..before.reached.offset);
+        format!("; read to {} before, of which {waiting} records wait for room", before.reached.offset)
+    });
+    format!("{}/{} at offset {offset} ({last}{})", track.key.topic, track.key.partition, reached.unwrap_or_default())
 }

@@ -95,6 +95,8 @@ pub struct Track {
     pub proved: Option<i64>,
     /// Position when the id check that is under way was sent.
     pub proving: i64,
+    /// An end in front of what was read before, which was asked about.
+    pub doubted: Option<i64>,
     /// False alarms since the position moved.
     pub strikes: u32,
     /// Tries since the position moved.
@@ -134,6 +136,7 @@ impl Track {
             client_id: None,
             proved: None,
             proving: position.offset,
+            doubted: None,
             strikes: 0,
             tries: 0,
             moved: now,

@@ -148,7 +148,7 @@ fn tables_that_are_worth_no_walk_each_are_not_walked_for_what_they_are_together(
         house.clock.set(NOW_US + seconds * 1_000_000);
         let mut held = house.seat.hold();
         held.options.memory_max_bytes = worth * 256;
-        held.keeps_out(&[]);
+        held.keeps_out(&[], true);
         let freed = held.freed;
         held.tick();
         assert_eq!(held.evacuates(), begins, "{sparse} bytes in two tables where one of them has to be worth {worth}");

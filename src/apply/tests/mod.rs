@@ -15,6 +15,7 @@ mod reads;
 mod shedding;
 mod snapshots;
 mod sweeps;
+mod told;
 mod turns;
 mod waiting;
 

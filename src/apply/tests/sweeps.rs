@@ -154,7 +154,7 @@ fn a_snapshot_comes_between_two_rounds_though_a_round_takes_longer_than_the_time
     for seconds in 1..=20 {
         let mut held = house.seat.hold();
         // Rows are kept out all the time.
-        held.keeps_out(&[]);
+        held.keeps_out(&[], true);
         held.tick();
         rounds += usize::from(held.can_sweep());
         house.clock.set(NOW_US + 2 * seconds * SECOND_US);

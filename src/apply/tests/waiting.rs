@@ -9,16 +9,20 @@ use super::inlets::{attach, offer_all};
 use super::turns;
 use super::{House, NOW_US, declare_with, options, tag, turn, walkers};
 use crate::apply::incidents::Subject;
+use crate::apply::work::InletId;
 use crate::apply::{EngineInlet, EngineOptions, Facts};
+use crate::pipeline::RegisterOptions;
 use crate::recovery::{Attempts, Recovered, recover};
 use crate::state::{FROZEN_SHARE, State};
 use crate::storage::Disk;
 use crate::wal::{WalOptions, WalWriter};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use streamgauge_api::port::Request;
+use streamgauge_api::decision::GoOn;
+use streamgauge_api::inlet::ReadBefore;
+use streamgauge_api::port::{KeyText, Read, ReadOptions, Request};
 use streamgauge_api::source::IncidentKind;
-use streamgauge_api::{Clock, Inlet, Port, RawRecord, Slot, Stop};
+use streamgauge_api::{Clock, Inlet, Port, Position, RawRecord, Slot, Stop};
 
 /// Keys that are there when the limit is set,
 const ELDERS: usize = 12_000;
@@ -117,7 +121,7 @@ impl Life {
         assert!(matches!(offered.stop, None | Some(Stop::Full)), "{offered:?}");
         self.next += offered.taken;
         if self.next == topic.steps.len() {
-            self.inlet.end_of_partition(self.slot, topic.steps.len() as i64);
+            assert!(self.inlet.end_of_partition(self.slot, topic.steps.len() as i64));
         }
         let _kept = self.inlet.flush();
     }
@@ -157,6 +161,32 @@ impl Life {
                 self.pass();
             }
         }
+    }
+
+    /// An operator decides about the partition; so many records that waited are lost by it.
+    fn decide(&mut self, before: &ReadBefore, position: Option<Position>, reached: Option<Position>, lost: i64) {
+        let key = self.house.seat.look(|engine| engine.state().partitions()[self.slot.0 as usize].key.clone());
+        let told = format!("{lost} records that waited");
+        assert!(lost > 10 && lost <= before.waiting(0..before.reached.offset), "{told}");
+        let decided = GoOn { key, position, reached, incident: IncidentKind::SourceGap, lost: Some(told.clone()) };
+        self.inlet.go_on(self.slot, &decided).unwrap();
+        let gaps = self.house.seat.look(|engine| engine.state().gaps().to_vec());
+        assert_eq!(gaps.last().map(|gap| &gap.lost), Some(&told));
+    }
+
+    /// Every record is in the table, once, but for those of these offsets; and so says the log.
+    fn assert_in_but(&self, topic: &Topic, is_lost: impl Fn(i64) -> bool, what: &str) {
+        let mut counts: BTreeMap<&str, i64> = topic.counts();
+        for (offset, (key, is_row)) in (0..).zip(&topic.steps) {
+            assert!(!is_lost(offset) || *is_row, "rows of newcomers wait");
+            if is_lost(offset) {
+                *counts.get_mut(key.as_str()).unwrap() -= 1;
+            }
+        }
+        for (key, count) in counts {
+            assert_eq!(self.count(key).unwrap_or(0), count, "{key} {what}");
+        }
+        assert_eq!(topic.replayed().fingerprint(), self.house.seat.with(|engine| engine.state().fingerprint()), "{what}");
     }
 
     fn count(&self, key: &str) -> Option<i64> {
@@ -326,6 +356,126 @@ fn a_log_that_was_written_anew_below_what_was_read_stops_the_partition() {
     let offered = life.inlet.offer(&[anew]);
     let Some(Stop::Truncated { slot, from: read, to, .. }) = offered.stop else { panic!("{offered:?}") };
     assert_eq!((offered.taken, slot, read, to), (0, life.slot, reached.after, from as i64 + 1));
+}
+
+/// A topic with rows that wait, and what a process knows of them that has just started beside it.
+fn restarted_with_waiting() -> (Topic, Life, ReadBefore) {
+    let mut topic = Topic::of_elders(newcomers_before_tombstones(750, 10));
+    let mut life = topic.live();
+    life.read_all(&topic);
+    drop(life);
+    topic.memory_max_bytes = 1 << 30;
+    let life = topic.live();
+    let before = life.inlet.read_before(life.slot).unwrap();
+    assert!(before.waiting(0..before.reached.offset) > 300 && before.waits.len() > 1, "{} runs", before.waits.len());
+    (topic, life, before)
+}
+
+/// The runs in front of the end were settled without a word, and those behind it waited for ever.
+#[test]
+fn an_end_in_front_of_what_was_read_before_is_not_believed() {
+    let (topic, mut life, before) = restarted_with_waiting();
+    let (offset, waiting) = (life.offset(), life.waiting());
+    life.next += 1;
+    let first = record(&topic, life.slot, life.next - 1, 0);
+    assert_eq!(life.inlet.offer(&[first]).taken, 1);
+    for end in [life.next as i64, before.reached.offset - 1] {
+        assert!(!life.inlet.end_of_partition(life.slot, end), "the log ends at {end}");
+    }
+    assert!(life.inlet.flush());
+    while life.step() {}
+    let settled = usize::from(before.waiting(offset..offset + 1) == 1);
+    assert_eq!(life.waiting(), waiting - settled, "only the record that was read is done");
+    life.read_all(&topic);
+    life.assert_all_in(&topic, "after the end was believed");
+}
+
+/// They were settled without a word.
+#[test]
+fn records_that_were_compacted_away_while_they_waited_are_counted() {
+    let (topic, mut life, before) = restarted_with_waiting();
+    let gone: Vec<i64> = before.waits.iter().flat_map(|(from, to)| *from..*to).step_by(3).collect();
+    for offset in life.next..topic.steps.len() {
+        if !gone.contains(&(offset as i64)) {
+            assert_eq!(life.inlet.offer(&[record(&topic, life.slot, offset, 0)]).taken, 1);
+        }
+    }
+    assert!(life.inlet.end_of_partition(life.slot, topic.steps.len() as i64) && life.inlet.flush());
+    while life.step() {}
+    assert_eq!((life.waiting(), life.offset()), (0, topic.steps.len() as i64));
+    let told = format!("streamgauge_source_compacted_total{{source=\"steps\"}} {}", gone.len());
+    assert!(life.house.metrics.text().contains(&told), "{told}");
+    let mut counts: BTreeMap<String, i64> = topic.counts().into_iter().map(|(key, count)| (key.to_owned(), count)).collect();
+    gone.iter().for_each(|offset| *counts.get_mut(&topic.steps[*offset as usize].0).unwrap() -= 1);
+    for (key, count) in counts {
+        assert_eq!(life.count(&key).unwrap_or(0), count, "{key}");
+    }
+    assert_eq!(topic.replayed().fingerprint(), life.house.seat.with(|engine| engine.state().fingerprint()));
+}
+
+/// A decision was refused as long as anything waited, and what waits of a partition that stands was never read again.
+#[test]
+fn a_decision_about_a_partition_with_waiting_rows_keeps_what_the_log_has_and_tells_the_rest() {
+    let at = |offset: i64, position: Position| Position { offset, after: -1, epoch: -1, ..position };
+    let middle = |before: &ReadBefore| before.waits[before.waits.len() / 2].0 + 1;
+    // The log lost its beginning.
+    let (topic, mut life, before) = restarted_with_waiting();
+    let low = middle(&before);
+    life.decide(&before, Some(at(low, before.reached)), Some(before.reached), before.waiting(0..low));
+    life.next = low as usize;
+    life.read_all(&topic);
+    life.assert_in_but(&topic, |offset| before.waiting(offset..offset + 1) == 1 && offset < low, "without the beginning");
+
+    // The log lost its end, and others have its offsets now: none here.
+    let (mut topic, mut life, before) = restarted_with_waiting();
+    let (end, read) = (middle(&before), topic.steps.clone());
+    let stood = life.house.seat.look(|engine| engine.state().partitions()[life.slot.0 as usize].position);
+    let lost = before.waiting(end..before.reached.offset);
+    life.decide(&before, Some(stood), Some(Position { after: end, ..at(end, before.reached) }), lost);
+    topic.steps.truncate(end as usize);
+    life.read_all(&topic);
+    assert_eq!((life.waiting(), life.offset()), (0, end));
+    topic.steps = read;
+    life.assert_in_but(&topic, |offset| before.waiting(offset..offset + 1) == 1 && offset >= end, "without the end");
+
+    // Another log, or none.
+    for position in [Some(Position::start(0)), None] {
+        let (topic, mut life, before) = restarted_with_waiting();
+        life.decide(&before, position, None, before.waiting(0..before.reached.offset));
+        assert_eq!(life.waiting(), 0);
+        life.assert_in_but(&topic, |offset| before.waiting(offset..offset + 1) == 1, "with nothing of what waited");
+    }
+}
+
+/// A table that comes while rows wait has keys of theirs that nobody knew: later rows of these keys went past.
+#[test]
+fn rows_of_one_key_keep_their_order_in_a_table_that_came_while_they_waited() {
+    let house = House::build();
+    let mut inlet = house.inlet("steps");
+    let slot = attach(&mut inlet, "steps", 0);
+    let of = |offset: i64, walker: &'static str| turns::record(slot, offset, walker.as_bytes());
+    offer_all(&house, &mut inlet, [of(0, r#"{"walker":"known"}"#)].into_iter());
+    house.seat.with(|engine| engine.options.memory_max_bytes = 1);
+    offer_all(&house, &mut inlet, [of(1, r#"{"walker":"new"}"#)].into_iter());
+    assert_eq!(house.steps_of("new"), None, "it waits");
+    // Its one row is every walker's, and shows the last of them.
+    let everybody = json!({"nodes": [
+        {"kind": "derivation", "name": "everybody", "output_kind": "table", "upstreams": ["Step"],
+         "ops": [{"op": "group_by", "keys": [], "agg": {"last": {"op": "last", "params": {"field": "walker"}}}}],
+         "schema": {"fields": {}, "optional_fields": []}, "table_primary_key": []}
+    ]});
+    house.seat.with(|engine| {
+        engine.options = options();
+        let outcome = engine.state().registry().apply_register(&everybody.to_string(), &RegisterOptions::default());
+        let outcome = outcome.unwrap_or_else(|error| panic!("{}", error.to_json()));
+        engine.define(outcome.next.unwrap(), outcome.effects).unwrap();
+        assert!(!engine.takes_packets_of(InletId(0)), "what waits is looked at first");
+    });
+    offer_all(&house, &mut inlet, [of(2, r#"{"walker":"known"}"#)].into_iter());
+    assert_eq!((house.steps_of("new").unwrap().0, house.steps_of("known").unwrap().0), (1, 2));
+    let read = Read { table: "everybody".to_owned(), key: KeyText::Text(String::new()), options: ReadOptions::default() };
+    let (row, _) = house.seat.look(|engine| engine.get(&read, crate::read::UnknownFeature::AsNotFound)).unwrap();
+    assert_eq!(row.values[0].to_json(), json!("known"));
 }
 
 /// Hundreds of lists that become rings within one packet need a look that is too dear; what was assumed instead, the worst

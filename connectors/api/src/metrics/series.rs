@@ -29,6 +29,10 @@ pub struct TableSeries {
     pub late: IntCounter,
     /// Rows applied.
     pub applied: IntCounter,
+    /// Keys that deletes forgot.
+    pub deleted: IntCounter,
+    /// Deletes that forgot none.
+    pub undeleted: IntCounter,
     /// `streamgauge_memory_refused_rows_total`.
     pub memory_refused: IntCounter,
 }

@@ -103,7 +103,7 @@ pub const TABLE: &[MetricSpec] = &[
     counter(
         "streamgauge_rows_total",
         &["table", "stage"],
-        "The funnel of a table: rows received, decoded, bad, filtered by where, null_key, late and applied.",
+        "The funnel of a table: rows received, decoded, bad, filtered by where, null_key, late, applied, deleted (keys that tombstones forgot) and undeleted (tombstones that forgot none: the key is not there, or the record's key does not tell it).",
     ),
     MetricSpec {
         name: "streamgauge_late_rows_total",
@@ -116,6 +116,11 @@ pub const TABLE: &[MetricSpec] = &[
         "streamgauge_source_retries_total",
         &["source", "code"],
         "Times that rows of a source were not taken by the log or the memory limit and wait for another try, by the code of the reason.",
+    ),
+    counter(
+        "streamgauge_source_compacted_total",
+        &["source"],
+        "Records that waited for room and were compacted away before a restart read them again: no table has them.",
     ),
     counter(
         "streamgauge_window_missed_rows_total",

@@ -12,10 +12,11 @@ use super::Ingest;
 use crate::config::Start;
 use crate::control::{Job, Located, LocatedAll, StartAt};
 use crate::ext::ClientError;
-use crate::incidents::Cause;
+use crate::incidents::{Cause, read_to};
 use crate::track::{Phase, Track};
 use std::time::Instant;
 use streamgauge_api::decision::{BeginAt, Decision, DecisionRequest, Effect, GoOn};
+use streamgauge_api::inlet::ReadBefore;
 use streamgauge_api::source::IncidentKind;
 use streamgauge_api::{ApiError, Code, PartitionKey, Position};
 
@@ -122,14 +123,15 @@ impl Ingest {
         let track = &self.tracks[index];
         let Some((kind, _)) = track.incident else { unreachable!("what may be decided about has an incident") };
         let id = format!("{}/{}/{}", self.source.name, track.key.topic, track.key.partition);
-        let before = track.position.offset;
-        let (key, position, lost, counted_again) = match (decision, located) {
+        let before = self.read_before(index);
+        let before = before.as_ref();
+        let (key, position, reached, lost, counted_again) = match (decision, located) {
             (Decision::Forget, Some(_)) => {
                 let reason = format!("{id} exists: a forgotten partition would be read from its start again");
                 let hint = "to read on in it: begin --at earliest, latest or a time";
                 return Err(ApiError::new(Code::DecisionRefused, reason).hint(hint));
             }
-            (Decision::Forget, None) => (track.key.clone(), None, None, None),
+            (Decision::Forget, None) => (track.key.clone(), None, None, waited(before, i64::MAX..i64::MAX), None),
             (_, None) => {
                 let reason = format!("{id} does not exist, so that nothing can be read from it");
                 return Err(ApiError::new(Code::DecisionRefused, reason).hint("create the topic, or give the partition up: forget"));
@@ -145,25 +147,29 @@ impl Ingest {
                     Decision::AcceptGap => resume_offset(track).max(located.low).min(located.end.max(located.low)),
                     _ => located.start,
                 };
-                let (lost, again) = told(track, kind, another, to, located);
+                let (lost, again) = told(track, before, decision, another, to, located);
                 // The clock of another log says nothing of this one.
                 let position = match another {
                     true => Position::start(to),
                     false => Position { offset: to, after: -1, epoch: -1, ..track.position },
                 };
-                (key, Some(position), lost, again)
+                let (position, reached) = match before.filter(|_| decision == Decision::AcceptGap) {
+                    Some(before) => read_again(track, before, position, located),
+                    None => (position, None),
+                };
+                (key, Some(position), reached, lost, again)
             }
         };
         let effect = Effect {
             id,
             incident: kind.as_str().to_owned(),
-            from_offset: before,
+            from_offset: track.position.offset,
             to_offset: position.map(|position| position.offset),
             to_read: position.zip(located).map(|(position, located)| (located.end - position.offset).max(0)),
             lost: lost.clone().unwrap_or_else(nothing),
             counted_again: counted_again.unwrap_or_else(nothing),
         };
-        Ok(Planned { track: index, go_on: GoOn { key, position, incident: kind, lost }, effect })
+        Ok(Planned { track: index, go_on: GoOn { key, position, reached, incident: kind, lost }, effect })
     }
 
     fn carry_out(&mut self, plan: &Planned) -> Result<(), ApiError> {
@@ -229,25 +235,71 @@ fn may(track: &Track, decision: Decision) -> Result<(), ApiError> {
     }
 }
 
+/// Where a gap was accepted and records wait: what the log has of them is read again. Where reading goes on then, and how
+/// far it had come of the log as it is now.
+fn read_again(track: &Track, before: &ReadBefore, to: Position, located: &Located) -> (Position, Option<Position>) {
+    let (from, reached) = match is_cut(track) {
+        false => (to, before.reached),
+        // Behind the cut nothing was read of this log.
+        true => {
+            let from = track.position.offset.max(located.low).min(to.offset);
+            let from = if from == track.position.offset { track.position } else { Position { offset: from, ..to } };
+            (from, Position { after: to.offset, ..to })
+        }
+    };
+    match before.waiting(from.offset..reached.offset) {
+        0 => (to, None),
+        _ => (from, Some(reached)),
+    }
+}
+
+/// Whether the log ends in front of what was read of it.
+fn is_cut(track: &Track) -> bool {
+    track.incident.is_some_and(|(kind, _)| matches!(kind, IncidentKind::Truncated | IncidentKind::Regressed))
+}
+
 /// What no table will have, and what is counted again.
-fn told(track: &Track, kind: IncidentKind, another: bool, to: i64, located: &Located) -> (Option<String>, Option<String>) {
-    let from = track.position.offset;
+fn told(
+    track: &Track,
+    before: Option<&ReadBefore>,
+    decision: Decision,
+    another: bool,
+    to: i64,
+    located: &Located,
+) -> (Option<String>, Option<String>) {
+    let from = read_to(track, before);
     let count = |from: i64, to: i64| format!("offsets {from} to {} ({} offsets)", to - 1, to - from);
     if another {
         let skipped = if to > located.low { format!("; of the new one {}", count(located.low, to)) } else { String::new() };
         let lost = format!("what was left in the old topic behind offset {from}{skipped}");
+        let lost = std::iter::once(lost).chain(waited(before, i64::MAX..i64::MAX)).collect::<Vec<_>>().join("; ");
         return (Some(lost), Some("records of the old topic that the new one has too".into()));
     }
     // What was read behind a cut is gone from the log: other records have, or will have, these offsets.
-    let cut = matches!(kind, IncidentKind::Truncated | IncidentKind::Regressed);
-    let read_to = if cut { resume_offset(track).min(from) } else { from };
+    let read_to = if is_cut(track) { resume_offset(track).min(from).min(located.end) } else { from };
+    let read_again = if decision == Decision::AcceptGap && is_cut(track) { located.low } else { to };
     let skipped = (to > read_to).then(|| count(read_to, to));
     let kept = (from > read_to).then(|| format!("{} stay in the tables though they are gone from the log", count(read_to, from)));
     let lost = match (skipped, kept) {
         (skipped, None) => skipped,
         (skipped, Some(kept)) => Some(format!("{}; {kept}", skipped.unwrap_or_else(nothing))),
     };
-    (lost, (to < read_to).then(|| count(to.max(located.low), read_to)))
+    let lost: Vec<String> = lost.into_iter().chain(waited(before, read_again..read_to)).collect();
+    let again = (decision != Decision::AcceptGap && to < read_to).then(|| {
+        let first = to.max(located.low);
+        match before.map_or(0, |before| before.waiting(first..read_to)) {
+            0 => count(first, read_to),
+            waits => format!("{}, but for {waits} of them that wait for room", count(first, read_to)),
+        }
+    });
+    ((!lost.is_empty()).then(|| lost.join("; ")), again)
+}
+
+/// Records that wait for room and are not among these offsets, where they are read again.
+fn waited(before: Option<&ReadBefore>, again: std::ops::Range<i64>) -> Option<String> {
+    let before = before?;
+    let waits = before.waiting(0..before.reached.offset) - before.waiting(again);
+    (waits > 0).then(|| format!("{waits} records that waited for room"))
 }
 
 /// The first record that was not read and still can be, as far as the incident knows it.

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use streamgauge_api::counters::SourceCounters;
+use streamgauge_api::inlet::ReadBefore;
 use streamgauge_api::source::{Incident, IncidentKind, SourceBoard};
 use streamgauge_api::{ApiError, Clock, Inlet, PartitionKey, Position, Slot, StoredPosition};
 
@@ -398,19 +399,21 @@ impl Ingest {
         let questions = asked
             .into_iter()
             .map(|index| {
+                let before = self.read_before(index);
                 let track = &mut self.tracks[index];
                 track.phase = Phase::Asking { round };
                 track.asked_us = asked_us;
-                Question {
-                    track: index,
-                    topic: track.key.topic.clone(),
-                    topic_id: track.key.topic_id,
-                    partition: track.key.partition,
-                    position: track.position,
-                }
+                Question::new(index, &track.key, track.position, before.as_ref())
             })
             .collect();
         self.send(Job::Examine(round, questions));
+    }
+
+    /// What was read of a partition before, beyond where it is read again now; none where all of it is done or in memory.
+    fn read_before(&self, index: usize) -> Option<ReadBefore> {
+        let track = &self.tracks[index];
+        let before = self.inlet.read_before(track.slot)?;
+        (before.reached.offset > track.position.offset).then_some(before)
     }
 
     fn send(&self, job: Job) {

@@ -269,12 +269,11 @@ impl Ingest {
     }
 
     fn end_reached(&mut self, index: usize, offset: i64) {
-        let track = &mut self.tracks[index];
-        if track.reached(offset) {
-            let slot = track.slot;
-            self.inlet.end_of_partition(slot, offset);
+        if !self.inlet.end_of_partition(self.tracks[index].slot, offset) {
+            return self.doubt_end(index, offset);
         }
         let track = &mut self.tracks[index];
+        track.reached(offset);
         if let Some(gauge) = &track.gauge {
             gauge.stable_offset.fetch_max(offset, Ordering::Relaxed);
             gauge.end_offset.fetch_max(offset, Ordering::Relaxed);
@@ -285,6 +284,16 @@ impl Ingest {
             Some((IncidentKind::Stalled, cause)) if cause != Cause::Lso => self.close(index),
             Some((IncidentKind::PartitionsGrew, _)) => self.close(index),
             _ => {}
+        }
+    }
+
+    /// The log seems to end in front of what was read of it before: it was cut, or a broker that leads anew does not know
+    /// yet how far it may show it, or a transaction is open there. The questions tell; once for each such end.
+    fn doubt_end(&mut self, index: usize, offset: i64) {
+        let track = &mut self.tracks[index];
+        track.heard = true;
+        if track.doubted.replace(offset) != Some(offset) {
+            self.ask(&[index]);
         }
     }
 

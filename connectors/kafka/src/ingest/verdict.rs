@@ -68,7 +68,8 @@ impl Ingest {
 
     fn decided(&mut self, index: usize, verdict: Verdict) {
         let now_us = self.now_us();
-        let track = &self.tracks[index];
+        let before = self.read_before(index);
+        let (track, before) = (&self.tracks[index], before.as_ref());
         let word = track.last_error.as_ref().map(|error| error.text.clone()).unwrap_or_default();
         match verdict {
             Verdict::Assign { .. } => {}
@@ -78,17 +79,17 @@ impl Ingest {
             Verdict::Unknown(text) => self.wait_quietly(index, Cause::Unknown, &text),
             Verdict::Recreated { now } => self.recreated(index, now, &word),
             Verdict::SourceGap { low, end } => {
-                let incident = incidents::source_gap(track, low, end, now_us);
+                let incident = incidents::source_gap(track, before, low, end, now_us);
                 self.show_ends(index, low, end, self.tracks[index].asked_us);
                 self.stop_with(index, incident);
             }
             Verdict::Regressed { end, epoch } => {
-                let incident = incidents::regressed(track, end, epoch, now_us);
+                let incident = incidents::regressed(track, before, end, epoch, now_us);
                 self.stop_with(index, incident);
             }
             Verdict::Truncated { from, to, epoch } => {
                 let evidence = if epoch >= 0 { format!("the log ends at {to} under leader epoch {epoch}") } else { word };
-                let incident = incidents::truncated(track, from, to, &evidence, now_us);
+                let incident = incidents::truncated(track, before, from, to, &evidence, now_us);
                 self.stop_with(index, incident);
             }
         }
@@ -174,7 +175,8 @@ impl Ingest {
 
     /// Records that the engine has applied are no longer in the log.
     pub(super) fn truncated(&mut self, index: usize, from: i64, to: i64, evidence: &str) {
-        let incident = incidents::truncated(&self.tracks[index], from, to, evidence, self.now_us());
+        let before = self.read_before(index);
+        let incident = incidents::truncated(&self.tracks[index], before.as_ref(), from, to, evidence, self.now_us());
         self.stop_with(index, incident);
     }
 
@@ -183,7 +185,8 @@ impl Ingest {
         if self.tracks[index].stopped() {
             return;
         }
-        let incident = incidents::recreated(&self.tracks[index], now, evidence, self.now_us());
+        let before = self.read_before(index);
+        let incident = incidents::recreated(&self.tracks[index], before.as_ref(), now, evidence, self.now_us());
         self.stop_with(index, incident);
     }
 

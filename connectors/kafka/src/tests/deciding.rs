@@ -117,3 +117,75 @@ fn what_cannot_be_decided_is_refused_and_changes_nothing() {
     assert!(house.engine.lock().decided.is_empty());
     house.stop();
 }
+
+/// What waits lies in front of what was read: the gap said that rows were lost which are in the tables, and the cut was not
+/// seen at all.
+#[test]
+fn a_log_that_lost_what_waits_says_how_much_and_goes_on_with_the_rest() {
+    let mut house = House::overtaken_with(|engine| engine.waits(4, 9, vec![(5, 7), (8, 9)]));
+    let incident = house.open_incident().unwrap();
+    assert_eq!(incident.kind, IncidentKind::SourceGap);
+    let low = incident.resume_offset.unwrap();
+    let unread = format!("offsets 9 to {} ({} offsets)", low - 1, low - 9);
+    let told = format!("{unread}, deleted before they were read; 3 records in front of offset {low} that waited for room");
+    assert_eq!(incident.lost, told);
+    let done = house.decide("s/0", Decision::AcceptGap, false).unwrap();
+    assert_eq!(done[0].lost, format!("{unread}; 3 records that waited for room"));
+    assert_eq!(house.engine.lock().decided[0].reached, None, "nothing of what waits is in the log");
+    house.stop();
+
+    // Some of what waits is in the log still.
+    let mut house = House::overtaken_with(|engine| engine.waits(4, 85, vec![(5, 7), (8, 9), (80, 82)]));
+    let incident = house.open_incident().unwrap();
+    let low = incident.resume_offset.unwrap();
+    assert_eq!(incident.lost, format!("3 records in front of offset {low} that waited for room"));
+    let done = house.decide("s/0", Decision::AcceptGap, false).unwrap();
+    assert_eq!(
+        (done[0].to_offset, done[0].lost.as_str(), done[0].counted_again.as_str()),
+        (Some(low), "3 records that waited for room", "nothing")
+    );
+    assert_eq!(house.engine.lock().decided[0].reached.map(|reached| reached.offset), Some(85));
+    house.stop();
+}
+
+#[test]
+fn a_log_that_ends_in_front_of_what_was_read_before_a_restart_stops_its_partition() {
+    let waiting = |house: &mut House| {
+        house.produce("t", 0, 0..20);
+        house.start();
+        house.until("all", |engine| engine.seen.len() == 20);
+        house.stop();
+        house.engine.lock().waits(5, 50, vec![(7, 9), (30, 31)]);
+        house.start();
+        house.until("the incident", |_engine| house.open_incident().is_some());
+    };
+    let mut house = House::new(&[("t", 1)]);
+    waiting(&mut house);
+    let incident = house.open_incident().unwrap();
+    assert_eq!((incident.kind, incident.resume_offset), (IncidentKind::Regressed, Some(20)));
+    assert!(incident.evidence.contains("read to 50 before, of which 3 records wait for room"), "{incident:?}");
+    assert!(incident.lost.ends_with("; 1 of the records that wait for room are no more in the log"), "{incident:?}");
+    let shown = house.decide("s/0", Decision::Begin(BeginAt::Earliest), true).unwrap();
+    assert_eq!(shown[0].counted_again, "offsets 0 to 19 (20 offsets), but for 2 of them that wait for room");
+    let done = house.decide("s/0", Decision::AcceptGap, false).unwrap();
+    assert_eq!((done[0].to_offset, done[0].counted_again.as_str()), (Some(5), "nothing"), "what waits in front of the cut is read again");
+    assert!(
+        done[0].lost.ends_with("(30 offsets) stay in the tables though they are gone from the log; 1 records that waited for room"),
+        "{done:?}"
+    );
+    assert_eq!(house.engine.lock().decided[0].reached.map(|reached| (reached.offset, reached.epoch)), Some((20, -1)));
+    house.stop();
+}
+
+#[test]
+fn an_end_in_front_of_what_was_read_before_is_asked_about() {
+    let mut house = House::new(&[("t", 1)]);
+    house.produce("t", 0, 0..19);
+    house.start();
+    house.until("an end", |engine| engine.seen.len() == 19 && !engine.ends.is_empty());
+    house.engine.lock().waits(19, 25, vec![(20, 21)]);
+    house.produce("t", 0, 19..20);
+    house.until("the incident", |_engine| house.open_incident().is_some());
+    assert_eq!(house.open_incident().map(|open| (open.kind, open.resume_offset)), Some((IncidentKind::Regressed, Some(20))));
+    house.stop();
+}

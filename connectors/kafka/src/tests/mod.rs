@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use streamgauge_api::decision::{Decision, DecisionRequest, Effect, GoOn, Place};
-use streamgauge_api::inlet::FetchedSchema;
+use streamgauge_api::inlet::{FetchedSchema, ReadBefore};
 use streamgauge_api::source::{Incident, PartitionGauge, SourceBoard};
 use streamgauge_api::{
     ApiError, Clock, Inlet, Offered, PartitionKey, Position, RawRecord, Slot, Stop, StoredPosition, SystemClock, TopicId,
@@ -54,9 +54,21 @@ struct Engine {
     source_incident: Option<Incident>,
     /// Records taken before the inlet is full; `None` is no limit.
     room: Option<usize>,
+    /// What was read before and waits for room.
+    before: BTreeMap<PartitionKey, ReadBefore>,
     schemas: HashMap<u32, Result<FetchedSchema, String>>,
     /// Values that begin with a zero byte are framed by Confluent.
     framed: bool,
+}
+
+impl Engine {
+    /// Its only partition stands at `offset`, was read to `reached`, and these offsets wait.
+    fn waits(&mut self, offset: i64, reached: i64, waits: Vec<(i64, i64)>) {
+        let at = |offset: i64| Position { after: offset, record_time_ms: 0, ..Position::start(offset) };
+        let key = self.state.keys().next().cloned().unwrap();
+        self.state.insert(key.clone(), at(offset));
+        self.before.insert(key, ReadBefore { reached: at(reached), waits });
+    }
 }
 
 /// The engine's side of one ingest thread.
@@ -112,11 +124,21 @@ impl Inlet for FakeInlet {
         Offered { taken: records.len(), stop: None }
     }
 
-    fn end_of_partition(&mut self, slot: Slot, offset: i64) {
+    fn end_of_partition(&mut self, slot: Slot, offset: i64) -> bool {
         let mut engine = self.engine.lock();
-        engine.ends.push((slot, offset));
         let key = engine.attached[slot.0 as usize].clone();
-        engine.state.get_mut(&key).unwrap().offset = offset;
+        if engine.before.get(&key).is_some_and(|before| offset < before.reached.offset) {
+            return false;
+        }
+        engine.ends.push((slot, offset));
+        let position = engine.state.get_mut(&key).unwrap();
+        position.offset = position.offset.max(offset);
+        true
+    }
+
+    fn read_before(&self, slot: Slot) -> Option<ReadBefore> {
+        let engine = self.engine.lock();
+        engine.before.get(&engine.attached[slot.0 as usize]).cloned()
     }
 
     fn flush(&mut self) -> bool {
@@ -293,6 +315,11 @@ impl House {
 
     /// A house whose only partition stands at an offset that its log no longer has.
     fn overtaken() -> Self {
+        Self::overtaken_with(|_engine| {})
+    }
+
+    /// The same, with something done to the engine before it starts again.
+    fn overtaken_with(change: impl FnOnce(&mut Engine)) -> Self {
         let mut house = Self::new(&[("t", 1)]);
         house.produce("t", 0, 0..10);
         house.start();
@@ -305,6 +332,7 @@ impl House {
             producer.send("t", Some(0), None, Some(&value), None, &[]).unwrap();
         }
         producer.flush(LIMIT).unwrap();
+        change(&mut house.engine.lock());
         house.start();
         house.until("the incident", |_engine| house.open_incident().is_some());
         house
