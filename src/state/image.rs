@@ -3,15 +3,19 @@
 //! ```text
 //! 1 META      JSON: registry, partitions, waiting offsets, what is lost by decisions, schemas and the sources that read by them, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
 //! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
-//!             arena), slab, class; 0 for what does not apply
-//! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group, numbers ascend
+//!             arena), slab, class; 0 for what does not apply; then a bit for each place of a chunk, set where there
+//!             is one, up to the last
+//! 3 CHUNK     words of one chunk; the section's index is the chunk's number in its group: the next bit that is set
 //! ```
+//! No number in a file makes a reader reserve more than the bytes that say it could fill: lists of chunks have as
+//! many places as bits are there, key words have no gaps, and a slab has no more chunks than there are key words.
 
 use super::account::Account;
 use super::arena::Arena;
-use super::chunk::Chunk;
+use super::chunk::{CHUNK_WORDS, Chunk};
 use super::frozen::{Frozen, NoRoom, Tables};
 use super::keys::{Free, KEY_WORDS, Keys};
+use super::places::{Places, bits_of};
 use super::plan::SlabPlan;
 use super::skip::Skip;
 use super::slab::{Missed, Slab};
@@ -22,7 +26,7 @@ use super::verify;
 use super::waiting::WaitingOffsets;
 use super::words::Words;
 use crate::operators::OPERATORS;
-use crate::pipeline::{FeatureDef, Registry};
+use crate::pipeline::{FeatureDef, Registry, TableDef};
 use crate::row::EventId;
 use crate::snapshot::{Section, SnapshotError, SnapshotWriter};
 use crate::storage::Storage;
@@ -44,13 +48,11 @@ const KEYS_CLASS: u64 = 2;
 const SLAB: u64 = 3;
 const SLAB_CLASS: u64 = 4;
 
-/// More chunks than a group has: 1 TiB of them.
-const CHUNKS_MAX: usize = 1 << 26;
 /// More classes than an arena has.
 const CLASSES_MAX: usize = 255;
 
 /// Layout of the sections and of the words in them.
-pub(super) const IMAGE_FORMAT: u32 = 6;
+pub(super) const IMAGE_FORMAT: u32 = 7;
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -139,7 +141,7 @@ impl Frozen {
     /// What the file layer says, or that it was let go.
     pub fn write_image<S: Storage>(&self, writer: &mut SnapshotWriter<S>) -> Result<(), Unwritten> {
         let (tables, groups) = self.look(|tables| {
-            let groups: Vec<(Group, usize)> = tables.values().flat_map(groups_of).collect();
+            let groups: Vec<(Group, Vec<u64>)> = tables.values().flat_map(groups_of).collect();
             (tables.values().map(TableMeta::of).collect(), groups)
         })?;
         let state = &self.rest;
@@ -162,12 +164,14 @@ impl Frozen {
         };
         writer.bytes(META, 0, &text_of(&meta))?;
         let mut words = Vec::new();
-        for (group, chunks) in groups {
-            writer.section(GROUP, 0, &[group.table, group.what, group.slab, group.class])?;
-            for (index, number) in (0..).zip(0..chunks) {
-                if self.look(|tables| group.copy(tables, number, &mut words))? {
-                    writer.section(CHUNK, index, &words)?;
-                }
+        for (group, bits) in groups {
+            let head = [group.table, group.what, group.slab, group.class];
+            writer.section(GROUP, 0, &[&head, &*bits].concat())?;
+            let Ok(mut places) = Places::read(&bits) else { unreachable!("bits are written in the form in which they are read") };
+            while let Some(number) = places.next() {
+                let Ok(index) = u32::try_from(number) else { unreachable!("a list has fewer chunks than 32 bits count") };
+                self.look(|tables| group.copy(tables, number, &mut words))?;
+                writer.section(CHUNK, index, &words)?;
             }
         }
         Ok(())
@@ -194,32 +198,31 @@ impl SlabMeta {
     }
 }
 
-/// The groups of a table, with how many places for chunks each has.
-fn groups_of(table: &Table) -> Vec<(Group, usize)> {
+/// The groups of a table, with the places of their chunks.
+fn groups_of(table: &Table) -> Vec<(Group, Vec<u64>)> {
     let id = u64::from(table.def.id);
     let group = |what, slab, class| Group { table: id, what, slab, class };
-    let of_arena = |what, slab, arena: &Arena| -> Vec<(Group, usize)> {
+    let of_arena = |what, slab, arena: &Arena| -> Vec<(Group, Vec<u64>)> {
         let classes = (0u64..).zip(arena.classes()).filter(|(_, chunks)| chunks.iter().any(Option::is_some));
-        classes.map(|(class, chunks)| (group(what, slab, class), chunks.len())).collect()
+        classes.map(|(class, chunks)| (group(what, slab, class), bits_of(chunks))).collect()
     };
-    let mut groups = vec![(group(KEYS, 0, 0), table.keys.words().chunks().len())];
+    let mut groups = vec![(group(KEYS, 0, 0), bits_of(table.keys.words().chunks()))];
     groups.extend(of_arena(KEYS_CLASS, 0, table.keys.long()));
     for (number, slab) in (0u64..).zip(&table.slabs) {
         assert!(!slab.is_shedding(), "a state is written when all that left its tables is gone");
-        groups.push((group(SLAB, number, 0), slab.words.chunks().len()));
+        groups.push((group(SLAB, number, 0), bits_of(slab.words.chunks())));
         groups.extend(of_arena(SLAB_CLASS, number, &slab.arena));
     }
     groups
 }
 
 impl Group {
-    /// Copies the words of one of its chunks; false when there is none at that number.
-    fn copy(&self, tables: &Tables, number: usize, words: &mut Vec<u64>) -> bool {
-        let Some(chunks) = self.chunks(tables) else { unreachable!("{self:?} was there when the state was frozen") };
+    /// Copies the words of one of its chunks.
+    fn copy(&self, tables: &Tables, number: usize, words: &mut Vec<u64>) {
+        let chunk = self.chunks(tables).and_then(|chunks| chunks.get(number)?.as_ref());
+        let Some(chunk) = chunk else { unreachable!("chunk {number} of {self:?} was there when the state was frozen") };
         words.clear();
-        let Some(chunk) = &chunks[number] else { return false };
         words.extend_from_slice(chunk.words());
-        true
     }
 
     fn chunks<'t>(&self, tables: &'t Tables) -> Option<&'t [Option<Chunk>]> {
@@ -239,7 +242,7 @@ impl Group {
 pub struct ImageReader {
     meta: Option<Meta>,
     tables: BTreeMap<u64, TableParts>,
-    at: Option<Group>,
+    at: Option<(Group, Places)>,
     /// What the chunks are charged to, table by table.
     account: Account,
     /// Tables are left out.
@@ -319,31 +322,51 @@ impl ImageReader {
     }
 
     fn group(&mut self, words: &[u64]) -> Result<(), ImageError> {
-        let &[table, what, slab, class] = words else { return Err(ImageError::Wrong("a group of another size".into())) };
+        self.all_came()?;
+        let Some((&[table, what, slab, class], bits)) = words.split_first_chunk() else {
+            return Err(ImageError::Wrong("a group of another size".into()));
+        };
         let at = Group { table, what, slab, class };
+        let wrong = |reason: String| ImageError::Wrong(format!("{at:?}: {reason}"));
+        let places = Places::read(bits).map_err(wrong)?;
         let parts = self.tables.entry(table).or_insert_with(|| TableParts::new(&self.account));
+        // Each chunk of a slab has a row at least, and a row has key words.
+        let rows = parts.keys.len() * (CHUNK_WORDS / KEY_WORDS);
+        if what == SLAB && places.count() > rows {
+            return Err(wrong(format!("{} chunks of words, and key words of {rows} rows", places.count())));
+        }
         match parts.chunks(at) {
-            Some(chunks) if chunks.is_empty() => self.at = Some(at),
-            Some(_) => return Err(ImageError::Wrong(format!("{at:?} is there twice"))),
-            None => return Err(ImageError::Wrong(format!("{at:?} is of a kind that is unknown"))),
+            Some(chunks) if chunks.is_empty() => self.at = Some((at, places)),
+            Some(_) => return Err(wrong("it is there twice".into())),
+            None => return Err(wrong("it is of a kind that is unknown".into())),
         }
         Ok(())
     }
 
-    /// What the current section belongs to.
-    fn parts(&mut self) -> Result<(Group, &mut TableParts), ImageError> {
-        let at = self.at.ok_or_else(|| ImageError::Wrong("content before its group".into()))?;
-        let Some(parts) = self.tables.get_mut(&at.table) else { unreachable!("a group makes its table's parts") };
-        Ok((at, parts))
+    /// Whether every chunk came that the current group announced.
+    fn all_came(&mut self) -> Result<(), ImageError> {
+        match self.at.take() {
+            Some((at, mut places)) => match places.next() {
+                Some(number) => Err(ImageError::Wrong(format!("chunk {number} of {at:?} is missing"))),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
     }
 
     fn chunk(&mut self, index: usize, words: &[u64]) -> Result<(), ImageError> {
-        let (at, parts) = self.parts()?;
-        let chunk = Chunk::from_words(&parts.account, words);
-        let Some(chunks) = parts.chunks(at) else { unreachable!("a group of this kind was taken") };
-        if index < chunks.len() || index > CHUNKS_MAX {
-            return Err(ImageError::Wrong(format!("chunk {index} of {at:?} is out of order")));
+        let Some((at, places)) = &mut self.at else { return Err(ImageError::Wrong("content before its group".into())) };
+        let announced = places.next();
+        if announced != Some(index) {
+            return Err(ImageError::Wrong(format!("chunk {index} of {at:?} where {announced:?} was announced")));
         }
+        let Some(parts) = self.tables.get_mut(&at.table) else { unreachable!("a group makes its table's parts") };
+        let chunk = Chunk::from_words(&parts.account, words);
+        let Some(chunks) = parts.chunks(*at) else { unreachable!("a group of this kind was taken") };
+        if at.what == KEYS && index != chunks.len() {
+            return Err(ImageError::Wrong(format!("chunk {} of {at:?} is missing", chunks.len())));
+        }
+        assert!(chunks.len() <= index && index < places.count(), "chunk {index} comes behind {} of {}", chunks.len(), places.count());
         chunks.resize_with(index, || None);
         chunks.push(Some(chunk));
         Ok(())
@@ -361,6 +384,7 @@ impl ImageReader {
     /// # Errors
     /// When sections are missing or contradict the definitions.
     pub fn finish(mut self, hash_seed: u64, lsn: u64) -> Result<State, ImageError> {
+        self.all_came()?;
         let meta = self.meta.take().ok_or_else(|| ImageError::Wrong("there is no description".into()))?;
         let registry = Registry::from_json(&meta.registry, OPERATORS).map_err(|error| ImageError::Wrong(error.to_string()))?;
         let mut state = State::new(hash_seed);
@@ -409,6 +433,7 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
     table.newest_us = meta.newest_us;
     table.slabs.clear();
     let mut slabs = parts.slabs;
+    has_each_feature_once(&def, &meta.slabs)?;
     for (number, described) in (0u64..).zip(meta.slabs) {
         let mut features = Vec::with_capacity(described.features.len());
         for (name, node) in described.features {
@@ -428,18 +453,22 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
         verify::slab(&slab, &table.keys).map_err(wrong)?;
         table.slabs.push(slab);
     }
-    let mut names: Vec<&str> = table.slabs.iter().flat_map(|slab| &slab.plan.features).map(|feature| &*feature.def.name).collect();
-    names.sort_unstable();
-    let mut declared: Vec<&str> = def.features.iter().map(|feature| &*feature.name).collect();
-    declared.sort_unstable();
-    if names != declared {
-        return Err(ImageError::Wrong(format!("table {} has slabs of {names:?} and declares {declared:?}", def.name)));
-    }
-    drop(names);
     if let Some(number) = slabs.keys().next() {
         return Err(ImageError::Wrong(format!("table {} has no slab {number}", def.name)));
     }
     Ok(table)
+}
+
+/// Whether the slabs hold what is declared, each feature once: a plan is compiled from them.
+fn has_each_feature_once(def: &TableDef, slabs: &[SlabMeta]) -> Result<(), ImageError> {
+    let mut names: Vec<&str> = slabs.iter().flat_map(|slab| &slab.features).map(|(name, _)| &**name).collect();
+    names.sort_unstable();
+    // They are declared in this order.
+    let declared: Vec<&str> = def.features.iter().map(|feature| &*feature.name).collect();
+    if names == declared {
+        return Ok(());
+    }
+    Err(ImageError::Wrong(format!("table {} has slabs of {names:?} and declares {declared:?}", def.name)))
 }
 
 fn restore_arena(account: &Account, parts: Classes) -> Result<Arena, String> {

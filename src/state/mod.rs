@@ -21,6 +21,7 @@ mod index;
 mod keys;
 mod list;
 mod older;
+mod places;
 mod plan;
 mod retire;
 mod ring;

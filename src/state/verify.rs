@@ -8,10 +8,11 @@
 //! row.
 //!
 //! Called by `image.rs` on the start-up thread, once per snapshot; the cost is one pass over all words and one bit
-//! per object. Frames are looked at in `accepts.rs`. What a value *is* cannot be judged: a wrong sum is a sum.
+//! per object that is there. Frames are looked at in `accepts.rs`. What a value *is* cannot be judged: a wrong sum is a sum.
 
 use super::accumulator::holds_bytes;
 use super::arena::{self, Arena, Handle};
+use super::chunk::Chunk;
 use super::form::Form;
 use super::head::Head;
 use super::keys::Keys;
@@ -22,9 +23,38 @@ use super::slab::Slab;
 
 /// Objects of an arena that no handle has led to yet.
 pub(super) struct Unclaimed {
-    /// A bit per slot, chunk by chunk, of each class.
-    classes: Vec<Vec<u64>>,
+    classes: Vec<Slots>,
     left: usize,
+}
+
+/// The slots of one class.
+#[derive(Default)]
+struct Slots {
+    /// By chunk, how many chunks that are there come before it; none for one that is not. Bits of chunks that
+    /// are not there would be the most of a sparse arena.
+    chunks: Vec<Option<u32>>,
+    /// A bit per slot of these.
+    bits: Vec<u64>,
+}
+
+impl Slots {
+    fn of(class: usize, chunks: &[Option<Chunk>]) -> Self {
+        let mut there = 0;
+        let mut number = |chunk: &Option<Chunk>| {
+            chunk.as_ref().map(|_| {
+                there += 1;
+                there - 1
+            })
+        };
+        let chunks = chunks.iter().map(&mut number).collect();
+        Self { chunks, bits: vec![0; (there as usize * arena::slots(class)).div_ceil(64)] }
+    }
+
+    /// The word of a slot's bit, and the bit in it.
+    fn bit(&mut self, class: usize, chunk: usize, slot: usize) -> Option<(&mut u64, usize)> {
+        let at = (*self.chunks.get(chunk)?)? as usize * arena::slots(class) + slot;
+        Some((self.bits.get_mut(at / 64)?, at % 64))
+    }
 }
 
 impl Unclaimed {
@@ -32,23 +62,25 @@ impl Unclaimed {
     pub(super) fn of(arena: &Arena) -> Result<Self, String> {
         let (mut classes, mut left) = (Vec::new(), 0);
         for (class, chunks) in arena.classes().enumerate() {
-            let slots = arena::slots(class);
-            let mut bits = vec![0u64; (chunks.len() * slots).div_ceil(64)];
+            let mut slots = Slots::of(class, chunks);
             for (number, chunk) in chunks.iter().enumerate() {
                 let Some(chunk) = chunk else { continue };
-                (number * slots..(number + 1) * slots).for_each(|at| bits[at / 64] |= 1 << (at % 64));
-                left += slots;
+                let mut flip = |slot: usize, taken: bool| {
+                    let Some((word, bit)) = slots.bit(class, number, slot) else { unreachable!("a chunk that is there has bits") };
+                    assert!((*word >> bit & 1 == 1) != taken, "a sound chunk has each slot free once");
+                    *word ^= 1 << bit;
+                };
+                (0..arena::slots(class)).for_each(|slot| flip(slot, true));
+                left += arena::slots(class);
                 for (slot, free) in arena::unused_slots(class, chunk.words()) {
                     if free.iter().any(|&word| word != 0) {
                         return Err(format!("slot {slot} of chunk {number} of arena class {class} is free and not empty"));
                     }
-                    let at = number * slots + slot;
-                    assert!(bits[at / 64] >> (at % 64) & 1 == 1, "a sound chunk has each slot free once");
-                    bits[at / 64] &= !(1 << (at % 64));
+                    flip(slot, false);
                     left -= 1;
                 }
             }
-            classes.push(bits);
+            classes.push(slots);
         }
         Ok(Self { classes, left })
     }
@@ -58,9 +90,7 @@ impl Unclaimed {
         if handle == 0 {
             return Ok(&[]);
         }
-        let place =
-            arena::checked(handle).map(|(class, chunk, slot)| (class, chunk.saturating_mul(arena::slots(class)).saturating_add(slot)));
-        let word = place.and_then(|(class, at)| Some((self.classes.get_mut(class)?.get_mut(at / 64)?, at % 64)));
+        let word = arena::checked(handle).and_then(|(class, chunk, slot)| self.classes.get_mut(class)?.bit(class, chunk, slot));
         match word {
             Some((word, bit)) if *word >> bit & 1 == 1 => {
                 *word &= !(1 << bit);

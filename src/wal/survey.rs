@@ -74,7 +74,7 @@ impl WalSurvey {
             if header.log.log_id != wanted {
                 return Err(WalOpenError::OtherLog { file: path, wanted, found: header.log.log_id });
             }
-            survey.collect_skips(storage, &path, &header, &head)?;
+            survey.collect_skips(storage, (&path, bytes), &header, &head)?;
             survey.segments.push(SegmentFacts { path, bytes, header });
         }
         Ok(survey)
@@ -104,9 +104,16 @@ impl WalSurvey {
     }
 
     /// A skip frame is the first of its segment; one that is not sound is left to the reader's verdict.
-    fn collect_skips<S: Storage>(&mut self, storage: &S, path: &Path, header: &SegmentHeader, head: &[u64]) -> Result<(), IoError> {
+    fn collect_skips<S: Storage>(
+        &mut self,
+        storage: &S,
+        (path, bytes): (&Path, u64),
+        header: &SegmentHeader,
+        head: &[u64],
+    ) -> Result<(), IoError> {
         let Some(Ok(first)) = head.get(SEGMENT_HEADER_WORDS..).map(Header::parse) else { return Ok(()) };
-        if first.kind != FrameKind::SKIP {
+        // No more is reserved than the file has.
+        if first.kind != FrameKind::SKIP || (SEGMENT_HEADER_WORDS + first.words()) as u64 * 8 > bytes {
             return Ok(());
         }
         let mut words = vec![0_u64; first.words()];

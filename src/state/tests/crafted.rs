@@ -66,7 +66,7 @@ fn varied_rows(count: i64) -> Vec<Row> {
 }
 
 /// A state with lists, rings, long keys, sketches, freed keys and everything beside tables.
-fn driven() -> (Driven, Vec<Row>) {
+pub(super) fn driven() -> (Driven, Vec<Row>) {
     let rows = some_rows(200);
     let mut driven = Driven::with(&payload(&tables()));
     let key = PartitionKey { event: "Tx".into(), cluster: "c".into(), topic: "t".into(), topic_id: TopicId::NONE, partition: 3 };
@@ -88,7 +88,7 @@ fn driven() -> (Driven, Vec<Row>) {
     (driven, rows)
 }
 
-fn restore(sections: &[Owned], lsn: u64) -> Result<State, String> {
+pub(super) fn restore(sections: &[Owned], lsn: u64) -> Result<State, String> {
     let mut image = ImageReader::default();
     for (id, index, bytes) in sections {
         let mut padded = bytes.clone();
