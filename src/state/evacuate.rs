@@ -86,21 +86,28 @@ impl State {
 }
 
 impl Table {
-    /// Bytes of chunks that emptying would give back: of free row numbers, and of objects' free slots.
+    /// Bytes of chunks that emptying would give back: of free row numbers, where there is room to give the next one back,
+    /// and of objects' free slots.
     fn sparse_bytes(&self) -> usize {
-        let free = self.keys.rows() as usize - self.keys.held();
+        let free = if self.next_move().is_some() { self.keys.rows() as usize - self.keys.held() } else { 0 };
         let words = self.slabs.iter().map(|slab| &slab.words).chain([self.keys.words()]);
         let rows: usize = words.map(|words| words.bytes_of(free)).sum();
         let rows = rows + self.slabs.iter().filter_map(|slab| slab.older.as_ref()).map(|older| older.bytes_of(free)).sum::<usize>();
         rows + self.keys.long().sparse_bytes() + self.slabs.iter().map(|slab| slab.arena.sparse_bytes()).sum::<usize>()
     }
 
-    /// Gives the last row number back: its key, if it has one, moves into a free number. False when none is free, or there
-    /// is no room for the chunk that a row moves into.
-    pub(super) fn give_back_row(&mut self) -> bool {
-        let Some(to) = self.keys.freed().next() else { return false };
+    /// The free number that the last row's key moves into; none when no number is free, or there is no room for the chunks
+    /// that the row moves into.
+    fn next_move(&self) -> Option<u32> {
+        let to = self.keys.freed().next()?;
         let lacking = self.slabs.iter().map(|slab| slab.lacking_to_move(self.keys.rows() - 1, to)).sum::<usize>();
-        if lacking > 0 && !self.account.has_room(lacking) {
+        (lacking == 0 || self.account.has_room(lacking)).then_some(to)
+    }
+
+    /// Gives the last row number back: its key, if it has one, moves into a free number. False when none is free, or there
+    /// is no room for that.
+    pub(super) fn give_back_row(&mut self) -> bool {
+        if self.next_move().is_none() {
             return false;
         }
         let (from, to) = self.keys.give_back_last();

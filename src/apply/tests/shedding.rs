@@ -1,6 +1,7 @@
 //! Features that leave a table of many keys keep nobody waiting: reads have their turn between the steps, what stays
 //! answers as ever, and what has to wait for the last step waits by itself.
 
+use super::{inlets, turns};
 use super::{House, count, get, options, tag, turn, walkers};
 use crate::apply::EngineOptions;
 use crate::apply::seat::Held;
@@ -9,7 +10,7 @@ use serde_json::json;
 use std::time::Duration;
 use streamgauge_api::control::Retirement;
 use streamgauge_api::port::{Encoding, PushRow, Request, Wait};
-use streamgauge_api::{Code, Port, Reply};
+use streamgauge_api::{Clock, Code, Inlet, Port, Reply};
 
 const WALKERS: usize = 30_000;
 
@@ -229,4 +230,47 @@ fn operators_see_what_is_given_back_and_how_far_that_is() {
     assert_eq!((part.table.as_str(), part.unit.as_str(), part.features.len()), ("walkers", "chunks", 0));
     while house.seat.step(&mut held) {}
     assert_eq!(held.retirement(), Retirement::default());
+}
+
+/// A limit that was lowered stands below what tables hold, and nothing of that is sparse.
+#[test]
+fn memory_comes_back_though_tables_are_above_the_limit_and_rows_that_wait_go_on() {
+    let house = House::build();
+    fill(&house);
+    let mut inlet = house.inlet("steps");
+    let slot = inlets::attach(&mut inlet, "steps", 0);
+    let mut port = house.port();
+    let mut held = house.seat.hold();
+    let full = held.state().live_bytes();
+    let limit = full * 7 / 8;
+    held.options.memory_max_bytes = limit as u64;
+    held.state().set_memory_limit(limit);
+    assert!(!held.state().is_sparse(limit / 256), "something is sparse");
+    drop(held);
+    let body = |number: i64| format!(r#"{{"walker":"stranger-{number}"}}"#);
+    let bodies: Vec<String> = (0..2_000).map(body).collect();
+    let records: Vec<_> = (0i64..).zip(&bodies).map(|(offset, body)| turns::record(slot, offset, body.as_bytes())).collect();
+    let mut held = house.seat.hold();
+    assert_eq!(inlet.offer(&records).taken, records.len());
+    let _kept = inlet.flush();
+    while house.seat.step(&mut held) {}
+    assert!(held.waits_for_room(), "there is room above the limit");
+    port.call(tag(1, 0), registration(&["hour"]));
+    turn(&mut port);
+    declared(&house, &mut held);
+    let (mut events, mut most) = (0, full);
+    while held.state().is_shedding() || held.waits_for_room() {
+        if !house.seat.step(&mut held) {
+            house.clock.set(house.clock.now_us() + 500_000);
+            held.tick();
+        }
+        (events, most) = (events + 1, most.max(held.state().live_bytes()));
+        assert!(events < 4 * WALKERS, "{events} events, {} rows are left", held.state().shedding_rows());
+    }
+    while house.seat.step(&mut held) {}
+    let after = held.state().live_bytes();
+    assert!(after < limit, "{after} bytes after {full}, of {limit}");
+    assert!(most < full + full / 64, "{most} bytes on the way, {full} before");
+    drop(held);
+    assert_eq!(house.steps_of("stranger-1999").map(|(n, _)| n), Some(1));
 }

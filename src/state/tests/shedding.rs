@@ -261,3 +261,25 @@ fn slabs_and_tables_that_go_whole_are_given_back_chunk_by_chunk() {
     assert!(driven.state.is_shedding());
     driven.settle();
 }
+
+/// Nothing moves into row numbers whose chunks there is no room for: the walk over the table began anew for ever.
+#[test]
+fn emptying_sparse_chunks_ends_though_memory_is_above_its_limit() {
+    const KEYS: usize = 9_000;
+    let (mut driven, _) = many(KEYS, &[]);
+    // A slab that the first keys have no row in.
+    let mut agg: Map<String, Json> = FEATURES.iter().map(|(name, text)| ((*name).to_owned(), serde_json::from_str(text).unwrap())).collect();
+    agg.insert("later".to_owned(), json!({"op": "count", "params": {"where": "(n > 7)", "window": "1h"}}));
+    driven.register(&json!({ "nodes": [event(), node("T", &[], &["user"], &Json::Object(agg))] }));
+    let row = |number: usize, at: i64| labelled(&format!("user number {}", number * 7919 % KEYS), "", START_US + at);
+    driven.feed(&(KEYS / 2..KEYS).map(|number| row(number, 1 << 40)).collect::<Vec<_>>(), &[]);
+    driven.feed(&deletes(&(0..KEYS / 2).map(|number| row(number, 0)).collect::<Vec<_>>()), &[]);
+    let before = driven.state.bytes();
+    driven.state.set_memory_limit(before / 2);
+    let (worth, mut steps) = (before / 256, 0);
+    while driven.state.evacuate(64, worth) {
+        steps += 1;
+        assert!(steps < 20 * KEYS / 64, "{steps} steps, {} bytes are sparse", driven.state.sparse_bytes());
+    }
+    assert!(driven.state.bytes() < before, "{} bytes after {before}", driven.state.bytes());
+}
