@@ -35,7 +35,7 @@ pub(super) const SLICE: Duration = Duration::from_micros(400);
 /// Rows of one slice.
 pub(super) const ROWS_PER_SLICE_MAX: usize = 4096;
 /// Rows between two looks at the clock, where they go to one table; fewer where they go to several.
-const ROWS_PER_STEP: usize = 256;
+const ROWS_PER_STEP: usize = 64;
 
 /// What was not written, and why.
 pub(super) type Refused<T> = Box<(T, ApiError)>;
@@ -160,14 +160,15 @@ impl Engine {
             }
             let (first, last, now_us) = (frame.first_lsn, frame.last_lsn(), self.turn.now_us);
             let tables = frame.content.batches.iter().map(|batch| self.state.tables_fed_by(batch)).max().unwrap_or(0);
-            let rows = (ROWS_PER_STEP / tables.max(1)).min(left);
+            let given = (ROWS_PER_STEP / tables.max(1)).min(left).max(1);
+            let mut effort = given;
             let ended = applying(first, last, || {
                 if !self.state.is_mid_frame() {
                     self.state.begin(&frame.content, first, now_us);
                 }
-                self.state.advance(&frame.content, rows)
+                self.state.advance(&frame.content, &mut effort)
             });
-            left = left.saturating_sub(rows);
+            left = left.saturating_sub(given - effort);
             if ended && let Some(frame) = self.turn.frames.pop_front() {
                 assert_eq!(self.state.lsn(), frame.last_lsn(), "a frame that is applied reaches its last LSN");
                 self.applied(frame);

@@ -12,7 +12,8 @@
 //! Cost of a bound, per row and table: the key, its hash and a look-up, which apply does again with
 //! everything in cache; 16 bytes that are sorted; per slab one comparison, and for rings one search
 //! among the newest buckets. Cells are looked at only where objects hang on them. A weighing goes on
-//! in steps of a bounded number of rows: nothing may be applied in between.
+//! in steps of a bounded number of rows, also of one key: nothing may be applied in between. A step may
+//! copy one key; how long that is hangs on what its table declares.
 
 use super::accumulator::{Input, LIFTED_ROWS_MAX, words_of_bytes};
 use super::arena::{self, Arena};
@@ -20,6 +21,7 @@ use super::chunk::CHUNK_WORDS;
 use super::demand::{Demand, Tally, spread_bytes};
 use super::expiry;
 use super::form::Form;
+use super::frame::WORDS_PER_ROW;
 use super::growth::{as_row, of_accumulator};
 use super::head::Head;
 use super::list;
@@ -28,6 +30,7 @@ use super::retire::RowWords;
 use super::ring;
 use super::shadow::Shadow;
 use super::slab::Slab;
+use super::sorting::Sorting;
 use super::state::State;
 use super::table::{GROUP, Table, key_of};
 use crate::pipeline::{Derived, RowEnv};
@@ -119,7 +122,7 @@ struct OfTable {
     batch: usize,
     row: usize,
     /// Rows with their keys, sorted by key once all are there.
-    rows: Vec<KeyRow>,
+    rows: Sorting<KeyRow>,
     is_sorted: bool,
     /// Keys that deletes of these rows forget.
     deleted: HashSet<u32>,
@@ -131,6 +134,7 @@ struct OfTable {
     /// The next slab, and the next of the rows in it.
     slab: usize,
     at: usize,
+    span: Option<Span>,
     group: Option<Group>,
     tally: Tally,
     /// The last chunk of words that was found lacking.
@@ -148,11 +152,38 @@ struct KeyRow {
 
 const NEW: u64 = 1 << 63;
 
+/// Rows of one key that are looked through for one effort, and whose buckets are looked for.
+const LOOKED_THROUGH_PER_EFFORT: usize = 16;
+const COUNTED_PER_EFFORT: usize = 4;
+
+/// Rows of one key, as far as they were looked through.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    begin: usize,
+    end: usize,
+    next: usize,
+    /// The least and the largest edge, and time.
+    edges_us: (i64, i64),
+    times_us: (i64, i64),
+}
+
+/// Buckets that rows of one key lack in its rings, as far as they were counted: window by window, row by row.
+#[derive(Debug, Default)]
+struct Lacks {
+    window: usize,
+    /// Rows of this window that were looked at, the last epoch among them, and how many buckets they lack.
+    rows: usize,
+    last: Option<i64>,
+    missing: usize,
+}
+
 /// Rows of one key, in a slab.
 #[derive(Debug)]
 struct Group {
     begin: usize,
     end: usize,
+    /// Buckets that are being counted.
+    lacks: Option<Lacks>,
     number: Option<u32>,
     /// What the key has once it left the layout of a larger plan, if it stands there.
     shed: Option<Arc<(RowWords, Arena)>>,
@@ -212,7 +243,7 @@ impl OfTable {
             id,
             batch: 0,
             row: 0,
-            rows: Vec::new(),
+            rows: Sorting::default(),
             is_sorted: false,
             deleted: HashSet::new(),
             new: 0,
@@ -221,6 +252,7 @@ impl OfTable {
             long: Tally::default(),
             slab: 0,
             at: 0,
+            span: None,
             group: None,
             tally: Tally::default(),
             chunks: [None; 2],
@@ -243,12 +275,14 @@ impl OfTable {
             self.row = to;
         }
         if !self.is_sorted {
-            self.rows.sort_unstable();
+            if !self.rows.go_on(effort) {
+                return false;
+            }
             self.is_sorted = true;
             self.weigh_keys(load.table);
         }
         while let Some(slab) = load.table.slabs.get(self.slab) {
-            while self.at < self.rows.len() && slab.plan.stride > 0 {
+            while self.at < self.rows.sorted().len() && slab.plan.stride > 0 {
                 if *effort == 0 {
                     return false;
                 }
@@ -321,37 +355,77 @@ impl OfTable {
         }
     }
 
-    /// The next row in a slab; rows of one key follow each other.
+    /// Goes on with the rows of a slab: looks through some of a key's, begins with them, or weighs the next row. Rows of
+    /// one key follow each other.
     fn weigh_row(&mut self, load: Load<'_>, slab: &Slab, effort: &mut usize) {
         let mut demand = Demand::default();
         let mut group = match self.group.take() {
             Some(group) => group,
-            None => self.begin_group(load, slab, &mut demand, effort),
+            None => match self.look_through(load, slab, effort) {
+                Some(span) => self.begin_group(load, slab, span, &mut demand, effort),
+                None => return,
+            },
         };
-        let KeyRow { batch, row, .. } = self.rows[self.at];
+        if self.count_lacks(load, slab, &mut group, &mut demand, effort) {
+            self.weigh_next(load, slab, &mut group, &mut demand, effort);
+        }
+        self.tally.take(&demand);
+        if self.at < group.end {
+            self.group = Some(group);
+        }
+    }
+
+    fn weigh_next(&mut self, load: Load<'_>, slab: &Slab, group: &mut Group, demand: &mut Demand, effort: &mut usize) {
+        let KeyRow { batch, row, .. } = self.rows.sorted()[self.at];
         let (rows, row) = (&load.batches[batch as usize], row as usize);
-        let plan = &*slab.plan;
-        if group.needs_cells(plan) {
+        if group.needs_cells(&slab.plan) {
             // That its filters pass was found with its key.
             let mut derived = Derived::default();
             load.table.def.chain.derive(rows, row, load.schema, &mut derived);
             let env = RowEnv { rows, row, schema: load.schema, derived: &derived };
-            group.of_cells(slab, self.at - group.begin, &env, &mut demand);
+            group.of_cells(slab, self.at - group.begin, &env, demand);
         }
         self.at += 1;
         *effort = effort.saturating_sub(1);
-        if self.at < group.end {
-            self.group = Some(group);
-        } else if let Some(copy) = &mut group.copy {
-            copy.made(&mut demand);
+        if let Some(copy) = &mut group.copy {
+            *effort = effort.saturating_sub(copy.take_work() / WORDS_PER_ROW);
+            if self.at == group.end {
+                copy.made(demand);
+            }
         }
-        self.tally.take(&demand);
+    }
+
+    /// Finds the rows of the next key, and between which edges and times they are; none while that goes on.
+    fn look_through(&mut self, load: Load<'_>, slab: &Slab, effort: &mut usize) -> Option<Span> {
+        let rows = self.rows.sorted();
+        let mut span = self.span.take().unwrap_or_else(|| {
+            let (begin, none) = (self.at, (i64::MAX, i64::MIN));
+            let end = begin + rows[begin..].partition_point(|row| row.id == rows[begin].id);
+            Span { begin, end, next: begin, edges_us: none, times_us: none }
+        });
+        if slab.plan.is_windowed() {
+            let to = span.end.min(span.next.saturating_add(effort.saturating_mul(LOOKED_THROUGH_PER_EFFORT)));
+            for row in &rows[span.next..to] {
+                let (rows, row) = (&load.batches[row.batch as usize], row.row as usize);
+                let with = |(least, most): (i64, i64), us: i64| (least.min(us), most.max(us));
+                span.edges_us = with(span.edges_us, rows.edge_us(row));
+                span.times_us = with(span.times_us, rows.time_us(row));
+            }
+            *effort = effort.saturating_sub((to - span.next) / LOOKED_THROUGH_PER_EFFORT);
+            span.next = to;
+            if to < span.end {
+                self.span = Some(span);
+                *effort = 0;
+                return None;
+            }
+        }
+        Some(span)
     }
 
     /// What the rows of a key need of its list or rings, as their heads say it, or a copy of these.
-    fn begin_group(&mut self, load: Load<'_>, slab: &Slab, demand: &mut Demand, effort: &mut usize) -> Group {
-        let (begin, id) = (self.at, self.rows[self.at].id);
-        let end = begin + self.rows[begin..].partition_point(|row| row.id == id);
+    fn begin_group(&mut self, load: Load<'_>, slab: &Slab, span: Span, demand: &mut Demand, effort: &mut usize) -> Group {
+        let Span { begin, end, .. } = span;
+        let id = self.rows.sorted()[begin].id;
         let (plan, arena) = (&*slab.plan, &slab.arena);
         let number = (id & NEW == 0).then(|| match u32::try_from(id) {
             Ok(number) => number,
@@ -366,9 +440,12 @@ impl OfTable {
         }
         let shed = number.and_then(|number| slab.copied(number)).map(Arc::new);
         number.inspect(|&number| slab.demand_of_shedding(number, demand));
+        // Words are copied some sixteen in the time of a row.
+        *effort = effort.saturating_sub(shed.as_ref().map_or(0, |shed| shed.1.used_bytes() / 128));
         let mut group = Group {
             begin,
             end,
+            lacks: None,
             number,
             shed: shed.clone(),
             copy: None,
@@ -397,8 +474,7 @@ impl OfTable {
             return group;
         }
         let (count, form) = (end - begin, Form::of(words[0]));
-        let edges = self.rows[begin..end].iter().map(|row| load.batches[row.batch as usize].edge_us(row.row as usize));
-        let (least_us, most_us) = edges.fold((i64::MAX, i64::MIN), |(least, most), edge| (least.min(edge), most.max(edge)));
+        let (least_us, most_us) = span.edges_us;
         group.edge_us = most_us;
         let (is_fresh, held) = match form {
             Form::List(0) | Form::Expired(_) => (true, 0),
@@ -417,7 +493,6 @@ impl OfTable {
         group.to_lifted = is_full || anew > 0;
         if load.exact && (expires || group.to_lifted || (group.to_rings && count > 1)) {
             let copy = Shadow::of(plan, arena, words);
-            // Words are copied some sixteen in the time of a row.
             *effort = effort.saturating_sub(copy.bytes() / 128);
             group.copy = Some(copy);
             return group;
@@ -431,18 +506,14 @@ impl OfTable {
             demand.objects(words, most.largest);
         } else if let (Form::List(handle), true) = (form, is_full) {
             of_list(plan, Arena::capacity(handle), plan.entries_max, demand);
-            demand.objects(self.lifted_words(load, (plan, arena.get(handle)), begin..end), most.largest);
+            demand.objects(lifted_words((plan, arena.get(handle)), end - begin, span.times_us), most.largest);
         }
         if let (Form::List(handle), true) = (form, is_full) {
             let texts = list::text_words(plan, arena, handle);
             demand.objects(texts * most.lifts, texts);
         }
         match form {
-            Form::Rings => {
-                for window in &plan.windows {
-                    self.of_ring(load, (window, arena, words[window.at]), &group, demand);
-                }
-            }
+            Form::Rings => group.lacks = Some(Lacks::default()),
             Form::List(handle) if !group.to_lifted => of_list(plan, Arena::capacity(handle), held + count, demand),
             Form::Expired(_) if !group.to_lifted => of_list(plan, 0, count, demand),
             Form::List(_) | Form::Expired(_) => {}
@@ -450,41 +521,66 @@ impl OfTable {
         group
     }
 
-    /// Words of the rings that a full list becomes with these rows, which have as many buckets as there are rows, and as the
-    /// time between the first and the last of them asks for.
-    fn lifted_words(&self, load: Load<'_>, (plan, object): (&SlabPlan, &[u64]), rows: std::ops::Range<usize>) -> usize {
-        let entries = list::len(object) + rows.len();
-        let times = self.rows[rows].iter().map(|row| load.batches[row.batch as usize].time_us(row.row as usize));
-        let times = times.chain(list::oldest_us(plan, object)).chain(list::newest_us(plan, object));
-        let (least_us, most_us) = times.fold((i64::MAX, i64::MIN), |(least, most), time| (least.min(time), most.max(time)));
-        let ring = |window: &WindowPlan| {
-            let spanned = most_us.saturating_sub(least_us) / window.bucket_us + 2;
-            let buckets = usize::try_from(spanned).unwrap_or(usize::MAX).min(entries).min(window.buckets);
-            // An object that grows by half each time leaves twice its words behind it at most.
-            3 * (ring::HEAD_WORDS + (buckets + 1) * window.stride)
+    /// Goes on with counting the buckets that the rows of a key lack in its rings, and says what those need; true when that
+    /// is done, or nobody has to know.
+    fn count_lacks(&self, load: Load<'_>, slab: &Slab, group: &mut Group, demand: &mut Demand, effort: &mut usize) -> bool {
+        let Some(mut lacks) = group.lacks.take() else { return true };
+        let shed = group.shed.clone();
+        let (words, arena) = match shed.as_deref() {
+            Some((words, arena)) => (Some(&words[..]), arena),
+            None => (group.number.and_then(|number| slab.settled(number)), &slab.arena),
         };
-        plan.windows.iter().map(ring).sum::<usize>() + entries * plan.growth.lifted
-    }
-
-    /// What a ring needs that takes the rows of a key: objects that it moves into.
-    fn of_ring(&self, load: Load<'_>, (plan, arena, handle): (&WindowPlan, &Arena, u64), group: &Group, demand: &mut Demand) {
-        let object = arena.get(handle);
-        if handle == 0 {
-            demand.object(ring::HEAD_WORDS);
-        }
-        let (count, mut last, mut missing) = (ring::len(object), None, 0);
-        for row in &self.rows[group.begin..group.end] {
-            let epoch = ring::epoch_of(plan, load.batches[row.batch as usize].time_us(row.row as usize));
-            if last.replace(epoch) != Some(epoch) && group.bucket(plan, object, epoch).1 {
-                missing += 1;
+        let Some(words) = words else { unreachable!("a key that has rings has a row") };
+        while let Some(plan) = slab.plan.windows.get(lacks.window) {
+            let object = arena.get(words[plan.at]);
+            let from = group.begin + lacks.rows;
+            let to = group.end.min(from.saturating_add(effort.saturating_mul(COUNTED_PER_EFFORT)));
+            for row in &self.rows.sorted()[from..to] {
+                let epoch = ring::epoch_of(plan, load.batches[row.batch as usize].time_us(row.row as usize));
+                if lacks.last.replace(epoch) != Some(epoch) && group.bucket(plan, object, epoch).1 {
+                    lacks.missing += 1;
+                }
             }
+            *effort = effort.saturating_sub((to - from) / COUNTED_PER_EFFORT);
+            lacks.rows += to - from;
+            if to < group.end {
+                *effort = 0;
+                group.lacks = Some(lacks);
+                return false;
+            }
+            of_ring(plan, (object, words[plan.at]), lacks.missing, demand);
+            lacks = Lacks { window: lacks.window + 1, ..Lacks::default() };
         }
-        let mut room = ring::room(plan, Arena::capacity(handle));
-        while room < (count + missing).min(plan.buckets) {
-            let words = ring::grown_words(plan, room);
-            demand.object(words);
-            room = ring::room(plan, arena::class_words(arena::class_of(words)));
-        }
+        true
+    }
+}
+
+/// Words of the rings that a full list becomes with so many rows, which have as many buckets as there are rows, and as the
+/// time between the first and the last of them asks for.
+fn lifted_words((plan, object): (&SlabPlan, &[u64]), rows: usize, (least_us, most_us): (i64, i64)) -> usize {
+    let entries = list::len(object) + rows;
+    let least_us = list::oldest_us(plan, object).map_or(least_us, |oldest_us| oldest_us.min(least_us));
+    let most_us = list::newest_us(plan, object).map_or(most_us, |newest_us| newest_us.max(most_us));
+    let ring = |window: &WindowPlan| {
+        let spanned = most_us.saturating_sub(least_us) / window.bucket_us + 2;
+        let buckets = usize::try_from(spanned).unwrap_or(usize::MAX).min(entries).min(window.buckets);
+        // An object that grows by half each time leaves twice its words behind it at most.
+        3 * (ring::HEAD_WORDS + (buckets + 1) * window.stride)
+    };
+    plan.windows.iter().map(ring).sum::<usize>() + entries * plan.growth.lifted
+}
+
+/// What a ring needs that takes rows of which so many lack a bucket: objects that it moves into.
+fn of_ring(plan: &WindowPlan, (object, handle): (&[u64], u64), missing: usize, demand: &mut Demand) {
+    if handle == 0 {
+        demand.object(ring::HEAD_WORDS);
+    }
+    let most = (ring::len(object) + missing).min(plan.buckets);
+    let mut room = ring::room(plan, Arena::capacity(handle));
+    while room < most {
+        let words = ring::grown_words(plan, room);
+        demand.object(words);
+        room = ring::room(plan, arena::class_words(arena::class_of(words)));
     }
 }
 

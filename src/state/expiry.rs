@@ -71,12 +71,13 @@ pub(super) fn expired(plan: &SlabPlan, arena: &Arena, words: &[u64], edge_us: i6
     Some(Form::Expired(left))
 }
 
-/// Gives back what a key has if all of it has expired at this edge.
-pub(super) fn give_back(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], edge_us: i64) {
-    if let Some(left) = expired(plan, arena, words, edge_us) {
-        release(plan, arena, words);
-        words[0] = left.word();
-    }
+/// Gives back what a key has if all of it has expired at this edge; how much work that was, in words.
+pub(super) fn give_back(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], edge_us: i64) -> usize {
+    let Some(left) = expired(plan, arena, words, edge_us) else { return 0 };
+    let weight = weight(plan, arena, words);
+    release(plan, arena, words);
+    words[0] = left.word();
+    weight
 }
 
 /// Gives back the list or the rings of a key, whatever is in them; it has no rows then.

@@ -2,17 +2,33 @@
 //!
 //! A frame of many rows would keep readers waiting, so the engine may have it applied a few rows at a
 //! time and answer reads in between. Invariants: the state is the same, bit for bit, however a frame
-//! is cut, because a cut falls only between the groups in which rows are applied anyway; between two
-//! slices every table holds the same prefix of the frame's rows, and [`State::lsn`] is the LSN of the
+//! is cut, because keys and objects are made in the order of rows, whatever groups these are applied
+//! in; between two slices every table holds the same prefix of the frame's rows, and [`State::lsn`] is the LSN of the
 //! last of them; positions and rejects come with the last slice, so that a position never runs ahead
 //! of its rows; nothing else may be applied, frozen or fingerprinted while a frame is open.
+//!
+//! **No step is long because of what keys hold.** A row for which a key's list becomes rings, or for which
+//! all that a key has goes back, is thousands of words of work, and a frame may be full of them. Where
+//! that comes, rows are applied a few at a time, and count as many in the step. Groups are so small from
+//! the beginning that they are no long step if all their rows are such: that shows only where tables
+//! with hundreds of features are fed, since a smaller group overlaps fewer misses.
 //!
 //! Called by whoever holds the seat, and by recovery. How long a slice takes is the caller's to
 //! measure: there is no clock here.
 
 use super::content::{Content, RowsContent};
 use super::state::State;
-use super::table::GROUP;
+use super::table::{GROUP, Table};
+use crate::row::Rows;
+
+/// Work of one group, in words, if all of its rows are the heaviest that its tables have: some twenty milliseconds.
+pub(super) const GROUP_WORDS_MAX: usize = 1 << 23;
+/// The same while rows are found to be heavy: a fraction of a millisecond, but for one row.
+pub(super) const HEAVY_WORDS_MAX: usize = 1 << 16;
+/// For how many rows groups stay small.
+const HEAVY_ROWS: usize = 4096;
+/// What counts as a row, in words.
+pub(super) const WORDS_PER_ROW: usize = 256;
 
 /// A frame of rows that is applied in part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +38,7 @@ pub(super) struct OpenFrame {
     rows: usize,
     /// Rows applied.
     done: usize,
-    /// The batch that goes on, and its first row that is not applied: a multiple of [`GROUP`].
+    /// The batch that goes on, and its first row that is not applied.
     batch: usize,
     row: usize,
 }
@@ -34,8 +50,7 @@ impl State {
         match content {
             Content::Rows(rows) => {
                 self.begin(rows, first_lsn, now_us);
-                let done = self.advance(rows, usize::MAX);
-                assert!(done, "a slice without a bound is the rest of the frame");
+                while !self.advance(rows, &mut { usize::MAX }) {}
             }
             other => {
                 self.follow(first_lsn, now_us);
@@ -56,21 +71,22 @@ impl State {
         self.open = Some(OpenFrame { first_lsn, rows: content.rows(), done: 0, batch: 0, row: 0 });
     }
 
-    /// Applies the next rows of the frame that [`State::begin`] began with this content, about `rows`
-    /// of them and at least one group; true when that was the frame's end.
-    pub fn advance(&mut self, content: &RowsContent, rows: usize) -> bool {
+    /// Applies the next rows of the frame that [`State::begin`] began with this content, for so much effort: one for a
+    /// row, and more where its key holds much that it changes. At least one group; true when that was the frame's end.
+    pub fn advance(&mut self, content: &RowsContent, effort: &mut usize) -> bool {
         let Some(mut open) = self.open else { unreachable!("a slice of a frame that nobody began") };
         assert_eq!(open.rows, content.rows(), "frame {} goes on with the content it began with", open.first_lsn);
-        let mut left = rows.max(GROUP);
+        let before = open.done;
         while let Some(batch) = content.batches.get(open.batch) {
-            // Cut between groups, so that keys and objects are made in the same order as without a cut.
-            let to = open.row.saturating_add(left / GROUP * GROUP).min(batch.len());
-            if to == open.row && !batch.is_empty() {
+            if *effort == 0 && open.done > before {
                 break;
             }
+            let to = open.row.saturating_add(self.group_rows(batch)).min(batch.len());
             self.apply_batch(batch, open.row..to, open.first_lsn + (open.done - open.row) as u64);
-            open.done += to - open.row;
-            left -= (to - open.row).min(left);
+            let (rows, work) = (to - open.row, self.take_work(batch));
+            self.heavy_rows = if work > HEAVY_WORDS_MAX { HEAVY_ROWS } else { self.heavy_rows.saturating_sub(rows) };
+            *effort = effort.saturating_sub(rows + work / WORDS_PER_ROW);
+            open.done += rows;
             (open.batch, open.row) = if to == batch.len() { (open.batch + 1, 0) } else { (open.batch, to) };
         }
         assert!(open.done <= open.rows, "no row is applied twice");
@@ -84,6 +100,23 @@ impl State {
         }
         self.open = (!ended).then_some(open);
         ended
+    }
+
+    /// Rows of a batch that are applied at a time.
+    fn group_rows(&self, batch: &Rows) -> usize {
+        let most = if self.heavy_rows > 0 { HEAVY_WORDS_MAX } else { GROUP_WORDS_MAX };
+        let row: usize = self.fed_by(batch).map(Table::row_work_max).sum();
+        most.checked_div(row).map_or(GROUP, |rows| rows.clamp(1, GROUP))
+    }
+
+    /// Work of rows of a batch that hung on what their keys held, in words, since the last call.
+    fn take_work(&mut self, batch: &Rows) -> usize {
+        let mut work = 0;
+        for id in self.by_event.get(&batch.event()).into_iter().flatten() {
+            let slabs = self.tables.get_mut(id).into_iter().flat_map(|table| &mut table.slabs);
+            work += slabs.map(|slab| std::mem::take(&mut slab.worked)).sum::<usize>();
+        }
+        work
     }
 
     /// Whether a frame is applied in part.

@@ -449,7 +449,8 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
         let words = Words::from_chunks(plan.stride, &table.account, parts.words).map_err(wrong)?;
         let arena = restore_arena(&table.account, parts.classes).map_err(wrong)?;
         let missed = vec![Missed::default(); plan.windows.len()];
-        let slab = Slab { plan: Arc::new(plan), words, arena, unseen: described.unseen, missed, older: None };
+        let unseen = described.unseen;
+        let slab = Slab { plan: Arc::new(plan), words, arena, unseen, missed, worked: 0, older: None };
         verify::slab(&slab, &table.keys).map_err(wrong)?;
         table.slabs.push(slab);
     }

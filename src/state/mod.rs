@@ -29,6 +29,7 @@ mod shadow;
 mod shedding;
 mod skip;
 mod slab;
+mod sorting;
 #[expect(clippy::module_inception, reason = "the state is the noun of this folder")]
 mod state;
 mod sweep;

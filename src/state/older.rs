@@ -110,10 +110,11 @@ impl Older {
 
     /// The words of a row that is here, for writing: brought over first.
     #[cold]
-    pub(super) fn place_mut(&mut self, row: u32, stride: usize, arena: &mut Arena) -> &mut [u64] {
+    pub(super) fn place_mut(&mut self, row: u32, stride: usize, arena: &mut Arena, worked: &mut usize) -> &mut [u64] {
         debug_assert!(self.holds(row), "row {row} of {:?}", self.rows);
         if !self.is_touched(row) {
-            if self.untouched(row).is_some() {
+            if let Some(words) = self.untouched(row) {
+                *worked += self.moves.weight(words, arena);
                 self.moves.bring_over(self.words.row_mut(row), arena);
             }
             self.touched.row_mut(row / BITS)[0] |= 1 << (row % BITS);

@@ -47,6 +47,12 @@ fn entries_max(ring_words: usize, entry_words: usize) -> usize {
     fitting
 }
 
+/// What feeding a row to one accumulator counts, in words that are written meanwhile.
+const UPDATE_WORDS: usize = 4;
+
+/// What giving back an object of a bucket counts, if it is none of the largest: to find it is most of it.
+const OBJECT_WORK: usize = 128;
+
 /// An accumulator with its inputs.
 #[derive(Debug, Clone)]
 pub(crate) struct AccumulatorPlan {
@@ -197,6 +203,8 @@ pub(crate) struct SlabPlan {
     pub(crate) entries_max: usize,
     /// What one row may need of the arena.
     pub(crate) growth: GrowthMax,
+    /// About the most work that one row may be, in words: its key's list becomes rings, or all that the key has goes back.
+    pub(crate) row_work_max: usize,
     /// Words of a list entry: time, tags, cells.
     pub(crate) entry_words: usize,
     /// Words of a list entry that hold tags and filter bits.
@@ -226,6 +234,7 @@ impl SlabPlan {
             longest: 0,
             entries_max: 0,
             growth: GrowthMax::default(),
+            row_work_max: 0,
             entry_words: 0,
             tag_words: 0,
             listed: Vec::new(),
@@ -345,6 +354,22 @@ impl SlabPlan {
         }
         self.stride = at;
         self.growth = self.growth();
+        self.row_work_max = self.grow_work(self.entries_max) + self.release_work_max();
+    }
+
+    /// About how much work it is to turn a list of so many entries into rings, in words.
+    pub(crate) fn grow_work(&self, entries: usize) -> usize {
+        let updates: usize = self.windows.iter().map(|window| 1 + window.accumulators.len()).sum();
+        entries * (updates * UPDATE_WORDS + self.entry_words)
+    }
+
+    /// The same for giving back the rings of a key whose every bucket is there, with objects of a usual size.
+    fn release_work_max(&self) -> usize {
+        let ring = |window: &WindowPlan| {
+            let objects: usize = window.accumulators.iter().map(|plan| plan.accumulator.handles().len()).sum();
+            ring_words(window.buckets, window.stride + objects * OBJECT_WORK)
+        };
+        self.windows.iter().map(ring).sum()
     }
 
     /// Whether words written under the other plan mean the same under this one.

@@ -25,6 +25,9 @@ pub(crate) const HEAD_WORDS: usize = 3;
 /// Of these, the times of rows that were refused.
 const REFUSED: Range<usize> = 1..3;
 
+/// Buckets that are looked at one after the other for that of a row: nearly all rows are new.
+const NEWEST: usize = 8;
+
 /// Buckets beyond the edge that rows ahead of it may stand in.
 pub(crate) const BUCKETS_AHEAD: usize = 64;
 
@@ -161,7 +164,7 @@ pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, 
     kept
 }
 
-/// The bucket that begins at `epoch`, or where it belongs. The newest are looked at first.
+/// The bucket that begins at `epoch`, or where it belongs. The newest are looked at first, one after the other.
 #[inline]
 pub(crate) fn find(plan: &WindowPlan, object: &[u64], count: usize, epoch: i64) -> Result<usize, usize> {
     let mut at = count;
@@ -174,8 +177,19 @@ pub(crate) fn find(plan: &WindowPlan, object: &[u64], count: usize, epoch: i64) 
             return Ok(at - 1);
         }
         at -= 1;
+        if count - at == NEWEST {
+            return find_older(plan, object, at, epoch);
+        }
     }
     Err(at)
+}
+
+/// The same among the first `count` buckets: a late row of a ring of a thousand buckets looks at ten of them.
+#[cold]
+fn find_older(plan: &WindowPlan, object: &[u64], count: usize, epoch: i64) -> Result<usize, usize> {
+    let at = partition(count, |index| newest_at(plan, object, index) < epoch);
+    let is_there = at < count && newest_at(plan, object, at).saturating_sub(plan.bucket_us) < epoch;
+    if is_there { Ok(at) } else { Err(at) }
 }
 
 /// First word of the bucket of a row that begins at `epoch`, made when it is new.
@@ -406,6 +420,19 @@ mod tests {
         let head = Head::of(&[]).with_edge(edge_us).with_count(newest_us.len());
         let times = refused.iter().chain(newest_us).map(|us| us.cast_unsigned());
         std::iter::once(head.word()).chain(times).collect()
+    }
+
+    #[test]
+    fn the_bucket_of_a_late_row_is_found_among_many_as_one_after_the_other() {
+        for count in 0..40 {
+            let newest_us: Vec<i64> = (0..count).map(|index| (index * index % 3 + 2 * index) * 1_000 + index * 7 % 1_000).collect();
+            let object = object(100_000, [0, 0], &newest_us);
+            for epoch in (-1..90).map(|epoch| epoch * 1_000) {
+                let known = newest_us.iter().position(|&newest| epoch_of(&plan(), newest) == epoch);
+                let expected = known.ok_or(newest_us.iter().filter(|newest| **newest < epoch).count());
+                assert_eq!(find(&plan(), &object, newest_us.len(), epoch), expected, "{newest_us:?} {epoch}");
+            }
+        }
     }
 
     fn check(now_us: i64, newest_us: &[i64], before: Option<(usize, f64)>, core: Range<usize>, after: Option<(usize, f64)>) {

@@ -26,6 +26,8 @@ pub(crate) struct Shadow {
     named: Vec<usize>,
     /// Lifetime accumulators are in the copy too.
     is_whole: bool,
+    /// Work of rows that hung on what the copy held, in words, since somebody asked.
+    worked: usize,
 }
 
 impl Shadow {
@@ -68,6 +70,7 @@ impl Shadow {
             missed: vec![Missed::default(); plan.windows.len()],
             named: Vec::new(),
             is_whole: false,
+            worked: 0,
         }
     }
 
@@ -104,8 +107,13 @@ impl Shadow {
             }
         }
         if plan.is_windowed() {
-            slab::update_windows(plan, &mut self.arena, &mut self.words, row, &mut self.missed);
+            slab::update_windows(plan, &mut self.arena, &mut self.words, row, (&mut self.missed, &mut self.worked));
         }
+    }
+
+    /// Work of rows that hung on what the copy held, in words, since this was asked.
+    pub(crate) fn take_work(&mut self) -> usize {
+        std::mem::take(&mut self.worked)
     }
 
     /// Names the objects that there were at one time beyond those that were named before.

@@ -33,6 +33,8 @@ pub(crate) struct Slab {
     pub(crate) unseen: Option<Unseen>,
     /// By window of the plan; of this process, not part of the state.
     pub(crate) missed: Vec<Missed>,
+    /// Work of rows that hung on what their keys held, in words, since somebody asked; not part of the state.
+    pub(super) worked: usize,
     /// Rows in the layout of a larger plan, while features leave.
     pub(super) older: Option<Box<Older>>,
 }
@@ -52,14 +54,14 @@ impl Slab {
         assert_eq!(plan.oversized_ring(), None, "registration refuses a ring beyond the largest object");
         let words = Words::new(plan.stride, account);
         let missed = vec![Missed::default(); plan.windows.len()];
-        Self { plan, words, arena: Arena::new(account), unseen: None, missed, older: None }
+        Self { plan, words, arena: Arena::new(account), unseen: None, missed, worked: 0, older: None }
     }
 
     /// The same words and objects for reading: what snapshots and fingerprints look at.
     pub(crate) fn freeze(&self) -> Self {
         let (plan, missed) = (Arc::clone(&self.plan), self.missed.clone());
         let (words, older) = (self.words.clone(), self.older.clone());
-        Self { plan, words, arena: self.arena.freeze(), unseen: self.unseen, missed, older }
+        Self { plan, words, arena: self.arena.freeze(), unseen: self.unseen, missed, worked: 0, older }
     }
 
     /// Every chunk of words and objects.
@@ -162,12 +164,12 @@ impl Slab {
         if self.settled(from).is_some_and(|words| words.iter().all(|&word| word == 0)) {
             return;
         }
-        let Self { plan, words, arena, older, .. } = self;
-        let place = place_mut(older, words, arena, plan.stride, from);
+        let Self { plan, words, arena, worked, older, .. } = self;
+        let place = place_mut(older, words, arena, plan.stride, from, worked);
         let moved = RowWords::from_slice(place);
         place.fill(0);
         if moved.iter().any(|&word| word != 0) {
-            let place = place_mut(older, words, arena, plan.stride, to);
+            let place = place_mut(older, words, arena, plan.stride, to, worked);
             debug_assert!(place.iter().all(|&word| word == 0), "row {to} is free");
             place.copy_from_slice(&moved);
         }
@@ -195,16 +197,16 @@ impl Slab {
     /// Feeds one row; false when one of its windows did not take it.
     #[inline]
     pub(crate) fn update(&mut self, number: u32, row: SlabRow<'_, '_>) -> bool {
-        let Self { plan, words, arena, missed, older, .. } = self;
+        let Self { plan, words, arena, missed, worked, older, .. } = self;
         let plan = &**plan;
         if plan.stride == 0 {
             return true;
         }
-        let words = place_mut(older, words, arena, plan.stride, number);
+        let words = place_mut(older, words, arena, plan.stride, number, worked);
         for accumulator in &plan.lifetime {
             accumulator.update(&mut words[accumulator.at..accumulator.at + accumulator.words], arena, row);
         }
-        !plan.is_windowed() || update_windows(plan, arena, words, row, missed)
+        !plan.is_windowed() || update_windows(plan, arena, words, row, (missed, worked))
     }
 
     /// Whether a row's key has rings.
@@ -219,9 +221,9 @@ impl Slab {
     #[cfg(test)]
     pub(crate) fn grow_early(&mut self, number: u32) {
         if self.plan.is_windowed() && !self.is_grown(number) {
-            let Self { plan, words, arena, missed, older, .. } = self;
-            let words = place_mut(older, words, arena, plan.stride, number);
-            grow(plan, arena, words, i64::MIN, missed);
+            let Self { plan, words, arena, missed, worked, older, .. } = self;
+            let words = place_mut(older, words, arena, plan.stride, number, worked);
+            grow(plan, arena, words, i64::MIN, (missed, worked));
         }
     }
 
@@ -295,13 +297,14 @@ impl Slab {
 
     /// Forgets a row.
     pub(crate) fn clear(&mut self, row: u32) {
-        let Self { plan, words, arena, older, .. } = self;
+        let Self { plan, words, arena, worked, older, .. } = self;
         let (plan, words) = standing(older, words, plan, row);
         if words.row(row).is_none() || plan.stride == 0 {
             return;
         }
         let words = words.row_mut(row);
         if plan.is_windowed() {
+            *worked += expiry::weight(plan, arena, words);
             expiry::release(plan, arena, words);
         }
         for accumulator in &plan.lifetime {
@@ -418,9 +421,16 @@ impl Slab {
 
 /// The words of a row for writing, as a plan of this stride lays them out.
 #[inline]
-fn place_mut<'s>(older: &'s mut Option<Box<Older>>, words: &'s mut Words, arena: &mut Arena, stride: usize, row: u32) -> &'s mut [u64] {
+fn place_mut<'s>(
+    older: &'s mut Option<Box<Older>>,
+    words: &'s mut Words,
+    arena: &mut Arena,
+    stride: usize,
+    row: u32,
+    worked: &mut usize,
+) -> &'s mut [u64] {
     match older {
-        Some(older) if older.holds(row) => older.place_mut(row, stride, arena),
+        Some(older) if older.holds(row) => older.place_mut(row, stride, arena, worked),
         _ => words.row_mut(row),
     }
 }
@@ -438,14 +448,22 @@ pub(super) fn standing<'s>(
     }
 }
 
-pub(crate) fn update_windows(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], row: SlabRow<'_, '_>, missed: &mut [Missed]) -> bool {
+/// Feeds one row to the windows of a key; false when one of them did not take it. Counts what they missed, and the work
+/// that hangs on what the key holds.
+pub(crate) fn update_windows(
+    plan: &SlabPlan,
+    arena: &mut Arena,
+    words: &mut [u64],
+    row: SlabRow<'_, '_>,
+    (missed, worked): (&mut [Missed], &mut usize),
+) -> bool {
     if expiry::may_expire(plan, arena, words, row.edge_us) {
-        expiry::give_back(plan, arena, words, row.edge_us);
+        *worked += expiry::give_back(plan, arena, words, row.edge_us);
     }
     if Form::of(words[0]) != Form::Rings {
         match list::insert(plan, arena, &mut words[0], row) {
             Inserted::Taken { age_us } | Inserted::Late { age_us } => return count_late(plan, age_us, missed),
-            Inserted::Full => grow(plan, arena, words, row.edge_us, missed),
+            Inserted::Full => grow(plan, arena, words, row.edge_us, (missed, worked)),
         }
     }
     let mut taken = true;
@@ -475,7 +493,7 @@ fn count_late(plan: &SlabPlan, age_us: i64, missed: &mut [Missed]) -> bool {
 
 /// Turns the list into rings by feeding its rows in time order, all under the edge that the key has reached with
 /// the row that did not fit. The list's inputs borrow the arena that rings grow in, so it is lifted out first.
-fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], edge_us: i64, missed: &mut [Missed]) {
+fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], edge_us: i64, (missed, worked): (&mut [Missed], &mut usize)) {
     let head = expiry::head(plan, arena, words).with_edge(edge_us);
     let list = match Form::of(words[0]) {
         Form::List(handle) => handle,
@@ -484,6 +502,7 @@ fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], edge_us: i64, mis
     };
     let mut lifted = Arena::default();
     let moved = list::lift(plan, arena, list, &mut lifted);
+    *worked += plan.grow_work(list::len(lifted.get(moved))) + expiry::weight(plan, arena, words);
     let mut handles: smallvec::SmallVec<[u64; 4]> = plan.windows.iter().map(|_| ring::open(arena, head)).collect();
     list::visit(plan, &lifted, moved, |row| {
         for ((window, handle), missed) in plan.windows.iter().zip(&mut handles).zip(&mut *missed) {

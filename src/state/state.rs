@@ -56,6 +56,8 @@ pub struct State {
     pub(crate) rejects_gone: u64,
     /// The frame that is applied in part.
     pub(super) open: Option<OpenFrame>,
+    /// Rows were heavy: so many further ones are applied a few at a time; not part of the state.
+    pub(super) heavy_rows: usize,
     /// Chunks that are being emptied; not part of the state.
     pub(super) evacuation: Option<Evacuation>,
     /// What tables and features that are gone consist of still; not part of the state.
@@ -101,6 +103,7 @@ impl State {
             reject_bytes: 0,
             rejects_gone: 0,
             open: None,
+            heavy_rows: 0,
             evacuation: None,
             leaving: Leaving::default(),
             shedding: false,
@@ -424,6 +427,7 @@ impl State {
             reject_bytes: self.reject_bytes,
             rejects_gone: self.rejects_gone,
             open: None,
+            heavy_rows: 0,
             evacuation: None,
             leaving: Leaving::default(),
             shedding: false,

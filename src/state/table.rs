@@ -19,7 +19,7 @@ use std::sync::Arc;
 use streamgauge_api::Value;
 use xxhash_rust::xxh3::Xxh3;
 
-/// Rows are applied in groups of this many, so that their addresses are known before memory is touched.
+/// Rows are applied in groups of at most this many, so that their addresses are known before memory is touched.
 pub(crate) const GROUP: usize = 32;
 
 /// Where rows went, since this process started.
@@ -156,10 +156,14 @@ impl Table {
         self.keys.used_bytes() + self.slabs.iter().map(|slab| slab.arena.used_bytes()).sum::<usize>()
     }
 
-    /// Folds some rows of a batch of the table's event. `lsn` is that of the batch's first row; the range
-    /// begins where a group does.
+    /// The most work that one row may be, in words.
+    pub(super) fn row_work_max(&self) -> usize {
+        self.slabs.iter().map(|slab| slab.plan.row_work_max).sum()
+    }
+
+    /// Folds some rows of a batch of the table's event. `lsn` is that of the batch's first row.
     pub(crate) fn apply(&mut self, rows: &Rows, range: Range<usize>, schema: &EventSchema, lsn: u64, scratch: &mut Scratch) {
-        debug_assert!(range.start.is_multiple_of(GROUP) && range.end <= rows.len(), "{range:?} of {} rows", rows.len());
+        debug_assert!(range.end <= rows.len(), "{range:?} of {} rows", rows.len());
         self.funnel.received += range.len() as u64;
         let def = Arc::clone(&self.def);
         if !def.chain.is_empty() {

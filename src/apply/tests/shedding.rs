@@ -1,8 +1,8 @@
 //! Features that leave a table of many keys keep nobody waiting: reads have their turn between the steps, what stays
 //! answers as ever, and what has to wait for the last step waits by itself.
 
-use super::{inlets, turns};
 use super::{House, count, get, options, tag, turn, walkers};
+use super::{inlets, turns};
 use crate::apply::EngineOptions;
 use crate::apply::seat::Held;
 use crate::apply::turn::ROWS_PER_SLICE_MAX;

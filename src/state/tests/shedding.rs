@@ -268,7 +268,8 @@ fn emptying_sparse_chunks_ends_though_memory_is_above_its_limit() {
     const KEYS: usize = 9_000;
     let (mut driven, _) = many(KEYS, &[]);
     // A slab that the first keys have no row in.
-    let mut agg: Map<String, Json> = FEATURES.iter().map(|(name, text)| ((*name).to_owned(), serde_json::from_str(text).unwrap())).collect();
+    let mut agg: Map<String, Json> =
+        FEATURES.iter().map(|(name, text)| ((*name).to_owned(), serde_json::from_str(text).unwrap())).collect();
     agg.insert("later".to_owned(), json!({"op": "count", "params": {"where": "(n > 7)", "window": "1h"}}));
     driven.register(&json!({ "nodes": [event(), node("T", &[], &["user"], &Json::Object(agg))] }));
     let row = |number: usize, at: i64| labelled(&format!("user number {}", number * 7919 % KEYS), "", START_US + at);
