@@ -15,6 +15,7 @@ use super::freshness::Freshnesses;
 use super::incidents::{IncidentText, Incidents, Subject};
 use super::long_read::LongReads;
 use super::panic::applying;
+use super::port::Outbox;
 use super::shedding::Shedding;
 use super::snapshots::Snapshots;
 use super::sweep::Sweeping;
@@ -340,6 +341,8 @@ impl Engine {
         let written = self.writer.as_ref().map(WalWriter::next_lsn);
         assert!(written.is_none_or(|next| lsn < next), "LSN {lsn} is durable before it is written ({written:?})");
         self.facts.durable_lsn.store(lsn, Ordering::Release);
+        // Thousands of replies may be released: each port is woken once for those of it that follow each other.
+        let mut woken: Option<Arc<Outbox>> = None;
         while self.unsynced.front().is_some_and(|parked| parked.lsn <= lsn) {
             let Some(Unsynced { outbox, tag, mut reply, lsn: parked }) = self.unsynced.pop_front() else {
                 unreachable!("the front was there")
@@ -348,8 +351,13 @@ impl Engine {
             if let Reply::Pushed { durable_lsn, .. } = &mut reply {
                 *durable_lsn = Some(lsn);
             }
-            outbox.send(tag, reply);
+            outbox.add(tag, reply);
+            if let Some(before) = woken.filter(|before| !Arc::ptr_eq(before, &outbox)) {
+                before.ready();
+            }
+            woken = Some(outbox);
         }
+        woken.inspect(|outbox| outbox.ready());
         while self.commits.front().is_some_and(|(covered, _)| *covered <= lsn) {
             if let Some((_, positions)) = self.commits.pop_front() {
                 assert!(self.durable_positions.len() <= positions.len(), "a partition that has a slot keeps it");

@@ -20,7 +20,7 @@ use super::answer_size::AnswerSize;
 use super::engine::Engine;
 use super::port::Outbox;
 use super::requests::{Holders, Matrix, ReadClock};
-use super::turn::SLICE;
+use super::turn::Slice;
 use super::work::Connection;
 use crate::read::UnknownFeature;
 use std::collections::{BTreeSet, VecDeque};
@@ -32,10 +32,8 @@ use streamgauge_api::{ApiError, Code, Reply, Tag};
 
 /// How often a read begins again because the registry changed.
 const RESTARTS_MAX: u32 = 8;
-/// Entries of one slice,
+/// Entries of one slice.
 const ENTRIES_PER_SLICE_MAX: usize = 1024;
-/// and between two looks at the clock.
-const ENTRIES_PER_LOOK: usize = 8;
 /// Bytes of answers beyond which one read goes on alone.
 pub(super) const LINE_BYTES_MAX: usize = 64 << 20;
 /// Entries of all reads in the line; what comes beyond it is refused.
@@ -214,7 +212,7 @@ impl Engine {
             Some(moment) => moment,
             None => self.fix(&read.wanted),
         };
-        let begun = Instant::now();
+        let mut slice = Slice::since(Instant::now());
         let end = read.wanted.entries();
         assert!(read.next <= end, "a read goes on at entry {} of {end}", read.next);
         let last = if end > SLICED_ABOVE { read.next.saturating_add(ENTRIES_PER_SLICE_MAX).min(end) } else { end };
@@ -224,8 +222,7 @@ impl Engine {
                 return None;
             }
             read.next += 1;
-            let looks = read.next.is_multiple_of(ENTRIES_PER_LOOK) && end > SLICED_ABOVE;
-            if looks && begun.elapsed() >= SLICE {
+            if end > SLICED_ABOVE && slice.is_over() {
                 break;
             }
         }

@@ -129,6 +129,8 @@ impl Engine {
         self.look_on()
     }
 
+    /// Rows of Kafka of which nothing is decided: a packet's, so that finding their keys is no long step. A push is taken
+    /// whole, or not at all.
     fn undecided(&self, batches: &[Rows]) -> Split {
         Split::of(batches, batches.iter().map(|batch| self.state.touched_keys(batch)).collect())
     }
@@ -165,7 +167,7 @@ impl Engine {
                 false
             }
             Stage::Exact(weighing) if !self.have_room(weighing) => {
-                if look.split.is_none() {
+                if look.split.is_none() && !matches!(look.whom, Whom::Pushes { .. }) {
                     look.split = Some(self.undecided(look.whom.batches()));
                 }
                 self.look_at_rows(look);

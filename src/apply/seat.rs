@@ -28,6 +28,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use streamgauge_api::metrics::{SeatEvent, SeatSeries};
 
 /// Rows and rejects that may wait between ingest threads and apply; each inlet has an equal share.
 pub(crate) const QUEUE_ROWS_MAX: usize = 65_536;
@@ -62,6 +63,23 @@ enum Event {
     Shed,
     /// What has expired is looked for and given back.
     Sweep,
+}
+
+impl Event {
+    fn kind(&self) -> SeatEvent {
+        match self {
+            Self::News(_) => SeatEvent::News,
+            Self::Tick => SeatEvent::Tick,
+            Self::Round(_) | Self::Backlog(_) => SeatEvent::Requests,
+            Self::Slice => SeatEvent::Slice,
+            Self::Packet(_) => SeatEvent::Rows,
+            Self::Waiting => SeatEvent::Waiting,
+            Self::Read => SeatEvent::Reads,
+            Self::Evacuate => SeatEvent::Evacuation,
+            Self::Shed => SeatEvent::Shedding,
+            Self::Sweep => SeatEvent::Sweep,
+        }
+    }
 }
 
 /// Kinds of work that take turns.
@@ -108,8 +126,9 @@ struct Inbox {
     queued: Vec<Queued>,
     /// Whose turn it is.
     turn: Kind,
-    /// Events since housekeeping was done.
+    /// Events since housekeeping was done, and when that was, or when there was work again.
     unticked: u32,
+    ticked: Instant,
 }
 
 impl Inbox {
@@ -193,6 +212,7 @@ pub struct Seat {
     wake: Condvar,
     parked: Mutex<bool>,
     stopping: AtomicBool,
+    series: SeatSeries,
     /// Numbers that anybody may look at.
     pub facts: Arc<Facts>,
 }
@@ -207,7 +227,9 @@ impl Seat {
             queued: Vec::new(),
             turn: Kind::Requests,
             unticked: 0,
+            ticked: Instant::now(),
         };
+        let series = engine.metrics.seat.clone();
         Arc::new(Self {
             engine: Mutex::new(engine),
             inbox: Mutex::new(inbox),
@@ -218,6 +240,7 @@ impl Seat {
             wake: Condvar::new(),
             parked: Mutex::new(false),
             stopping: AtomicBool::new(false),
+            series,
             facts,
         })
     }
@@ -226,8 +249,11 @@ impl Seat {
     pub fn run(&self) {
         while !self.is_stopping() {
             let mut held = self.hold();
+            self.inbox.lock().ticked = Instant::now();
             self.work(&mut held);
+            let begun = Instant::now();
             let sleep = held.tick();
+            self.series.event(SeatEvent::Tick, begun.elapsed());
             // What waits may be due again.
             self.look_again(&self.inbox.lock(), &held);
             self.leave(held);
@@ -249,7 +275,9 @@ impl Seat {
 
     /// Does the next event; false when there is none.
     pub(super) fn step(&self, engine: &mut Engine) -> bool {
+        let begun = Instant::now();
         let Some(event) = self.next(engine) else { return false };
+        let kind = event.kind();
         match event {
             Event::News(news) => engine.hear(news),
             Event::Tick => {
@@ -270,6 +298,7 @@ impl Seat {
             Event::Sweep => engine.sweep_on(),
         }
         self.in_work.store(engine.requests_in_work(), Ordering::Relaxed);
+        self.series.event(kind, begun.elapsed());
         true
     }
 
@@ -281,6 +310,8 @@ impl Seat {
             // What was due in the middle of a turn comes before the next one begins.
             None if inbox.unticked >= TURNS_PER_TICK || engine.owes_tick() => {
                 inbox.unticked = 0;
+                let before = std::mem::replace(&mut inbox.ticked, Instant::now());
+                self.series.tick_turn.record(inbox.ticked.saturating_duration_since(before));
                 Some(Event::Tick)
             }
             None => {
@@ -371,7 +402,9 @@ impl Seat {
                 self.queue_round(round);
                 self.visit(&mut held);
             } else {
+                let begun = Instant::now();
                 self.serve(&mut held, round, Holder::Visitor);
+                self.series.event(SeatEvent::Visit, begun.elapsed());
             }
             self.leave(held);
             return;
@@ -414,6 +447,7 @@ impl Seat {
             }
         }
         self.look_again(&self.inbox.lock(), engine);
+        self.series.event(SeatEvent::Visit, begun.elapsed());
     }
 
     /// Gets up, and sees to it that somebody looks at what is left.
@@ -497,23 +531,34 @@ impl Seat {
     /// Runs something on the engine between two frames and waits for it: what changes it, freezes it, or has to see
     /// whole frames. For operators and rare changes only, never for requests.
     pub fn with<T>(&self, run: impl FnOnce(&mut Engine) -> T) -> T {
-        let mut held = self.hold();
+        let mut held = self.wait_to_hold();
         // The rows that are written come first; readers have their turns meanwhile.
         while held.is_mid_turn() {
             held.go_on();
             self.visit(&mut held);
             held.make_way();
         }
-        let value = run(&mut held);
-        self.leave(held);
-        value
+        self.operate(held, run)
     }
 
     /// Looks at the engine and waits for it no longer than for a slice: it may stand in the middle of a frame, where
     /// every table shows the same prefix of its rows. For operators' reads.
     pub fn look<T>(&self, run: impl FnOnce(&mut Engine) -> T) -> T {
-        let mut held = self.hold();
+        self.operate(self.wait_to_hold(), run)
+    }
+
+    /// The seat for who is no port, and how long that took.
+    fn wait_to_hold(&self) -> Held<'_> {
+        let begun = Instant::now();
+        let held = self.hold();
+        self.series.operator_turn.record(begun.elapsed());
+        held
+    }
+
+    fn operate<T>(&self, mut held: Held<'_>, run: impl FnOnce(&mut Engine) -> T) -> T {
+        let begun = Instant::now();
         let value = run(&mut held);
+        self.series.event(SeatEvent::Operator, begun.elapsed());
         self.leave(held);
         value
     }

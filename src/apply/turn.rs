@@ -37,6 +37,40 @@ pub(super) const ROWS_PER_SLICE_MAX: usize = 4096;
 /// Rows between two looks at the clock, where they go to one table; fewer where they go to several.
 const ROWS_PER_STEP: usize = 64;
 
+/// Pieces between two looks at the clock, where they are short,
+const PIECES_PER_LOOK_MAX: usize = 8;
+/// and the part of a slice that they take then together, at most.
+const LOOKS_PER_SLICE: u32 = 16;
+
+/// A slice of pieces that may be short or long: one key with two features, or with a hundred in a thousand buckets each.
+/// The clock is looked at after each, and after eight of them once they are found to be short.
+pub(super) struct Slice {
+    begun: Instant,
+    seen: Duration,
+    every: usize,
+    left: usize,
+}
+
+impl Slice {
+    pub(super) fn since(begun: Instant) -> Self {
+        Self { begun, seen: Duration::ZERO, every: 1, left: 1 }
+    }
+
+    /// Whether it is over, after one more piece.
+    #[inline]
+    pub(super) fn is_over(&mut self) -> bool {
+        self.left -= 1;
+        self.left == 0 && self.is_over_at(self.begun.elapsed())
+    }
+
+    fn is_over_at(&mut self, elapsed: Duration) -> bool {
+        let is_short = elapsed.saturating_sub(self.seen) < SLICE / LOOKS_PER_SLICE;
+        self.every = if is_short { (self.every * 2).min(PIECES_PER_LOOK_MAX) } else { 1 };
+        (self.seen, self.left) = (elapsed, self.every);
+        elapsed >= SLICE
+    }
+}
+
 /// What was not written, and why.
 pub(super) type Refused<T> = Box<(T, ApiError)>;
 
@@ -210,6 +244,29 @@ impl Engine {
                 self.acknowledge(&outbox, &acks, first_lsn);
             }
             Then::Show { records, oldest_ms, .. } => self.show(&content, records, oldest_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clock was looked at after each eight entries, whatever they cost.
+    #[test]
+    fn a_slice_goes_on_for_few_pieces_beyond_its_time_however_long_they_are() {
+        for (piece_us, beyond_us) in [(1, 8), (20, 8 * 20), (100, 100), (5_000, 5_000)] {
+            let mut slice = Slice::since(Instant::now());
+            let (mut now, piece) = (Duration::ZERO, Duration::from_micros(piece_us));
+            let mut pieces = 0;
+            loop {
+                (now, pieces) = (now + piece, pieces + 1);
+                slice.left -= 1;
+                if slice.left == 0 && slice.is_over_at(now) {
+                    break;
+                }
+            }
+            assert!(now < SLICE + Duration::from_micros(beyond_us) + piece, "{pieces} pieces of {piece_us} us");
         }
     }
 }

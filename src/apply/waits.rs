@@ -13,7 +13,7 @@
 
 use super::engine::{Answer, Engine};
 use super::port::Outbox;
-use super::turn::SLICE;
+use super::turn::Slice;
 use super::work::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,8 +27,6 @@ const WAITS_MAX: usize = 65_536;
 const WAIT_MS_MAX: u64 = 30_000;
 /// Waiting reads that one event answers.
 pub(super) const WAITS_PER_EVENT: usize = 64;
-/// Of these, how many between two looks at the clock.
-const WAITS_PER_LOOK: usize = 8;
 
 /// A read that waits for an LSN.
 struct WaitingRead {
@@ -141,8 +139,9 @@ impl Engine {
     /// Answers reads whose LSN is applied or whose wait is over, as far as the slice lasts that began then.
     pub(super) fn answer_waits(&mut self, begun: Instant) {
         let mut outbox: Option<Arc<Outbox>> = None;
-        for answered in 0..WAITS_PER_EVENT {
-            if answered % WAITS_PER_LOOK == 0 && begun.elapsed() >= SLICE {
+        let mut slice = Slice::since(begun);
+        for _ in 0..WAITS_PER_EVENT {
+            if slice.is_over() {
                 break;
             }
             let Some(number) = self.waits.due(self.state.lsn()) else { break };

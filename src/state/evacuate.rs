@@ -14,7 +14,9 @@
 //! with its lists and rings, as for a fingerprint; what moves is written once.
 
 use super::arena::{Arena, Handle};
+use super::expiry;
 use super::form::Form;
+use super::frame::WORDS_PER_ROW;
 use super::list;
 use super::plan::{AccumulatorPlan, SlabPlan, WindowPlan};
 use super::ring;
@@ -42,7 +44,7 @@ impl State {
         self.evacuation.is_some() || self.sparsest(least_bytes).is_some()
     }
 
-    /// Goes on with emptying sparse chunks, about `rows` rows further; false when there are none of which emptying gives
+    /// Goes on with emptying sparse chunks, about `rows` rows further, a row that has much counting as several; false when there are none of which emptying gives
     /// back at least `least_bytes` in one table.
     pub fn evacuate(&mut self, rows: u32, least_bytes: usize) -> bool {
         assert!(!self.is_mid_frame(), "room that was promised to an open frame stays as it is");
@@ -50,16 +52,23 @@ impl State {
         let Some(table) = self.tables.get_mut(&id) else { unreachable!("an evacuation ends with its table") };
         let next = match at {
             None => {
-                let more = (0..rows).all(|_| table.give_back_row());
+                let (mut left, mut more) = (rows as usize, true);
+                while left > 0 && more {
+                    more = table.give_back_row();
+                    left = left.saturating_sub(1 + table.take_work() / WORDS_PER_ROW);
+                }
                 if !more {
                     table.mark_sparse();
                 }
                 Some(if more { None } else { Some(0) })
             }
             Some(from) => {
-                let to = from.saturating_add(rows).min(table.keys.rows());
-                (from..to).for_each(|row| table.move_out(row));
-                (to < table.keys.rows()).then_some(Some(to))
+                let (mut row, mut left) = (from, rows as usize);
+                while left > 0 && row < table.keys.rows() {
+                    left = left.saturating_sub(1 + table.move_out(row) / WORDS_PER_ROW);
+                    row += 1;
+                }
+                (row < table.keys.rows()).then_some(Some(row))
             }
         };
         match next {
@@ -76,6 +85,12 @@ impl State {
         {
             table.unmark();
         }
+    }
+
+    /// The next row that is walked, while one is.
+    #[cfg(test)]
+    pub(super) fn evacuation_row(&self) -> Option<u32> {
+        self.evacuation.and_then(|evacuation| evacuation.at)
     }
 
     fn sparsest(&self, least_bytes: usize) -> Option<Evacuation> {
@@ -131,20 +146,19 @@ impl Table {
         self.slabs.iter_mut().for_each(|slab| slab.arena.unmark());
     }
 
-    /// Moves what belongs to a row out of marked chunks.
-    fn move_out(&mut self, row: u32) {
+    /// Moves what belongs to a row out of marked chunks; how much that was to look at, in words.
+    fn move_out(&mut self, row: u32) -> usize {
         self.keys.move_out(row);
-        for slab in self.slabs.iter_mut().filter(|slab| slab.arena.is_marked()) {
-            slab.move_out(row);
-        }
+        self.slabs.iter_mut().filter(|slab| slab.arena.is_marked()).map(|slab| slab.move_out(row)).sum()
     }
 }
 
 impl Slab {
-    fn move_out(&mut self, row: u32) {
+    fn move_out(&mut self, row: u32) -> usize {
         let Self { plan, words, arena, older, .. } = self;
         let (plan, words) = standing(older, words, plan, row);
-        let Some(before) = words.row(row).filter(|words| words.iter().any(|&word| word != 0)) else { return };
+        let Some(before) = words.row(row).filter(|words| words.iter().any(|&word| word != 0)) else { return 0 };
+        let work = if plan.is_windowed() { expiry::weight(plan, arena, before) } else { 0 };
         let mut after: smallvec::SmallVec<[u64; 32]> = smallvec::SmallVec::from_slice(before);
         if plan.is_windowed() {
             match Form::of(after[0]) {
@@ -163,6 +177,7 @@ impl Slab {
         if after[..] != *before {
             words.row_mut(row).copy_from_slice(&after);
         }
+        work
     }
 }
 

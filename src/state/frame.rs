@@ -113,8 +113,7 @@ impl State {
     fn take_work(&mut self, batch: &Rows) -> usize {
         let mut work = 0;
         for id in self.by_event.get(&batch.event()).into_iter().flatten() {
-            let slabs = self.tables.get_mut(id).into_iter().flat_map(|table| &mut table.slabs);
-            work += slabs.map(|slab| std::mem::take(&mut slab.worked)).sum::<usize>();
+            work += self.tables.get_mut(id).map_or(0, Table::take_work);
         }
         work
     }

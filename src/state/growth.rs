@@ -16,6 +16,7 @@ use super::arena::{Arena, Handle};
 use super::demand::{Demand, Tally};
 use super::expiry;
 use super::form::Form;
+use super::frame::WORDS_PER_ROW;
 use super::head::Head;
 use super::list;
 use super::plan::{AccumulatorPlan, ColumnPlan, GrowthMax, SlabPlan, SlabRow, WindowPlan};
@@ -36,6 +37,10 @@ const COPIES_BYTES_MIN: usize = 2 << 20;
 const FEEDS_PER_ROW: usize = 4;
 /// and whatever they are.
 const FEEDS_MIN: usize = 1 << 16;
+
+/// Rows that one copy is fed with at once, and words of a key that are copied: some milliseconds.
+const FEEDS_PER_COPY_MAX: usize = 4096;
+const COPIED_WORDS_MAX: usize = 1 << 19;
 
 /// Rows of one batch for which there may be no room in one table.
 #[derive(Debug, Clone)]
@@ -124,7 +129,8 @@ impl Look {
                     let place = Place { batches, batch: self.batch, row: self.row };
                     self.room.admit(table, &mut taken, place, &event.schema, (&mut self.known, &mut self.new));
                 }
-                *effort = effort.saturating_sub(1 + feeds - self.room.feeds);
+                let copied = std::mem::take(&mut self.room.copied_words) / WORDS_PER_ROW;
+                *effort = effort.saturating_sub(1 + feeds - self.room.feeds + copied);
                 self.row += 1;
             }
             self.room.tables.insert(table.def.id, taken);
@@ -157,6 +163,8 @@ struct Room {
     copies: usize,
     /// and how many rows they may still be fed with. Beyond either the worst is assumed of lists and of rings.
     feeds: usize,
+    /// Words of keys that were copied out of the layout of a larger plan, since somebody asked.
+    copied_words: usize,
     /// The worst was assumed of some keys.
     guessed: bool,
     /// Words of all batches: no text of theirs is longer.
@@ -350,6 +358,7 @@ impl Room {
             }
             let is_there = found.is_some_and(|found| !found.1);
             let copied = is_there.then(|| slab.copied(number)).flatten();
+            self.copied_words += copied.as_ref().map_or(0, |copied| copied.1.used_bytes() / 8);
             if copied.is_some() && history.is_empty() {
                 slab.demand_of_shedding(number, demand);
             }
@@ -445,8 +454,8 @@ impl Means<'_> {
             Form::Expired(_) => (0, plan.entry_words),
         };
         let feeds = before + held / words_per_feed;
-        // A copy that cannot be kept is made again for each row of its key, as long as that lasts.
-        if feeds > *self.feeds {
+        // A copy that cannot be kept is made again for each row of its key, as long as that lasts; one is no long step.
+        if feeds > *self.feeds || before > FEEDS_PER_COPY_MAX || held > COPIED_WORDS_MAX {
             *self.guessed = true;
             return false;
         }

@@ -161,6 +161,11 @@ impl Table {
         self.slabs.iter().map(|slab| slab.plan.row_work_max).sum()
     }
 
+    /// Work of rows that hung on what their keys held, in words, since the last call.
+    pub(super) fn take_work(&mut self) -> usize {
+        self.slabs.iter_mut().map(|slab| std::mem::take(&mut slab.worked)).sum()
+    }
+
     /// Folds some rows of a batch of the table's event. `lsn` is that of the batch's first row.
     pub(crate) fn apply(&mut self, rows: &Rows, range: Range<usize>, schema: &EventSchema, lsn: u64, scratch: &mut Scratch) {
         debug_assert!(range.end <= rows.len(), "{range:?} of {} rows", rows.len());

@@ -12,6 +12,7 @@ mod durations;
 mod exposition;
 mod families;
 mod process;
+mod seat;
 mod series;
 mod table;
 
@@ -26,6 +27,7 @@ use families::Families;
 
 pub use durations::Durations;
 pub use prometheus::{Gauge, IntCounter};
+pub use seat::{SeatEvent, SeatSeries};
 pub use series::{EventSeries, RouteSeries, SourceSeries, TableLevel, TableSeries};
 pub use table::{MetricKind, MetricSpec, Origin};
 
@@ -130,6 +132,8 @@ pub struct Metrics {
     pub snapshot_last_fsync_seconds: Gauge,
     /// `streamgauge_apply_batch_seconds`.
     pub apply_batch: Arc<Durations>,
+    /// `streamgauge_seat_event_seconds` and `streamgauge_seat_turn_seconds`.
+    pub seat: SeatSeries,
     /// `streamgauge_wal_fsync_seconds`.
     pub wal_fsync: Arc<Durations>,
     /// `streamgauge_snapshot_seconds`.
@@ -204,6 +208,7 @@ impl Metrics {
             snapshot_last_seconds: gauge("beava_snapshot_last_duration_seconds", &[]),
             snapshot_last_fsync_seconds: gauge("beava_snapshot_last_fsync_seconds", &[]),
             apply_batch: duration("streamgauge_apply_batch_seconds"),
+            seat: SeatSeries::new(&families),
             wal_fsync: duration("streamgauge_wal_fsync_seconds"),
             snapshot: duration("streamgauge_snapshot_seconds"),
             recovery: duration("streamgauge_recovery_seconds"),

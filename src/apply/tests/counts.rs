@@ -2,10 +2,13 @@
 
 use super::inlets::{attach, offer_all};
 use super::turns::record;
-use super::{House, tag, turn};
+use super::{House, get, tag, turn};
 use crate::storage::{IoError, Operation};
 use crate::wal::WalError;
 use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use streamgauge_api::metrics::SeatEvent;
 use streamgauge_api::port::{Encoding, PushRow, Request, Wait};
 use streamgauge_api::{Port, RawRecord};
 
@@ -66,4 +69,55 @@ fn a_tombstone_that_forgets_nothing_is_counted_by_table() {
     let (walkers, all) = (funnel("walkers"), funnel("everybody"));
     assert_eq!((walkers.applied, walkers.deleted, walkers.undeleted, walkers.null_key), (1, 1, 2, 0));
     assert_eq!((all.applied, all.deleted, all.undeleted, all.null_key), (1, 0, 3, 0));
+}
+
+#[test]
+fn each_event_on_the_seat_is_timed_once_by_its_kind() {
+    let house = House::build();
+    let mut port = house.port();
+    let rows = vec![PushRow { event: "Step", body: br#"{"walker":"w"}"# }; 20_000];
+    let mut held = house.seat.hold();
+    port.push_batch(tag(1, 1), Encoding::Json, &rows, Wait::Default);
+    let mut replies = turn(&mut port);
+    let seat = house.metrics.seat.clone();
+    let counts = || SeatEvent::ALL.map(|event| seat.count(event));
+    let mut steps = 0;
+    while replies.is_empty() {
+        let before = counts();
+        assert!(house.seat.step(&mut held));
+        let added: u64 = counts().iter().zip(before).map(|(now, before)| now - before).sum();
+        assert_eq!(added, 1);
+        steps += 1;
+        replies.extend(turn(&mut port));
+    }
+    assert!(steps > 4 && seat.count(SeatEvent::Slice) >= 4, "{:?}", counts());
+    drop(held);
+    let (visits, asked) = (seat.count(SeatEvent::Visit), seat.count(SeatEvent::Operator));
+    port.call(tag(1, 2), Request::Get(get("w")));
+    assert_eq!(turn(&mut port).len(), 1);
+    house.seat.look(|_| ());
+    assert_eq!((seat.count(SeatEvent::Visit), seat.count(SeatEvent::Operator)), (visits + 1, asked + 1));
+    assert!(seat.operator_turn.count() > 0);
+}
+
+/// Each of the replies woke the I/O thread: a system call for each of a hundred thousand pushes, on the seat.
+#[test]
+fn replies_that_a_sync_releases_wake_their_port_once() {
+    let house = House::build();
+    let mut port = house.port();
+    let wakes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&wakes);
+    port.on_ready(Arc::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    }));
+    for number in 0..1_000 {
+        port.push(tag(number, 0), Encoding::Json, PushRow { event: "Step", body: br#"{"walker":"w"}"# }, Wait::Synced);
+    }
+    assert!(turn(&mut port).is_empty());
+    house.seat.with(|engine| {
+        let lsn = engine.state().lsn();
+        wakes.store(0, Ordering::Relaxed);
+        engine.synced(lsn);
+    });
+    assert_eq!((wakes.load(Ordering::Relaxed), turn(&mut port).len()), (1, 1_000));
 }

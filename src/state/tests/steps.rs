@@ -123,3 +123,30 @@ fn rows_of_one_busy_key_are_weighed_a_few_at_a_time() {
         driven.feed(&(0..1_000).map(at).collect::<Vec<_>>(), &[]);
     }
 }
+
+/// Each step walked as many rows, though every one of them had hundreds of objects.
+#[test]
+fn emptying_sparse_chunks_walks_few_rows_at_a_time_where_they_have_much() {
+    const KEYS: usize = 200;
+    let (few, many) = (windows(1), windows(12));
+    let mut walked = Vec::new();
+    for agg in [&few, &many] {
+        let mut driven = driven(&[], agg);
+        let at = |number: usize| row(&format!("user {}", number % KEYS), number / KEYS * 7, START_US + (number / KEYS) as i64 * 9_000_000);
+        driven.feed(&(0..KEYS * 70).map(at).collect::<Vec<_>>(), &[]);
+        driven.grow("T", |_| true);
+        driven.feed(&super::memory::deletes(&(0..KEYS).filter(|number| number % 3 != 0).map(at).collect::<Vec<_>>()), &[]);
+        let mut most = 0;
+        loop {
+            let before = driven.state.evacuation_row();
+            if !driven.state.evacuate(32, 1) {
+                break;
+            }
+            if let (Some(before), Some(after)) = (before, driven.state.evacuation_row()) {
+                most = most.max(after.saturating_sub(before));
+            }
+        }
+        walked.push(most);
+    }
+    assert!(walked[0] <= 32 && (1..=3).contains(&walked[1]), "rows of one step: {walked:?}");
+}

@@ -183,6 +183,16 @@ pub const TABLE: &[MetricSpec] = &[
     histogram("streamgauge_push_ack_seconds", &["durability"], "From a push being parsed to its acknowledgement, by durability level."),
     histogram("streamgauge_get_seconds", &["route"], "From a read being parsed to its answer, by route."),
     histogram("streamgauge_apply_batch_seconds", &[], "One turn of the apply thread over one batch, write-ahead included."),
+    histogram(
+        "streamgauge_seat_event_seconds",
+        &["kind"],
+        "One event on the apply seat, during which nobody else has it: news, tick, requests, rows, slice, waiting, reads, evacuation, shedding, sweep, visit (an I/O thread) or operator.",
+    ),
+    histogram(
+        "streamgauge_seat_turn_seconds",
+        &["kind"],
+        "How long a turn on the apply seat came after it could have: tick (housekeeping, since the one before, while there was work) or operator (a thread that waited for the seat).",
+    ),
     histogram("streamgauge_wal_fsync_seconds", &[], "One fsync of the write-ahead log."),
     histogram("streamgauge_event_to_visible_seconds", &["source"], "From a record's own time to its row being readable."),
     histogram("streamgauge_snapshot_seconds", &[], "One snapshot, from the clone to the verified file."),
