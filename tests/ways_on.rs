@@ -136,3 +136,61 @@ fn a_recreated_topic_is_begun_its_lost_partitions_are_forgotten_and_a_restart_kn
     sidecar.wait_positions(&topic, &grown.ends, WITHIN).unwrap();
     wait_counted(&sidecar, 10_000);
 }
+
+/// Rows that wait for memory are read again after a restart. What retention took of them meanwhile was missing without a word,
+/// rows behind them that were applied counted as lost, and no decision was allowed for as long as anything waited.
+#[test]
+fn what_waited_and_is_gone_from_its_topic_is_a_gap_of_the_right_size_and_has_a_way_on() {
+    const RECORDS: u64 = 200_000;
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("waited"));
+    Admin::of(bootstrap).create(&topic, 1).unwrap();
+    let all = Production { keys: 150_000, ..records(&topic, 0, RECORDS, 1) }.run(bootstrap, DELIVERED_WITHIN).unwrap();
+    let roomy = config(bootstrap, Topics::One(&topic), None);
+    let limited = roomy.replacen("config_version = 1\n", "config_version = 1\n[limits]\nmemory = \"16MiB\"\n", 1);
+    let setup = Setup::new(BINARY, &limited).unwrap();
+    let sidecar = setup.start().unwrap();
+    // Rows that this process has applied, and where the partition stands, when neither moves any more.
+    let stands = |sidecar: &Sidecar| {
+        let applied = sidecar.status()?["tables"][0]["funnel"]["applied"].as_u64().ok_or("no funnel")?;
+        Ok::<_, String>((applied, sidecar.consumed(&topic)?))
+    };
+    let tries = |sidecar: &Sidecar| -> Result<u64, String> {
+        let text = sidecar.admin_get("/metrics")?.text;
+        let line = text.lines().find(|line| line.starts_with("streamgauge_source_retries_total{code=\"table_memory_exceeded\""));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).ok_or_else(|| "no retries".to_owned())
+    };
+    let mut last = ((0, 0), 0);
+    wait_for("rows that wait, and three tries that move nothing", WITHIN, || {
+        let (now, tried) = (stands(&sidecar)?, tries(&sidecar)?);
+        match last {
+            (known, since) if known == now && now.0 > 0 && tried >= since + 3 && since > 0 => Ok(()),
+            (known, _) if known == now => Err(format!("{now:?}, {tried} tries")),
+            _ => {
+                last = (now, tried);
+                Err(format!("{now:?}"))
+            }
+        }
+    })
+    .unwrap();
+    let (first, position) = last.0;
+    sidecar.kill9();
+    Admin::of(bootstrap).trim(&topic, 0, position + 300).unwrap();
+
+    setup.write_config(&roomy).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_incident(&topic, "SourceGap", WITHIN).unwrap();
+    let (_, open) = incident(&setup, &sidecar, &["payments/0"]);
+    let lost = open["incidents"][0]["lost"].as_str().unwrap().to_owned();
+    let waited: u64 = lost.split(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{lost}"));
+    assert_eq!(lost, format!("{waited} records in front of offset {} that waited for room", position + 300));
+    assert!((1..=300).contains(&waited), "{lost}");
+    let (code, done) = incident(&setup, &sidecar, &["payments/0", "accept-gap"]);
+    assert_eq!((code, done["partitions"][0]["lost"].as_str()), (0, Some(&*format!("{waited} records that waited for room"))), "{done}");
+    sidecar.wait_positions(&topic, &all.ends, WITHIN).unwrap();
+    wait_for("every record that is in the topic", WITHIN, || match stands(&sidecar)?.0 {
+        second if first + second == RECORDS - waited => Ok(()),
+        second => Err(format!("{first} and {second} of {RECORDS} without {waited}")),
+    })
+    .unwrap();
+    assert!(gap_header(&sidecar, CARDS).is_some(), "the table lacks rows and says so");
+}

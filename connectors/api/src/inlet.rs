@@ -135,7 +135,8 @@ pub trait Inlet: Send {
     #[must_use]
     fn end_of_partition(&mut self, slot: Slot, offset: i64) -> bool;
 
-    /// What was read of a partition before and waits for room; none where nothing waits.
+    /// What was read of a partition before and waits for room, while it is read again: behind the position that `offer` has
+    /// come to it is so still. None where nothing waits but in memory.
     fn read_before(&self, slot: Slot) -> Option<ReadBefore>;
 
     /// Hands over what `offer` collected so far, so that a quiet stream is visible at once. Returns false when the queue is full.

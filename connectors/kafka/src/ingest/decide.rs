@@ -131,7 +131,7 @@ impl Ingest {
                 let hint = "to read on in it: begin --at earliest, latest or a time";
                 return Err(ApiError::new(Code::DecisionRefused, reason).hint(hint));
             }
-            (Decision::Forget, None) => (track.key.clone(), None, None, waited(before, i64::MAX..i64::MAX), None),
+            (Decision::Forget, None) => (track.key.clone(), None, None, waited(track, before, i64::MAX..i64::MAX), None),
             (_, None) => {
                 let reason = format!("{id} does not exist, so that nothing can be read from it");
                 return Err(ApiError::new(Code::DecisionRefused, reason).hint("create the topic, or give the partition up: forget"));
@@ -272,7 +272,7 @@ fn told(
     if another {
         let skipped = if to > located.low { format!("; of the new one {}", count(located.low, to)) } else { String::new() };
         let lost = format!("what was left in the old topic behind offset {from}{skipped}");
-        let lost = std::iter::once(lost).chain(waited(before, i64::MAX..i64::MAX)).collect::<Vec<_>>().join("; ");
+        let lost = std::iter::once(lost).chain(waited(track, before, i64::MAX..i64::MAX)).collect::<Vec<_>>().join("; ");
         return (Some(lost), Some("records of the old topic that the new one has too".into()));
     }
     // What was read behind a cut is gone from the log: other records have, or will have, these offsets.
@@ -284,10 +284,10 @@ fn told(
         (skipped, None) => skipped,
         (skipped, Some(kept)) => Some(format!("{}; {kept}", skipped.unwrap_or_else(nothing))),
     };
-    let lost: Vec<String> = lost.into_iter().chain(waited(before, read_again..read_to)).collect();
+    let lost: Vec<String> = lost.into_iter().chain(waited(track, before, read_again..read_to)).collect();
     let again = (decision != Decision::AcceptGap && to < read_to).then(|| {
         let first = to.max(located.low);
-        match before.map_or(0, |before| before.waiting(first..read_to)) {
+        match before.map_or(0, |before| before.waiting(first.max(track.position.offset)..read_to)) {
             0 => count(first, read_to),
             waits => format!("{}, but for {waits} of them that wait for room", count(first, read_to)),
         }
@@ -296,9 +296,9 @@ fn told(
 }
 
 /// Records that wait for room and are not among these offsets, where they are read again.
-fn waited(before: Option<&ReadBefore>, again: std::ops::Range<i64>) -> Option<String> {
-    let before = before?;
-    let waits = before.waiting(0..before.reached.offset) - before.waiting(again);
+fn waited(track: &Track, before: Option<&ReadBefore>, again: std::ops::Range<i64>) -> Option<String> {
+    let (before, position) = (before?, track.position.offset);
+    let waits = before.waiting(position..before.reached.offset) - before.waiting(again.start.max(position)..again.end);
     (waits > 0).then(|| format!("{waits} records that waited for room"))
 }
 
