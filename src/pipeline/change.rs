@@ -395,9 +395,9 @@ impl<'c> Change<'c> {
                 omitted.push(name);
             }
         }
+        let guessed = if everything { self.guesses(&omitted) } else { BTreeMap::new() };
         for name in omitted {
-            let renamed = if everything { self.renamed(&name) } else { None };
-            self.diff.destructive.push(match renamed {
+            self.diff.destructive.push(match guessed.get(&name).cloned() {
                 Some((to, true)) => Difference::Rename { from: name.clone(), to },
                 found => Difference::Removal { name: name.clone(), alike: found.map(|(to, _)| to) },
             });
@@ -405,8 +405,29 @@ impl<'c> Change<'c> {
         }
     }
 
-    /// The new node that is a vanishing one under another name, and whether it is the same in all else.
-    fn renamed(&self, gone: &str) -> Option<(String, bool)> {
+    /// For vanishing nodes, which new one each could be under another name, and whether it is the same in all
+    /// else. No two of them are guessed to be the same one, since it can take over one state only; those that
+    /// are the same come first.
+    fn guesses(&self, gone: &[String]) -> BTreeMap<String, (String, bool)> {
+        let mut guesses: BTreeMap<String, (String, bool)> = BTreeMap::new();
+        for same in [true, false] {
+            for name in gone {
+                let free = |to: &str| guesses.values().all(|(taken, _)| taken != to);
+                let to = match self.now.table(name) {
+                    _ if guesses.contains_key(name) => None,
+                    _ if same => self.same_but_its_name(name, free),
+                    Some(table) => self.alike(table, free),
+                    None => None,
+                };
+                if let Some(to) = to {
+                    guesses.insert(name.clone(), (to, same));
+                }
+            }
+        }
+        guesses
+    }
+
+    fn same_but_its_name(&self, gone: &str, free: impl Fn(&str) -> bool) -> Option<String> {
         let nameless = |node: &Json| {
             let mut node = node.clone();
             node["name"] = Json::Null;
@@ -418,8 +439,8 @@ impl<'c> Change<'c> {
             let event = || self.world.events.get(name).map(|event| &event.node);
             table().or_else(event).or_else(|| self.derivations.get(name).map(|derivation| &derivation.node))
         };
-        let same = self.added.iter().find(|name| node_of(name).is_some_and(|node| nameless(node) == before));
-        same.map(|name| (name.clone(), true)).or_else(|| Some((self.alike(self.now.table(gone)?)?, false)))
+        let mut candidates = self.added.iter().filter(|name| free(name));
+        candidates.find(|name| node_of(name).is_some_and(|node| nameless(node) == before)).cloned()
     }
 
     pub(super) fn finish(self) -> RegisterOutcome {

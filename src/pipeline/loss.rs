@@ -138,7 +138,8 @@ impl Change<'_> {
         let subject = difference.subject();
         let what = match (difference, &subject) {
             (Difference::Rename { from, to }, _) => {
-                format!("{from} is no longer declared, and {to} is declared alike: all its keys go")
+                let keys = if self.now.table(from).is_some() { ": all its keys go" } else { "" };
+                format!("{from} is no longer declared, and {to} is declared alike{keys}")
             }
             (Difference::Removal { name, alike }, _) => {
                 let like = alike.as_ref().map_or_else(String::new, |to| format!(", and {to} is much like it"));
@@ -179,8 +180,8 @@ impl Change<'_> {
 
     /// The new table that a vanishing one could be under another name though it has changed besides: on the
     /// same event by the same key with at least half of its features.
-    pub(super) fn alike(&self, gone: &TableDef) -> Option<String> {
-        let candidates = self.added.iter().filter_map(|name| self.tables.get(name.as_str()));
+    pub(super) fn alike(&self, gone: &TableDef, free: impl Fn(&str) -> bool) -> Option<String> {
+        let candidates = self.added.iter().filter(|name| free(name)).filter_map(|name| self.tables.get(name.as_str()));
         let shared = |new: &TableDef| {
             let same = |feature: &&std::sync::Arc<super::FeatureDef>| {
                 new.feature(&feature.name).is_some_and(|other| other.declared() == feature.declared())

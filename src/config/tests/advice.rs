@@ -195,6 +195,7 @@ fn what_a_refused_start_says_to_type_leads_to_a_start() {
             "P own D D2 by_card by_n filtered of_team on_d2 other_name",
             "own by_card by_n filtered of_team on_d2 other_name",
         ),
+        (changed(&[("[events.Q]", "[events.Q2]"), ("from = \"Q\"", "from = \"Q2\"")]), "Q own_q on_q", "own_q on_q"),
         // An addition that a client's chain has no room for, and one that it covers.
         (changed(&[(" x = \"f64\"", " x = \"f64\", m = \"f64?\"")]), "other_name", "other_name"),
         (changed(&[(" x = \"f64\"", " x = \"f64\", twice = \"f64?\"")]), "", ""),

@@ -114,6 +114,94 @@ fn a_rename_touches_no_state_and_says_what_it_did() {
     assert_eq!(outcome.reply["rebuilt"], json!(["e.c"]));
 }
 
+/// The tables that vanish and those that they could be, as a refused file is told. `same` ones are alike in all but
+/// their name.
+#[test]
+fn a_guess_names_the_table_that_a_vanishing_one_could_be() {
+    let config = RegisterOptions { origin: Origin::Config, ..options() };
+    let of = |name: &str, key: &str, features: &[&str]| {
+        let agg: serde_json::Map<String, Json> = features.iter().map(|feature| ((*feature).to_owned(), count(feature))).collect();
+        table(name, json!([]), &[key], Json::Object(agg))
+    };
+    let user = |name: &str, features: &[&str]| of(name, "user_id", features);
+    let cases: Vec<(&str, Vec<Json>, Vec<Json>, &[(&str, &str, &str)])> = vec![
+        ("the same", vec![user("a", &["1h"])], vec![user("b", &["1h"])], &[("a", "declared alike", "b")]),
+        ("half of it", vec![user("a", &["1h", "2h"])], vec![user("b", &["1h", "3h"])], &[("a", "much like it", "b")]),
+        ("less than half", vec![user("a", &["1h", "2h", "3h"])], vec![user("b", &["1h", "5h"])], &[("a", "", "")]),
+        ("another key", vec![user("a", &["1h"])], vec![of("b", "country", &["1h"])], &[("a", "", "")]),
+        (
+            "the nearest of several",
+            vec![user("a", &["1h", "2h", "3h"])],
+            vec![user("b", &["1h", "2h"]), user("c", &["1h", "2h", "3h", "4h"])],
+            &[("a", "much like it", "c")],
+        ),
+        (
+            "of two that are as near the first",
+            vec![user("a", &["1h"])],
+            vec![user("c", &["1h", "2h"]), user("b", &["1h", "2h"])],
+            &[("a", "much like it", "b")],
+        ),
+        (
+            "one that is the same goes before one that is like it",
+            vec![user("a", &["1h", "2h"]), user("z", &["1h"])],
+            vec![user("b", &["1h"])],
+            &[("a", "", ""), ("z", "declared alike", "b")],
+        ),
+        (
+            "one takes over one state only",
+            vec![user("a", &["1h"]), user("b", &["1h"])],
+            vec![user("c", &["1h"]), user("d", &["1h", "7h"])],
+            &[("a", "declared alike", "c"), ("b", "much like it", "d")],
+        ),
+        (
+            "more vanish than come",
+            vec![user("a", &["1h"]), user("b", &["1h"])],
+            vec![user("c", &["1h"])],
+            &[("a", "declared alike", "c"), ("b", "", "")],
+        ),
+    ];
+    for (what, before, after, expected) in cases {
+        let with_event = |tables: &[Json]| nodes(&std::iter::once(tx()).chain(tables.iter().cloned()).collect::<Vec<_>>()).to_string();
+        let stored = Registry::default().apply_register(&with_event(&before), &config).unwrap().next.unwrap();
+        let refused = stored.apply_register(&with_event(&after), &config).map(|outcome| outcome.told).unwrap_err();
+        let mut losses = refused.losses.clone();
+        losses.sort_by(|one, other| one.allowed_as.cmp(&other.allowed_as));
+        assert_eq!(losses.len(), expected.len(), "{what}: {losses:?}");
+        for (loss, (gone, how, to)) in losses.iter().zip(expected) {
+            assert_eq!(loss.allowed_as, *gone, "{what}");
+            let guess = match *how {
+                "" => String::new(),
+                "declared alike" => format!(", and {to} is declared alike"),
+                how => format!(", and {to} is {how}"),
+            };
+            assert_eq!(loss.what, format!("{gone} is no longer declared{guess}: all its keys go"), "{what}");
+            let kept_by = (!how.is_empty()).then(|| format!("renamed_from = \"{gone}\" in [tables.{to}] keeps its state"));
+            assert_eq!(loss.kept_by, kept_by, "{what}");
+        }
+        // Doing all that is said keeps all that it says.
+        let obeyed = after.iter().cloned().map(|mut node| {
+            if let Some((gone, ..)) = expected.iter().find(|(_, _, to)| node["name"] == *to) {
+                node["renamed_from"] = json!(gone);
+            }
+            node
+        });
+        let everything: Vec<String> = stored
+            .tables
+            .values()
+            .flat_map(|table| {
+                let features = table.features.iter().map(|feature| format!("{}.{}", table.name, feature.name));
+                features.chain([table.name.to_string()]).collect::<Vec<_>>()
+            })
+            .chain(after.iter().map(|node| node["name"].as_str().unwrap().to_owned()))
+            .collect();
+        let allowed = RegisterOptions { rebuild: &everything, ..config };
+        let next = stored.apply_register(&with_event(&obeyed.collect::<Vec<_>>()), &allowed).unwrap().next.unwrap();
+        for (gone, how, to) in expected.iter().filter(|(_, how, _)| !how.is_empty()) {
+            assert_eq!(next.table(to).unwrap().id, stored.table(gone).unwrap().id, "{what}: {how}");
+        }
+    }
+}
+
 #[test]
 fn what_could_mean_two_things_is_refused_by_name() {
     let swap = "tables a, b take over each other's names";
