@@ -314,8 +314,12 @@ pub fn decode_skipped(frame: &Frame<'_>) -> Result<Content, ContentError> {
 type Positions = (Vec<(Slot, Position)>, Vec<WaitingRun>);
 
 fn decode_positions(frame: &Frame<'_>) -> Result<Positions, String> {
-    let word = |bytes: &[u8], at: usize| bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, i64::from_le_bytes);
-    let half = |bytes: &[u8], at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_le_bytes);
+    fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+        let Some(part) = bytes[at..].first_chunk() else { unreachable!("byte {at} of {} is cut", bytes.len()) };
+        *part
+    }
+    let word = |bytes: &[u8], at: usize| i64::from_le_bytes(part(bytes, at));
+    let half = |bytes: &[u8], at: usize| u32::from_le_bytes(part(bytes, at));
     let Some((counts, rest)) = frame.positions.split_first_chunk::<COUNTS_BYTES>() else {
         return if frame.positions.is_empty() { Ok(Positions::default()) } else { Err("positions of an odd length".into()) };
     };

@@ -60,6 +60,7 @@ impl Mark {
         let (suspect, alone) = place(self.suspect.map(|(place, _)| place));
         let mut words = [MAGIC, program, at, exact, suspect, alone, self.suspect.map_or(0, |(_, deaths)| deaths), 0];
         words[WORDS - 1] = check(&words);
+        assert_eq!(Self::parse(&words, program), Some(self), "what one start writes the next one reads");
         words
     }
 
@@ -130,6 +131,7 @@ impl<F: StorageFile> Attempts<F> {
             self.write(Mark { at: Some(Place { lsn: first_lsn, exact }), ..self.mark });
             self.until_write = STRETCH_FRAMES;
         }
+        assert!(self.until_write > 0 && self.one_by_one <= STRETCH_FRAMES, "{} and {}", self.until_write, self.one_by_one);
         self.until_write -= 1;
         if exact {
             self.one_by_one -= 1;

@@ -59,17 +59,21 @@ pub fn definitions<S: Storage>(storage: &S, wal: &Path, snapshots: &Path) -> Res
             }
         };
         state.apply(&content, frame.first_lsn, frame.now_us);
+        assert_eq!(state.lsn(), frame.last_lsn(), "a frame takes the LSNs that its header says");
         assert!(state.tables().next().is_none(), "a definition without effects makes no table");
     }
     Ok(Some(Definitions { registry: Arc::clone(state.registry()), unfed: state.unfed() }))
 }
 
-/// A snapshot's state without its tables: the first section describes it.
+/// A snapshot's state without its tables: the first sections describe it.
 fn head<S: Storage>(storage: &S, path: &Path) -> Result<State, SnapshotRefused> {
     let mut reader = SnapshotReader::open(storage, path).map_err(SnapshotRefused::File)?;
     let described = *reader.facts();
     let mut image = ImageReader::default();
-    if let Some(section) = reader.next().map_err(SnapshotRefused::File)? {
+    while let Some(section) = reader.next().map_err(SnapshotRefused::File)? {
+        if !ImageReader::is_description(&section) {
+            break;
+        }
         image.take(&section).map_err(SnapshotRefused::Image)?;
     }
     image.without_tables().finish(described.log.hash_seed, described.lsn).map_err(SnapshotRefused::Image)

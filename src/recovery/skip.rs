@@ -12,7 +12,7 @@ use crate::apply::codec::{ContentError, decode, decode_skipped, events_of};
 use crate::pipeline::Registry;
 use crate::row::EventId;
 use crate::state::{Content, State};
-use crate::storage::Storage;
+use crate::storage::{Reserve, Storage};
 use crate::wal::{Frame, FrameKind, FrameParts, Start, WalError, WalOptions, WalReader, WalTail, WalWriter};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -122,10 +122,20 @@ impl From<SkipError> for ApiError {
 }
 
 /// Leaves the frame that holds `lsn` out of every replay from here on. The caller holds the lock of the data folder.
+/// A disk without room for the decision gets the reserve back: the start that follows is what makes room again.
 ///
 /// # Errors
 /// [`SkipError`].
-pub fn skip<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, lsn: u64) -> Result<LeftOut, SkipError> {
+pub fn skip<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, reserve: &Reserve<S>, lsn: u64) -> Result<LeftOut, SkipError> {
+    match decide(storage, wal, snapshots, lsn) {
+        Err(SkipError::Log(WalError::StorageFull { .. })) if reserve.release().map_err(RecoveryError::from)? => {
+            decide(storage, wal, snapshots, lsn)
+        }
+        decided => decided,
+    }
+}
+
+fn decide<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, lsn: u64) -> Result<LeftOut, SkipError> {
     let Looked { mut left_out, tail, now_us } = look(storage, wal, snapshots, lsn)?;
     // The smallest segment: it holds this decision and nothing else.
     let options = WalOptions { segment_bytes: 0, ..WalOptions::default() };
@@ -178,6 +188,7 @@ fn look<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, lsn: u64) -> Resu
         }
     }
     let Some(tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
+    assert!(tail.last_lsn + 1 >= choice.from_lsn, "an end before what a snapshot has is refused as damage");
     match found {
         Some(left_out) => Ok(Looked { left_out, tail, now_us }),
         None => Err(SkipError::NotThere { lsn, from_lsn: choice.from_lsn, last_lsn: tail.last_lsn }),
@@ -253,6 +264,7 @@ fn looked_at(frame: &Frame<'_>, lsn: u64, skipped: &[u64], known: &Known) -> Res
             *count = Some(count.unwrap_or(0) + batch.len() as u64);
         }
     }
+    assert!((frame.first_lsn..=frame.last_lsn()).contains(&lsn), "LSN {lsn} is in the frame that it names");
     Ok(LeftOut {
         lsns: (frame.first_lsn, frame.last_lsn()),
         rows: frame.row_count,

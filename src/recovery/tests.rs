@@ -8,8 +8,8 @@ use crate::pipeline::{RegisterOptions, Registry};
 use crate::row::{RowsBuilder, Strictness};
 use crate::snapshot::SnapshotFacts;
 use crate::state::RowsContent;
-use crate::storage::SimulatedDisk;
-use crate::wal::{FrameParts, WalOptions, WalWriter};
+use crate::storage::{Reserve, SimulatedDisk};
+use crate::wal::{FrameParts, WalError, WalOptions, WalWriter};
 use serde_json::json;
 use std::sync::Arc;
 use streamgauge_api::source::IncidentKind;
@@ -100,6 +100,15 @@ fn start(disk: &SimulatedDisk, apply: Apply) -> Result<Recovered, RecoveryError>
     recovered
 }
 
+/// What the operator decides.
+fn left_out(disk: &SimulatedDisk, lsn: u64) -> Result<LeftOut, SkipError> {
+    skip(disk, wal(), snapshots(), &reserve(disk), lsn)
+}
+
+fn reserve(disk: &SimulatedDisk) -> Reserve<SimulatedDisk> {
+    Reserve::new(disk.clone(), Path::new("data"), 1 << 16)
+}
+
 /// Applies, and dies in the frame of rows that brings the partition to offset 5.
 fn deadly(state: &mut State, content: &Content, first_lsn: u64, now_us: i64) {
     if let Content::Rows(rows) = content {
@@ -137,12 +146,12 @@ fn no_row_is_a_crash_loop() {
     let asked = would_skip(&disk, wal(), snapshots(), lsn + 2).unwrap();
     assert_eq!(files(&disk), before);
     assert_eq!(asked.events, [EventRows { event: "Step".to_owned(), rows: Some(3), tables: vec!["walkers".to_owned()] }]);
-    let left_out = skip(&disk, wal(), snapshots(), lsn + 1).unwrap();
-    assert_eq!((left_out.lsns, left_out.rows), ((lsn, lsn + 2), 3));
-    assert_eq!((left_out.positions[0].from, left_out.positions[0].to), (2, 5));
-    assert_eq!(asked, LeftOut { decided_lsn: None, ..left_out.clone() }, "what was said is what is done");
-    for again in [skip::<SimulatedDisk>, would_skip] {
-        assert!(matches!(again(&disk, wal(), snapshots(), lsn), Err(SkipError::Already { .. })));
+    let done = left_out(&disk, lsn + 1).unwrap();
+    assert_eq!((done.lsns, done.rows), ((lsn, lsn + 2), 3));
+    assert_eq!((done.positions[0].from, done.positions[0].to), (2, 5));
+    assert_eq!(asked, LeftOut { decided_lsn: None, ..done.clone() }, "what was said is what is done");
+    for again in [left_out(&disk, lsn), would_skip(&disk, wal(), snapshots(), lsn)] {
+        assert!(matches!(again, Err(SkipError::Already { .. })));
     }
 
     let recovered = start(&disk, deadly).unwrap();
@@ -166,12 +175,12 @@ fn only_rows_that_a_start_replays_can_be_left_out() {
     let lsn = log(&disk);
     let before: Vec<Vec<u8>> = files(&disk);
     for (asked, expected) in [(1, "definition"), (2, "partition"), (lsn + 4, "close")] {
-        match skip(&disk, wal(), snapshots(), asked) {
+        match left_out(&disk, asked) {
             Err(SkipError::NotRows { kind, .. }) => assert_eq!(kind, expected, "LSN {asked}"),
             other => panic!("LSN {asked}: {other:?}"),
         }
     }
-    assert!(matches!(skip(&disk, wal(), snapshots(), 900), Err(SkipError::NotThere { from_lsn: 1, .. })));
+    assert!(matches!(left_out(&disk, 900), Err(SkipError::NotThere { from_lsn: 1, .. })));
     assert_eq!(files(&disk), before, "a refusal changes nothing");
 }
 
@@ -186,7 +195,7 @@ fn a_skip_that_dies_anywhere_is_decided_or_not_and_the_log_is_whole() {
             let disk = SimulatedDisk::new();
             let lsn = log(&disk);
             disk.set_faults(crate::storage::Faults { stop_at: Some(stop), ..Default::default() });
-            let told = skip(&disk, wal(), snapshots(), lsn).is_ok();
+            let told = left_out(&disk, lsn).is_ok();
             if seed == 0 {
                 disk.kill()
             } else {
@@ -320,7 +329,7 @@ fn a_frame_behind_a_snapshot_that_was_passed_over_can_be_left_out() {
         let asked = would_skip(&disk, wal(), snapshots(), lsn).unwrap();
         assert_eq!((asked.rows, &*asked.events[0].tables), (3, &["walkers".to_owned()][..]), "{what}: named by the older snapshot");
         assert_eq!((asked.positions[0].from, asked.positions[0].to), (2, 5), "{what}");
-        skip(&disk, wal(), snapshots(), lsn).unwrap();
+        left_out(&disk, lsn).unwrap();
         let recovered = start(&disk, deadly).unwrap();
         assert_eq!((recovered.report.snapshot_lsn, recovered.report.skipped_rows), (lsn - 1, 3), "{what}");
         assert_eq!(recovered.damaged_snapshots, [last], "{what}");
@@ -346,6 +355,30 @@ fn image(disk: &SimulatedDisk, state: &State) {
     writer.finish(state.key_count(), state.fingerprint(), facts.lsn).unwrap();
 }
 
+/// A full disk and a frame that ends every start: neither the start, which would make room, nor the decision had any.
+#[test]
+fn a_decision_on_a_full_disk_takes_the_reserve() {
+    for held in [true, false] {
+        let disk = SimulatedDisk::new();
+        let lsn = log(&disk);
+        if held {
+            assert!(reserve(&disk).restore().unwrap());
+        }
+        let before = files(&disk);
+        disk.set_faults(crate::storage::Faults { capacity_bytes: Some(disk.used_bytes()), ..Default::default() });
+        let told = left_out(&disk, lsn);
+        assert_eq!(told.is_ok(), held, "{told:?}");
+        assert!(!reserve(&disk).held().unwrap());
+        if !held {
+            assert!(matches!(told, Err(SkipError::Log(WalError::StorageFull { .. }))));
+            assert_eq!(files(&disk), before, "the log is as it was");
+            disk.set_faults(crate::storage::Faults::default());
+            left_out(&disk, lsn).unwrap();
+        }
+        assert_eq!(start(&disk, deadly).unwrap().report.skipped_rows, 3);
+    }
+}
+
 #[test]
 fn check_follows_what_an_operator_left_out() {
     let disk = SimulatedDisk::new();
@@ -354,7 +387,7 @@ fn check_follows_what_an_operator_left_out() {
     let lsn = append(&disk, FrameKind::ROWS, &json!("no rows"));
     assert_eq!(ApiError::from(start(&disk, State::apply).unwrap_err()).code, Code::WalDamaged);
     assert_eq!(ApiError::from(definitions(&disk, wal(), snapshots()).unwrap_err()).code, Code::WalDamaged);
-    skip(&disk, wal(), snapshots(), lsn).unwrap();
+    left_out(&disk, lsn).unwrap();
     let recovered = start(&disk, State::apply).unwrap();
     let found = definitions(&disk, wal(), snapshots()).unwrap().unwrap();
     assert_eq!((found.registry.version, found.unfed), (recovered.state.registry().version, recovered.state.unfed()));

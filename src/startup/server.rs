@@ -356,7 +356,11 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
     };
     let no_room = |error| needs_room(error, path, &options.wal);
     let folder = DataFolder::open(path).map_err(ApiError::from).map_err(no_room)?;
-    let note = PanicNote::read(path).map_err(ApiError::from)?;
+    // What a process said that died is worth reading, and no start.
+    let note = PanicNote::read(path).unwrap_or_else(|error| {
+        tracing::warn!(kind = "panic.note_unreadable", %error, "what the process before said cannot be read");
+        None
+    });
     if let Some(note) = &note {
         tracing::warn!(
             kind = "panic.before",

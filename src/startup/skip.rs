@@ -9,7 +9,7 @@ use super::run::{environment, refuse, variables};
 use crate::cli::{Console, Exit, Failure, WalSkipArgs};
 use crate::config::{Config, Flags, Outside};
 use crate::recovery::{EventRows, LeftOut, Passed, moment, skip, would_skip};
-use crate::storage::{DataFolder, Disk, Storage};
+use crate::storage::{DataFolder, Disk, RESERVE_BYTES, Reserve, Storage};
 use serde_json::json;
 use std::path::Path;
 use streamgauge_api::{ApiError, Code};
@@ -43,8 +43,11 @@ fn leave_out(data: &Path, lsn: u64, dry_run: bool) -> Result<LeftOut, ApiError> 
     }
     // A running server is not disturbed by a look, but what it writes meanwhile may not be whole yet.
     let folder = DataFolder::open(data)?;
-    let ask = if dry_run { would_skip::<Disk> } else { skip::<Disk> };
-    Ok(ask(&Disk, &folder.wal(), &folder.snapshots(), lsn)?)
+    let (wal, snapshots) = (folder.wal(), folder.snapshots());
+    if dry_run {
+        return Ok(would_skip(&Disk, &wal, &snapshots, lsn)?);
+    }
+    Ok(skip(&Disk, &wal, &snapshots, &Reserve::new(Disk, data, RESERVE_BYTES), lsn)?)
 }
 
 fn say(left_out: &LeftOut, console: &mut Console<'_>) -> Result<Exit, Failure> {

@@ -1,7 +1,7 @@
 //! A state as sections of a snapshot, and back. Chunks are written as they are; what they mean is in one JSON section before them.
 //!
 //! ```text
-//! 1 META      JSON: registry, partitions, waiting offsets, what is lost by decisions, schemas and the sources that read by them, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
+//! 1 META      JSON, cut into parts where it is long; the section's index is the part's number: registry, partitions, waiting offsets, what is lost by decisions, schemas and the sources that read by them, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
 //! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
 //!             arena), slab, class; 0 for what does not apply; then a bit for each place of a chunk, set where there
 //!             is one, up to the last
@@ -28,7 +28,7 @@ use super::words::Words;
 use crate::operators::OPERATORS;
 use crate::pipeline::{FeatureDef, Registry, TableDef};
 use crate::row::EventId;
-use crate::snapshot::{Section, SnapshotError, SnapshotWriter};
+use crate::snapshot::{SECTION_BYTES_MAX, Section, SnapshotError, SnapshotWriter};
 use crate::storage::Storage;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +48,9 @@ const KEYS_CLASS: u64 = 2;
 const SLAB: u64 = 3;
 const SLAB_CLASS: u64 = 4;
 
+/// Bytes of a part of the description: far below the longest section.
+const PART_BYTES: usize = 16 << 20;
+const _: () = assert!(PART_BYTES <= SECTION_BYTES_MAX);
 /// More classes than an arena has.
 const CLASSES_MAX: usize = 255;
 
@@ -162,7 +165,9 @@ impl Frozen {
             applied: state.applied.iter().map(|(event, applied)| (event.0, *applied)).collect(),
             tables,
         };
-        writer.bytes(META, 0, &text_of(&meta))?;
+        for (index, part) in (0..).zip(text_of(&meta).chunks(PART_BYTES)) {
+            writer.bytes(META, index, part)?;
+        }
         let mut words = Vec::new();
         for (group, bits) in groups {
             let head = [group.table, group.what, group.slab, group.class];
@@ -240,6 +245,9 @@ impl Group {
 
 /// Collects the sections of a snapshot into a state.
 pub struct ImageReader {
+    /// Parts of the description that came, and how many, until the first section behind them.
+    description: Vec<u8>,
+    described: u32,
     meta: Option<Meta>,
     tables: BTreeMap<u64, TableParts>,
     at: Option<(Group, Places)>,
@@ -251,7 +259,8 @@ pub struct ImageReader {
 
 impl Default for ImageReader {
     fn default() -> Self {
-        Self { meta: None, tables: BTreeMap::new(), at: None, account: Account::open(), bare: false }
+        let (description, described, meta) = (Vec::new(), 0, None);
+        Self { description, described, meta, tables: BTreeMap::new(), at: None, account: Account::open(), bare: false }
     }
 }
 
@@ -312,8 +321,14 @@ impl ImageReader {
     /// # Errors
     /// When it does not belong where it stands.
     pub fn take(&mut self, section: &Section<'_>) -> Result<(), ImageError> {
+        if section.id != META {
+            self.read_description()?;
+        }
         match section.id {
-            META if self.meta.is_none() => self.meta = Some(read_meta(section.bytes)?),
+            META if self.meta.is_none() && section.index == self.described => {
+                self.description.extend_from_slice(section.bytes);
+                self.described += 1;
+            }
             GROUP => self.group(section.words)?,
             CHUNK => self.chunk(section.index as usize, section.words)?,
             other => return Err(ImageError::Wrong(format!("section {other} is unknown"))),
@@ -321,8 +336,24 @@ impl ImageReader {
         Ok(())
     }
 
+    /// Whether a section is a part of the description.
+    pub fn is_description(section: &Section<'_>) -> bool {
+        section.id == META
+    }
+
+    /// The description is whole when something else comes. What another format has behind it is not looked at.
+    fn read_description(&mut self) -> Result<(), ImageError> {
+        if self.meta.is_none() && self.described > 0 {
+            self.meta = Some(read_meta(&std::mem::take(&mut self.description))?);
+        }
+        Ok(())
+    }
+
     fn group(&mut self, words: &[u64]) -> Result<(), ImageError> {
         self.all_came()?;
+        if self.meta.is_none() {
+            return Err(ImageError::Wrong("tables before their description".into()));
+        }
         let Some((&[table, what, slab, class], bits)) = words.split_first_chunk() else {
             return Err(ImageError::Wrong("a group of another size".into()));
         };
@@ -385,6 +416,7 @@ impl ImageReader {
     /// When sections are missing or contradict the definitions.
     pub fn finish(mut self, hash_seed: u64, lsn: u64) -> Result<State, ImageError> {
         self.all_came()?;
+        self.read_description()?;
         let meta = self.meta.take().ok_or_else(|| ImageError::Wrong("there is no description".into()))?;
         let registry = Registry::from_json(&meta.registry, OPERATORS).map_err(|error| ImageError::Wrong(error.to_string()))?;
         let mut state = State::new(hash_seed);

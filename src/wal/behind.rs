@@ -94,6 +94,7 @@ impl Behind {
         let (sum, pending, sound) = (Checksum::new(), BinaryHeap::new(), Vec::new());
         let mut pass = Pass { wanted, file_bytes: stream.file_bytes(), behind, sum, pending, sound };
         while stream.offset() < offset && stream.fill(1)? {
+            // More than a window has, whatever it is.
             let words = usize::try_from((offset - stream.offset()).div_ceil(8)).unwrap_or(usize::MAX);
             stream.consume(stream.window().len().min(words));
         }
@@ -133,6 +134,8 @@ impl Pass {
     /// Words in which nothing begins and no pending frame ends.
     fn plain(&self, window: &[u64], at: u64) -> usize {
         let until = self.pending.peek().map_or(u64::MAX, |Reverse(next)| next.end - at) / 8;
+        assert!(until > 0, "a frame that ends at byte {at} is judged before");
+        // More than a window has, whatever it is.
         let until = usize::try_from(until).unwrap_or(usize::MAX);
         let begins = |word: &&u64| ![FRAME_MAGIC, FOOTER_MAGIC].contains(&halves(**word).0);
         window.iter().take(until).take_while(begins).count()
@@ -212,6 +215,7 @@ impl Pass {
         if self.sound.last().is_none_or(|last| last.end <= sound.start) {
             self.sound.push(sound);
         }
+        debug_assert!(self.sound.is_sorted_by(|one, other| one.end <= other.start), "none is inside of another");
     }
 
     fn settle(&mut self) {
@@ -292,7 +296,7 @@ mod tests {
     }
 
     fn footer(durable_lsn: u64, salt: u32) -> Vec<u8> {
-        let footer = Footer { first_lsn: 1, last_lsn: 2, durable_lsn, offset: 8, last_crc: 1, frames: 1 };
+        let footer = Footer { first_lsn: 1, last_lsn: durable_lsn + 1, durable_lsn, offset: 8, last_crc: 1, frames: 1 };
         bytemuck::cast_slice(&footer.encode(salt)).to_vec()
     }
 

@@ -188,8 +188,8 @@ pub(super) fn encode(staging: &mut Vec<u8>, parts: &FrameParts<'_>, link: Link) 
 
 /// The checksum of a frame's bytes, which leaves the crc field itself out.
 fn checksum(salt: u32, frame: &[u8]) -> u32 {
-    let (before, after) = (frame.get(..48).unwrap_or_default(), frame.get(52..).unwrap_or_default());
-    Checksum::resume(salt).with(before).with(after).finish()
+    assert!(frame.len() >= FRAME_HEADER_BYTES, "a frame has a header, and {} bytes", frame.len());
+    Checksum::resume(salt).with(&frame[..48]).with(&frame[52..]).finish()
 }
 
 /// A header as it stands in the file, not yet believed.

@@ -181,8 +181,8 @@ impl<S: Storage> WalReader<S> {
                 Some(_) => {}
             }
         };
-        let window = self.stream.as_ref().map(WordStream::window).unwrap_or_default();
-        Ok(Some(header.frame(window)))
+        let Some(stream) = &self.stream else { unreachable!("a frame stands in a stream") };
+        Ok(Some(header.frame(stream.window())))
     }
 
     /// Bytes read and bytes to read in all, for progress.
@@ -258,7 +258,8 @@ impl<S: Storage> WalReader<S> {
             stream.consume(std::mem::take(&mut self.given_words));
             return Ok(());
         }
-        let Some(segment) = self.survey.segments.get(self.index) else { return Ok(()) };
+        let Some(segment) = self.survey.segments.get(self.index) else { unreachable!("only a segment that is there is gone on to") };
+        assert_eq!(self.given_words, 0, "the last frame of a segment is dropped when that is left");
         let header = segment.header;
         let file = self.storage.open_read(&segment.path)?;
         let mut stream = WordStream::new(file, std::mem::take(&mut self.spare))?;
@@ -278,13 +279,14 @@ impl<S: Storage> WalReader<S> {
     }
 
     fn segment_path(&self) -> std::path::PathBuf {
-        self.segment().map(|segment| segment.path.clone()).unwrap_or_default()
+        let Some(segment) = self.segment() else { unreachable!("what is wrong is in a segment") };
+        segment.path.clone()
     }
 
     /// Reads what stands at the window's head, as far as bytes alone tell.
     fn look(&mut self) -> Result<Found, WalOpenError> {
         let salt = self.salt;
-        let Some(stream) = &mut self.stream else { return Ok(Found::Bad(DamageKind::Header)) };
+        let Some(stream) = &mut self.stream else { unreachable!("a segment is entered before it is looked at") };
         if !stream.fill(FRAME_HEADER_WORDS)? {
             return Ok(if stream.only_zeroes_follow()? { Found::Zeroes } else { Found::Bad(DamageKind::Short) });
         }
@@ -330,6 +332,7 @@ impl<S: Storage> WalReader<S> {
             let file = self.segment_path();
             return Err(WalOpenError::UnknownKind { file, offset_bytes, lsn: header.first_lsn, kind: header.kind.0 });
         }
+        assert!(header.durable_lsn < header.first_lsn, "a sound frame does not say of itself that it was synced");
         // A sound header's last LSN fits.
         self.next_lsn = header.last_lsn().map_or(u64::MAX, |last| last.saturating_add(1));
         self.prev_crc = header.crc;
@@ -370,7 +373,9 @@ impl<S: Storage> WalReader<S> {
             self.before = None;
         }
         self.read_bytes += self.segment().map_or(0, |segment| segment.bytes);
-        self.spare = self.stream.take().map(WordStream::into_buffer).unwrap_or_default();
+        assert!(!self.in_last_segment(), "behind the last segment there is none");
+        let Some(stream) = self.stream.take() else { unreachable!("a segment is left that was entered") };
+        self.spare = stream.into_buffer();
         self.given_words = 0;
         self.index += 1;
     }

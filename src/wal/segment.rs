@@ -94,10 +94,8 @@ impl SegmentHeader {
         ];
         let mut bytes = [0_u8; SEGMENT_HEADER_BYTES];
         bytes.copy_from_slice(bytemuck::cast_slice(&words));
-        let crc = Checksum::of(bytes.get(..124).unwrap_or_default());
-        if let Some(place) = bytes.get_mut(124..) {
-            place.copy_from_slice(&crc.to_le_bytes());
-        }
+        let crc = Checksum::of(&bytes[..124]);
+        bytes[124..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
@@ -108,8 +106,8 @@ impl SegmentHeader {
             return Err(HeaderFault::Damaged);
         };
         let bytes: &[u8] = bytemuck::cast_slice(words);
-        let crc = words.get(SEGMENT_HEADER_WORDS - 1).map_or(0, |word| halves(*word).1);
-        if magic != SEGMENT_MAGIC || Checksum::of(bytes.get(..124).unwrap_or_default()) != crc {
+        let crc = halves(words[SEGMENT_HEADER_WORDS - 1]).1;
+        if magic != SEGMENT_MAGIC || Checksum::of(&bytes[..124]) != crc {
             return Err(HeaderFault::Damaged);
         }
         let (format, checksum) = halves(kinds);
@@ -184,7 +182,8 @@ impl Footer {
 }
 
 fn footer_checksum(salt: u32, words: &[u64]) -> u32 {
-    Checksum::resume(salt).with(bytemuck::cast_slice(words.get(..FOOTER_WORDS - 1).unwrap_or_default())).finish()
+    assert!(words.len() >= FOOTER_WORDS, "a footer has {FOOTER_WORDS} words, not {}", words.len());
+    Checksum::resume(salt).with(bytemuck::cast_slice(&words[..FOOTER_WORDS - 1])).finish()
 }
 
 /// Path of the segment with this number.

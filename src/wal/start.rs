@@ -18,7 +18,7 @@ use super::reader::{SegmentEnd, TailEnd, WalTail};
 use super::segment::{FOOTER_BYTES, Footer, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
 use super::shared::{PrepareError, SealedSegment, Shared, SharedFiles, WalHandle, is_leftover, no_room, remove_if_there};
 use super::writer::WalWriter;
-use crate::storage::{IoError, Storage, StorageFile};
+use crate::storage::{IoError, Operation, Storage, StorageFile};
 
 /// The old tail is copied under this name.
 pub(super) const COPY_NAME: &str = "copy.tmp";
@@ -155,6 +155,7 @@ pub(super) fn settle_tail<S: Storage>(storage: &S, folder: &Path, tail: &WalTail
         sealed.push(SealedSegment { path: end.path.clone(), bytes, last_lsn: tail.last_lsn });
     }
     assert!(sealed.is_sorted_by(|one, other| one.last_lsn < other.last_lsn), "segments follow each other");
+    assert!(sealed.last().is_none_or(|last| last.last_lsn <= tail.last_lsn), "what is sealed ends where the log does");
     Ok(sealed)
 }
 
@@ -181,11 +182,16 @@ fn write_prefix<F: StorageFile>(source: &F, target: &F, log: LogIdentity, end: &
     let mut buffer = vec![0_u8; COPY_BYTES];
     let mut at = 0_u64;
     while at < end.valid_bytes {
+        // What does not fit into a number is more than the buffer.
         let wanted = usize::try_from(end.valid_bytes - at).unwrap_or(COPY_BYTES).min(COPY_BYTES);
-        let part = buffer.get_mut(..wanted).unwrap_or_default();
-        // A file that ends in the middle of its last padding reads as zeroes there, as it did for the reader.
+        let part = &mut buffer[..wanted];
         let got = source.read_at(part, at)?;
-        part.get_mut(got..).unwrap_or_default().fill(0);
+        // A file that ends in the middle of its last padding reads as zeroes there, as it did for the reader. One that
+        // lacks more became shorter since: zeroes in the place of frames would be sealed as if they were these.
+        if (at + got as u64).next_multiple_of(8) < at + wanted as u64 {
+            return Err(IoError::new(Operation::Read, source.path(), std::io::ErrorKind::UnexpectedEof));
+        }
+        part[got..].fill(0);
         target.write_all_at(part, at)?;
         at += wanted as u64;
     }

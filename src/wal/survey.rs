@@ -75,6 +75,8 @@ impl WalSurvey {
                 return Err(WalOpenError::OtherLog { file: path, wanted, found: header.log.log_id });
             }
             survey.collect_skips(storage, (&path, bytes), &header, &head)?;
+            let next = survey.segments.last().map_or(header.number, |last| last.header.number + 1);
+            assert_eq!(header.number, next, "a missing number was refused");
             survey.segments.push(SegmentFacts { path, bytes, header });
         }
         Ok(survey)

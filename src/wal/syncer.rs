@@ -193,11 +193,14 @@ impl<S: Storage, T: Fn(SyncEvent)> Worker<S, T> {
     }
 
     fn announce(&mut self) {
-        self.announced = self.shared.durable_lsn();
+        let durable = self.shared.durable_lsn();
+        assert!(durable > self.announced, "durable {durable} is no news after {}", self.announced);
+        self.announced = durable;
         (self.tell)(SyncEvent::Durable(self.announced));
     }
 
     fn tell_failure(&mut self) {
+        assert!(!self.told, "a failure is told once");
         self.told = true;
         if let Err(error) = self.shared.check_poison() {
             (self.tell)(SyncEvent::Failed(error));

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use super::error::WalError;
 use super::frame::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameKind, FrameParts, Link, encode};
-use super::segment::{FOOTER_BYTES, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
+use super::segment::{FOOTER_BYTES, Footer, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_WORDS, SegmentHeader, segment_path};
 use super::shared::{Prepared, RoomGuard, SealedSegment, Shared, SharedFiles, no_room};
 use crate::storage::{IoError, Storage, StorageFile};
 
@@ -325,10 +325,13 @@ impl<S: Storage> WalWriter<S> {
             (Some(_), Some(_)) => unreachable!("only the first segment of a process is prepared with its header"),
         };
         assert_eq!((header.first_lsn, header.prev_crc), (self.next_lsn, self.last_crc), "a segment goes on where the one before ended");
-        if prepared.header.is_none()
-            && let Err(error) = prepared.file.write_all_at(&header.encode(), 0)
-        {
-            return Err(self.roll_undone(shared, files, prepared, error));
+        if prepared.header.is_none() {
+            let encoded = header.encode();
+            let read = SegmentHeader::parse(&bytemuck::cast::<_, [u64; SEGMENT_HEADER_WORDS]>(encoded));
+            assert_eq!(read, Ok(header), "a header reads back as it was written");
+            if let Err(error) = prepared.file.write_all_at(&encoded, 0) {
+                return Err(self.roll_undone(shared, files, prepared, error));
+            }
         }
         if let Some(open) = &self.open {
             files.end(ended(files, open, last_lsn));
@@ -422,6 +425,7 @@ fn write_footer<S: Storage>(shared: &Shared<S>, open: &Open<S>, last_lsn: u64, l
         offset: open.offset,
         last_crc,
     };
+    assert!(footer.frames > 0 && footer.first_lsn <= footer.last_lsn, "a segment ends with frames in it: {footer:?}");
     open.file.write_all_at(&footer.encode(salt), open.offset)
 }
 

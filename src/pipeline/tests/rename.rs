@@ -124,7 +124,10 @@ fn a_guess_names_the_table_that_a_vanishing_one_could_be() {
         table(name, json!([]), &[key], Json::Object(agg))
     };
     let user = |name: &str, features: &[&str]| of(name, "user_id", features);
-    let cases: Vec<(&str, Vec<Json>, Vec<Json>, &[(&str, &str, &str)])> = vec![
+    // What is gone, how it is like another one, and which.
+    type Guesses = &'static [(&'static str, &'static str, &'static str)];
+    type Case = (&'static str, Vec<Json>, Vec<Json>, Guesses);
+    let cases: Vec<Case> = vec![
         ("the same", vec![user("a", &["1h"])], vec![user("b", &["1h"])], &[("a", "declared alike", "b")]),
         ("half of it", vec![user("a", &["1h", "2h"])], vec![user("b", &["1h", "3h"])], &[("a", "much like it", "b")]),
         ("less than half", vec![user("a", &["1h", "2h", "3h"])], vec![user("b", &["1h", "5h"])], &[("a", "", "")]),

@@ -69,6 +69,35 @@ fn no_count_in_an_image_reserves_more_than_its_bytes_could_fill() {
     }
 }
 
+/// A description longer than a section is in parts: a state that has one could never be written once.
+#[test]
+fn a_long_description_is_read_from_its_parts() {
+    let (driven, _) = driven();
+    let (sections, lsn) = (sections(&driven.state), driven.state.lsn());
+    let (first, rest) = sections.split_first().unwrap();
+    let parts = |lengths: &[usize], numbers: &[u32]| -> Vec<Owned> {
+        let mut left = &first.2[..];
+        let mut parts = Vec::new();
+        for (&length, &number) in lengths.iter().zip(numbers) {
+            let (part, behind) = left.split_at(length.min(left.len()));
+            parts.push((1, number, part.to_vec()));
+            left = behind;
+        }
+        parts.into_iter().chain(rest.iter().cloned()).collect()
+    };
+    let all = first.2.len();
+    for lengths in [vec![all], vec![1, all], vec![100, 0, 3, all]] {
+        let numbers: Vec<u32> = (0..).take(lengths.len()).collect();
+        assert_eq!(restore(&parts(&lengths, &numbers), lsn).unwrap().fingerprint(), driven.fingerprint(), "{lengths:?}");
+    }
+    for numbers in [[0, 0], [1, 0], [0, 2]] {
+        assert!(restore(&parts(&[100, all], &numbers), lsn).is_err(), "{numbers:?}");
+    }
+    assert!(restore(&parts(&[100], &[0]), lsn).is_err(), "half of a description");
+    let behind: Vec<Owned> = rest.iter().chain([first]).cloned().collect();
+    assert!(restore(&behind, lsn).is_err(), "a description behind the tables");
+}
+
 /// An arena keeps the numbers of its chunks: with most of them gone it is written and read as it is.
 #[test]
 fn a_sparse_state_is_read_as_it_was_written() {
