@@ -76,7 +76,7 @@ fn acts(letter: char) -> bool {
 }
 
 /// The text without anything that moves a cursor, colours a terminal or turns the order of letters: shown as escapes.
-pub(super) fn plain(text: &str) -> Cow<'_, str> {
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     // A tab and a line's end have short escapes.
     escaped(text, |letter| letter.escape_default().to_string())
 }

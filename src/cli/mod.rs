@@ -28,6 +28,7 @@ pub use args::{
     LogFormat, Rebuild, RejectsListArgs, RunArgs, StatusArgs, WalCommand, WalSkipArgs, parse,
 };
 pub use console::Console;
+pub(crate) use console::plain;
 pub use exit::Exit;
 
 /// Why a verb could not finish.
