@@ -480,6 +480,18 @@ fn gauge_at(source: &str, key: &PartitionKey, position: Position) -> PartitionGa
     gauge
 }
 
+/// What an incident says of a partition that stands since the start: what waits was in memory when it opened, and is in
+/// the log alone now.
+fn with_waiting(open: Incident, again: Option<&WaitingOffsets>) -> Incident {
+    let stands = open.kind.stops() && open.kind != IncidentKind::Stalled;
+    let waiting = again.map_or(0, |again| again.runs().iter().map(|(from, to)| to - from).sum::<i64>());
+    if !stands || waiting == 0 {
+        return open;
+    }
+    let lost = format!("{}; {waiting} records wait for room, and are read again when it goes on, as far as the log has them", open.lost);
+    Incident { lost, ..open }
+}
+
 fn bytes_of(schema: &FetchedSchema) -> usize {
     schema.text.len() + schema.references.iter().map(String::len).sum::<usize>()
 }
@@ -522,6 +534,7 @@ impl Inlet for EngineInlet {
                 format!("source \"{source}\" and source \"{}\" both feed {} from {}/{}", other.source, key.event, key.topic, key.partition);
             return Err(ApiError::new(Code::SourceConflict, reason));
         }
+        let incident = incident.map(|open| with_waiting(open, again.as_ref()));
         let gauge = gauge_at(source, key, position);
         if let Ok(mut open) = gauge.incident.write() {
             *open = incident;

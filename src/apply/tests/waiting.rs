@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use streamgauge_api::decision::GoOn;
 use streamgauge_api::inlet::ReadBefore;
 use streamgauge_api::port::{KeyText, Read, ReadOptions, Request};
-use streamgauge_api::source::IncidentKind;
+use streamgauge_api::source::{Incident, IncidentKind};
 use streamgauge_api::{Clock, Inlet, Port, Position, RawRecord, Slot, Stop};
 
 /// Keys that are there when the limit is set,
@@ -411,6 +411,26 @@ fn records_that_were_compacted_away_while_they_waited_are_counted() {
         assert_eq!(life.count(&key).unwrap_or(0), count, "{key}");
     }
     assert_eq!(topic.replayed().fingerprint(), life.house.seat.with(|engine| engine.state().fingerprint()));
+}
+
+/// An incident that opened while they were in memory said nothing of them.
+#[test]
+fn a_partition_that_stands_since_the_start_says_that_records_of_it_wait() {
+    let (topic, mut life, before) = restarted_with_waiting();
+    let lost = "offsets 7 to 9".to_owned();
+    let (cause, holds, evidence) = (String::new(), String::new(), String::new());
+    let (kind, actions) = (IncidentKind::SourceGap, Vec::new());
+    let incident = Incident { kind, cause, opened_us: NOW_US, lost, holds, evidence, actions, resume_offset: Some(10) };
+    life.inlet.incident_opened(life.slot, &incident);
+    drop(life);
+    for _restart in 0..2 {
+        let life = topic.live();
+        let shown = life.house.board.get(life.slot.0).and_then(|gauge| gauge.incident()).unwrap();
+        let waiting = before.waiting(0..before.reached.offset);
+        let told =
+            format!("offsets 7 to 9; {waiting} records wait for room, and are read again when it goes on, as far as the log has them");
+        assert_eq!((shown.kind, shown.lost), (kind, told));
+    }
 }
 
 /// A decision was refused as long as anything waited, and what waits of a partition that stands was never read again.
