@@ -180,9 +180,10 @@ pub fn truncated(track: &Track, before: Option<&ReadBefore>, from: i64, to: i64,
 
 /// The name belongs to another topic now.
 pub fn recreated(track: &Track, before: Option<&ReadBefore>, now: TopicId, evidence: &str, now_us: i64) -> Incident {
-    let (position, waited) = (read_to(track, before), waited_behind(track, before, track.position.offset));
+    let (position, read) = (read_to(track, before), track.position.offset);
+    let waited = waited_behind(track, before, read);
     let suspect = match track.proved {
-        Some(proved) if proved < position => format!("; rows of offsets {proved} to {} may be of the new topic", position - 1),
+        Some(proved) if proved < read => format!("; rows of offsets {proved} to {} may be of the new topic", read - 1),
         _ => String::new(),
     };
     Incident {
@@ -235,4 +236,29 @@ fn place(track: &Track, before: Option<&ReadBefore>) -> String {
         format!("; read to {} before, of which {waiting} records wait for room", before.reached.offset)
     });
     format!("{}/{} at offset {offset} ({last}{})", track.key.topic, track.key.partition, reached.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use streamgauge_api::{PartitionKey, Slot};
+
+    /// What was read before a restart is of the old topic: only what was read since the last proof may not be.
+    #[test]
+    fn a_recreated_topic_suspects_what_was_read_since_the_last_proof() {
+        let key = PartitionKey { event: "E".into(), cluster: "c".into(), topic: "t".into(), topic_id: TopicId([1; 16]), partition: 0 };
+        let mut track = Track::new(key, Slot(0), None, Position::start(10), std::time::Instant::now());
+        let before = ReadBefore { reached: Position::start(50), waits: vec![(12, 14), (30, 31)] };
+        for (read, proved, lost) in [
+            (10, Some(10), "behind offset 50; 3 of the records that wait for room are no more in the log"),
+            (13, Some(13), "behind offset 50; 2 of the records that wait for room are no more in the log"),
+            (60, Some(55), "behind offset 60; rows of offsets 55 to 59 may be of the new topic"),
+            (60, None, "behind offset 60"),
+        ] {
+            track.position.offset = read;
+            track.proved = proved;
+            let told = recreated(&track, Some(&before), TopicId([2; 16]), "", 0).lost;
+            assert_eq!(told, format!("what was left in the old topic {lost}"), "read to {read}, proved to {proved:?}");
+        }
+    }
 }
