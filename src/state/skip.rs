@@ -44,6 +44,7 @@ impl State {
         if self.skips.len() == SKIPS_MAX {
             self.skips.remove(0);
         }
+        assert!(self.skips.last().is_none_or(|last| last.last_lsn() < first_lsn), "frames are left out in their order");
         self.skips.push(skip);
     }
 

@@ -446,6 +446,7 @@ impl Table {
     /// Adds a slab for features that the new declaration has and no slab holds.
     pub(crate) fn extend(&mut self, def: Arc<TableDef>, names: &[String], unseen: Option<Unseen>) {
         let features: Vec<_> = def.features.iter().filter(|feature| names.iter().any(|name| **name == *feature.name)).cloned().collect();
+        assert_eq!(features.len(), names.len(), "features that begin are declared: {names:?}");
         self.adopt(def);
         self.slabs.push(Slab { unseen, ..Slab::new(Arc::new(SlabPlan::compile(&features)), &self.account) });
     }
@@ -476,6 +477,8 @@ impl Table {
             self.slabs.push(slab);
         }
         self.adopt(def);
+        let mut held = self.slabs.iter().flat_map(|slab| &slab.plan.features);
+        assert!(held.all(|feature| self.def.feature(&feature.def.name).is_some()), "what stays in a table is declared");
     }
 }
 

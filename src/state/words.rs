@@ -52,6 +52,7 @@ impl Words {
             // quotients with a divisor of 32 bits are nearer to each other.
             reciprocal => ((u128::from(row) * u128::from(reciprocal)) >> 64) as u32,
         };
+        debug_assert_eq!(number, row / self.rows, "the reciprocal of {} is exact", self.rows);
         (number as usize, (row - number * self.rows) as usize * self.stride)
     }
 
