@@ -554,8 +554,10 @@ impl Engine {
             let reason = "what waited of the partition when the decision was made does so no more";
             return Err(ApiError::new(Code::Overloaded, reason).hint("look at the effect again, and decide again"));
         }
+        let source = self.board.get(slot.0).map(|shown| shown.source.clone()).unwrap_or_default();
         let gap = lost.as_ref().map(|lost| {
             Box::new(Gap {
+                source,
                 event: key.event.clone(),
                 topic: key.topic.clone(),
                 partition: key.partition,

@@ -27,7 +27,7 @@ use streamgauge_api::decision::{Decision, DecisionRequest, Effect, Place};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
 use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard, SourceNote};
-use streamgauge_api::{ApiError, Clock, Code};
+use streamgauge_api::{ApiError, Clock, Code, PartitionKey};
 
 /// Without a heartbeat for this long the apply thread is stuck.
 const ALIVE_US: i64 = 30_000_000;
@@ -365,12 +365,23 @@ impl Control for EngineControl {
 
     fn sources(&self) -> Vec<PartitionStatus> {
         let mut statuses = self.statuses();
+        let of_slot = |engine: &Engine| {
+            let known = engine.state().partitions();
+            engine.state().skipped().map(|(slot, lacks)| (known[slot.0 as usize].key.clone(), lacks.clone())).collect::<Vec<_>>()
+        };
+        let skipped = self.look(|engine| of_slot(engine)).unwrap_or_default();
         for status in statuses.iter_mut().filter(|status| status.incident.is_none()) {
             // A partition whose rows wait to be written stands still, whatever its own incidents are.
             let source = Subject::source(&status.source);
             status.incident = self.facts.incidents.get(IncidentKind::WriteStall, &source);
             if self.facts.incidents.is_present(IncidentKind::WriteStall, &source) {
                 "waiting".clone_into(&mut status.state);
+            }
+            if status.incident.is_none() {
+                let lacks = |(key, _): &&(PartitionKey, Incident)| {
+                    (&key.event, &key.topic, key.partition) == (&status.event, &status.topic, status.partition)
+                };
+                status.incident = skipped.iter().rev().find(lacks).map(|(_, incident)| incident.clone());
             }
         }
         statuses

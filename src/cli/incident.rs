@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde_json::Value as Json;
 use streamgauge_api::decision::{Decision, Effect, Gap, Place};
+use streamgauge_api::source::SourceNote;
 use streamgauge_api::{ApiError, Code};
 
 use super::args::IncidentArgs;
@@ -35,6 +36,22 @@ struct Open {
     actions: Vec<String>,
 }
 
+/// What `/sources` says of names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Running {
+    sources: Vec<SourceNote>,
+    partitions: Vec<Shown>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Shown {
+    source: String,
+    topic: String,
+    partition: i32,
+}
+
 #[derive(Debug, Deserialize)]
 struct Decided {
     dry_run: bool,
@@ -59,15 +76,12 @@ pub(super) fn run(args: &IncidentArgs, console: &mut Console<'_>) -> Result<Exit
 
 fn list(client: &Client, id: Option<&str>, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let place = id.map(Place::parse).transpose()?;
-    let body = client.get("/incidents")?.ok()?.body;
-    let mut report: Report = parsed(body)?;
+    let mut report: Report = parsed(client.get("/incidents")?.ok()?.body)?;
     if let Some(place) = &place {
-        let meant = |open: &Open| match (&open.source, &open.topic, open.partition) {
-            (Some(source), Some(topic), Some(partition)) => *source == place.source && place.selects(topic, partition),
-            _ => false,
-        };
-        report.incidents.retain(meant);
-        report.gaps.retain(|gap| place.topic.is_none() && place.partition.is_none() || place.selects(&gap.topic, gap.partition));
+        report.keep(place);
+        if report.incidents.is_empty() && report.gaps.is_empty() {
+            is_read(place, &parsed(client.get("/sources")?.ok()?.body)?)?;
+        }
     }
     let exit = if report.incidents.is_empty() { Exit::Ok } else { Exit::Finding };
     if console.json {
@@ -82,6 +96,35 @@ fn list(client: &Client, id: Option<&str>, console: &mut Console<'_>) -> Result<
         console.talk("no open incidents")?;
     }
     Ok(exit)
+}
+
+impl Report {
+    /// Keeps what concerns a place: a partition's own incidents and gaps, and of a whole source also the source's.
+    fn keep(&mut self, place: &Place) {
+        let is_whole = place.topic.is_none() && place.partition.is_none();
+        self.incidents.retain(|open| match (&open.source, &open.topic, open.partition) {
+            (Some(source), Some(topic), Some(partition)) => *source == place.source && place.selects(topic, partition),
+            _ => is_whole && open.subject == format!("source {}", place.source),
+        });
+        self.gaps.retain(|gap| gap.source == place.source && place.selects(&gap.topic, gap.partition));
+    }
+}
+
+/// Whether a source of this name runs and reads such a partition: nothing open of what is not there is no good news.
+fn is_read(place: &Place, running: &Running) -> Result<(), ApiError> {
+    let known: Vec<&str> = running.sources.iter().map(|note| note.source.as_str()).collect();
+    if !known.contains(&place.source.as_str()) {
+        let names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let reason = format!("no source \"{}\" runs; running: {names}", place.source);
+        return Err(ApiError::new(Code::UnknownReference, reason));
+    }
+    let is_whole = place.topic.is_none() && place.partition.is_none();
+    let reads = |shown: &Shown| shown.source == place.source && place.selects(&shown.topic, shown.partition);
+    if !is_whole && !running.partitions.iter().any(reads) {
+        let reason = format!("source \"{}\" reads no partition {place}", place.source);
+        return Err(ApiError::new(Code::UnknownReference, reason).hint("`streamgauge lag` lists what is read"));
+    }
+    Ok(())
 }
 
 impl Open {
@@ -127,10 +170,11 @@ fn decided(body: Json, console: &mut Console<'_>) -> Result<Exit, Failure> {
 
 fn effect_lines(effect: &Effect) -> Vec<String> {
     let way = match (effect.to_offset, effect.to_read) {
-        (Some(to), Some(read)) => {
-            format!("goes on at {} instead of {}, {} records to read", grouped(to), grouped(effect.from_offset), grouped(read))
-        }
-        _ => format!("is forgotten; it stood at {}", grouped(effect.from_offset)),
+        (Some(to), Some(read)) => match effect.from_offset {
+            Some(from) => format!("goes on at {} instead of {}, {} records to read", grouped(to), grouped(from), grouped(read)),
+            None => format!("is new in the topic and begins at {}, {} records to read", grouped(to), grouped(read)),
+        },
+        _ => format!("is forgotten; it stood at {}", effect.from_offset.map_or_else(|| "no offset".to_owned(), grouped)),
     };
     vec![
         format!("{} ({}): {way}", effect.id, effect.incident),
@@ -145,14 +189,51 @@ fn parsed<T: for<'de> Deserialize<'de>>(body: Json) -> Result<T, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn a_place_shows_its_own_and_no_other_and_must_be_there() {
+        let gap = |(source, partition): (&str, i32)| {
+            serde_json::json!({
+                "source": source, "event": "E", "topic": "a", "partition": partition,
+                "incident": "SourceGap", "lost": "x", "lsn": 1, "since_us": 1,
+            })
+        };
+        let gaps = [("clicks", 0), ("clicks", 1), ("other", 0)].map(gap);
+        let report = || -> Report {
+            parsed(serde_json::json!({
+                "incidents": [
+                    {"kind": "Stalled", "subject": "source clicks"},
+                    {"kind": "SourceGap", "subject": "clicks a/0", "source": "clicks", "topic": "a", "partition": 0},
+                    {"kind": "SourceGap", "subject": "other a/0", "source": "other", "topic": "a", "partition": 0},
+                    {"kind": "MemoryLimit", "subject": "server"},
+                ],
+                "gaps": gaps,
+            }))
+            .unwrap()
+        };
+        let running: Running = parsed(serde_json::json!({
+            "sources": [{"source": "clicks", "state": "reading", "detail": ""}],
+            "partitions": [{"source": "clicks", "topic": "a", "partition": 0}],
+        }))
+        .unwrap();
+        for (place, incidents, gaps, is_there) in
+            [("clicks", 2, 2, true), ("clicks/0", 1, 1, true), ("clicks/a/1", 0, 1, false), ("other", 1, 1, false), ("nosuch", 0, 0, false)]
+        {
+            let place = Place::parse(place).unwrap();
+            let mut kept = report();
+            kept.keep(&place);
+            assert_eq!((kept.incidents.len(), kept.gaps.len(), is_read(&place, &running).is_ok()), (incidents, gaps, is_there), "{place}");
+        }
+    }
 
     #[test]
     fn an_effect_says_where_it_goes_on_and_what_is_lost() {
         let effect = Effect {
             id: "clicks/clicks/0".into(),
             incident: "SourceGap".into(),
-            from_offset: 5001,
+            from_offset: Some(5001),
             to_offset: Some(7300),
             to_read: Some(83_722),
             lost: "offsets 5001 to 7299 (2299 offsets)".into(),

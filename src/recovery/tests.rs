@@ -158,7 +158,7 @@ fn no_row_is_a_crash_loop() {
     let state = &recovered.state;
     assert_eq!(state.partitions()[0].position.offset, 6, "positions pass it");
     assert_eq!((recovered.report.rows, recovered.report.skipped_rows), (3, 3));
-    let (_, incident) = state.incidents().next().unwrap();
+    let (_, incident) = state.skipped().next().unwrap();
     assert_eq!(incident.kind, IncidentKind::FrameSkipped);
     assert_eq!(incident.lost, "records of offsets 2 to 4 are in no table");
     assert_eq!(state.skips().iter().map(|skip| (skip.first_lsn, skip.rows)).collect::<Vec<_>>(), [(lsn, 3)]);

@@ -12,7 +12,7 @@
 use super::content::Content;
 use super::plan::SlabPlan;
 use super::skip::{SKIPS_MAX, Skip};
-use super::state::{GAPS_MAX, State};
+use super::state::{GAPS_PER_EVENT_MAX, State};
 use crate::operators::FeatureParams;
 use crate::pipeline::{FeatureDef, Registry, TableDef, TableEffect};
 use crate::row::EventId;
@@ -100,13 +100,16 @@ impl State {
         let known = self.partitions.iter().filter(|stored| !stored.is_forgotten());
         known.clone().try_for_each(|StoredPosition { position, .. }| of_position(position))?;
         let in_state = |gap: &Gap| (1..=self.lsn).contains(&gap.lsn) && in_time(gap.since_us).is_ok();
-        if self.gaps.len() > GAPS_MAX || !self.gaps.iter().all(in_state) {
+        let mut gaps: BTreeMap<&str, usize> = BTreeMap::new();
+        self.gaps.iter().for_each(|gap| *gaps.entry(&gap.event).or_default() += 1);
+        let ascend = self.gaps.windows(2).all(|pair| pair[0].lsn < pair[1].lsn);
+        if !ascend || gaps.values().any(|count| *count > GAPS_PER_EVENT_MAX) || !self.gaps.iter().all(in_state) {
             return Err("decisions were made that it does not have".into());
         }
-        if let Some(slot) = self.incidents.keys().find(|&&slot| slot as usize >= self.partitions.len()) {
+        if let Some(slot) = self.incidents.keys().chain(self.skipped.keys()).find(|&&slot| slot as usize >= self.partitions.len()) {
             return Err(format!("an incident is of slot {slot}, {} partitions are known", self.partitions.len()));
         }
-        self.incidents.values().try_for_each(of_incident)?;
+        self.incidents.values().chain(self.skipped.values()).try_for_each(of_incident)?;
         let sound = |skip: &Skip| skip.first_lsn >= 1 && skip.first_lsn < LSN_MAX && skip.last_lsn() <= self.lsn;
         if self.skips.len() > SKIPS_MAX || !self.skips.iter().all(sound) {
             return Err("frames were left out that it does not have".into());

@@ -64,6 +64,8 @@ struct Meta {
     frame_us: i64,
     clock_held: bool,
     skips: Vec<Skip>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    skipped: BTreeMap<u32, Incident>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<Gap>,
     partitions: Vec<StoredPosition>,
@@ -154,6 +156,7 @@ impl Frozen {
             frame_us: state.frame_us,
             clock_held: state.clock_held,
             skips: state.skips.clone(),
+            skipped: state.skipped.clone(),
             gaps: state.gaps.clone(),
             partitions: state.partitions.clone(),
             waiting: state.waiting.clone(),
@@ -425,6 +428,7 @@ impl ImageReader {
         state.frame_us = meta.frame_us;
         state.clock_held = meta.clock_held;
         state.skips = meta.skips;
+        state.skipped = meta.skipped;
         state.gaps = meta.gaps;
         state.partitions = meta.partitions;
         state.restore_waiting(meta.waiting).map_err(ImageError::Wrong)?;

@@ -1,8 +1,8 @@
 //! What becomes of a frame of rows that an operator left out with `wal skip`.
 //!
-//! Positions apply, so that sources go on behind it; rows and rejects do not. That tables lack them is said for as long as it is so: an
-//! informing incident on each partition that the frame moved, and a list of the frames left out, both in every snapshot. Replay alone brings
-//! such content; the engine never writes it.
+//! Positions apply, so that sources go on behind it; rows and rejects do not. That tables lack them is said for as long as it is so: what
+//! each partition that the frame moved lacks, beside whatever incident opens and closes there, and a list of the frames left out, both in every
+//! snapshot. Replay alone brings such content; the engine never writes it.
 
 use super::state::State;
 use super::waiting::WaitingRun;
@@ -12,6 +12,8 @@ use streamgauge_api::{Position, Slot};
 
 /// Frames left out that are remembered; older ones are in the log of the processes that replayed them.
 pub(super) const SKIPS_MAX: usize = 256;
+/// Bytes of the words on what a partition lacks, about.
+const LOST_BYTES: usize = 1 << 10;
 
 /// A frame that was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +39,13 @@ impl State {
         let (positions, waiting) = moved;
         for (slot, position) in positions {
             let Some(from) = self.reached(*slot) else { unreachable!("slots were checked when the frame was read") };
-            // An incident that stops the partition says more.
-            self.incidents.entry(slot.0).or_insert_with(|| incident(&skip, from.offset, position.offset));
+            let more = incident(&skip, from.offset, position.offset);
+            match self.skipped.get_mut(&slot.0) {
+                None => drop(self.skipped.insert(slot.0, more)),
+                Some(known) if known.lost.len() < LOST_BYTES => known.lost = format!("{}; {}", known.lost, more.lost),
+                // The list of frames says the rest.
+                Some(_) => {}
+            }
         }
         self.move_partitions(positions, waiting);
         if self.skips.len() == SKIPS_MAX {
@@ -46,6 +53,12 @@ impl State {
         }
         assert!(self.skips.last().is_none_or(|last| last.last_lsn() < first_lsn), "frames are left out in their order");
         self.skips.push(skip);
+    }
+
+    /// What a partition lacks because frames were left out. Nothing ends that: neither an incident that opens and closes, nor
+    /// a decision.
+    pub fn skipped(&self) -> impl Iterator<Item = (Slot, &Incident)> {
+        self.skipped.iter().map(|(slot, incident)| (Slot(*slot), incident))
     }
 
     /// Frames that an operator left out, oldest first.

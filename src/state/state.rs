@@ -45,7 +45,9 @@ pub struct State {
     pub(crate) clock_held: bool,
     /// Frames that an operator left out, oldest first, at most [`super::skip::SKIPS_MAX`].
     pub(crate) skips: Vec<Skip>,
-    /// What tables lack by operators' decisions, oldest first, at most [`GAPS_MAX`].
+    /// What those frames had of a partition, by slot: `FrameSkipped`, which nothing closes.
+    pub(crate) skipped: BTreeMap<u32, Incident>,
+    /// What tables lack by operators' decisions, oldest first, at most [`GAPS_PER_EVENT_MAX`] of an event.
     pub(crate) gaps: Vec<Gap>,
     pub(crate) hash_seed: u64,
     /// Records that could not become rows, oldest first, bounded by [`REJECTS_MAX`] and [`REJECT_BYTES_MAX`].
@@ -74,8 +76,9 @@ const REJECTS_MAX: usize = 10_000;
 /// and this many bytes of them.
 const REJECT_BYTES_MAX: usize = 16 << 20;
 
-/// Decisions that are remembered; older ones are in the log of the processes that replayed them.
-pub(super) const GAPS_MAX: usize = 256;
+/// Decisions about partitions of one event that are remembered: the oldest, which says since when tables lack rows, and the
+/// newest. The others are in the log of the processes that carried them out.
+pub(super) const GAPS_PER_EVENT_MAX: usize = 256;
 
 /// Blocks that one trim gives back: ten megabytes.
 const KEPT_BLOCKS_PER_TRIM: usize = 640;
@@ -97,6 +100,7 @@ impl State {
             frame_us: 0,
             clock_held: false,
             skips: Vec::new(),
+            skipped: BTreeMap::new(),
             gaps: Vec::new(),
             hash_seed,
             rejects: VecDeque::new(),
@@ -199,11 +203,20 @@ impl State {
         self.move_waiting(slot, reached);
         self.incidents.remove(&slot.0);
         if let Some(gap) = gap {
-            if self.gaps.len() == GAPS_MAX {
-                self.gaps.remove(0);
-            }
-            self.gaps.push(gap.clone());
+            self.remember(gap);
         }
+    }
+
+    /// Other events' gaps stay, whatever happens to this one's.
+    fn remember(&mut self, gap: &Gap) {
+        let of_event = || self.gaps.iter().enumerate().filter(|(_, known)| known.event == gap.event).map(|(at, _)| at);
+        if of_event().count() >= GAPS_PER_EVENT_MAX
+            && let Some(second) = of_event().nth(1)
+        {
+            self.gaps.remove(second);
+        }
+        assert!(self.gaps.last().is_none_or(|last| last.lsn < gap.lsn), "a decision at {} comes behind {:?}", gap.lsn, self.gaps.last());
+        self.gaps.push(gap.clone());
     }
 
     /// What tables lack by operators' decisions, oldest first.
@@ -421,6 +434,7 @@ impl State {
             frame_us: self.frame_us,
             clock_held: self.clock_held,
             skips: self.skips.clone(),
+            skipped: self.skipped.clone(),
             gaps: self.gaps.clone(),
             hash_seed: self.hash_seed,
             rejects: self.rejects.clone(),
@@ -455,6 +469,7 @@ impl State {
         self.applied.iter().for_each(|counted| add(text_of(&counted), 6));
         self.waiting.iter().for_each(|waiting| add(text_of(&waiting), 8));
         self.gaps.iter().for_each(|gap| add(text_of(gap), 9));
+        self.skipped.iter().for_each(|skipped| add(text_of(&skipped), 10));
         self.registry.projections.iter().for_each(|projection| add(text_of(&projection), 7));
         let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));
         let tables = self.registry.tables.values().map(|table| (table.id, 0, &table.node));

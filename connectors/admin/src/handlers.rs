@@ -153,7 +153,7 @@ pub(crate) async fn fingerprint(State(admin): State<Admin>) -> Answer {
 }
 
 pub(crate) async fn take_snapshot(State(admin): State<Admin>, body: Body) -> Answer {
-    refuse_large(body).await?;
+    refuse_body(body, "it takes nothing").await?;
     Ok(Json(admin.calls.run(Kind::Long, |control| control.act(Action::Snapshot)).await??).into_response())
 }
 
@@ -167,7 +167,7 @@ pub(crate) async fn decide(
     parameters: Parameters,
     body: Body,
 ) -> Answer {
-    refuse_large(body).await?;
+    refuse_body(body, "dry_run and at are query parameters: ?dry_run=1&at=latest").await?;
     let Path((id, decision)) = path.map_err(|rejection| ApiError::new(Code::InvalidRequest, rejection.body_text()))?;
     let parameters = parameters_of(parameters)?;
     // A misspelt dry_run never comes here: the layer refuses parameters that the route does not take.
@@ -179,14 +179,16 @@ pub(crate) async fn decide(
 }
 
 pub(crate) async fn accept_clock(State(admin): State<Admin>, body: Body) -> Answer {
-    refuse_large(body).await?;
+    refuse_body(body, "it takes nothing").await?;
     Ok(Json(admin.calls.run(Kind::Long, |control| control.act(Action::AcceptClock)).await??).into_response())
 }
 
-/// The route needs no body: whatever is sent is read within bounds and ignored, so that the connection stays usable.
-async fn refuse_large(body: Body) -> Result<(), ApiError> {
+/// The route takes no body: what is sent is read within bounds, so that the connection stays usable. One that says something
+/// is refused before anything is done, because who sent it meant something by it; `{}` says nothing.
+async fn refuse_body(body: Body, hint: &str) -> Result<(), ApiError> {
     match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(bytes)) if matches!(bytes.trim_ascii(), b"" | b"{}") => Ok(()),
+        Ok(Ok(_)) => Err(ApiError::new(Code::InvalidRequest, "this route takes no body, and nothing was done").hint(hint)),
         Ok(Err(_)) => Err(ApiError::new(Code::PayloadTooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes, or ended early"))
             .hint("send no body")),
         Err(_) => Err(ApiError::new(Code::RequestTimeout, format!("the body did not arrive within {} s", BODY_LIMIT.as_secs()))),

@@ -143,14 +143,14 @@ fn schemas() -> Json {
         "Incidents": {"type": "object", "required": ["incidents", "gaps"], "properties": {
             "incidents": {"type": "array", "items": {"$ref": "#/components/schemas/Incident"}},
             "gaps": {"type": "array", "items": {"type": "object", "properties": {
-                "event": {"type": "string"}, "topic": {"type": "string"}, "partition": {"type": "integer"}, "incident": {"type": "string"},
+                "source": {"type": "string"}, "event": {"type": "string"}, "topic": {"type": "string"}, "partition": {"type": "integer"}, "incident": {"type": "string"},
                 "lost": {"type": "string"}, "lsn": {"type": "integer"}, "since_us": {"type": "integer"},
             }}},
         }},
         "Decided": {"type": "object", "required": ["dry_run", "decision", "partitions"], "properties": {
             "dry_run": {"type": "boolean"}, "decision": {"type": "string"},
             "partitions": {"type": "array", "items": {"type": "object", "properties": {
-                "id": {"type": "string"}, "incident": {"type": "string"}, "from_offset": {"type": "integer"}, "to_offset": nullable("integer"),
+                "id": {"type": "string"}, "incident": {"type": "string"}, "from_offset": nullable("integer"), "to_offset": nullable("integer"),
                 "to_read": nullable("integer"), "lost": {"type": "string"}, "counted_again": {"type": "string"},
             }}},
         }},

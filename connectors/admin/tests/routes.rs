@@ -110,7 +110,7 @@ impl Control for Engine {
         Ok(vec![Effect {
             id: place.to_string(),
             incident: "SourceGap".into(),
-            from_offset: 1,
+            from_offset: Some(1),
             to_offset: Some(3),
             to_read: Some(4),
             lost: told,
@@ -496,4 +496,25 @@ fn stopping_answers_what_is_in_flight_and_refuses_what_comes_later() {
 fn a_port_in_use_is_an_error_not_a_panic() {
     let first = AdminServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     assert!(AdminServer::bind(first.address()).is_err());
+}
+
+/// A `dry_run` in a body was ignored, and the decision carried out.
+#[test]
+fn a_body_that_says_something_is_refused_before_anything_is_done() {
+    let engine = Engine::new();
+    let admin = start(&engine);
+    let at = admin.address();
+    let post = |target: &str, body: &str| {
+        let length = body.len();
+        send(at, &format!("POST {target} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"))
+    };
+    for target in ["/incidents/clicks/accept-gap", "/snapshots", "/clock/accept"] {
+        for body in [r#"{"dry_run": true}"#, "x", "[]", "{"] {
+            let refused = post(target, body);
+            assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("invalid_request")), "{target}: {body}");
+        }
+        for body in ["", "{}", " {}\n"] {
+            assert_eq!(post(target, body).status, 200, "{target}: {body:?}");
+        }
+    }
 }

@@ -51,7 +51,8 @@ impl BeginAt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Go on with the first record that was not read and still can be. For `SourceGap`, `Truncated`
-    /// and `Regressed`: tables keep what they have.
+    /// and `Regressed`, and for `Recreated` where the topic is the one that was read again: tables
+    /// keep what they have.
     AcceptGap,
     /// Begin anew in the log that the name has now. For those and `Recreated`: tables keep what they
     /// have, and records that are in them and in that log count twice.
@@ -153,8 +154,8 @@ pub struct Effect {
     pub id: String,
     /// The incident that it ends.
     pub incident: String,
-    /// Next offset wanted before.
-    pub from_offset: i64,
+    /// Next offset wanted before; `None` for a partition that was not read before, because its topic has it since it was recreated.
+    pub from_offset: Option<i64>,
     /// Next offset wanted after; `None` when the partition is forgotten.
     pub to_offset: Option<i64>,
     /// Records between that and the end of the log, at most; `None` when nothing is read.
@@ -200,6 +201,8 @@ pub struct GoOn {
 /// tables that were there before say so for as long as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
+    /// Name of the `[sources.x]` section that read the partition then.
+    pub source: String,
     /// Event that the partition's records become.
     pub event: String,
     /// Topic.

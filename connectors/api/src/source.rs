@@ -28,7 +28,8 @@ pub struct Incident {
     pub evidence: String,
     /// What to type next.
     pub actions: Vec<String>,
-    /// Where reading can go on when what is lost is given up; `None` where that cannot be known.
+    /// Where reading can go on when what is lost is given up; `None` where that cannot be known. Of `Recreated`: where it
+    /// goes on should the partition's own topic come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume_offset: Option<i64>,
 }

@@ -1,7 +1,8 @@
 //! The control thread of a source: asks the brokers, so that the ingest thread never waits for anything but records and room.
 //!
 //! Jobs come in and answers go out over channels; both are few (the ingest thread has at most one job of a kind under way), so the channels need no
-//! further bound. Every job is bounded in time. The thread ends when the ingest thread drops its end. No state is kept here beyond the cluster's id.
+//! further bound. Every job is bounded in time. The thread ends when the ingest thread drops its end. No state is kept here: also the cluster's id is asked for
+//! each time, because another cluster may stand behind the same addresses.
 
 use crate::cluster::Cluster;
 use crate::config::{Start, Topics};
@@ -10,7 +11,7 @@ use crate::ext::{ClientError, GroupCommit, Isolation, OffsetSpec, TopicDescripti
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::collections::HashMap;
 use std::time::Duration;
-use streamgauge_api::TopicId;
+use streamgauge_api::{PartitionKey, TopicId};
 
 /// Time that all questions of one job share.
 pub const ASK_LIMIT: Duration = Duration::from_secs(10);
@@ -62,8 +63,17 @@ pub struct Located {
     pub start: i64,
 }
 
-/// What is known of some partitions, by topic and number: none where the partition does not exist.
-pub type LocatedAll = HashMap<(String, i32), Option<Located>>;
+/// What the brokers know of some partitions now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocatedAll {
+    /// The cluster's id.
+    pub cluster: String,
+    /// By topic and number: each that was asked for, none where it does not exist; and the others of their topics, as far as
+    /// their leaders answer.
+    pub places: HashMap<(String, i32), Option<Located>>,
+    /// Numbers of all partitions of these topics.
+    pub partitions: HashMap<String, Vec<i32>>,
+}
 
 /// A cluster as seen by one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +84,16 @@ pub struct Discovered {
     pub topics: Vec<TopicDescription>,
     /// Named topics that could not be described, with the brokers' word.
     pub missing: Vec<(String, ClientError)>,
+}
+
+impl Discovered {
+    /// Whether a partition of this key is there, in its own topic.
+    pub fn is_own(&self, key: &PartitionKey) -> bool {
+        let is_there =
+            |topic: &&TopicDescription| topic.name == key.topic && topic.partitions.iter().any(|(number, _)| *number == key.partition);
+        let own = self.topics.iter().find(is_there).is_some_and(|topic| topic.id == key.topic_id || !key.topic_id.is_known());
+        own && self.cluster == key.cluster
+    }
 }
 
 /// A partition with its resolved start.
@@ -92,8 +112,8 @@ pub enum Answer {
     Ids(u64, Result<Vec<TopicDescription>, ClientError>),
     /// To [`Job::Ends`]: log start and log end where they are known.
     Ends(Vec<(String, i32, i64, i64)>),
-    /// To [`Job::Locate`], with the cluster's id. An error says nothing about any of the partitions.
-    Located(u64, Result<(String, LocatedAll), ClientError>),
+    /// To [`Job::Locate`]. An error says nothing about any of the partitions.
+    Located(u64, Result<LocatedAll, ClientError>),
     /// To [`Job::Commit`].
     Committed(Result<(), ClientError>),
     /// Errors of the control client's connections.
@@ -102,10 +122,9 @@ pub enum Answer {
 
 /// Runs until the other side is gone.
 pub fn run(mut cluster: Box<dyn Cluster>, topics: &Topics, jobs: &Receiver<Job>, answers: &Sender<Answer>) {
-    let mut cluster_id = None;
     loop {
         let answer = match jobs.recv_timeout(IDLE) {
-            Ok(Job::Discover) => Answer::Discovered(discover(cluster.as_mut(), &mut cluster_id, topics)),
+            Ok(Job::Discover) => Answer::Discovered(discover(cluster.as_mut(), topics)),
             Ok(Job::Resolve(starts)) => Answer::Resolved(resolve(cluster.as_mut(), &starts)),
             Ok(Job::Examine(round, questions)) => Answer::Examined(round, examine(cluster.as_mut(), &questions, ASK_LIMIT)),
             Ok(Job::Ids(round, names)) => {
@@ -113,10 +132,7 @@ pub fn run(mut cluster: Box<dyn Cluster>, topics: &Topics, jobs: &Receiver<Job>,
                 Answer::Ids(round, cluster.describe(&names, ASK_LIMIT))
             }
             Ok(Job::Ends(partitions)) => Answer::Ends(ends(cluster.as_mut(), &partitions)),
-            Ok(Job::Locate(round, places, at)) => {
-                let found = cluster_of(cluster.as_mut(), &mut cluster_id).and_then(|id| Ok((id, locate(cluster.as_mut(), &places, at)?)));
-                Answer::Located(round, found)
-            }
+            Ok(Job::Locate(round, places, at)) => Answer::Located(round, locate(cluster.as_mut(), &places, at)),
             Ok(Job::Commit(commits)) => Answer::Committed(cluster.commit(&commits, COMMIT_LIMIT)),
             Err(RecvTimeoutError::Timeout) => match cluster.errors() {
                 none if none.is_empty() => continue,
@@ -130,15 +146,8 @@ pub fn run(mut cluster: Box<dyn Cluster>, topics: &Topics, jobs: &Receiver<Job>,
     }
 }
 
-fn cluster_of(cluster: &mut dyn Cluster, known: &mut Option<String>) -> Result<String, ClientError> {
-    match known {
-        Some(id) => Ok(id.clone()),
-        None => Ok(known.insert(cluster.id(ASK_LIMIT)?).clone()),
-    }
-}
-
-fn discover(cluster: &mut dyn Cluster, cluster_id: &mut Option<String>, topics: &Topics) -> Result<Discovered, ClientError> {
-    let id = cluster_of(cluster, cluster_id)?;
+fn discover(cluster: &mut dyn Cluster, topics: &Topics) -> Result<Discovered, ClientError> {
+    let id = cluster.id(ASK_LIMIT)?;
     let names: Vec<String> = match topics {
         Topics::Named(names) => names.clone(),
         Topics::Matching(pattern) => cluster.topics(ASK_LIMIT)?.into_iter().filter(|name| pattern.matches(name)).collect(),
@@ -203,9 +212,9 @@ fn locate(cluster: &mut dyn Cluster, places: &[(String, i32)], at: StartAt) -> R
     let mut names: Vec<&str> = places.iter().map(|(topic, _)| topic.as_str()).collect();
     names.sort_unstable();
     names.dedup();
+    let mut located = LocatedAll { cluster: cluster.id(ASK_LIMIT)?, ..LocatedAll::default() };
     let topics = cluster.describe(&names, ASK_LIMIT)?;
     let mut there = Vec::new();
-    let mut located = LocatedAll::new();
     for (name, number) in places {
         let Some(topic) = topics.iter().find(|topic| topic.name == *name) else {
             return Err(ClientError { code: code::FAIL, text: format!("no answer about topic {name}") });
@@ -219,17 +228,29 @@ fn locate(cluster: &mut dyn Cluster, places: &[(String, i32)], at: StartAt) -> R
             }
             None => {}
         }
-        located.insert((name.clone(), *number), None);
+        located.places.insert((name.clone(), *number), None);
+    }
+    let wanted = there.len();
+    for topic in topics.iter().filter(|topic| topic.error.is_none()) {
+        let others = topic.partitions.iter().map(|(number, _)| (topic.name.clone(), *number, topic.id));
+        there.extend(others.filter(|other| !places.iter().any(|(name, number)| (name, *number) == (&other.0, other.1))));
+        located.partitions.insert(topic.name.clone(), topic.partitions.iter().map(|(number, _)| *number).collect());
     }
     let asked: Vec<(String, i32)> = there.iter().map(|(name, number, _)| (name.clone(), *number)).collect();
     let ends = ends(cluster, &asked);
     let starts = resolve(cluster, &there.iter().map(|(name, number, _)| (name.clone(), *number, at)).collect::<Vec<_>>());
-    for (name, number, topic_id) in there {
+    for (at, (name, number, topic_id)) in there.into_iter().enumerate() {
         let silent = || ClientError { code: code::TIMED_OUT, text: format!("no answer about the log of {name}/{number}") };
-        let (.., low, end) = ends.iter().find(|end| (&end.0, end.1) == (&name, number)).ok_or_else(silent)?;
-        let (.., start) = starts.iter().find(|start| (&start.0, start.1) == (&name, number)).ok_or_else(silent)?;
-        let found = Located { topic_id, low: *low, end: *end, start: start.clone()? };
-        located.insert((name, number), Some(found));
+        let found = || {
+            let (.., low, end) = ends.iter().find(|end| (&end.0, end.1) == (&name, number)).ok_or_else(silent)?;
+            let (.., start) = starts.iter().find(|start| (&start.0, start.1) == (&name, number)).ok_or_else(silent)?;
+            Ok(Located { topic_id, low: *low, end: *end, start: start.clone()? })
+        };
+        match found() {
+            Ok(found) => drop(located.places.insert((name, number), Some(found))),
+            Err(error) if at < wanted => return Err(error),
+            Err(_of_another) => {}
+        }
     }
     Ok(located)
 }

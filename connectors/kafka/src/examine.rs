@@ -82,20 +82,37 @@ pub enum Verdict {
     },
     /// The log ends before our position, and no leader change explains it.
     Regressed {
+        /// Log start.
+        low: i64,
         /// Log end.
         end: i64,
+        /// End of what it has in common with the log that was read: the log end, as far as these questions know.
+        to: i64,
         /// Leader epoch of the log end.
         epoch: i32,
     },
     /// The log ends before our position under a later leader.
     Truncated {
+        /// Log start.
+        low: i64,
         /// Our position.
         from: i64,
-        /// Log end.
+        /// End of what the log has in common with the one that was read. These questions know the log end alone,
+        /// which others may have moved on since: the client asks where our leader epoch ends ([`Verdict::ends_early_from`]).
         to: i64,
         /// Leader epoch of the log end.
         epoch: i32,
     },
+}
+
+impl Verdict {
+    /// The log's start, where the log ends in front of what was read of it.
+    pub fn ends_early_from(&self) -> Option<i64> {
+        match self {
+            Self::Regressed { low, .. } | Self::Truncated { low, .. } => Some(*low),
+            _ => None,
+        }
+    }
 }
 
 /// What the brokers said about one partition.
@@ -191,8 +208,8 @@ pub fn decide(question: &Question, facts: &Facts<'_>) -> Verdict {
     }
     if reached.offset > end.0 {
         return match end.1 > reached.epoch && reached.epoch >= 0 {
-            true => Verdict::Truncated { from: reached.offset, to: end.0, epoch: end.1 },
-            false => Verdict::Regressed { end: end.0, epoch: end.1 },
+            true => Verdict::Truncated { low, from: reached.offset, to: end.0, epoch: end.1 },
+            false => Verdict::Regressed { low, end: end.0, to: end.0, epoch: end.1 },
         };
     }
     let (offset, epoch) = pair(position, low);
@@ -246,9 +263,9 @@ mod tests {
             ("no record yet", question(7, -1, -1), &good, 0, (20, 0), assign(7, -1, 0, 20)),
             ("epoch unknown", question(7, 6, -1), &good, 0, (20, 0), assign(7, -1, 0, 20)),
             ("retention", question(10, 10, 0), &good, 15, (20, 0), Verdict::SourceGap { low: 15, end: 20 }),
-            ("past the end", question(99, 99, 0), &good, 0, (60, 0), Verdict::Regressed { end: 60, epoch: 0 }),
-            ("past the end, no epoch", question(99, 99, -1), &good, 0, (60, 3), Verdict::Regressed { end: 60, epoch: 3 }),
-            ("a later leader", question(99, 99, 0), &good, 0, (60, 1), Verdict::Truncated { from: 99, to: 60, epoch: 1 }),
+            ("past the end", question(99, 99, 0), &good, 0, (60, 0), Verdict::Regressed { low: 0, end: 60, to: 60, epoch: 0 }),
+            ("past the end, no epoch", question(99, 99, -1), &good, 0, (60, 3), Verdict::Regressed { low: 0, end: 60, to: 60, epoch: 3 }),
+            ("a later leader", question(99, 99, 0), &good, 0, (60, 1), Verdict::Truncated { low: 0, from: 99, to: 60, epoch: 1 }),
         ] {
             let facts = Facts { topic: Ok(described), low: Ok((low, -1)), end: Ok(end) };
             assert_eq!(decide(&question, &facts), expected, "{name}");
@@ -272,9 +289,9 @@ mod tests {
             (70, 100, 100, 3, "Assign { offset: 100, epoch: -1,"),
             (70, 101, 120, 3, "SourceGap { low: 101,"),
             // The end lies behind the position, and in front of what was read.
-            (10, 0, 50, 4, "Truncated { from: 100, to: 50,"),
-            (10, 0, 99, 3, "Regressed { end: 99,"),
-            (110, 0, 105, 4, "Truncated { from: 110, to: 105,"),
+            (10, 0, 50, 4, "Truncated { low: 0, from: 100, to: 50,"),
+            (10, 0, 99, 3, "Regressed { low: 0, end: 99,"),
+            (110, 0, 105, 4, "Truncated { low: 0, from: 110, to: 105,"),
         ] {
             let question = Question::new(0, &key, at(offset), Some(&before));
             let facts = Facts { topic: Ok(&described), low: Ok((low, 0)), end: Ok((end, end_epoch)) };

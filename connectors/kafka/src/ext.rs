@@ -900,7 +900,25 @@ impl Client {
     /// # Errors
     /// `_CONFLICT` when one is assigned already. Otherwise none of them is assigned.
     pub fn assign(&self, partitions: &[Assignment<'_>]) -> Result<(), ClientError> {
-        let list = list_of(partitions.iter())?;
+        self.assign_at(partitions, partitions)
+    }
+
+    /// Only compares pairs, though they lie behind their logs' ends, with the brokers' history of epochs: assigns at the logs'
+    /// starts, so that no fetch is refused before the answer is there (that would end the assignment), and asks from there.
+    ///
+    /// # Errors
+    /// As [`Client::assign`].
+    pub fn probe(&self, partitions: &[Assignment<'_>], starts: &[i64]) -> Result<(), ClientError> {
+        assert_eq!(partitions.len(), starts.len(), "each log has its start");
+        let mut at_starts = partitions.to_vec();
+        for (partition, start) in at_starts.iter_mut().zip(starts) {
+            (partition.offset, partition.epoch) = (*start, -1);
+        }
+        self.assign_at(&at_starts, partitions)
+    }
+
+    fn assign_at(&self, starts: &[Assignment<'_>], partitions: &[Assignment<'_>]) -> Result<(), ClientError> {
+        let list = list_of(starts.iter())?;
         // SAFETY: the list is valid and copied by the call.
         take_error(unsafe { rd_kafka_incremental_assign(self.rk.as_ptr(), list.as_ptr()) })?;
         let validated = self.validate(partitions);

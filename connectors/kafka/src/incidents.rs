@@ -72,7 +72,7 @@ impl Cause {
             Self::Registry => "look at the registry's address, credentials and health; reading goes on by itself",
             Self::Schema => "compare the writer schema with the event's fields, correct the config and restart",
             Self::BadRecord => "look at the record; to go on without it set on_bad_record = \"dlq\" and restart",
-            Self::Unknown => "look at the log of the client and of the brokers; reading is tried again by itself",
+            Self::Unknown => "look at the log of the client and of the brokers; the partition is asked about and read again by itself",
         }
     }
 }
@@ -141,22 +141,23 @@ pub fn source_gap(track: &Track, before: Option<&ReadBefore>, low: i64, end: i64
 }
 
 /// The log ends before our position.
-pub fn regressed(track: &Track, before: Option<&ReadBefore>, end: i64, epoch: i32, now_us: i64) -> Incident {
-    let waited = waited_behind(track, before, end);
+pub fn regressed(track: &Track, before: Option<&ReadBefore>, (end, to): (i64, i64), epoch: i32, now_us: i64) -> Incident {
+    let waited = waited_behind(track, before, to);
+    let common = if to < end { format!(", and is another one from {to} on") } else { String::new() };
     Incident {
         kind: IncidentKind::Regressed,
         cause: String::new(),
         opened_us: now_us,
         lost: format!("unknown: the log no longer reaches our position{waited}"),
         holds: HOLDS.to_owned(),
-        evidence: format!("{}; the log ends at {end} under leader epoch {epoch}", place(track, before)),
+        evidence: format!("{}; the log ends at {end} under leader epoch {epoch}{common}", place(track, before)),
         actions: vec![
             "check first that `brokers` names the right cluster".to_owned(),
-            format!("restore a data folder whose position is at most {end}, if there is one"),
-            format!("to go on with what is written from {end} on: {}", command(track, "accept-gap")),
+            format!("restore a data folder whose position is at most {to}, if there is one"),
+            format!("to go on with what is written from {to} on: {}", command(track, "accept-gap")),
             format!("to read the log anew, into tables that keep what they have: {}", command(track, "begin --at earliest")),
         ],
-        resume_offset: Some(end),
+        resume_offset: Some(to),
     }
 }
 
@@ -200,6 +201,13 @@ pub fn recreated(track: &Track, before: Option<&ReadBefore>, now: TopicId, evide
         ],
         resume_offset: None,
     }
+}
+
+/// Nothing of the other topic was read: should the partition's own topic come back, it goes on where it stood.
+pub fn may_be_undone(incident: &mut Incident, position: i64) {
+    assert_eq!(incident.kind, IncidentKind::Recreated, "only another topic goes away again");
+    incident.resume_offset = Some(position);
+    "if `brokers` named another cluster: correct it and restart; reading goes on where it stood".clone_into(&mut incident.actions[0]);
 }
 
 /// More partitions than before.

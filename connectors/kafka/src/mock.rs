@@ -75,6 +75,16 @@ impl MockKafka {
         });
     }
 
+    /// Has a partition's leader elected anew: what is written from here on has the next leader epoch.
+    pub fn elect(&self, topic: &str, partition: i32) {
+        let name = topic.to_owned();
+        self.order(move |cluster| {
+            if let Err(error) = cluster.partition_leader(&name, partition, Some(BROKERS)) {
+                tracing::warn!("mock leader of {name}/{partition}: {error}");
+            }
+        });
+    }
+
     /// Takes the broker down or brings it up again. No other broker takes over.
     pub fn set_up(&self, up: bool) {
         self.order(move |cluster| {

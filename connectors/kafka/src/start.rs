@@ -101,7 +101,8 @@ pub(crate) fn start_with(
             },
         };
         let budget = Budget::share(options.memory_bytes, clients, source.brokers.len());
-        let reader = Client::new(&settings::reader(source, &options.instance, budget), Arc::new(Inbox::default())).map_err(refused)?;
+        let reader = settings::reader(source, &options.instance, budget);
+        let client = Client::new(&reader, Arc::new(Inbox::default())).map_err(refused)?;
         let cluster = cluster(source, options).map_err(refused)?;
         let (job_sender, jobs) = unbounded();
         let (answer_sender, answers) = unbounded();
@@ -121,7 +122,8 @@ pub(crate) fn start_with(
                 .enumerate()
                 .any(|(other, rival)| other != index && rival.event == source.event && rival.brokers != source.brokers),
             inlet: inlet(source),
-            client: reader,
+            client,
+            reader,
             jobs: job_sender,
             answers,
             registry,

@@ -26,6 +26,12 @@ pub enum Phase {
     },
     /// Assigned.
     Reading,
+    /// Assigned at the last pair that was read, which lies behind the log's end, so that the client asks where its leader
+    /// epoch ends; no record counts meanwhile.
+    Probing {
+        /// Offset of the pair.
+        after: i64,
+    },
     /// Unassigned until the inlet has room.
     Held,
     /// Unassigned until the registry has given a schema.
@@ -53,6 +59,11 @@ pub enum Suspicion {
         to: i64,
         /// The client's text.
         text: String,
+    },
+    /// What was asked while the log ended in front of what was read of it: the end of what both logs have in common.
+    Common {
+        /// `None` where the brokers know nothing of epochs.
+        to: Option<i64>,
     },
     /// "No epoch found": this log never had our epoch.
     ForeignEpoch {
@@ -87,6 +98,12 @@ pub struct Track {
     pub valid_from: u64,
     /// The open incident.
     pub incident: Option<(IncidentKind, Cause)>,
+    /// Whether the open incident is of an earlier process.
+    pub inherited: bool,
+    /// The log's end as it was last learnt while the partition was read.
+    pub read_end: Option<i64>,
+    /// Looks in a row that heard nothing of the partition.
+    pub deaf: u32,
     /// What the next verdict has to confirm.
     pub suspicion: Option<Suspicion>,
     /// The id that the client follows, once it said so.
@@ -132,6 +149,9 @@ impl Track {
             assigned: false,
             valid_from: 0,
             incident: None,
+            inherited: false,
+            read_end: None,
+            deaf: 0,
             suspicion: None,
             client_id: None,
             proved: None,
@@ -187,6 +207,7 @@ impl Track {
         self.seen = self.position.offset;
         self.strikes = 0;
         self.tries = 0;
+        self.deaf = 0;
     }
 
     /// When to try again, later each time.
@@ -199,6 +220,11 @@ impl Track {
     /// Why it stands still for now, when it does; an open transaction holds back what is behind it only.
     pub fn stalled(&self) -> Option<Cause> {
         self.incident.filter(|&(kind, cause)| kind == IncidentKind::Stalled && cause != Cause::Lso).map(|(_, cause)| cause)
+    }
+
+    /// Where the open incident says that reading can go on.
+    pub fn resumes_at(&self) -> Option<i64> {
+        self.gauge.as_ref().and_then(|gauge| gauge.incident()).and_then(|open| open.resume_offset)
     }
 
     /// Whether only an operator can make it go on.

@@ -12,7 +12,9 @@ use crate::wal::{Frame, LogIdentity};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use streamgauge_api::decision::Gap;
 use streamgauge_api::position::{PartitionKey, Position, Slot, StoredPosition, TopicId};
+use streamgauge_api::source::{Incident, IncidentKind};
 
 fn driven(rows: &[Row], ends: &[usize]) -> Driven {
     let mut driven = Driven::with(&payload(&tables()));
@@ -193,4 +195,79 @@ fn frames_of_partitions_that_nobody_attached_are_told_apart_before_they_are_appl
         assert_eq!(state.accepts(&closes(slot), state.lsn() + 1, 1).is_ok(), known, "{slot}");
     }
     assert!(state.accepts(&Content::Nothing, state.lsn() + 1, 1).is_ok());
+}
+
+/// One decision about a source of many partitions pushed out what other events' tables had to say.
+#[test]
+fn gaps_of_one_event_leave_those_of_others_and_its_own_oldest() {
+    let mut state = State::new(HASH_SEED);
+    let key = |event: &str, partition| PartitionKey {
+        event: event.into(),
+        cluster: String::new(),
+        topic: "t".into(),
+        topic_id: TopicId::NONE,
+        partition,
+    };
+    let parts: Vec<(&str, i32)> = std::iter::once(("A", 0)).chain((0..300).map(|partition| ("B", partition))).collect();
+    let decide = |state: &mut State, slot: u32, (event, partition): (&str, i32)| {
+        let stored = StoredPosition { key: key(event, partition), position: Position::start(9) };
+        let lsn = state.lsn() + 1;
+        let gap = Gap {
+            source: "s".into(),
+            event: event.into(),
+            topic: "t".into(),
+            partition,
+            incident: IncidentKind::SourceGap,
+            lost: "offsets 0 to 8 (9 offsets)".into(),
+            lsn,
+            since_us: START_US,
+        };
+        let moved = Content::Moved { slot: Slot(slot), stored, reached: None, gap: Some(Box::new(gap)) };
+        state.accepts(&moved, lsn, 1).unwrap();
+        state.apply(&moved, lsn, START_US);
+    };
+    for (event, partition) in &parts {
+        let stored = StoredPosition { key: key(event, *partition), position: Position::start(0) };
+        state.apply(&Content::Partition(stored), state.lsn() + 1, START_US);
+    }
+    for (slot, part) in (0..).zip(&parts) {
+        decide(&mut state, slot, *part);
+    }
+    let of = |event: &str| state.gaps().iter().filter(|gap| gap.event == event).map(|gap| gap.partition).collect::<Vec<_>>();
+    assert_eq!(of("A"), [0]);
+    assert_eq!(of("B").len(), 256);
+    assert_eq!((of("B")[0], of("B")[1], of("B")[255]), (0, 45, 299), "the oldest says since when, the newest what");
+}
+
+/// An incident that passed, or a decision, took with it what nothing ends.
+#[test]
+fn what_a_skipped_frame_had_is_told_whatever_opens_and_closes_at_its_partition() {
+    let key = PartitionKey { event: "Tx".into(), cluster: String::new(), topic: "t".into(), topic_id: TopicId::NONE, partition: 0 };
+    let mut state = State::new(HASH_SEED);
+    let next = |state: &mut State, content: &Content| {
+        let lsn = state.lsn() + 1;
+        state.apply(content, lsn, START_US);
+    };
+    let slot = Slot(0);
+    next(&mut state, &Content::Partition(StoredPosition { key: key.clone(), position: Position::start(2) }));
+    for to in [5, 7] {
+        next(&mut state, &Content::Skipped { positions: vec![(slot, Position::start(to))], waiting: vec![], rows: 3 });
+    }
+    let stalled = Incident {
+        kind: IncidentKind::Stalled,
+        cause: "no_leader".into(),
+        opened_us: START_US,
+        lost: "nothing".into(),
+        holds: String::new(),
+        evidence: String::new(),
+        actions: vec![],
+        resume_offset: None,
+    };
+    next(&mut state, &Content::Incident { slot, incident: Some(stalled) });
+    assert_eq!(state.incidents().map(|(_, open)| open.kind).collect::<Vec<_>>(), [IncidentKind::Stalled]);
+    next(&mut state, &Content::Incident { slot, incident: None });
+    next(&mut state, &Content::Moved { slot, stored: StoredPosition { key, position: Position::start(9) }, reached: None, gap: None });
+    assert_eq!(state.incidents().count(), 0);
+    let told: Vec<&str> = state.skipped().map(|(_, lacks)| lacks.lost.as_str()).collect();
+    assert_eq!(told, ["records of offsets 2 to 4 are in no table; records of offsets 5 to 6 are in no table"]);
 }

@@ -12,8 +12,9 @@ use super::Ingest;
 use crate::config::Start;
 use crate::control::{Job, Located, LocatedAll, StartAt};
 use crate::ext::ClientError;
-use crate::incidents::{Cause, read_to};
+use crate::incidents::read_to;
 use crate::track::{Phase, Track};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 use streamgauge_api::decision::{BeginAt, Decision, DecisionRequest, Effect, GoOn};
 use streamgauge_api::inlet::ReadBefore;
@@ -34,6 +35,13 @@ pub(super) struct Asked {
 struct Planned {
     track: usize,
     go_on: GoOn,
+    effect: Effect,
+}
+
+/// A partition that a topic has more than its namesake had: it begins where the decision says.
+struct Further {
+    key: PartitionKey,
+    start: i64,
     effect: Effect,
 }
 
@@ -64,6 +72,12 @@ impl Ingest {
             let reason = format!("source \"{}\" reads no partition {place}", self.source.name);
             return Err(ApiError::new(Code::UnknownReference, reason).hint("`streamgauge lag` lists what is read"));
         }
+        let topics: BTreeSet<&str> = self.tracks.iter().filter(meant).map(|track| track.key.topic.as_str()).collect();
+        if let (true, Some(number)) = (topics.len() > 1, place.partition) {
+            let ids: Vec<String> = topics.iter().map(|topic| format!("{}/{topic}/{number}", place.source)).collect();
+            let reason = format!("{place} may be any of {}", ids.join(", "));
+            return Err(ApiError::new(Code::UnknownReference, reason).hint("name the topic too: SOURCE/TOPIC/PARTITION"));
+        }
         let mut refusal = None;
         let mut chosen = Vec::new();
         for (index, track) in self.tracks.iter().enumerate().filter(|(_, track)| meant(track)) {
@@ -80,14 +94,14 @@ impl Ingest {
     }
 
     /// The brokers' answer to a decision.
-    pub(super) fn located(&mut self, round: u64, found: Result<(String, LocatedAll), ClientError>) {
+    pub(super) fn located(&mut self, round: u64, found: Result<LocatedAll, ClientError>) {
         let Some(at) = self.asked.iter().position(|asked| asked.round == round) else { return };
         let Asked { request, tracks, .. } = self.asked.swap_remove(at);
         if request.deadline <= Instant::now() {
             return;
         }
         let result = match found {
-            Ok((cluster, found)) => self.decide(&request, &tracks, &cluster, &found),
+            Ok(found) => self.decide(&request, &tracks, &found),
             Err(error) => {
                 let reason = format!("the brokers of source \"{}\" do not answer what the decision needs: {error}", self.source.name);
                 Err(ApiError::new(Code::BrokerUnreachable, reason))
@@ -96,27 +110,63 @@ impl Ingest {
         answer(&request, result);
     }
 
-    fn decide(&mut self, request: &DecisionRequest, tracks: &[usize], cluster: &str, found: &LocatedAll) -> Result<Vec<Effect>, ApiError> {
+    fn decide(&mut self, request: &DecisionRequest, tracks: &[usize], found: &LocatedAll) -> Result<Vec<Effect>, ApiError> {
         let mut planned = Vec::new();
         for &index in tracks {
             let track = &self.tracks[index];
             // It may have been decided about, or have healed, while the brokers were asked.
             may(track, request.decision)?;
-            let located = found.get(&place_of(track)).and_then(Option::as_ref);
-            planned.push(self.plan(index, request.decision, cluster, located)?);
+            let located = found.places.get(&place_of(track)).and_then(Option::as_ref);
+            planned.push(self.plan(index, request.decision, &found.cluster, located)?);
         }
+        let further = self.further(&planned, found)?;
         if !request.dry_run {
+            // First those that are new: a restart in between finds them read, and the others stopped as they were.
+            let begun: Vec<usize> = further.iter().filter_map(|new| self.attach(&new.key, Position::start(new.start))).collect();
             for (done, plan) in planned.iter().enumerate() {
                 if let Err(mut error) = self.carry_out(plan) {
                     error.reason.push_str(&format!(" ({}; {done} of {} partitions were decided before)", plan.effect.id, planned.len()));
                     return Err(error);
                 }
             }
-            let moved: Vec<usize> = planned.iter().filter(|plan| plan.go_on.position.is_some()).map(|plan| plan.track).collect();
-            self.ask(&moved);
+            let moved = planned.iter().filter(|plan| plan.go_on.position.is_some()).map(|plan| plan.track);
+            self.ask(&moved.chain(begun).collect::<Vec<_>>());
             self.tell();
         }
-        Ok(planned.into_iter().map(|plan| plan.effect).collect())
+        Ok(planned.into_iter().map(|plan| plan.effect).chain(further.into_iter().map(|new| new.effect)).collect())
+    }
+
+    /// The partitions that topics have more than the ones that they replace: to take such a topic on is to take them on, and
+    /// they begin where the decision says.
+    fn further(&self, planned: &[Planned], found: &LocatedAll) -> Result<Vec<Further>, ApiError> {
+        let mut further: BTreeMap<(&str, i32), Further> = BTreeMap::new();
+        for plan in planned.iter().filter(|plan| plan.go_on.position.is_some() && plan.go_on.key != self.tracks[plan.track].key) {
+            let key = &plan.go_on.key;
+            for &number in found.partitions.get(&key.topic).into_iter().flatten() {
+                let is_known = self.index_of(&key.topic, number).is_some();
+                if is_known || further.contains_key(&(key.topic.as_str(), number)) {
+                    continue;
+                }
+                let id = format!("{}/{}/{number}", self.source.name, key.topic);
+                let Some(located) = found.places.get(&(key.topic.clone(), number)).and_then(Option::as_ref) else {
+                    let reason = format!("the brokers do not say where {id} begins, which the topic has now");
+                    return Err(ApiError::new(Code::BrokerUnreachable, reason));
+                };
+                let skipped = (located.start > located.low).then(|| count(located.low, located.start));
+                let effect = Effect {
+                    id,
+                    incident: plan.effect.incident.clone(),
+                    from_offset: None,
+                    to_offset: Some(located.start),
+                    to_read: Some((located.end - located.start).max(0)),
+                    lost: skipped.unwrap_or_else(nothing),
+                    counted_again: plan.effect.counted_again.clone(),
+                };
+                let new = Further { key: PartitionKey { partition: number, ..key.clone() }, start: located.start, effect };
+                further.insert((key.topic.as_str(), number), new);
+            }
+        }
+        Ok(further.into_values().collect())
     }
 
     fn plan(&self, index: usize, decision: Decision, cluster: &str, located: Option<&Located>) -> Result<Planned, ApiError> {
@@ -128,19 +178,26 @@ impl Ingest {
         let (key, position, reached, lost, counted_again) = match (decision, located) {
             (Decision::Forget, Some(_)) => {
                 let reason = format!("{id} exists: a forgotten partition would be read from its start again");
-                let hint = "to read on in it: begin --at earliest, latest or a time";
+                let hint = match kind {
+                    IncidentKind::Stalled => "the incident's actions say what lets it go on",
+                    _ => "to read on in it: begin --at earliest, latest or a time",
+                };
                 return Err(ApiError::new(Code::DecisionRefused, reason).hint(hint));
             }
-            (Decision::Forget, None) => (track.key.clone(), None, None, waited(track, before, i64::MAX..i64::MAX), None),
+            (Decision::Forget, None) => (track.key.clone(), None, None, Some(given_up(track, before)), None),
             (_, None) => {
                 let reason = format!("{id} does not exist, so that nothing can be read from it");
                 return Err(ApiError::new(Code::DecisionRefused, reason).hint("create the topic, or give the partition up: forget"));
             }
             (decision, Some(located)) => {
                 let another = (located.topic_id.is_known() && located.topic_id != track.key.topic_id) || cluster != track.key.cluster;
-                if decision == Decision::AcceptGap && another && kind != IncidentKind::Recreated {
-                    let reason = format!("{id} is another topic now (id {})", located.topic_id);
-                    return Err(ApiError::new(Code::DecisionRefused, reason).hint("begin --at earliest, latest or a time"));
+                if decision == Decision::AcceptGap && another {
+                    let reason = format!(
+                        "{id} is another topic now (id {}, in cluster {cluster}): no offset of it follows the last one read",
+                        located.topic_id
+                    );
+                    let hint = "begin --at earliest, latest or a time; or correct `brokers`, if this is another cluster";
+                    return Err(ApiError::new(Code::DecisionRefused, reason).hint(hint));
                 }
                 let key = PartitionKey { cluster: cluster.to_owned(), topic_id: located.topic_id, ..track.key.clone() };
                 let to = match decision {
@@ -151,6 +208,8 @@ impl Ingest {
                 // The clock of another log says nothing of this one.
                 let position = match another {
                     true => Position::start(to),
+                    // Its own topic again: nothing has moved.
+                    false if kind == IncidentKind::Recreated && to == track.position.offset => track.position,
                     false => Position { offset: to, after: -1, epoch: -1, ..track.position },
                 };
                 let (position, reached) = match before.filter(|_| decision == Decision::AcceptGap) {
@@ -163,7 +222,7 @@ impl Ingest {
         let effect = Effect {
             id,
             incident: kind.as_str().to_owned(),
-            from_offset: track.position.offset,
+            from_offset: Some(track.position.offset),
             to_offset: position.map(|position| position.offset),
             to_read: position.zip(located).map(|(position, located)| (located.end - position.offset).max(0)),
             lost: lost.clone().unwrap_or_else(nothing),
@@ -184,6 +243,9 @@ impl Ingest {
             kind = "incident.decided", id = %plan.effect.id, incident = %plan.effect.incident, from_offset = plan.effect.from_offset,
             to_offset = plan.effect.to_offset, lost = %plan.effect.lost, "an operator decided how a partition goes on"
         );
+        if matches!(decided.incident, IncidentKind::Recreated | IncidentKind::Regressed) || decided.position.is_none() {
+            self.distrust_client(index);
+        }
         let gone = self.tracks[index].key.clone();
         self.stored.retain(|stored| stored.key != gone);
         match decided.position {
@@ -222,14 +284,11 @@ fn may(track: &Track, decision: Decision) -> Result<(), ApiError> {
         );
     };
     match (decision, kind) {
-        (Decision::AcceptGap, IncidentKind::Recreated) => {
+        (Decision::AcceptGap, IncidentKind::Recreated) if track.resumes_at().is_none() => {
             refuse(format!("{id} is another topic now: no offset of it follows the last one read"), "begin --at earliest, latest or a time")
         }
         (Decision::AcceptGap | Decision::Begin(_), IncidentKind::Stalled) => {
             refuse(format!("{id} stands still ({}), and nothing is lost", cause.as_str()), "the incident's actions say what lets it go on")
-        }
-        (Decision::Forget, IncidentKind::Stalled) if cause != Cause::TopicMissing => {
-            refuse(format!("{id} stands still ({}) and exists", cause.as_str()), "the incident's actions say what lets it go on")
         }
         _ => Ok(()),
     }
@@ -268,7 +327,6 @@ fn told(
     located: &Located,
 ) -> (Option<String>, Option<String>) {
     let from = read_to(track, before);
-    let count = |from: i64, to: i64| format!("offsets {from} to {} ({} offsets)", to - 1, to - from);
     if another {
         let skipped = if to > located.low { format!("; of the new one {}", count(located.low, to)) } else { String::new() };
         let lost = format!("what was left in the old topic behind offset {from}{skipped}");
@@ -295,6 +353,21 @@ fn told(
     ((!lost.is_empty()).then(|| lost.join("; ")), again)
 }
 
+/// What a forgotten partition had that no table has: as far as its end was seen.
+fn given_up(track: &Track, before: Option<&ReadBefore>) -> String {
+    let from = read_to(track, before);
+    let unread = match track.read_end {
+        Some(end) if end > from => format!("{}, and what was written behind them", count(from, end)),
+        Some(_) => format!("what was written behind offset {from}, where the log ended when it was last seen"),
+        None => format!("what was written behind offset {from}: how much that was is unknown"),
+    };
+    std::iter::once(unread).chain(waited(track, before, i64::MAX..i64::MAX)).collect::<Vec<_>>().join("; ")
+}
+
+fn count(from: i64, to: i64) -> String {
+    format!("offsets {from} to {} ({} offsets)", to - 1, to - from)
+}
+
 /// Records that wait for room and are not among these offsets, where they are read again.
 fn waited(track: &Track, before: Option<&ReadBefore>, again: std::ops::Range<i64>) -> Option<String> {
     let (before, position) = (before?, track.position.offset);
@@ -304,8 +377,7 @@ fn waited(track: &Track, before: Option<&ReadBefore>, again: std::ops::Range<i64
 
 /// The first record that was not read and still can be, as far as the incident knows it.
 fn resume_offset(track: &Track) -> i64 {
-    let noted = track.gauge.as_ref().and_then(|gauge| gauge.incident()).and_then(|open| open.resume_offset);
-    noted.unwrap_or(track.position.offset)
+    track.resumes_at().unwrap_or(track.position.offset)
 }
 
 fn nothing() -> String {

@@ -3,10 +3,11 @@
 //! Invariants: a record's offset is behind us only once the inlet took it; nothing is paused, a partition that must wait is unassigned and assigned again
 //! at our own (offset, epoch) pair, after the questions of [`crate::examine`]; an incident stops its partition only; every wait is bounded.
 //!
-//! `mod` holds the loop, [`decide`] carries out what operators decided, [`read`] drains and offers, [`tell`] says how the source stands, [`verdict`] carries out what the control thread found, [`watch`] looks after liveness, ids, statistics
+//! `mod` holds the loop, [`client`] makes the reader anew, [`decide`] carries out what operators decided, [`read`] drains and offers, [`tell`] says how the source stands, [`verdict`] carries out what the control thread found, [`watch`] looks after liveness, ids, statistics
 //! and commits. Decoding happens inside the inlet, on this thread. Deliberately absent: blocking calls to brokers or registry (the control and registry
 //! threads make them), and any action on a log that has moved.
 
+mod client;
 mod decide;
 mod read;
 mod tell;
@@ -54,6 +55,8 @@ pub struct Parts {
     pub inlet: Box<dyn Inlet>,
     /// The reader.
     pub client: Client,
+    /// Its settings.
+    pub reader: Vec<(String, String)>,
     /// The control thread.
     pub jobs: Sender<Job>,
     /// Its answers.
@@ -79,6 +82,7 @@ pub struct Ingest {
     rivals: bool,
     inlet: Box<dyn Inlet>,
     client: Client,
+    reader: client::Reader,
     jobs: Sender<Job>,
     answers: Receiver<Answer>,
     registry: Option<Registry>,
@@ -139,6 +143,7 @@ impl Ingest {
             rivals: parts.rivals,
             inlet: parts.inlet,
             client: parts.client,
+            reader: client::Reader::new(parts.reader),
             jobs: parts.jobs,
             answers: parts.answers,
             registry: parts.registry,
@@ -226,18 +231,26 @@ impl Ingest {
             }
         };
         let gauge = self.board.get(slot.0);
-        let index = self.tracks.len();
         let mut track = Track::new(key.clone(), slot, gauge, position, Instant::now());
         // An incident that nobody has answered outlives a restart.
         let open = track.gauge.as_ref().and_then(|gauge| gauge.incident());
         if let Some(incident) = open {
             track.incident = Some((incident.kind, Cause::parse(&incident.cause)));
-            if !matches!(incident.kind, IncidentKind::Stalled | IncidentKind::PartitionsGrew | IncidentKind::FrameSkipped) {
+            track.inherited = true;
+            if incident.kind.stops() && incident.kind != IncidentKind::Stalled {
                 track.phase = Phase::Stopped;
             }
         }
+        // A forgotten partition that comes back has its slot again, and one slot has one track.
+        let index = self.track_of(slot).unwrap_or(self.tracks.len());
+        match self.tracks.get_mut(index) {
+            Some(known) => {
+                assert_eq!(known.phase, Phase::Forgotten, "slot {} of {key:?} is attached twice", slot.0);
+                *known = track;
+            }
+            None => self.tracks.push(track),
+        }
         self.places.entry(key.topic.clone()).or_default().insert(key.partition, index);
-        self.tracks.push(track);
         Some(index)
     }
 
@@ -302,12 +315,14 @@ impl Ingest {
                 Placement::Resume(stored) => ask.extend(self.attach(&stored.key, stored.position)),
                 Placement::Recreated { stored, now } => {
                     if let Some(index) = self.attach(&stored.key, stored.position) {
-                        self.recreated(index, now, "seen at start");
+                        let elsewhere = stored.key.cluster != found.cluster;
+                        self.recreated(index, now, &seen_at_start(&stored.key.cluster, &found.cluster), elsewhere);
                     }
                 }
                 Placement::Begin { key, at, grew_from } => self.beginning.push(Beginning { key, at, grew_from }),
             }
         }
+        self.own_again(&found);
         self.meet(&found, &mut ask);
         self.ask(&ask);
         self.resolve_starts();
@@ -315,22 +330,36 @@ impl Ingest {
         self.tell();
     }
 
-    /// Partitions attached from the state meet the topic that has their name now.
+    /// An earlier process met another topic under a partition's name, and its own has it again: `brokers` named another
+    /// cluster meanwhile. Nothing of that was read, so reading goes on where it stood.
+    fn own_again(&mut self, found: &Discovered) {
+        for index in 0..self.tracks.len() {
+            let track = &self.tracks[index];
+            let is_recreated = track.incident.is_some_and(|(kind, _)| kind == IncidentKind::Recreated);
+            if !(track.inherited && is_recreated && track.resumes_at().is_some() && found.is_own(&track.key)) {
+                continue;
+            }
+            assert_eq!(track.phase, Phase::Stopped, "another topic stops a partition");
+            self.close(index);
+            self.tracks[index].phase = Phase::Unseen;
+        }
+    }
+
+    /// Partitions meet the topic that has their name now: those of the state when they are first seen, and all when another
+    /// cluster answers.
     fn meet(&mut self, found: &Discovered, ask: &mut Vec<usize>) {
         for index in 0..self.tracks.len() {
             let track = &self.tracks[index];
-            if track.phase != Phase::Unseen || ask.contains(&index) {
+            let elsewhere = track.key.cluster != found.cluster;
+            if track.stopped() || ask.contains(&index) || (track.phase != Phase::Unseen && !elsewhere) {
                 continue;
             }
             let name = &track.key.topic;
             if let Some(topic) = found.topics.iter().find(|topic| topic.name == *name) {
                 let another = track.key.topic_id.is_known() && topic.id.is_known() && track.key.topic_id != topic.id;
-                if another || track.key.cluster != found.cluster {
-                    let evidence = match track.key.cluster == found.cluster {
-                        true => "seen at start".to_owned(),
-                        false => format!("cluster id was {:?}, is {:?}", track.key.cluster, found.cluster),
-                    };
-                    self.recreated(index, topic.id, &evidence);
+                if another || elsewhere {
+                    let evidence = seen_at_start(&track.key.cluster, &found.cluster);
+                    self.recreated(index, topic.id, &evidence, elsewhere);
                 } else {
                     ask.push(index);
                 }
@@ -416,6 +445,11 @@ impl Ingest {
         (before.reached.offset > track.position.offset).then_some(before)
     }
 
+    /// How far a partition was read, with the pair of its last record.
+    fn read_to(&self, index: usize) -> Position {
+        self.read_before(index).map_or(self.tracks[index].position, |before| before.reached)
+    }
+
     fn send(&self, job: Job) {
         // The control thread ends only after this one.
         let _gone = self.jobs.send(job).is_err();
@@ -446,6 +480,7 @@ impl Ingest {
     fn open(&mut self, index: usize, incident: Incident, cause: Cause) {
         let track = &mut self.tracks[index];
         let fresh = track.incident != Some((incident.kind, cause));
+        track.inherited &= !fresh;
         track.incident = Some((incident.kind, cause));
         if fresh {
             tracing::warn!(
@@ -469,6 +504,7 @@ impl Ingest {
     fn close(&mut self, index: usize) {
         let track = &mut self.tracks[index];
         let Some((kind, cause)) = track.incident.take() else { return };
+        track.inherited = false;
         tracing::info!(
             source = %self.source.name, topic = %track.key.topic, partition = track.key.partition, kind = kind.as_str(), cause = cause.as_str(), "incident closed"
         );
@@ -501,5 +537,13 @@ impl Ingest {
         }
         self.commit_last();
         self.say("stopped", "");
+    }
+}
+
+/// How another topic was recognised when it was first seen.
+fn seen_at_start(cluster: &str, now: &str) -> String {
+    match cluster == now {
+        true => "seen at start".to_owned(),
+        false => format!("cluster id was {cluster:?}, is {now:?}"),
     }
 }

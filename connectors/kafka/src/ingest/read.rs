@@ -112,7 +112,7 @@ impl Ingest {
         self.cursor = 0;
         self.pressed = true;
         add(&self.counters.back_pressures, 1);
-        let reading: Vec<usize> = self.indexes(|phase| phase == Phase::Reading);
+        let reading: Vec<usize> = self.indexes(|phase| matches!(phase, Phase::Reading | Phase::Probing { .. }));
         self.unassign(&reading);
         for index in reading {
             self.tracks[index].phase = Phase::Held;
@@ -256,8 +256,23 @@ impl Ingest {
             return;
         };
         let track = &self.tracks[index];
-        if track.phase != Phase::Reading || self.drain < track.valid_from {
+        if self.drain < track.valid_from {
             return;
+        }
+        match (track.phase, message.code()) {
+            (Phase::Reading, _) => {}
+            // The client began to read: everything in front of the pair is as it was read.
+            (Phase::Probing { after }, code::PARTITION_EOF) if message.offset() >= after => {
+                return self.probed(index, Suspicion::Common { to: Some(after) });
+            }
+            (Phase::Probing { after }, code::AUTO_OFFSET_RESET) => {
+                let text = message.error_text();
+                tracing::debug!(source = %self.source.name, topic = %track.key.topic, partition = track.key.partition, after, "probe: {text}");
+                // A fetch that is refused there: the brokers know nothing of epochs.
+                return self.probed(index, suspicion(&text, after).unwrap_or(Suspicion::Common { to: None }));
+            }
+            (Phase::Probing { .. }, code::UNKNOWN_TOPIC_OR_PART) => return self.ask(&[index]),
+            _ => return,
         }
         match message.code() {
             code::PARTITION_EOF => self.end_reached(index, message.offset()),
@@ -274,6 +289,7 @@ impl Ingest {
         }
         let track = &mut self.tracks[index];
         track.reached(offset);
+        track.read_end = track.read_end.max(Some(offset));
         if let Some(gauge) = &track.gauge {
             gauge.stable_offset.fetch_max(offset, Ordering::Relaxed);
             gauge.end_offset.fetch_max(offset, Ordering::Relaxed);

@@ -32,7 +32,7 @@ impl Ingest {
     pub(super) fn found(&mut self, found: &Discovered) {
         let unseen = |name: &String| !self.places.contains_key(name);
         let missing: Vec<_> = found.missing.iter().filter(|(name, _)| unseen(name)).collect();
-        let nothing = found.topics.is_empty() && self.tracks.is_empty();
+        let nothing = found.topics.is_empty() && self.known_partitions() == 0;
         self.found.trouble = match missing.first() {
             Some((_, error)) => {
                 let cause = if error.code == code::TOPIC_AUTHORIZATION_FAILED { Cause::Auth } else { Cause::TopicMissing };
@@ -77,7 +77,7 @@ impl Ingest {
             return Some((Cause::Unknown, refused.clone()));
         }
         // Without partitions nobody but the source can say that the brokers went away again.
-        let alone = !self.looked_before || self.tracks.is_empty();
+        let alone = !self.looked_before || self.known_partitions() == 0;
         if alone && self.unanswered.is_some_and(|since| now.duration_since(since) > AWAY_AFTER) {
             let word = self.connection_word(now).map(|word| format!(": {}", plain(&word))).unwrap_or_default();
             let cause = if self.connection_cause(now) == Cause::Auth { Cause::Auth } else { Cause::BrokerUnreachable };
@@ -90,7 +90,7 @@ impl Ingest {
     fn standing(&self) -> Option<String> {
         let stalled: Vec<&Track> = self.tracks.iter().filter(|track| track.stalled().is_some()).collect();
         let cause = stalled.first().and_then(|track| track.stalled())?;
-        let (first, count, all) = (&stalled[0].key, stalled.len(), self.tracks.len());
+        let (first, count, all) = (&stalled[0].key, stalled.len(), self.known_partitions());
         Some(format!("{count} of {all} partitions stand still, {}/{} for {}", first.topic, first.partition, cause.as_str()))
     }
 
@@ -106,7 +106,12 @@ impl Ingest {
         let count = self.tracks.iter().filter(silent).count();
         assert!(AWAY_AFTER < STALLED_AFTER, "a source says it before its partitions are stalled");
         let word = self.connection_word(now).map(|word| format!(": {}", plain(&word))).unwrap_or_default();
-        (count > 0).then(|| format!("no broker is heard of for {count} of {} partitions{word}", self.tracks.len()))
+        (count > 0).then(|| format!("no broker is heard of for {count} of {} partitions{word}", self.known_partitions()))
+    }
+
+    /// Partitions that are not forgotten.
+    fn known_partitions(&self) -> usize {
+        self.tracks.iter().filter(|track| track.phase != Phase::Forgotten).count()
     }
 
     /// Replaces the source's note when it changed.

@@ -8,8 +8,8 @@ use crate::registry::Outcome;
 use crate::track::{Phase, Suspicion};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use streamgauge_api::TopicId;
 use streamgauge_api::source::{Incident, IncidentKind};
+use streamgauge_api::{Position, TopicId};
 
 /// False alarms in a row before the partition is shown as stalled.
 const STRIKES_MAX: u32 = 3;
@@ -17,15 +17,22 @@ const STRIKES_MAX: u32 = 3;
 impl Ingest {
     /// Verdicts of one round; a partition that was asked about again meanwhile waits for the newer one.
     pub(super) fn examined(&mut self, round: u64, verdicts: Vec<(usize, Verdict)>) {
-        let mut assign = Vec::new();
+        let (mut assign, mut probe) = (Vec::new(), Vec::new());
         for (index, verdict) in verdicts {
             if self.tracks.get(index).is_none_or(|track| track.phase != (Phase::Asking { round })) {
                 continue;
             }
+            // A fence says nothing of epochs.
+            let was_asked = self.tracks[index].suspicion.as_ref().is_some_and(|said| !matches!(said, Suspicion::Fenced { .. }));
             let verdict = self.weigh(index, verdict);
+            if let Some(low) = verdict.ends_early_from().filter(|_| !was_asked && self.may_probe(index)) {
+                probe.push((index, low));
+                continue;
+            }
             match verdict {
                 Verdict::Assign { offset, epoch, low, end } => {
                     self.show_ends(index, low, end, self.tracks[index].asked_us);
+                    self.tracks[index].read_end = Some(end);
                     if let Some(gauge) = &self.tracks[index].gauge {
                         gauge.begins_before(end);
                     }
@@ -35,6 +42,7 @@ impl Ingest {
             }
         }
         self.assign(&assign);
+        self.probe(&probe);
     }
 
     /// Combines the verdict with what the client had said: its text alone decides nothing, but it knows of epochs.
@@ -44,7 +52,21 @@ impl Ingest {
         match track.suspicion.take() {
             Some(Suspicion::Cut { to, text }) if about_the_log => {
                 track.last_error = Some(ClientError { code: crate::ext::code::AUTO_OFFSET_RESET, text });
-                Verdict::Truncated { from: track.position.after, to, epoch: -1 }
+                match verdict {
+                    Verdict::Regressed { low, end, epoch, .. } => Verdict::Regressed { low, end, to: to.min(end), epoch },
+                    Verdict::Truncated { low, from, .. } => Verdict::Truncated { low, from, to, epoch: -1 },
+                    _ => Verdict::Truncated { low: 0, from: track.position.after, to, epoch: -1 },
+                }
+            }
+            Some(Suspicion::Common { to: Some(to) }) => match verdict {
+                Verdict::Regressed { low, end, epoch, .. } => Verdict::Regressed { low, end, to: to.min(end), epoch },
+                Verdict::Truncated { low, from, epoch, .. } => Verdict::Truncated { low, from, to, epoch },
+                other => other,
+            },
+            // The log is an older one of the same topic: what it has, up to its end, is what was read.
+            Some(Suspicion::ForeignEpoch { text }) if verdict.ends_early_from().is_some() && track.key.topic_id.is_known() => {
+                track.last_error = Some(ClientError { code: crate::ext::code::AUTO_OFFSET_RESET, text });
+                verdict
             }
             Some(Suspicion::ForeignEpoch { text }) if about_the_log => {
                 track.last_error = Some(ClientError { code: crate::ext::code::AUTO_OFFSET_RESET, text });
@@ -77,18 +99,21 @@ impl Ingest {
             Verdict::NoLeader(text) => self.wait_quietly(index, Cause::NoLeader, &text),
             Verdict::Forbidden(text) => self.wait(index, Cause::Auth, &text),
             Verdict::Unknown(text) => self.wait_quietly(index, Cause::Unknown, &text),
-            Verdict::Recreated { now } => self.recreated(index, now, &word),
+            Verdict::Recreated { now } => self.recreated(index, now, &word, false),
             Verdict::SourceGap { low, end } => {
                 let incident = incidents::source_gap(track, before, low, end, now_us);
                 self.show_ends(index, low, end, self.tracks[index].asked_us);
                 self.stop_with(index, incident);
             }
-            Verdict::Regressed { end, epoch } => {
-                let incident = incidents::regressed(track, before, end, epoch, now_us);
+            Verdict::Regressed { end, to, epoch, .. } => {
+                let incident = incidents::regressed(track, before, (end, to), epoch, now_us);
                 self.stop_with(index, incident);
             }
-            Verdict::Truncated { from, to, epoch } => {
-                let evidence = if epoch >= 0 { format!("the log ends at {to} under leader epoch {epoch}") } else { word };
+            Verdict::Truncated { from, to, epoch, .. } => {
+                let evidence = match epoch >= 0 {
+                    true => format!("the log that is there has offsets before {to} in common with it, and ends under leader epoch {epoch}"),
+                    false => word,
+                };
                 let incident = incidents::truncated(track, before, from, to, &evidence, now_us);
                 self.stop_with(index, incident);
             }
@@ -112,6 +137,7 @@ impl Ingest {
         if ready.is_empty() {
             return;
         }
+        self.fit_client(ready.iter().map(|(index, ..)| *index));
         let list: Vec<Assignment<'_>> = ready
             .iter()
             .map(|(index, offset, epoch)| {
@@ -126,6 +152,7 @@ impl Ingest {
                 self.wait(index, Cause::Unknown, &format!("assign: {error}"));
                 continue;
             }
+            self.read_as(index);
             let track = &mut self.tracks[index];
             track.phase = Phase::Reading;
             track.assigned = true;
@@ -141,8 +168,56 @@ impl Ingest {
         }
     }
 
+    /// Whether the brokers can tell how much of what was read of a partition their log has still: only a leader epoch says.
+    fn may_probe(&self, index: usize) -> bool {
+        let Position { after, epoch, .. } = self.read_to(index);
+        after > 0 && epoch >= 0
+    }
+
+    /// Has the client compare the last pairs that were read with the brokers' history of epochs, though these lie behind the
+    /// log's end: what it answers ([`Ingest::event`]) is where both logs part. Beside each its log's start.
+    fn probe(&mut self, probed: &[(usize, i64)]) {
+        if probed.is_empty() {
+            return;
+        }
+        self.fit_client(probed.iter().map(|(index, _)| *index));
+        let pairs: Vec<Position> = probed.iter().map(|(index, _)| self.read_to(*index)).collect();
+        let starts: Vec<i64> = probed.iter().map(|(_, low)| *low).collect();
+        let list: Vec<Assignment<'_>> = probed
+            .iter()
+            .zip(&pairs)
+            .map(|((index, _), pair)| {
+                let key = &self.tracks[*index].key;
+                assert!(pair.after > 0 && pair.epoch >= 0, "{}/{} is asked about {pair:?}", key.topic, key.partition);
+                Assignment { topic: &key.topic, partition: key.partition, offset: pair.after, epoch: pair.epoch }
+            })
+            .collect();
+        let result = self.client.probe(&list, &starts);
+        for ((index, _), pair) in probed.iter().zip(pairs) {
+            if let Err(error) = &result {
+                self.wait(*index, Cause::Unknown, &format!("assign: {error}"));
+                continue;
+            }
+            self.read_as(*index);
+            let track = &mut self.tracks[*index];
+            (track.phase, track.assigned, track.heard) = (Phase::Probing { after: pair.after }, true, false);
+            (track.valid_from, track.moved) = (self.drain + 1, Instant::now());
+        }
+    }
+
+    /// What a probe found, or that it found nothing: the questions are asked again with that in mind.
+    pub(super) fn probed(&mut self, index: usize, found: Suspicion) {
+        assert!(matches!(self.tracks[index].phase, Phase::Probing { .. }), "only a probe is answered");
+        self.tracks[index].suspicion = Some(found);
+        self.ask(&[index]);
+    }
+
     /// Cannot go on now: says so and tries again later.
     pub(super) fn wait(&mut self, index: usize, cause: Cause, evidence: &str) {
+        if cause == Cause::TopicMissing && !self.tracks[index].key.topic_id.is_known() {
+            // What comes under this name may be another topic, and nothing but the client would know.
+            self.distrust_client(index);
+        }
         let now_us = self.now_us();
         let incident = incidents::stalled(&self.tracks[index], cause, evidence, now_us);
         self.open(index, incident, cause);
@@ -180,13 +255,20 @@ impl Ingest {
         self.stop_with(index, incident);
     }
 
-    /// The name belongs to another topic.
-    pub(super) fn recreated(&mut self, index: usize, now: TopicId, evidence: &str) {
-        if self.tracks[index].stopped() {
+    /// The name belongs to another topic; `elsewhere`: in another cluster.
+    pub(super) fn recreated(&mut self, index: usize, now: TopicId, evidence: &str, elsewhere: bool) {
+        let track = &self.tracks[index];
+        if track.stopped() {
             return;
         }
+        // Nothing of the other topic can have been read, and it is known how to recognise its own.
+        let is_clean = !self.has_read(&track.key.topic) || track.proved.is_some_and(|proved| proved >= track.position.offset);
+        let is_told = elsewhere || (now.is_known() && track.key.topic_id.is_known() && now != track.key.topic_id);
         let before = self.read_before(index);
-        let incident = incidents::recreated(&self.tracks[index], before.as_ref(), now, evidence, self.now_us());
+        let mut incident = incidents::recreated(&self.tracks[index], before.as_ref(), now, evidence, self.now_us());
+        if is_clean && is_told {
+            incidents::may_be_undone(&mut incident, self.tracks[index].position.offset);
+        }
         self.stop_with(index, incident);
     }
 
@@ -226,7 +308,7 @@ impl Ingest {
                     Some(_) => {}
                     None if topic.id == track.key.topic_id && self.timers.ids_round == round => track.proved = Some(track.proving),
                     None if topic.id == track.key.topic_id => {}
-                    None if topic.id.is_known() => self.recreated(index, topic.id, "seen by the check of each second"),
+                    None if topic.id.is_known() => self.recreated(index, topic.id, "seen by the check of each second", false),
                     None => {}
                 }
             }

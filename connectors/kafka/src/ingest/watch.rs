@@ -83,7 +83,7 @@ impl Ingest {
         }
         if now >= self.timers.second {
             self.timers.second = now + SECOND;
-            self.counters.connects.store(self.client.inbox().connects(), Ordering::Relaxed);
+            self.counters.connects.store(self.connects(), Ordering::Relaxed);
             self.check_ids();
             self.check_life(now);
             self.retry(now);
@@ -143,6 +143,13 @@ impl Ingest {
     fn check_life(&mut self, now: Instant) {
         for index in 0..self.tracks.len() {
             let track = &mut self.tracks[index];
+            if matches!(track.phase, Phase::Probing { .. }) && now.duration_since(track.moved) > STALLED_AFTER {
+                let cause = self.connection_cause(now);
+                let word = self.connection_word(now).map(|word| format!(": {word}")).unwrap_or_default();
+                self.unassign(&[index]);
+                self.wait(index, cause, &format!("the brokers do not say where the leader epoch of its last record ends{word}"));
+                continue;
+            }
             if track.phase != Phase::Reading {
                 continue;
             }
@@ -184,6 +191,11 @@ impl Ingest {
             let text = self.connection_word(now).unwrap_or_else(|| "no broker has told the log's end".to_owned());
             let cause = self.connection_cause(now);
             self.open_stalled(index, cause, &format!("nothing was heard for {STALLED_AFTER:?}: {text}"));
+            // Where brokers answer, it is this assignment that brings nothing; a client reconnects by itself.
+            let is_deaf = self.unanswered.is_none() && cause == Cause::Unknown;
+            if is_deaf && now.duration_since(self.tracks[index].moved) > STALLED_AFTER {
+                self.hear_again(index, now);
+            }
             return;
         }
         if end <= position {
@@ -205,8 +217,7 @@ impl Ingest {
             };
             let cause = self.connection_cause(now);
             self.open_stalled(index, cause, &format!("no movement for {STALLED_AFTER:?} while the log ends at {end}: {text}"));
-            self.tracks[index].moved = now;
-            self.ask(&[index]);
+            self.hear_again(index, now);
         }
     }
 
@@ -261,6 +272,7 @@ impl Ingest {
                 continue;
             }
             track.end_known = now.checked_sub(age).max(track.end_known);
+            track.read_end = track.read_end.max(Some(ends.end));
             let Some(gauge) = &track.gauge else { continue };
             if ends.stable >= 0 {
                 gauge.stable_offset.store(ends.stable, Ordering::Relaxed);

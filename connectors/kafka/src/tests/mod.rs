@@ -48,6 +48,8 @@ struct Engine {
     seen: Vec<Seen>,
     ends: Vec<(Slot, i64)>,
     incidents: Vec<(Slot, Option<Incident>)>,
+    /// Those that are open, as a state has them.
+    open: BTreeMap<PartitionKey, Incident>,
     /// What operators decided.
     decided: Vec<GoOn>,
     /// Of the whole source.
@@ -82,9 +84,14 @@ impl Inlet for FakeInlet {
     fn attach(&mut self, source: &str, key: &PartitionKey, start: Position) -> Result<(Slot, Position), ApiError> {
         let mut engine = self.engine.lock();
         let position = *engine.state.entry(key.clone()).or_insert(start);
-        engine.attached.push(key.clone());
-        let slot = u32::try_from(engine.attached.len() - 1).unwrap();
-        self.board.put(slot, Arc::new(PartitionGauge::new(source, key.clone(), position.offset)));
+        let known = engine.attached.iter().position(|known| known == key).unwrap_or(engine.attached.len());
+        if known == engine.attached.len() {
+            engine.attached.push(key.clone());
+        }
+        let slot = u32::try_from(known).unwrap();
+        let gauge = PartitionGauge::new(source, key.clone(), position.offset);
+        *gauge.incident.write().unwrap() = engine.open.get(key).cloned();
+        self.board.put(slot, Arc::new(gauge));
         Ok((Slot(slot), position))
     }
 
@@ -163,17 +170,24 @@ impl Inlet for FakeInlet {
     }
 
     fn incident_opened(&mut self, slot: Slot, incident: &Incident) {
-        self.engine.lock().incidents.push((slot, Some(incident.clone())));
+        let mut engine = self.engine.lock();
+        engine.incidents.push((slot, Some(incident.clone())));
+        let key = engine.attached[slot.0 as usize].clone();
+        engine.open.insert(key, incident.clone());
     }
 
     fn incident_closed(&mut self, slot: Slot) {
-        self.engine.lock().incidents.push((slot, None));
+        let mut engine = self.engine.lock();
+        engine.incidents.push((slot, None));
+        let key = engine.attached[slot.0 as usize].clone();
+        engine.open.remove(&key);
     }
 
     fn go_on(&mut self, slot: Slot, decided: &GoOn) -> Result<(), ApiError> {
         let mut engine = self.engine.lock();
         let known = engine.attached[slot.0 as usize].clone();
         engine.state.remove(&known);
+        engine.open.remove(&known);
         engine.decided.push(decided.clone());
         self.board.take(slot.0);
         if let Some(position) = decided.position {
@@ -192,7 +206,7 @@ impl Inlet for FakeInlet {
     fn durable_positions(&self) -> Vec<(Slot, Position)> {
         let engine = self.engine.lock();
         let slots = engine.attached.iter().zip(0u32..);
-        slots.map(|(key, slot)| (Slot(slot), engine.state[key])).collect()
+        slots.filter_map(|(key, slot)| Some((Slot(slot), *engine.state.get(key)?))).collect()
     }
 
     fn stopping(&self) -> bool {
@@ -204,11 +218,26 @@ impl Inlet for FakeInlet {
 struct Ids {
     brokers: Brokers,
     ids: Arc<Mutex<HashMap<String, TopicId>>>,
+    world: Arc<Mutex<World>>,
+}
+
+/// What else the test tells.
+struct World {
+    /// The cluster's id.
+    cluster: String,
+    /// Topics that are not there.
+    gone: Vec<String>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { cluster: "cluster".to_owned(), gone: Vec::new() }
+    }
 }
 
 impl Cluster for Ids {
     fn id(&mut self, _limit: Duration) -> Result<String, ClientError> {
-        Ok("cluster".to_owned())
+        Ok(self.world.lock().cluster.clone())
     }
 
     fn topics(&mut self, limit: Duration) -> Result<Vec<String>, ClientError> {
@@ -220,6 +249,10 @@ impl Cluster for Ids {
         let ids = self.ids.lock();
         for topic in &mut topics {
             topic.id = ids.get(&topic.name).copied().unwrap_or_default();
+            if self.world.lock().gone.contains(&topic.name) {
+                topic.partitions.clear();
+                topic.error = Some(ClientError { code: crate::ext::code::UNKNOWN_TOPIC_OR_PART, text: "gone".to_owned() });
+            }
         }
         Ok(topics)
     }
@@ -248,6 +281,7 @@ struct House {
     engine: Arc<Mutex<Engine>>,
     board: Arc<SourceBoard>,
     ids: Arc<Mutex<HashMap<String, TopicId>>>,
+    world: Arc<Mutex<World>>,
     source: KafkaSource,
     running: Option<KafkaHandle>,
 }
@@ -258,7 +292,7 @@ impl House {
         let names = topics.iter().map(|(name, _)| (*name).to_owned()).collect();
         let mut source = KafkaSource::new("s", "E", vec![mock.bootstrap().to_owned()], Topics::Named(names));
         source.topic_ids = false;
-        Self { mock, engine: Arc::default(), board: Arc::default(), ids: Arc::default(), source, running: None }
+        Self { mock, engine: Arc::default(), board: Arc::default(), ids: Arc::default(), world: Arc::default(), source, running: None }
     }
 
     fn start(&mut self) {
@@ -266,14 +300,14 @@ impl House {
             self.engine.lock().state.iter().map(|(key, position)| StoredPosition { key: key.clone(), position: *position }).collect();
         self.engine.lock().attached.clear();
         self.board = Arc::default();
-        let (engine, board, ids) = (self.engine.clone(), self.board.clone(), self.ids.clone());
+        let (engine, board, ids, world) = (self.engine.clone(), self.board.clone(), self.ids.clone(), self.world.clone());
         let mut inlet = |_source: &KafkaSource| -> Box<dyn Inlet> {
             Box::new(FakeInlet { engine: engine.clone(), board: board.clone(), stopping: Arc::default() })
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut cluster = |source: &KafkaSource, options: &Options| -> Result<Box<dyn Cluster>, ClientError> {
             let brokers = Brokers::new(&settings::control(source, &options.instance), false)?;
-            Ok(Box::new(Ids { brokers, ids: ids.clone() }))
+            Ok(Box::new(Ids { brokers, ids: ids.clone(), world: world.clone() }))
         };
         let options = Options { instance: "test".into(), ..Options::default() };
         let handle = start_with(vec![self.source.clone()], &stored, &options, &mut inlet, &self.board, &clock, &mut cluster);
