@@ -14,7 +14,7 @@
 //! copy serves snapshots and fingerprints.
 
 use super::account::Account;
-use super::chunk::{CHUNK_WORDS, Chunk, chunk_bytes, words_for};
+use super::chunk::{self, CHUNK_WORDS, Chunk, chunk_bytes, words_for};
 
 /// Words of a chunk before its slots.
 const OCCUPANCY_WORDS: usize = 1;
@@ -572,7 +572,7 @@ impl Arena {
 
     /// The same objects for reading: what snapshots and fingerprints look at.
     pub(crate) fn freeze(&self) -> Self {
-        let frozen = |class: &Class| Class { chunks: class.chunks.clone(), ..Class::default() };
+        let frozen = |class: &Class| Class { chunks: chunk::share(&class.chunks), ..Class::default() };
         Self { classes: self.classes.iter().map(frozen).collect(), used_words: self.used_words, ..Self::default() }
     }
 

@@ -44,6 +44,25 @@ pub(crate) const fn chunk_bytes(words: usize) -> usize {
 /// Memory of a chunk.
 pub(super) type Block = Arc<HeaderSlice<Charge, [u64]>>;
 
+/// Chunks whose heads are read together.
+const HEADS: usize = 32;
+
+/// A list of the same chunks. To count a reference waits for the chunk's head, which is in no cache; plain loads of many
+/// heads overlap, so that these come first. A state of a hundred thousand chunks is frozen in a few milliseconds.
+pub(super) fn share(chunks: &[Option<Chunk>]) -> Vec<Option<Chunk>> {
+    let mut shared = Vec::with_capacity(chunks.len());
+    for group in chunks.chunks(HEADS) {
+        touch(group.iter().flatten());
+        shared.extend(group.iter().cloned());
+    }
+    shared
+}
+
+/// Reads the heads of chunks whose references are counted next.
+pub(super) fn touch<'c>(chunks: impl Iterator<Item = &'c Chunk>) {
+    std::hint::black_box(chunks.fold(0, |seen, chunk| seen ^ chunk.0.header.bytes()));
+}
+
 /// A block of words, shared with frozen clones or owned alone.
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk(Block);

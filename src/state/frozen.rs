@@ -9,7 +9,7 @@
 //! [account](super::account).
 
 use super::account::Charge;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, touch};
 use super::state::State;
 use super::table::Table;
 use parking_lot::Mutex;
@@ -127,6 +127,7 @@ impl Frozen {
             }
             held.take()
         };
+        tables.iter().flatten().for_each(|(_, table)| touch(table.chunks()));
         drop(tables);
     }
 

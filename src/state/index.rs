@@ -25,6 +25,33 @@ pub(crate) struct Index {
     charge: Charge,
 }
 
+/// Parts of an index that is gone.
+#[derive(Debug)]
+pub(super) struct IndexParts {
+    parts: Vec<HashTable<Entry>>,
+    charge: Charge,
+}
+
+impl IndexParts {
+    /// How many are left.
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Bytes that are charged.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.charge.bytes()
+    }
+
+    /// Drops one; false when there is none.
+    pub(super) fn drop_next(&mut self) -> bool {
+        let Some(part) = self.parts.pop() else { return false };
+        self.charge.set(self.charge.bytes() - allocated(part.allocation_size()));
+        true
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     hash: u32,
@@ -166,6 +193,11 @@ impl Index {
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.charge.bytes()
+    }
+
+    /// The parts of an index that nobody asks any longer, for who drops them one by one.
+    pub(super) fn into_parts(self) -> IndexParts {
+        IndexParts { parts: self.parts, charge: self.charge }
     }
 
     /// An index that finds nothing: that of a frozen copy.

@@ -15,7 +15,7 @@ use super::account::Account;
 use super::accumulator::{holds_bytes, load_bytes, store_bytes};
 use super::arena::Arena;
 use super::chunk::Chunk;
-use super::index::{Index, KeyHash};
+use super::index::{Index, IndexParts, KeyHash};
 use super::verify::Unclaimed;
 use super::words::Words;
 use crate::row::{KEY_BYTES_MAX, Key};
@@ -373,9 +373,9 @@ impl Keys {
         self.words.chunks().iter().flatten().chain(self.long.chunks())
     }
 
-    /// What it consists of besides the index, for who drops it.
-    pub(super) fn into_chunks(self) -> impl Iterator<Item = Vec<Option<Chunk>>> {
-        std::iter::once(self.words.into_chunks()).chain(self.long.into_chunks())
+    /// What it consists of, for who drops it.
+    pub(super) fn into_chunks(self) -> (IndexParts, impl Iterator<Item = Vec<Option<Chunk>>>) {
+        (self.index.into_parts(), std::iter::once(self.words.into_chunks()).chain(self.long.into_chunks()))
     }
 
     /// Bytes charged besides chunks: the index.

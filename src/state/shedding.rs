@@ -11,6 +11,7 @@
 //! what has another layout then is written once.
 
 use super::chunk::Chunk;
+use super::index::IndexParts;
 use super::older::Passed;
 use super::state::State;
 use super::table::Table;
@@ -68,19 +69,21 @@ pub(super) struct Leaving {
 #[derive(Debug)]
 struct Part {
     gone: Gone,
+    /// Where its keys stood; goes first.
+    index: Option<IndexParts>,
     lists: Vec<Vec<Option<Chunk>>>,
-    /// Places of chunks that are left, and that there were.
+    /// Places of chunks and parts of the index that are left, and that there were.
     left: usize,
     of: usize,
 }
 
 impl Leaving {
     /// Takes what something consists of that is gone.
-    pub(super) fn add(&mut self, gone: Gone, lists: impl Iterator<Item = Vec<Option<Chunk>>>) {
+    pub(super) fn add(&mut self, gone: Gone, index: Option<IndexParts>, lists: impl Iterator<Item = Vec<Option<Chunk>>>) {
         let lists: Vec<_> = lists.filter(|list| !list.is_empty()).collect();
-        let of = lists.iter().map(Vec::len).sum();
+        let of = lists.iter().map(Vec::len).sum::<usize>() + index.as_ref().map_or(0, IndexParts::len);
         if of > 0 {
-            self.parts.push(Part { gone, lists, left: of, of });
+            self.parts.push(Part { gone, index, lists, left: of, of });
         }
     }
 
@@ -88,9 +91,14 @@ impl Leaving {
         self.parts.is_empty()
     }
 
-    /// Drops the next chunk; false when there is none.
+    /// Drops the next chunk, or part of an index; false when there is none.
     fn drop_next(&mut self) -> bool {
         while let Some(part) = self.parts.last_mut() {
+            if part.index.as_mut().is_some_and(IndexParts::drop_next) {
+                part.left -= 1;
+                return true;
+            }
+            part.index = None;
             let Some(list) = part.lists.last_mut() else {
                 assert_eq!(part.left, 0, "chunks of {:?} were counted when they came", part.gone);
                 self.parts.pop();
@@ -148,7 +156,8 @@ impl State {
     /// Bytes of chunks of what is gone whole.
     #[cfg(test)]
     pub(super) fn leaving_bytes(&self) -> usize {
-        self.leaving.parts.iter().flat_map(|part| &part.lists).flatten().flatten().map(Chunk::bytes).sum()
+        let index = self.leaving.parts.iter().filter_map(|part| part.index.as_ref()).map(IndexParts::bytes);
+        self.leaving.parts.iter().flat_map(|part| &part.lists).flatten().flatten().map(Chunk::bytes).sum::<usize>() + index.sum::<usize>()
     }
 
     /// Whether a snapshot can be written of it.

@@ -328,7 +328,8 @@ impl Table {
     /// It is gone; what it consists of goes bit by bit.
     pub(super) fn leave(self, leaving: &mut Leaving, since_us: i64) {
         let gone = Gone { table: Arc::from(&*self.def.name), features: Vec::new(), since_us };
-        leaving.add(gone, self.keys.into_chunks().chain(self.slabs.into_iter().flat_map(Slab::into_chunks)));
+        let (index, keys) = self.keys.into_chunks();
+        leaving.add(gone, Some(index), keys.chain(self.slabs.into_iter().flat_map(Slab::into_chunks)));
     }
 
     /// The same table without its index: what snapshots and fingerprints read.
@@ -466,7 +467,7 @@ impl Table {
             let named = slab.plan.features.iter().map(|feature| &*feature.def.name).filter(|name| !stay(name));
             let gone = Gone { table: Arc::from(&*def.name), features: named.map(Arc::from).collect(), since_us };
             if features.is_empty() {
-                leaving.add(gone, slab.into_chunks());
+                leaving.add(gone, None, slab.into_chunks());
                 continue;
             }
             if features.len() < slab.plan.features.len() {

@@ -2,11 +2,11 @@
 //! zeroes. As many rows to a chunk as fit; a row is found with a multiplication, never with a division.
 
 use super::account::Account;
-use super::chunk::{Chunk, chunk_bytes, words_for};
+use super::chunk::{Chunk, chunk_bytes, share, words_for};
 use std::ops::Range;
 
 /// Rows of one stride.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Words {
     stride: usize,
     chunk_words: usize,
@@ -18,6 +18,12 @@ pub(crate) struct Words {
     /// How many of them are none.
     missing: usize,
     account: Account,
+}
+
+impl Clone for Words {
+    fn clone(&self) -> Self {
+        Self { chunks: share(&self.chunks), account: self.account.clone(), ..*self }
+    }
 }
 
 impl Words {

@@ -100,7 +100,7 @@ pub struct Retiring {
     pub done: u64,
     /// of how many
     pub of: u64,
-    /// `rows` that stand in the layout of features that left, or `chunks` of what went whole.
+    /// `rows` that stand in the layout of features that left, or `chunks` of what went whole, parts of its index included.
     pub unit: String,
     /// When it left the definitions, milliseconds since the Unix epoch.
     pub since_ms: i64,
