@@ -454,7 +454,7 @@ mod tests {
             let mut state = State::empty(&Distinct);
             let mut seen = HashSet::new();
             for n in 0..40_000u64 {
-                let row = Row { datum: id(n), time_us: 0, lsn: n };
+                let row = Row::of(id(n), 0, n);
                 seen.insert(format!("{:?}", row.datum));
                 state.feed(&Distinct, &row);
                 if [1_100, 2_000, 5_000, 10_000, 20_000, 40_000].contains(&(n + 1)) && seen.len() > LIST_MAX {

@@ -74,7 +74,7 @@ impl Extreme {
 
     /// How a cell compares with the value of a slot; as one that replaces it when there is none.
     #[inline]
-    fn order(self, slot: &[u64], arena: &Arena, cell: Cell<'_>) -> Option<Ordering> {
+    fn side(self, slot: &[u64], arena: &Arena, cell: Cell<'_>) -> Option<Ordering> {
         if slot[0] == 0 { Some(self.replace_on) } else { compare(cell, self.layout.load(slot[0] & !MIXED, slot[1], arena)) }
     }
 
@@ -83,7 +83,7 @@ impl Extreme {
         if !self.layout.takes(cell) {
             return;
         }
-        let order = self.order(slot, arena, cell);
+        let order = self.side(slot, arena, cell);
         if order.is_none() {
             slot[0] |= MIXED;
         } else if order == Some(self.replace_on) {
@@ -121,7 +121,7 @@ impl Accumulator for Extreme {
 
     fn demand(&self, slot: &[u64], arena: &Arena, input: &Input<'_>, before: usize, demand: &mut Demand) {
         // What does not replace the value does not replace a later one.
-        if self.layout.takes(input.cell) && self.order(slot, arena, input.cell) == Some(self.replace_on) {
+        if self.layout.takes(input.cell) && self.side(slot, arena, input.cell) == Some(self.replace_on) {
             self.layout.demand(slot[1], before == 0, input.cell, demand);
         }
     }

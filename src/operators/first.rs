@@ -5,7 +5,7 @@
 use super::value_slot::{ValueSlot, value_of};
 use super::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Part, Reads, Signature, Slot, WindowRule};
 use crate::row::Cell;
-use crate::state::{Accumulator, Arena, Demand, Input, Need};
+use crate::state::{Accumulator, Arena, Demand, Input, Need, Order};
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
 
@@ -97,6 +97,10 @@ impl Accumulator for EndOfTime {
         Need::Value
     }
 
+    fn order(&self) -> Order {
+        Order::TimeLsn
+    }
+
     #[inline]
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
         self.take(slot, arena, input.cell, input.time_us, input.lsn);
@@ -147,7 +151,7 @@ mod tests {
             data in prop::collection::vec((prop_oneof![3 => "[a-z]{0,20}".prop_map(Datum::Str), 1 => Just(Datum::Null)], -4i64..4), 0..30),
             cuts in (0usize..30, 0usize..30),
         ) {
-            let rows: Vec<Row> = data.into_iter().zip(7..).map(|((datum, time_us), lsn)| Row { datum, time_us, lsn }).collect();
+            let rows: Vec<Row> = data.into_iter().zip(7..).map(|((datum, time_us), lsn)| Row::of(datum, time_us, lsn)).collect();
             let scalars: Vec<Row> = rows.iter().map(|row| Row { datum: Datum::I64(row.lsn.cast_signed()), ..row.clone() }).collect();
             for (rows, layout) in [(&rows, ValueSlot::Object), (&scalars, ValueSlot::Inline)] {
                 let valued = || rows.iter().filter(|row| row.datum != Datum::Null);

@@ -354,7 +354,7 @@ mod tests {
         let mut stream = Stream(13);
         for n in 0..8_000u64 {
             let length = (stream.word() % 400) as usize;
-            state.feed(&HeavyHitters, &Row { datum: Datum::Str(format!("{n}{}", "x".repeat(length))), time_us: 0, lsn: n });
+            state.feed(&HeavyHitters, &Row::of(Datum::Str(format!("{n}{}", "x".repeat(length))), 0, n));
         }
         assert!(state.arena.used_bytes() <= 1 << 20, "{}", state.arena.used_bytes());
         assert_eq!(top(&state, COUNTERS_MAX).len(), COUNTERS_MAX);

@@ -4,7 +4,7 @@
 
 use super::{Accuracy, Compiled, Edge, FeatureParams, Operator, ParamValue, ParamValues, Reading, Slot};
 use crate::row::{Cell, FieldType};
-use crate::state::{Accumulator, Arena, Demand, Input, hash_cell};
+use crate::state::{Accumulator, Arena, Demand, Input, Order, hash_cell};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use streamgauge_api::Value;
@@ -43,8 +43,25 @@ impl Datum {
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) datum: Datum,
+    /// Values of further fields.
+    pub(super) more: Vec<Datum>,
     pub(super) time_us: i64,
     pub(super) lsn: u64,
+    /// Whether `where` takes it.
+    pub(super) matched: bool,
+}
+
+impl Row {
+    /// A row of one field that matches.
+    pub(super) fn of(datum: Datum, time_us: i64, lsn: u64) -> Self {
+        Self { datum, more: Vec::new(), time_us, lsn, matched: true }
+    }
+
+    fn with_input(&self, then: impl FnOnce(&Input<'_>)) {
+        let cell = self.datum.cell();
+        let more: Vec<Cell<'_>> = self.more.iter().map(Datum::cell).collect();
+        then(&Input { cell, more: &more, hash: hash_cell(cell), matched: self.matched, ..Input::bare(self.time_us, self.lsn) });
+    }
 }
 
 /// Numbers of both kinds, small and huge, whole and not, and missing ones.
@@ -60,7 +77,7 @@ pub(super) fn numbers() -> impl Strategy<Value = Datum> {
 
 /// Rows of these values, one after the other.
 pub(super) fn rows(data: impl IntoIterator<Item = Datum>) -> Vec<Row> {
-    data.into_iter().zip(1u64..).map(|(datum, lsn)| Row { datum, time_us: lsn.cast_signed() * 1000, lsn }).collect()
+    data.into_iter().zip(1u64..).map(|(datum, lsn)| Row::of(datum, lsn.cast_signed() * 1000, lsn)).collect()
 }
 
 /// A slot with its arena.
@@ -82,9 +99,7 @@ impl State {
     }
 
     pub(super) fn feed(&mut self, accumulator: &dyn Accumulator, row: &Row) {
-        let cell = row.datum.cell();
-        let input = Input { cell, hash: hash_cell(cell), time_us: row.time_us, lsn: row.lsn };
-        accumulator.update(&mut self.words, &mut self.arena, &input);
+        row.with_input(|input| accumulator.update(&mut self.words, &mut self.arena, input));
     }
 
     pub(super) fn merged(mut self, accumulator: &dyn Accumulator, other: &Self) -> Self {
@@ -165,9 +180,7 @@ pub(super) fn check_demand(accumulator: &dyn Accumulator, rows: &[Row]) -> Resul
     for (at, row) in rows.iter().enumerate() {
         for before in 0..=AHEAD {
             let Some(row) = rows.get(at + before) else { continue };
-            let cell = row.datum.cell();
-            let input = Input { cell, hash: hash_cell(cell), time_us: row.time_us, lsn: row.lsn };
-            accumulator.demand(&state.words, &state.arena, &input, before, &mut looked_at[at + before][before]);
+            row.with_input(|input| accumulator.demand(&state.words, &state.arena, input, before, &mut looked_at[at + before][before]));
         }
         state.arena.made.clear();
         state.feed(accumulator, row);
@@ -177,6 +190,22 @@ pub(super) fn check_demand(accumulator: &dyn Accumulator, rows: &[Row]) -> Resul
                 return Err(TestCaseError::fail(format!("an update makes no object that was not named: {message}")));
             }
         }
+    }
+    Ok(())
+}
+
+/// Checks that an accumulator of rows in any order leaves the same whatever the order in which they
+/// come, and wherever they are cut and merged.
+pub(super) fn check_any_order(accumulator: &dyn Accumulator, rows: &[Row], same: Same<'_>) -> Result<(), TestCaseError> {
+    prop_assert_ne!(accumulator.order(), Order::Ends, "{} depends on the order in which rows come", accumulator.identity());
+    let whole = State::fed(accumulator, rows);
+    let mut shuffled: Vec<&Row> = rows.iter().collect();
+    for turn in 0..3 {
+        shuffled.sort_by_key(|row| Stream(row.lsn ^ turn << 40).word());
+        prop_assert!(same(&whole, &State::fed(accumulator, shuffled.iter().copied())), "another order, another state");
+        let (left, right) = shuffled.split_at(shuffled.len() / 3);
+        let merged = State::fed(accumulator, right.iter().copied()).merged(accumulator, &State::fed(accumulator, left.iter().copied()));
+        prop_assert!(same(&whole, &merged), "merged in another order, another state");
     }
     Ok(())
 }

@@ -74,8 +74,30 @@ pub struct FeatureParams<'a> {
 pub struct AccumulatorNeed {
     /// The accumulator.
     pub accumulator: Arc<dyn Accumulator>,
-    /// Whether the feature's `where` decides which rows it takes; false = every row of the table.
-    pub filtered: bool,
+    /// Which rows come to it.
+    pub rows: RowsTaken,
+    /// Which fields it reads, when it wants cells.
+    pub fields: Fields,
+}
+
+/// Which rows come to an accumulator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsTaken {
+    /// Those that the feature's `where` takes.
+    Matching,
+    /// Every row of the table.
+    All,
+    /// Every row of the table, with word of whether the feature's `where` takes it.
+    AllMarked,
+}
+
+/// Which fields an accumulator reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fields {
+    /// The feature's field.
+    Field,
+    /// Those that these parameters name, each declared as [`ParamKind::FieldName`].
+    Named(&'static [&'static str]),
 }
 
 /// Reads a value from the slots of a feature's accumulators, in the order of its needs, at a time in microseconds.
@@ -102,7 +124,7 @@ impl Compiled {
         accuracy: impl Fn(&Slot<'_>) -> Accuracy + Send + Sync + 'static,
     ) -> Self {
         Self {
-            needs: vec![AccumulatorNeed { accumulator, filtered: true }],
+            needs: vec![AccumulatorNeed { accumulator, rows: RowsTaken::Matching, fields: Fields::Field }],
             value: Box::new(move |slots, _now_us| value(only(slots))),
             accuracy: Box::new(move |slots, _now_us| accuracy(only(slots))),
         }

@@ -4,7 +4,7 @@
 
 use super::count::Rows;
 use super::reading::{Accuracy, Bound};
-use super::{AccumulatorNeed, Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
+use super::{AccumulatorNeed, Compiled, FeatureParams, FieldRule, Fields, Operator, Output, Reads, RowsTaken, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::Value;
@@ -31,9 +31,9 @@ impl Operator for Ratio {
     }
 
     fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
-        let need = |filtered| AccumulatorNeed { accumulator: Arc::new(Rows), filtered };
+        let need = |rows| AccumulatorNeed { accumulator: Arc::new(Rows), rows, fields: Fields::Field };
         Compiled {
-            needs: vec![need(true), need(false)],
+            needs: vec![need(RowsTaken::Matching), need(RowsTaken::All)],
             value: Box::new(|slots, _now_us| {
                 let (matching, all) = both(slots);
                 quotient(estimate(matching), estimate(all)).map_or(Value::Null, Value::F64)
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn the_second_count_takes_every_row() {
         let ratio = compiled(&Ratio, FieldType::I64, &[]);
-        assert_eq!(ratio.needs.iter().map(|need| need.filtered).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(ratio.needs.iter().map(|need| need.rows).collect::<Vec<_>>(), [RowsTaken::Matching, RowsTaken::All]);
         let arena = Arena::default();
         for (matching, all, expected) in [(0, 0, Value::Null), (0, 4, Value::F64(0.0)), (1, 4, Value::F64(0.25)), (4, 4, Value::F64(1.0))] {
             let words = [[matching], [all]];

@@ -251,7 +251,7 @@ fn computes_alike(before: &FeatureDef, now: &FeatureDef) -> bool {
     let needs = |def: &FeatureDef| {
         let params = FeatureParams { field_kind: def.field_kind, params: &def.params, window_us: def.window_us };
         let needs = def.op.compile(&params).needs;
-        needs.iter().map(|need| (need.accumulator.identity(), need.filtered)).collect::<Vec<_>>()
+        needs.iter().map(|need| (need.accumulator.identity(), need.rows, need.fields)).collect::<Vec<_>>()
     };
     let shape = |def: &FeatureDef| (def.window_us, def.resolution, def.field.is_some(), def.filter.is_some());
     shape(before) == shape(now) && needs(before) == needs(now)

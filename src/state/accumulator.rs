@@ -25,17 +25,42 @@ const LIFTED_WORDS: usize = 16;
 /// where no more rows come to it: sketches have not grown out of their first forms then.
 pub(crate) const LIFTED_ROWS_MAX: usize = 1024;
 
+/// What an accumulator's answer hangs on besides which rows it was fed with. Parts are always
+/// merged in order of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// On nothing: rows may come in any order.
+    Any,
+    /// On their order by (time, LSN), whatever the order in which they come: the slot keeps both.
+    TimeLsn,
+    /// On their order by (time, LSN), of which it knows the ends only. A row that comes after a
+    /// later one of the same slot is taken as the latest, and the slot remembers that it was.
+    Ends,
+}
+
 /// One row's input to an accumulator.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// The value; `Cell::Null` when only the hash was kept.
     pub cell: Cell<'a>,
+    /// Values of the further fields of an accumulator that reads several, in their order.
+    pub more: &'a [Cell<'a>],
     /// Hash of the value ([`hash_cell`]), 0 when there is none. Only set when an accumulator of the column needs it.
     pub hash: u64,
     /// Row time, microseconds.
     pub time_us: i64,
     /// The row's LSN.
     pub lsn: u64,
+    /// Whether the row passed the `where` of the accumulator's features. Only accumulators that are
+    /// fed with every row ever see one that did not.
+    pub matched: bool,
+}
+
+impl Input<'_> {
+    /// What an accumulator sees that reads no field.
+    pub fn bare(time_us: i64, lsn: u64) -> Self {
+        Self { cell: Cell::Null, more: &[], hash: 0, time_us, lsn, matched: true }
+    }
 }
 
 /// State shared by features.
@@ -53,6 +78,11 @@ pub trait Accumulator: Send + Sync + Debug {
 
     /// What it needs of each row's cell.
     fn need(&self) -> Need;
+
+    /// What its answer hangs on besides which rows it was fed with.
+    fn order(&self) -> Order {
+        Order::Any
+    }
 
     /// Takes one row that passed the filter.
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>);

@@ -622,7 +622,7 @@ impl Group {
         };
         if self.copy.is_none() && self.to_list {
             for &column in plan.listed.iter().filter(|_| plan.lists_values()) {
-                let input = Input { cell: env.cell(plan.columns[column].column), hash: 0, time_us: 0, lsn: 0 };
+                let input = Input { cell: env.cell(plan.columns[column].column), ..Input::bare(0, 0) };
                 if let Some(bytes) = list::text_bytes(plan, column, &input) {
                     demand.bytes(bytes);
                     if self.to_lifted {

@@ -188,7 +188,7 @@ fn move_list(plan: &SlabPlan, arena: &mut Arena, handle: Handle) -> Handle {
             let object = arena.get(handle);
             let entry = list::entry(plan, object, index);
             if list::in_heap(list::tag_of(plan, &object[entry.clone()], cell)) {
-                let at = entry.start + 1 + plan.tag_words + cell;
+                let at = entry.start + list::cell_at(plan, cell);
                 let text = object[at];
                 let moved = arena.move_out(text);
                 if moved != text {

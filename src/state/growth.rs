@@ -26,7 +26,7 @@ use super::slab::Slab;
 use super::state::State;
 use super::table::{Table, key_of};
 use crate::pipeline::{Derived, RowEnv, TableDef};
-use crate::row::{Cell, EventSchema, Key, Rows};
+use crate::row::{EventSchema, Key, Rows};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -467,7 +467,7 @@ impl Means<'_> {
 /// A row as the accumulators of a slab see it.
 pub(super) fn as_row<R>(plan: &SlabPlan, env: &RowEnv<'_>, then: impl FnOnce(SlabRow<'_, '_>) -> R) -> R {
     let time_us = env.rows.time_us(env.row);
-    let bare = Input { cell: Cell::Null, hash: 0, time_us, lsn: u64::MAX >> 3 };
+    let bare = Input::bare(time_us, u64::MAX >> 3);
     let matches: smallvec::SmallVec<[bool; 8]> = plan.filters.iter().map(|filter| filter.test(env)).collect();
     let input = |column: &ColumnPlan| {
         let cell = env.cell(column.column);
@@ -554,10 +554,9 @@ pub(super) fn of_accumulator(
     before: usize,
     demand: &mut Demand,
 ) {
-    if plan.idle || plan.accumulator.handles().is_empty() || plan.filter.is_some_and(|filter| !row.matches[filter]) {
-        return;
+    if !plan.accumulator.handles().is_empty() {
+        plan.with_input(row, |input| plan.accumulator.demand(slot, arena, input, before, demand));
     }
-    plan.accumulator.demand(slot, arena, plan.column.map_or(row.bare, |column| &row.inputs[column]), before, demand);
 }
 
 /// What [`list::insert`] needs; false where the list may be full.

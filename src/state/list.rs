@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word 0     head: number of entries, edge (`head.rs`)
-//! entry      time us | tags: 4 bits a listed column, then 1 bit a filter | one word a listed column
+//! entry      time us | LSN, where an accumulator asks for it | tags: 4 bits a listed column, then 1 bit a filter | one word a listed column
 //! ```
 //! A cell word is the scalar itself, a hash, or the handle of a text object that the entry owns. Rows that are too old for every window by the key's edge
 //! leave when room is needed; a list that is full of live rows grows into rings. Rows ahead of the edge stand in it like others: reads pass them over until their time has come.
@@ -47,20 +47,42 @@ pub(crate) fn is_tag(tag: u64) -> bool {
     tag <= TAG_HASH
 }
 
+/// First word of an entry's tags and filter bits.
+fn tags_at(plan: &SlabPlan) -> usize {
+    1 + usize::from(plan.keeps_lsn)
+}
+
+/// Word of an entry that holds a cell.
+pub(crate) fn cell_at(plan: &SlabPlan, cell: usize) -> usize {
+    tags_at(plan) + plan.tag_words + cell
+}
+
+/// The LSN of an entry; 0 where lists keep none.
+pub(crate) fn lsn_of(plan: &SlabPlan, entry: &[u64]) -> u64 {
+    if plan.keeps_lsn { entry[1] } else { 0 }
+}
+
+/// Keeps the LSN of an entry where lists keep any.
+pub(crate) fn set_lsn(plan: &SlabPlan, entry: &mut [u64], lsn: u64) {
+    if plan.keeps_lsn {
+        entry[1] = lsn;
+    }
+}
+
 pub(crate) fn tag_of(plan: &SlabPlan, entry: &[u64], cell: usize) -> u64 {
     let bit = cell * 4;
-    if plan.tag_words == 0 { TAG_NONE } else { entry[1 + bit / 64] >> (bit % 64) & 15 }
+    if plan.tag_words == 0 { TAG_NONE } else { entry[tags_at(plan) + bit / 64] >> (bit % 64) & 15 }
 }
 
 /// Whether a filter passed when the entry was made.
 pub(crate) fn matched(plan: &SlabPlan, entry: &[u64], filter: usize) -> bool {
     let bit = plan.listed.len() * 4 + filter;
-    entry[1 + bit / 64] >> (bit % 64) & 1 == 1
+    entry[tags_at(plan) + bit / 64] >> (bit % 64) & 1 == 1
 }
 
 /// Sets a tag or a filter bit of an entry that has none there yet.
-pub(crate) fn set_bits(entry: &mut [u64], bit: usize, value: u64) {
-    entry[1 + bit / 64] |= value << (bit % 64);
+pub(crate) fn set_bits(plan: &SlabPlan, entry: &mut [u64], bit: usize, value: u64) {
+    entry[tags_at(plan) + bit / 64] |= value << (bit % 64);
 }
 
 pub(crate) fn len(object: &[u64]) -> usize {
@@ -136,12 +158,13 @@ pub(crate) fn insert(plan: &SlabPlan, arena: &mut Arena, word: &mut u64, row: Sl
     let slot = &mut object[start..start + plan.entry_words];
     slot.fill(0);
     slot[0] = time_us.cast_unsigned();
+    set_lsn(plan, slot, row.bare.lsn);
     for (cell, &(tag, word)) in cells.iter().enumerate() {
-        set_bits(slot, cell * 4, tag);
-        slot[1 + plan.tag_words + cell] = word;
+        set_bits(plan, slot, cell * 4, tag);
+        slot[cell_at(plan, cell)] = word;
     }
     for (filter, &matched) in row.matches.iter().enumerate() {
-        set_bits(slot, plan.listed.len() * 4 + filter, u64::from(matched));
+        set_bits(plan, slot, plan.listed.len() * 4 + filter, u64::from(matched));
     }
     object[0] = Head::of(object).with_edge(row.edge_us).with_count(count + 1).word();
     Inserted::Taken { age_us }
@@ -212,7 +235,7 @@ fn release_entry(plan: &SlabPlan, arena: &mut Arena, handle: Handle, index: usiz
         let object = arena.get(handle);
         let words = &object[entry(plan, object, index)];
         if in_heap(tag_of(plan, words, cell)) {
-            let text = words[1 + plan.tag_words + cell];
+            let text = words[cell_at(plan, cell)];
             arena.free(text);
         }
     }
@@ -223,7 +246,7 @@ pub(crate) fn texts<'a>(plan: &'a SlabPlan, object: &'a [u64]) -> impl Iterator<
     let words = (0..len(object)).map(|index| &object[entry(plan, object, index)]);
     words.flat_map(|words| {
         let cells = (0..plan.listed.len()).filter(|&cell| in_heap(tag_of(plan, words, cell)));
-        cells.map(|cell| words[1 + plan.tag_words + cell])
+        cells.map(|cell| words[cell_at(plan, cell)])
     })
 }
 
@@ -239,14 +262,14 @@ pub(crate) fn release(plan: &SlabPlan, arena: &mut Arena, handle: Handle) {
 pub(crate) fn visit<'a>(plan: &SlabPlan, arena: &'a Arena, handle: Handle, mut each: impl FnMut(SlabRow<'_, 'a>)) {
     let object = arena.get(handle);
     let edge_us = Head::of(object).edge_us();
-    let empty = Input { cell: Cell::Null, hash: 0, time_us: 0, lsn: 0 };
+    let empty = Input::bare(0, 0);
     let mut inputs: smallvec::SmallVec<[Input<'a>; 8]> = smallvec::smallvec![empty; plan.columns.len()];
     let mut matches: smallvec::SmallVec<[bool; 8]> = smallvec::smallvec![false; plan.filters.len()];
     for index in 0..len(object) {
         let words = &object[entry(plan, object, index)];
-        let time_us = words[0].cast_signed();
+        let bare = Input::bare(words[0].cast_signed(), lsn_of(plan, words));
         for (cell, &column) in plan.listed.iter().enumerate() {
-            let word = words[1 + plan.tag_words + cell];
+            let word = words[cell_at(plan, cell)];
             let (value, hash) = match tag_of(plan, words, cell) {
                 TAG_BOOL => (Cell::Bool(word != 0), 0),
                 TAG_I64 => (Cell::I64(word.cast_signed()), 0),
@@ -259,12 +282,12 @@ pub(crate) fn visit<'a>(plan: &SlabPlan, arena: &'a Arena, handle: Handle, mut e
                 _ => (Cell::Null, 0),
             };
             let hash = if hash == 0 && plan.columns[column].need_hash { hash_cell(value) } else { hash };
-            inputs[column] = Input { cell: value, hash, time_us, lsn: 0 };
+            inputs[column] = Input { cell: value, hash, ..bare };
         }
         for (filter, matched) in matches.iter_mut().enumerate() {
             *matched = self::matched(plan, words, filter);
         }
-        each(SlabRow { inputs: &inputs, matches: &matches, bare: &Input { time_us, ..empty }, edge_us });
+        each(SlabRow { inputs: &inputs, matches: &matches, bare: &bare, edge_us });
     }
 }
 
@@ -274,9 +297,9 @@ pub(crate) fn digest(plan: &SlabPlan, arena: &Arena, handle: Handle, feed: &mut 
     feed(&[Head::of(object).word()]);
     for index in 0..len(object) {
         let words = &object[entry(plan, object, index)];
-        feed(&words[..=plan.tag_words]);
+        feed(&words[..cell_at(plan, 0)]);
         for cell in 0..plan.listed.len() {
-            let word = words[1 + plan.tag_words + cell];
+            let word = words[cell_at(plan, cell)];
             if in_heap(tag_of(plan, words, cell)) { feed(arena.get(word)) } else { feed(&[word]) }
         }
     }
@@ -291,8 +314,8 @@ pub(crate) fn lift(plan: &SlabPlan, arena: &Arena, handle: Handle, into: &mut Ar
         let words = &object[entry(plan, object, index)];
         for cell in 0..plan.listed.len() {
             if in_heap(tag_of(plan, words, cell)) {
-                let text = store_bytes(into, load_bytes(arena, words[1 + plan.tag_words + cell]));
-                let at = entry(plan, object, index).start + 1 + plan.tag_words + cell;
+                let text = store_bytes(into, load_bytes(arena, words[cell_at(plan, cell)]));
+                let at = entry(plan, object, index).start + cell_at(plan, cell);
                 into.get_mut(moved)[at] = text;
             }
         }

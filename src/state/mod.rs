@@ -43,7 +43,9 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use accumulator::{Accumulator, Input, Need, SLOT_ROWS_MAX, f64_of, hash_cell, holds_bytes, load_bytes, store_bytes, words_of_bytes};
+pub use accumulator::{
+    Accumulator, Input, Need, Order, SLOT_ROWS_MAX, f64_of, hash_cell, holds_bytes, load_bytes, store_bytes, words_of_bytes,
+};
 pub use arena::{Arena, Handle};
 pub use by_key::{Numbers, Weighing};
 pub use content::{Content, RowsContent};

@@ -9,12 +9,13 @@
 //! ```
 //! The list handle is a [`Form`](super::form::Form): it may say as well that the entity has rings, or that all it had has expired.
 
-use super::accumulator::{Accumulator, Input, Need};
+use super::accumulator::{Accumulator, Input, Need, Order};
 use super::arena::Arena;
 use super::head::COUNT_MAX;
 use super::ring;
-use crate::operators::{BUCKET_US_MIN, Compiled, FeatureParams, ReadAccuracy, ReadValue};
+use crate::operators::{AccumulatorNeed, BUCKET_US_MIN, Compiled, FeatureParams, Fields, ReadAccuracy, ReadValue, RowsTaken};
 use crate::pipeline::{Column, FeatureDef, Program};
+use crate::row::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,8 +60,12 @@ pub(crate) struct AccumulatorPlan {
     pub(crate) accumulator: Arc<dyn Accumulator>,
     /// Index into [`SlabPlan::columns`].
     pub(crate) column: Option<usize>,
+    /// Further columns, for an accumulator of several fields.
+    pub(crate) more: Box<[usize]>,
     /// Index into [`SlabPlan::filters`].
     pub(crate) filter: Option<usize>,
+    /// Whether rows come to it that its filter does not take, and it is told which those are.
+    pub(crate) sees_all: bool,
     /// It wants a cell but its features name no field: never updated, always the empty state.
     pub(crate) idle: bool,
     /// First word: of the row for lifetime accumulators, of the bucket for windowed ones.
@@ -85,10 +90,52 @@ impl AccumulatorPlan {
     /// Feeds a row whose filter passes.
     #[inline]
     pub(crate) fn update(&self, slot: &mut [u64], arena: &mut Arena, row: SlabRow<'_, '_>) {
-        if self.idle || self.filter.is_some_and(|filter| !row.matches[filter]) {
+        self.with_input(row, |input| self.accumulator.update(slot, arena, input));
+    }
+
+    /// What the accumulator sees of a row; nothing of one that it is not fed with.
+    #[inline]
+    pub(crate) fn with_input(&self, row: SlabRow<'_, '_>, then: impl FnOnce(&Input<'_>)) {
+        let matched = self.filter.is_none_or(|filter| row.matches[filter]);
+        if self.idle || !(matched || self.sees_all) {
             return;
         }
-        self.accumulator.update(slot, arena, self.column.map_or(row.bare, |column| &row.inputs[column]));
+        let input = self.column.map_or(row.bare, |column| &row.inputs[column]);
+        if matched && self.more.is_empty() {
+            return then(input);
+        }
+        let more: smallvec::SmallVec<[Cell<'_>; 2]> = self.more.iter().map(|&column| row.inputs[column].cell).collect();
+        then(&Input { more: &more, matched, ..*input });
+    }
+
+    /// Every column that it reads.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = usize> {
+        self.column.into_iter().chain(self.more.iter().copied())
+    }
+
+    /// Whether it is the one that is asked for.
+    fn is(&self, wanted: &Wanted) -> bool {
+        (self.column, &self.more, self.filter, self.sees_all, self.idle)
+            == (wanted.column, &wanted.more, wanted.filter, wanted.sees_all, wanted.idle)
+            && self.accumulator.identity() == wanted.accumulator.identity()
+    }
+}
+
+/// An accumulator that a feature needs, before it has its place.
+struct Wanted {
+    accumulator: Arc<dyn Accumulator>,
+    column: Option<usize>,
+    more: Box<[usize]>,
+    filter: Option<usize>,
+    sees_all: bool,
+    idle: bool,
+}
+
+impl Wanted {
+    fn at(self, at: usize) -> AccumulatorPlan {
+        let Self { accumulator, column, more, filter, sees_all, idle } = self;
+        let words = accumulator.words();
+        AccumulatorPlan { accumulator, column, more, filter, sees_all, idle, at, words }
     }
 }
 
@@ -205,8 +252,10 @@ pub(crate) struct SlabPlan {
     pub(crate) growth: GrowthMax,
     /// About the most work that one row may be, in words: its key's list becomes rings, or all that the key has goes back.
     pub(crate) row_work_max: usize,
-    /// Words of a list entry: time, tags, cells.
+    /// Words of a list entry: time, LSN, tags, cells.
     pub(crate) entry_words: usize,
+    /// Whether lists keep the LSNs of their rows: an accumulator of a window asks for their order.
+    pub(crate) keeps_lsn: bool,
     /// Words of a list entry that hold tags and filter bits.
     pub(crate) tag_words: usize,
     /// Columns that lists keep, as indices into `columns`, in the order of their cells.
@@ -236,6 +285,7 @@ impl SlabPlan {
             growth: GrowthMax::default(),
             row_work_max: 0,
             entry_words: 0,
+            keeps_lsn: false,
             tag_words: 0,
             listed: Vec::new(),
         };
@@ -249,20 +299,28 @@ impl SlabPlan {
     fn add(&mut self, def: &Arc<FeatureDef>) {
         let params = FeatureParams { field_kind: def.field_kind, params: &def.params, window_us: def.window_us };
         let Compiled { needs, value, accuracy } = def.op.compile(&params);
-        let slots = needs
-            .into_iter()
-            .map(|need| {
-                let filter = if need.filtered { def.filter.as_ref().map(|program| self.filter(program)) } else { None };
-                let wants_cell = need.accumulator.need() != Need::Nothing;
-                let column =
-                    def.field.filter(|_| wants_cell).map(|column| self.column(column, need.accumulator.need(), def.window_us.is_some()));
-                // An accumulator that wants a cell but has no field never updates: it stays the empty state.
-                let idle = wants_cell && column.is_none();
-                let window = def.window_us.filter(|_| !idle).map(|window_us| (window_us, def.resolution as usize));
-                self.slot(need.accumulator, column, filter, window, idle)
-            })
-            .collect();
+        let slots = needs.into_iter().map(|need| self.place(def, need)).collect();
         self.features.push(FeaturePlan { def: Arc::clone(def), slots, value, accuracy });
+    }
+
+    fn place(&mut self, def: &FeatureDef, need: AccumulatorNeed) -> SlotRef {
+        let AccumulatorNeed { accumulator, rows, fields } = need;
+        let filter = if rows == RowsTaken::All { None } else { def.filter.as_ref().map(|program| self.filter(program)) };
+        let named = |name: &str| def.more_fields.iter().find(|(param, _)| *param == name).map(|(_, column)| *column);
+        let columns: Option<Vec<Column>> = match fields {
+            _ if accumulator.need() == Need::Nothing => Some(Vec::new()),
+            Fields::Field => def.field.map(|field| vec![field]),
+            Fields::Named(names) => names.iter().map(|name| named(name)).collect(),
+        };
+        // An accumulator that wants cells but has no field never updates: it stays the empty state.
+        let idle = columns.is_none();
+        let mut columns = columns.unwrap_or_default().into_iter();
+        let mut column = |plan: &mut Self| Some(plan.column(columns.next()?, accumulator.need(), def.window_us.is_some()));
+        let first = column(self);
+        let more = std::iter::from_fn(|| column(self)).collect();
+        let sees_all = rows == RowsTaken::AllMarked && filter.is_some();
+        let window = def.window_us.filter(|_| !idle).map(|window_us| (window_us, def.resolution as usize));
+        self.slot(Wanted { accumulator, column: first, more, filter, sees_all, idle }, window)
     }
 
     fn filter(&mut self, program: &Arc<Program>) -> usize {
@@ -286,25 +344,15 @@ impl SlabPlan {
         index
     }
 
-    fn slot(
-        &mut self,
-        accumulator: Arc<dyn Accumulator>,
-        column: Option<usize>,
-        filter: Option<usize>,
-        window: Option<(i64, usize)>,
-        idle: bool,
-    ) -> SlotRef {
-        let words = accumulator.words();
-        let same = |known: &AccumulatorPlan| {
-            known.column == column && known.idle == idle && known.filter == filter && known.accumulator.identity() == accumulator.identity()
-        };
+    fn slot(&mut self, wanted: Wanted, window: Option<(i64, usize)>) -> SlotRef {
         let Some((window_us, resolution)) = window else {
-            let index = self.lifetime.iter().position(same).unwrap_or_else(|| {
-                self.lifetime.push(AccumulatorPlan { accumulator: Arc::clone(&accumulator), column, filter, idle, at: 0, words });
+            let index = self.lifetime.iter().position(|known| known.is(&wanted)).unwrap_or_else(|| {
+                self.lifetime.push(wanted.at(0));
                 self.lifetime.len() - 1
             });
             return SlotRef::Lifetime(index);
         };
+        self.keeps_lsn |= wanted.accumulator.order() != Order::Any;
         let window = self.windows.iter().position(|known| (known.window_us, known.resolution) == (window_us, resolution));
         let window = window.unwrap_or_else(|| {
             let cut = resolution as i64;
@@ -322,10 +370,11 @@ impl SlabPlan {
             self.windows.len() - 1
         });
         let plan = &mut self.windows[window];
-        let index = plan.accumulators.iter().position(same).unwrap_or_else(|| {
-            plan.accumulators.push(AccumulatorPlan { accumulator: Arc::clone(&accumulator), column, filter, idle, at: plan.stride, words });
-            plan.stride += words;
-            plan.has_leaves |= !accumulator.handles().is_empty();
+        let index = plan.accumulators.iter().position(|known| known.is(&wanted)).unwrap_or_else(|| {
+            let placed = wanted.at(plan.stride);
+            plan.stride += placed.words;
+            plan.has_leaves |= !placed.accumulator.handles().is_empty();
+            plan.accumulators.push(placed);
             plan.accumulators.len() - 1
         });
         SlotRef::Windowed { window, accumulator: index }
@@ -345,7 +394,7 @@ impl SlabPlan {
             (self.longest, self.keep_us) = (longest, self.windows[longest].keep_us);
             self.listed = (0..self.columns.len()).filter(|&index| self.columns[index].listed != Need::Nothing).collect();
             self.tag_words = (self.listed.len() * 4 + self.filters.len()).div_ceil(64);
-            self.entry_words = 1 + self.tag_words + self.listed.len();
+            self.entry_words = 1 + usize::from(self.keeps_lsn) + self.tag_words + self.listed.len();
             self.entries_max = entries_max(self.ring_words(), self.entry_words);
         }
         for plan in &mut self.lifetime {
@@ -377,7 +426,7 @@ impl SlabPlan {
         let slots = |plan: &Self| plan.features.iter().map(|feature| feature.slots.clone()).collect::<Vec<_>>();
         let rings =
             |plan: &Self| plan.windows.iter().map(|window| (window.window_us, window.resolution, window.stride)).collect::<Vec<_>>();
-        let list = |plan: &Self| (plan.stride, plan.entry_words, plan.tag_words, plan.listed.clone(), plan.filters.len());
+        let list = |plan: &Self| (plan.stride, plan.entry_words, plan.keeps_lsn, plan.tag_words, plan.listed.clone(), plan.filters.len());
         slots(self) == slots(other) && rings(self) == rings(other) && list(self) == list(other)
     }
 

@@ -63,7 +63,8 @@ impl Moves {
                 moves.slot(after, before);
             }
         }
-        moves.lists_stay = is_all(&moves.cells, from.listed.len()) && is_all(&moves.filters, from.filters.len());
+        moves.lists_stay =
+            is_all(&moves.cells, from.listed.len()) && is_all(&moves.filters, from.filters.len()) && from.keeps_lsn == to.keeps_lsn;
         let stays = |(before, kept): &(usize, Vec<usize>)| is_all(kept, from.windows[*before].accumulators.len());
         moves.rings_stay = moves.windows.iter().map(stays).collect();
         assert!(to.stride <= from.stride && to.entry_words <= from.entry_words, "a smaller plan takes no more words");
@@ -88,9 +89,11 @@ impl Moves {
         if let (Some(after), Some(before)) = (after.filter, before.filter) {
             self.filters[after] = before;
         }
-        let cell = |plan: &SlabPlan, column: Option<usize>| plan.listed.iter().position(|&listed| Some(listed) == column);
-        if let (Some(after), Some(before)) = (cell(&self.to, after.column), cell(&self.from, before.column)) {
-            self.cells[after] = before;
+        let cell = |plan: &SlabPlan, column: usize| plan.listed.iter().position(|&listed| listed == column);
+        for (after, before) in after.columns().zip(before.columns()) {
+            if let (Some(after), Some(before)) = (cell(&self.to, after), cell(&self.from, before)) {
+                self.cells[after] = before;
+            }
         }
     }
 
@@ -213,17 +216,18 @@ impl Moves {
             let entry = &before[list::entry(&self.from, &before, index)];
             let smaller = &mut words[1 + index * self.to.entry_words..][..self.to.entry_words];
             smaller[0] = entry[0];
+            list::set_lsn(&self.to, smaller, list::lsn_of(&self.from, entry));
             for (after, &cell) in self.cells.iter().enumerate() {
-                list::set_bits(smaller, after * 4, list::tag_of(&self.from, entry, cell));
-                smaller[1 + self.to.tag_words + after] = entry[1 + self.from.tag_words + cell];
+                list::set_bits(&self.to, smaller, after * 4, list::tag_of(&self.from, entry, cell));
+                smaller[list::cell_at(&self.to, after)] = entry[list::cell_at(&self.from, cell)];
             }
             for (after, &filter) in self.filters.iter().enumerate() {
                 let matched = u64::from(list::matched(&self.from, entry, filter));
-                list::set_bits(smaller, self.to.listed.len() * 4 + after, matched);
+                list::set_bits(&self.to, smaller, self.to.listed.len() * 4 + after, matched);
             }
             for cell in (0..self.from.listed.len()).filter(|cell| !self.cells.contains(cell)) {
                 if list::in_heap(list::tag_of(&self.from, entry, cell)) {
-                    arena.free(entry[1 + self.from.tag_words + cell]);
+                    arena.free(entry[list::cell_at(&self.from, cell)]);
                 }
             }
         }

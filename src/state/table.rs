@@ -259,7 +259,7 @@ impl Table {
         let time_us = env.rows.time_us(env.row);
         let edge_us = env.rows.edge_us(env.row);
         self.newest_us = self.newest_us.max(edge_us);
-        let bare = Input { cell: Cell::Null, hash: 0, time_us, lsn };
+        let bare = Input::bare(time_us, lsn);
         let mut in_time = true;
         for slab in &mut self.slabs {
             matches.clear();

@@ -203,7 +203,7 @@ impl Row<'_> {
                 if !list::is_tag(tag) {
                     return Err(format!("entry {index} has a cell of no type"));
                 }
-                if list::in_heap(tag) && !holds_bytes(self.objects.claim(self.arena, entry[1 + plan.tag_words + cell])?) {
+                if list::in_heap(tag) && !holds_bytes(self.objects.claim(self.arena, entry[list::cell_at(plan, cell)])?) {
                     return Err(format!("a text of entry {index} is longer than its object"));
                 }
             }
