@@ -168,6 +168,8 @@ fn operator_schema(signature: &Signature) -> Json {
     }
     if !matches!(signature.window, WindowRule::Refused(_)) {
         properties.insert("window".into(), json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d)|forever)$" }));
+    }
+    if signature.window == WindowRule::Allowed {
         properties.insert(RESOLUTION.name.into(), described_param(&RESOLUTION));
     }
     for param in signature.params {

@@ -116,7 +116,7 @@ fn window(rule: WindowRule) -> &'static str {
     match rule {
         WindowRule::Allowed => "optional",
         WindowRule::Refused(_) => "–",
-        WindowRule::Required => "required",
+        WindowRule::Span => "required",
     }
 }
 

@@ -3,6 +3,7 @@
 //! An operator says what it accepts ([`Signature`]), which accumulators it needs, and how to read its value from them. It knows no windows, no tables and
 //! no files: the plan feeds its accumulators per row and per bucket, and merges buckets before a read.
 
+mod buffer;
 mod count;
 mod counter_table;
 mod distinct;
@@ -23,13 +24,16 @@ mod quantiles;
 mod ranks;
 mod ratio;
 mod reading;
+mod recency;
 mod signature;
 mod std;
+mod streak;
 mod sum;
 mod top_k;
 mod total;
 mod value_slot;
 mod var;
+mod velocity;
 
 use crate::row::FieldType;
 use crate::state::Accumulator;
@@ -153,6 +157,30 @@ pub static OPERATORS: &[&dyn Operator] = &[
     &n_unique::NUnique,
     &quantile::Quantile,
     &top_k::TopK,
+    &recency::FirstSeen,
+    &recency::LastSeen,
+    &recency::Age,
+    &recency::HasSeen,
+    &recency::TimeSince,
+    &recency::TimeSinceLastN,
+    &streak::Streak,
+    &streak::MaxStreak,
+    &streak::NegativeStreak,
+    &recency::FirstSeenInWindow,
+    &velocity::RateOfChange,
+    &velocity::InterArrivalStats,
+    &velocity::DeltaFromPrev,
+    &velocity::Trend,
+    &velocity::TrendResidual,
+    &velocity::ValueChangeCount,
+    &velocity::ZScore,
+    &buffer::FirstN,
+    &buffer::LastN,
+    &buffer::Lag,
+    &buffer::Histogram,
+    &buffer::HourOfDayHistogram,
+    &buffer::DowHourHistogram,
+    &buffer::MostRecentN,
 ];
 
 /// The operator of this wire name.
@@ -204,9 +232,14 @@ mod tests {
     #[test]
     fn the_empty_state_reads_as_documented() {
         for operator in OPERATORS {
+            let zeroes = |count| Value::List(vec![Value::I64(0); count]);
             let value = match operator.signature().name {
-                "count" | "n_unique" => Value::I64(0),
-                "top_k" => Value::List(vec![]),
+                "count" | "n_unique" | "streak" | "max_streak" | "negative_streak" | "value_change_count" => Value::I64(0),
+                "has_seen" | "first_seen_in_window" => Value::Bool(false),
+                "top_k" | "first_n" | "last_n" | "most_recent_n" => Value::List(vec![]),
+                "histogram" => Value::Map(vec![("all".into(), Value::I64(0))]),
+                "hour_of_day_histogram" => zeroes(24),
+                "dow_hour_histogram" => continue,
                 _ => Value::Null,
             };
             for kind in [FieldType::I64, FieldType::F64, FieldType::Str, FieldType::Json] {

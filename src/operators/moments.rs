@@ -28,6 +28,12 @@ impl Moments {
         Some(core.variance_with(Spread::cut(slot)).map_or(variance, |(low, high)| variance.max(low).min(high)))
     }
 
+    /// Mean and sample variance of the numbers of all parts; `None` for fewer than two.
+    pub(super) fn of_parts<'a>(parts: impl Iterator<Item = Part<'a>>) -> Option<(f64, f64)> {
+        let all = parts.fold(Spread::default(), |all, part| all.with(Spread::of(part), 1.0));
+        (all.numbers >= 2.0).then(|| (all.mean, all.m2 / (all.numbers - 1.0)))
+    }
+
     /// What cut buckets leave open of a figure that grows with the variance.
     pub(super) fn open(slot: &Slot<'_>, figure: impl Fn(f64) -> f64) -> Accuracy {
         let (core, cut) = (Spread::of(slot.core), Spread::cut(slot));

@@ -53,8 +53,8 @@ pub enum WindowRule {
     Allowed,
     /// Never; with this code.
     Refused(Code),
-    /// Always.
-    Required,
+    /// Always given, and how far back the answer looks; its rows are those of the key's whole life.
+    Span,
 }
 
 /// A parameter's type, bounds and default.
@@ -198,6 +198,11 @@ impl ParamValues {
     /// An integer parameter; 0 when the signature has none of that name.
     pub fn int(&self, name: &str) -> i64 {
         if let Some(ParamValue::Int(number)) = self.0.get(name) { *number } else { 0 }
+    }
+
+    /// An integer parameter that counts something, at least 1.
+    pub fn count(&self, name: &str) -> usize {
+        usize::try_from(self.int(name)).unwrap_or(1).max(1)
     }
 
     /// A number; 0 when the signature has none of that name.

@@ -5,7 +5,7 @@
 
 use super::environment::{Chain, Column};
 use super::expression::Program;
-use crate::operators::{Operator, ParamValues};
+use crate::operators::{Operator, ParamValues, WindowRule};
 use crate::row::{EventId, EventSchema, FieldType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -114,6 +114,12 @@ pub struct FeatureDef {
 }
 
 impl FeatureDef {
+    /// The window that rows leave, microseconds; none when the feature takes the rows of a key's
+    /// whole life.
+    pub fn rows_window_us(&self) -> Option<i64> {
+        self.window_us.filter(|_| self.op.signature().window != WindowRule::Span)
+    }
+
     /// The declaration alone, `{"op","params"}`: what users see and what registrations are compared by.
     pub fn declared(&self) -> Json {
         declared(&self.node)

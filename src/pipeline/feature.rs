@@ -202,7 +202,7 @@ impl Builder<'_> {
         let rule = self.signature.window;
         let op = self.op_name;
         let Some(given) = self.given.get("window") else {
-            if rule == WindowRule::Required {
+            if rule == WindowRule::Span {
                 self.error(Code::AggregationInvalidWindow, "window", format!("{op} needs a window"));
             }
             return None;
@@ -221,7 +221,7 @@ impl Builder<'_> {
         }
         if text == "forever" {
             // Where a window is a parameter of the meaning, its absence is not the same as a lifetime.
-            if rule == WindowRule::Required {
+            if rule == WindowRule::Span {
                 self.canonical.insert("window".into(), "forever".into());
             }
             return None;
@@ -362,7 +362,7 @@ impl Builder<'_> {
     }
 
     fn takes_window(&self) -> bool {
-        !matches!(self.signature.window, WindowRule::Refused(_))
+        self.signature.window == WindowRule::Allowed
     }
 
     fn resolution_without_window(&mut self) {

@@ -100,7 +100,8 @@ impl Reader {
 #[cold]
 fn windowed(table: &Table, places: &[(usize, usize)], selected: Option<&[u16]>) -> Vec<(usize, usize)> {
     let feature = |at: usize| selected.map_or(Some(at), |selected| selected.get(at).map(|&index| usize::from(index)));
-    let has_window = |at: usize| feature(at).and_then(|index| table.def().features.get(index)).is_some_and(|def| def.window_us.is_some());
+    let has_window =
+        |at: usize| feature(at).and_then(|index| table.def().features.get(index)).is_some_and(|def| def.rows_window_us().is_some());
     places.iter().enumerate().filter(|(at, _)| has_window(*at)).map(|(_, place)| *place).collect()
 }
 

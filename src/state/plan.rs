@@ -175,7 +175,7 @@ pub(crate) fn oversized_ring(features: &[Arc<FeatureDef>]) -> Option<OversizedRi
     // Most tables are far below the bound, which the sum without any sharing shows at once.
     let mut words: BTreeMap<(i64, u32), usize> = BTreeMap::new();
     for def in features {
-        let Some(window_us) = def.window_us else { continue };
+        let Some(window_us) = def.rows_window_us() else { continue };
         let needs = def.op.compile(&FeatureParams { field_kind: def.field_kind, params: &def.params, window_us: def.window_us }).needs;
         *words.entry((window_us, def.resolution)).or_insert(1) += needs.iter().map(|need| need.accumulator.words()).sum::<usize>();
     }
@@ -315,11 +315,12 @@ impl SlabPlan {
         // An accumulator that wants cells but has no field never updates: it stays the empty state.
         let idle = columns.is_none();
         let mut columns = columns.unwrap_or_default().into_iter();
-        let mut column = |plan: &mut Self| Some(plan.column(columns.next()?, accumulator.need(), def.window_us.is_some()));
+        let window_us = def.rows_window_us();
+        let mut column = |plan: &mut Self| Some(plan.column(columns.next()?, accumulator.need(), window_us.is_some()));
         let first = column(self);
         let more = std::iter::from_fn(|| column(self)).collect();
         let sees_all = rows == RowsTaken::AllMarked && filter.is_some();
-        let window = def.window_us.filter(|_| !idle).map(|window_us| (window_us, def.resolution as usize));
+        let window = window_us.filter(|_| !idle).map(|window_us| (window_us, def.resolution as usize));
         self.slot(Wanted { accumulator, column: first, more, filter, sees_all, idle }, window)
     }
 

@@ -122,5 +122,5 @@ pub(super) static ALL: &[&dyn Operator] = &[
         None,
     )),
     &Fake(&signature("streak", FieldRule::None, NO_WINDOW, &[], None)),
-    &Fake(&signature("first_seen_in_window", FieldRule::None, WindowRule::Required, &[], None)),
+    &Fake(&signature("first_seen_in_window", FieldRule::None, WindowRule::Span, &[], None)),
 ];

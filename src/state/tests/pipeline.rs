@@ -132,6 +132,38 @@ fn user_features() -> Vec<Feature> {
     ]
 }
 
+/// Features that look at the times and at the order of rows.
+fn order_features() -> Vec<Feature> {
+    vec![
+        plain("first_seen", "first_seen", None),
+        filtered(LARGE, plain("last_seen", "last_seen", None)),
+        plain("age", "age", None),
+        filtered(RED, plain("has_seen", "has_seen", None)),
+        filtered(RED, plain("since", "time_since", None)),
+        Feature { more: || json!({ "window": "1m" }), ..plain("lately", "first_seen_in_window", None) },
+        Feature { more: || json!({ "n": 3 }), ..plain("since_3", "time_since_last_n", None) },
+        filtered(LARGE, plain("streak", "streak", None)),
+        filtered(LARGE, plain("max_streak", "max_streak", None)),
+        filtered(LARGE, plain("others", "negative_streak", None)),
+        Feature { more: || json!({ "n": 3 }), ..over("first_3", "first_n", ("label", label), None) },
+        Feature { more: || json!({ "n": 3 }), ..filtered(LARGE, over("last_3", "last_n", ("extra", extra), None)) },
+        Feature { more: || json!({ "n": 2 }), ..over("lag_2", "lag", ("amount", amount), None) },
+        over("recent", "most_recent_n", ("n", n), None),
+        Feature { more: || json!({ "buckets": [0, 10.5] }), ..over("cells", "histogram", ("amount", amount), None) },
+        plain("hours", "hour_of_day_histogram", None),
+        plain("week", "dow_hour_histogram", None),
+        over("rate_1m", "rate_of_change", ("amount", amount), Some("1m")),
+        over("rate", "rate_of_change", ("n", n), None),
+        filtered(LARGE, plain("gap_1h", "inter_arrival_stats", Some("1h"))),
+        over("delta_1m", "delta_from_prev", ("amount", amount), Some("1m")),
+        over("trend_1h", "trend", ("n", n), Some("1h")),
+        over("off_trend_1h", "trend_residual", ("n", n), Some("1h")),
+        over("changes_1h", "value_change_count", ("label", label), Some("1h")),
+        over("changes", "value_change_count", ("extra", extra), None),
+        over("z_1m", "z_score", ("amount", amount), Some("1m")),
+    ]
+}
+
 /// Every table, all on one event.
 pub(super) fn tables() -> Vec<Table> {
     vec![
@@ -185,6 +217,17 @@ pub(super) fn tables() -> Vec<Table> {
                 over("sum_double_1m", "sum", ("double", double), Some("1m")),
                 filtered(RED, over("max_double", "max", ("double", double), None)),
             ],
+        },
+        Table {
+            name: "InOrder",
+            chain: Vec::new,
+            key_columns: &["user"],
+            key: |row| match row.get("user") {
+                Datum::Str(user) => Some(Key::from_slice(user.as_bytes())),
+                _ => None,
+            },
+            passes: |_| true,
+            features: order_features(),
         },
         Table {
             name: "Everything",

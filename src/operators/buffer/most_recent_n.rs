@@ -1,0 +1,31 @@
+//! `most_recent_n`: the values of a key's last rows, under its other name.
+
+use super::{Keep, LIST, compiled, n, signature};
+use crate::operators::{Compiled, FeatureParams, FieldRule, Operator, Reads, Signature};
+use streamgauge_api::{Code, Value};
+
+/// The operator.
+pub(in crate::operators) struct MostRecentN;
+
+static SIGNATURE: Signature = Signature {
+    params: &[n(Some(10), Code::AggregationInvalidParam, "how many values")],
+    lifetime_bound: None,
+    ..signature(
+        "most_recent_n",
+        "The same as `last_n`, with a default. By row time, then LSN, whatever the order in which rows come. A text, bytes or json beyond 1 MiB divided by n is passed over. Exact; 8 bytes, then 24 for each value and the bytes of texts. Empty: [].",
+        FieldRule::Required,
+        Reads::Any,
+        LIST,
+    )
+};
+
+impl Operator for MostRecentN {
+    fn signature(&self) -> &'static Signature {
+        &SIGNATURE
+    }
+
+    fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
+        let n = feature.params.count("n");
+        compiled(feature, Keep::Latest, n, Value::List)
+    }
+}
