@@ -4,6 +4,7 @@
 //! no files: the plan feeds its accumulators per row and per bucket, and merges buckets before a read.
 
 mod buffer;
+mod category;
 mod count;
 mod counter_table;
 mod distinct;
@@ -157,6 +158,7 @@ pub static OPERATORS: &[&dyn Operator] = &[
     &n_unique::NUnique,
     &quantile::Quantile,
     &top_k::TopK,
+    &category::Entropy,
     &recency::FirstSeen,
     &recency::LastSeen,
     &recency::Age,
@@ -180,7 +182,10 @@ pub static OPERATORS: &[&dyn Operator] = &[
     &buffer::Histogram,
     &buffer::HourOfDayHistogram,
     &buffer::DowHourHistogram,
+    &buffer::SeasonalDeviation,
+    &category::EventTypeMix,
     &buffer::MostRecentN,
+    &buffer::ReservoirSample,
 ];
 
 /// The operator of this wire name.
@@ -236,7 +241,9 @@ mod tests {
             let value = match operator.signature().name {
                 "count" | "n_unique" | "streak" | "max_streak" | "negative_streak" | "value_change_count" => Value::I64(0),
                 "has_seen" | "first_seen_in_window" => Value::Bool(false),
-                "top_k" | "first_n" | "last_n" | "most_recent_n" => Value::List(vec![]),
+                "top_k" | "first_n" | "last_n" | "most_recent_n" | "reservoir_sample" => Value::List(vec![]),
+                "entropy" => Value::F64(0.0),
+                "event_type_mix" => Value::Map(vec![]),
                 "histogram" => Value::Map(vec![("all".into(), Value::I64(0))]),
                 "hour_of_day_histogram" => zeroes(24),
                 "dow_hour_histogram" => continue,

@@ -12,7 +12,7 @@ use crate::operators::FeatureParams;
 use crate::operators::reading::Part;
 use crate::operators::value_slot::value_of;
 use crate::row::{Cell, FieldType};
-use crate::state::{Accumulator, Arena, Demand, Input, Need, Order};
+use crate::state::{Accumulator, Arena, Demand, Input, Need, Order, hash_cell};
 use std::ops::Range;
 use streamgauge_api::Value;
 
@@ -25,6 +25,8 @@ pub(in crate::operators) enum Keep {
     Latest,
     /// The last ones that hold a number.
     LatestNumbers,
+    /// Those whose hash is least; it stands in place of their time.
+    Sample,
 }
 
 /// Rows with their values.
@@ -121,6 +123,22 @@ impl<'a> Entries<'a> {
         Self { count, words: words.get(..used).unwrap_or_default() }
     }
 
+    /// First word behind all entries that are not after this place in the order.
+    fn behind(self, order: (i64, u64)) -> usize {
+        self.iter().find(|(_, held)| held.order() > order).map_or(self.words.len(), |(words, _)| words.start)
+    }
+
+    /// The same where all entries are of one size.
+    fn behind_of_scalars(self, order: (i64, u64)) -> usize {
+        let (mut low, mut high) = (0, self.words.len() / ENTRY_WORDS);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let held = &self.words[middle * ENTRY_WORDS..];
+            if (held[0].cast_signed(), held[1] >> 3) > order { high = middle } else { low = middle + 1 }
+        }
+        low * ENTRY_WORDS
+    }
+
     /// Each with its words; ends where the words do.
     fn iter(self) -> impl Iterator<Item = (Range<usize>, Entry<'a>)> {
         let mut at = 0;
@@ -164,21 +182,32 @@ impl KeptRows {
     /// Where a further entry goes: the words of what it replaces, and its first word after that. None where it does not stay.
     fn place(self, entries: Entries<'_>, entry: &Entry<'_>) -> Option<(Range<usize>, usize)> {
         let end = entries.words.len();
-        let at = entries.iter().find(|(_, held)| held.order() > entry.order()).map_or(end, |(words, _)| words.start);
+        let at = if self.bytes { entries.behind(entry.order()) } else { entries.behind_of_scalars(entry.order()) };
         if entries.count < self.count {
             return Some((end..end, at));
         }
-        let mut ends = entries.iter();
         match self.keep {
-            Keep::Earliest => {
-                let (last, _) = ends.last()?;
-                (at <= last.start).then_some((last, at))
+            Keep::Earliest | Keep::Sample if at == end => None,
+            Keep::Earliest | Keep::Sample => {
+                let last = if self.bytes { entries.iter().last()?.0 } else { end - ENTRY_WORDS..end };
+                Some((last, at))
             }
             Keep::Latest | Keep::LatestNumbers => {
-                let (first, _) = ends.next()?;
+                let (first, _) = entries.iter().next()?;
                 (at > 0).then(|| (first.clone(), at - first.len()))
             }
         }
+    }
+
+    /// The entry of a row that may stay.
+    fn entry<'a>(self, input: &Input<'a>) -> Option<Entry<'a>> {
+        let entry = Entry::of(input).filter(|entry| self.takes(entry))?;
+        if self.keep != Keep::Sample {
+            return Some(entry);
+        }
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(&entry.time_us.to_le_bytes(), hash_cell(input.cell));
+        // The LSN has no part in it: rows of one time and one value are one to it.
+        Some(Entry { time_us: hash.cast_signed(), ..entry })
     }
 
     fn take(self, slot: &mut u64, arena: &mut Arena, entry: &Entry<'_>) {
@@ -245,7 +274,7 @@ impl Accumulator for KeptRows {
     }
 
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
-        if let Some(entry) = Entry::of(input) {
+        if let Some(entry) = self.entry(input) {
             self.take(&mut slot[0], arena, &entry);
         }
     }
@@ -255,7 +284,7 @@ impl Accumulator for KeptRows {
     }
 
     fn demand(&self, slot: &[u64], arena: &Arena, input: &Input<'_>, before: usize, demand: &mut Demand) {
-        let Some(entry) = Entry::of(input).filter(|entry| self.takes(entry)) else { return };
+        let Some(entry) = self.entry(input) else { return };
         let entries = Entries::of(arena.get(slot[0]));
         let capacity = Arena::capacity(slot[0]);
         if before > 0 {
@@ -325,12 +354,15 @@ mod tests {
             cuts in (0usize..30, 0usize..30),
         ) {
             let rows: Vec<Row> = data.into_iter().zip(7..).map(|((datum, time_us), lsn)| Row::of(datum, time_us, lsn)).collect();
-            for keep in [Keep::Earliest, Keep::Latest, Keep::LatestNumbers] {
+            for keep in [Keep::Earliest, Keep::Latest, Keep::LatestNumbers, Keep::Sample] {
                 let kept_rows = KeptRows { keep, count, bytes: keep != Keep::LatestNumbers };
                 check_exact_laws(&kept_rows, &rows, cuts)?;
                 check_any_order(&kept_rows, &rows, &|left, right| left.content(&kept_rows) == right.content(&kept_rows))?;
                 let state = State::fed(&kept_rows, &rows);
                 prop_assert_eq!(kept_rows.verify(&state.words, &state.arena), Ok(()));
+                if keep == Keep::Sample {
+                    continue;
+                }
                 let is_number = |row: &&Row| matches!(row.datum, Datum::I64(_) | Datum::F64(_));
                 let mut oracle: Vec<&Row> =
                     rows.iter().filter(|row| row.datum != Datum::Null && (keep != Keep::LatestNumbers || is_number(row))).collect();

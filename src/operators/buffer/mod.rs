@@ -5,10 +5,13 @@ mod dow_hour_histogram;
 mod first_n;
 mod histogram;
 mod hour_of_day_histogram;
+mod hourly;
 mod kept;
 mod lag;
 mod last_n;
 mod most_recent_n;
+mod reservoir_sample;
+mod seasonal_deviation;
 
 pub(super) use dow_hour_histogram::DowHourHistogram;
 pub(super) use first_n::FirstN;
@@ -19,6 +22,8 @@ pub(super) use kept::{Keep, KeptRows, kept_numbers};
 pub(super) use lag::Lag;
 pub(super) use last_n::LastN;
 pub(super) use most_recent_n::MostRecentN;
+pub(super) use reservoir_sample::ReservoirSample;
+pub(super) use seasonal_deviation::SeasonalDeviation;
 
 use super::{Accuracy, Compiled, FeatureParams, FieldRule, Output, Param, ParamKind, Reads, Signature, WindowRule};
 use crate::row::FieldType;

@@ -5,11 +5,11 @@ use crate::state::{Accumulator, Arena, Input, Need, Order, f64_of};
 
 /// Slot: `[LSN << 1 | 1] [time, us] [number]`; zeroes without any. Merge is exact, associative and commutative.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LatestNumber;
+pub(in crate::operators) struct LatestNumber;
 
 impl LatestNumber {
     /// The latest of all parts with its time, microseconds.
-    pub(super) fn of<'a>(parts: impl Iterator<Item = Part<'a>>) -> Option<(i64, f64)> {
+    pub(in crate::operators) fn of<'a>(parts: impl Iterator<Item = Part<'a>>) -> Option<(i64, f64)> {
         let latest = parts.filter(|part| part.words[0] != 0).max_by_key(|part| Self::order_of(part.words))?;
         Some((latest.words[1].cast_signed(), f64_of(latest.words[2])))
     }

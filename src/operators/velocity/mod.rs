@@ -18,6 +18,7 @@ mod z_score;
 
 pub(super) use delta_from_prev::DeltaFromPrev;
 pub(super) use inter_arrival_stats::InterArrivalStats;
+pub(super) use latest_number::LatestNumber;
 pub(super) use rate_of_change::RateOfChange;
 pub(super) use trend::Trend;
 pub(super) use trend_residual::TrendResidual;

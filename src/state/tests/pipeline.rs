@@ -160,6 +160,10 @@ fn order_features() -> Vec<Feature> {
         over("off_trend_1h", "trend_residual", ("n", n), Some("1h")),
         over("changes_1h", "value_change_count", ("label", label), Some("1h")),
         over("changes", "value_change_count", ("extra", extra), None),
+        Feature { more: || json!({ "samples": 1000 }), ..over("sample", "reservoir_sample", ("label", label), None) },
+        over("mix", "event_type_mix", ("label", label), None),
+        over("entropy_1h", "entropy", ("label", label), Some("1h")),
+        over("season", "seasonal_deviation", ("n", n), None),
         over("z_1m", "z_score", ("amount", amount), Some("1m")),
     ]
 }

@@ -132,6 +132,18 @@ fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
             exactly(Value::List(values[values.len().saturating_sub(count)..].into()))
         }
         "lag" => exactly(values().rev().nth(2).map_or(Value::Null, value)),
+        // All rows are in the sample, in no order.
+        "reservoir_sample" => exactly(Value::List(values().map(value).collect())),
+        "event_type_mix" => {
+            let Value::List(counts) = top(values()) else { unreachable!("a list") };
+            let shares: BTreeMap<String, f64> = counts.iter().map(|item| named_share(item, values().count())).collect();
+            exactly(Value::Map(shares.into_iter().map(|(name, share)| (name.into(), Value::F64(share))).collect()))
+        }
+        "entropy" => {
+            let Value::List(counts) = top(values()) else { unreachable!("a list") };
+            let shares = counts.iter().map(|item| named_share(item, values().count()).1);
+            (Value::F64(shares.map(|share| -share * share.log2()).sum::<f64>().max(0.0)), ROUNDING)
+        }
         "value_change_count" => {
             let values: Vec<Value> = values().map(value).collect();
             exactly(Value::I64(values.windows(2).filter(|pair| pair[0] != pair[1]).count() as i64))
@@ -140,7 +152,7 @@ fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
             let matches = all.iter().map(|(row, _)| feature.filter.is_none_or(|filter| (filter.passes)(row)));
             exactly(Value::I64(streaks(matches)[feature.op]))
         }
-        "rate_of_change" | "delta_from_prev" | "trend" | "trend_residual" | "z_score" => {
+        "rate_of_change" | "delta_from_prev" | "trend" | "trend_residual" | "z_score" | "seasonal_deviation" => {
             let points = passing.iter().zip(&data).filter_map(|(row, datum)| Some((row.time_us, datum.number()?))).collect::<Vec<_>>();
             (of_points(feature.op, &points).map_or(Value::Null, Value::F64), 1e-6)
         }
@@ -195,6 +207,13 @@ fn value(datum: &Datum) -> Value {
     }
 }
 
+/// The name of an item of [`top`] and its share of all rows.
+fn named_share(item: &Value, rows: usize) -> (String, f64) {
+    let Value::Map(entries) = item else { unreachable!("a map") };
+    let (Value::I64(count), Value::Str(name)) = (&entries[0].1, &entries[1].1) else { unreachable!("a count and a text") };
+    (name.to_string(), *count as f64 / rows as f64)
+}
+
 /// Cells between edges, by their labels.
 fn histogram(numbers: &[f64], edges: &[f64; 2]) -> Value {
     let count = |from: f64, to: f64| Value::I64(numbers.iter().filter(|number| (from..to).contains(number)).count() as i64);
@@ -230,6 +249,11 @@ fn of_points(op: &str, points: &[(i64, f64)]) -> Option<f64> {
             let before = points.iter().rev().find(|point| point.0 < last_us)?;
             Some((first.1 - before.1) / ms(first.0 - before.0))
         }
+        "seasonal_deviation" => {
+            let hour = |time_us: i64| time_us.div_euclid(3_600_000_000).rem_euclid(24);
+            let of_hour: Vec<(i64, f64)> = points.iter().filter(|point| hour(point.0) == hour(last_us)).copied().collect();
+            of_points("z_score", &of_hour)
+        }
         "z_score" => {
             let variance = points.iter().map(|point| (point.1 - mean).powi(2)).sum::<f64>() / (count - 1.0);
             (points.iter().any(|point| point.1 != last)).then(|| (last - mean) / variance.sqrt())
@@ -246,11 +270,22 @@ fn of_points(op: &str, points: &[(i64, f64)]) -> Option<f64> {
 }
 
 /// Operators that say nothing of the value where a bucket is cut.
-const UNBOUND: [&str; 7] =
-    ["rate_of_change", "delta_from_prev", "inter_arrival_stats", "trend", "trend_residual", "value_change_count", "z_score"];
+const UNBOUND: [&str; 8] =
+    ["entropy", "rate_of_change", "delta_from_prev", "inter_arrival_stats", "trend", "trend_residual", "value_change_count", "z_score"];
 
 /// Operators that take a row which comes after a later one as the latest, and say so.
 const IN_ORDER: [&str; 4] = ["streak", "max_streak", "negative_streak", "value_change_count"];
+
+/// Whether two lists hold the same, in whatever order.
+fn is_same_bag(left: &Value, right: &Value) -> bool {
+    let sorted = |value: &Value| {
+        let Value::List(items) = value else { unreachable!("a list") };
+        let mut items: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
+        items.sort_unstable();
+        items
+    };
+    sorted(left) == sorted(right)
+}
 
 /// Whether a feature saw rows in another order than that of their times: a list sorts them.
 fn is_disordered(entity: &Entity, feature: &Feature, grown: bool) -> bool {
@@ -296,6 +331,10 @@ fn check(driven: &Driven, table: &Table, key: &Key, entity: &Entity, now_us: i64
             feature.name,
             now_us - super::rows::START_US
         );
+        if feature.op == "reservoir_sample" {
+            prop_assert!(is_same_bag(&reading.value, &answer), "{}", at);
+            continue;
+        }
         prop_assert!(reading.admits(&answer, rounding), "{}", at);
         let told = driven.earliest_us(table.name, key, feature.name).is_none_or(|earliest_us| earliest_us <= now_us);
         let lacks_rows = grown && may_lack_rows(entity, feature, now_us);
@@ -472,6 +511,9 @@ proptest! {
                         let Some(reading) = driven.read(table.name, key, feature.name, now_us) else { continue };
                         let begins_us = window_us(feature).map(|window_us| now_us - window_us);
                         let at = format!("{}.{} of {key:?} at {now_us}: {reading:?}", table.name, feature.name);
+                        if feature.op == "reservoir_sample" {
+                            continue;
+                        }
                         if reading.accuracy == Accuracy::Exact {
                             let (answer, rounding) = expected(feature, entity, now_us);
                             prop_assert!(reading.admits(&answer, rounding), "{}, {:?} expected", at, answer);
