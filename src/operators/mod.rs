@@ -171,6 +171,7 @@ pub static OPERATORS: &[&dyn Operator] = &[
     &recency::FirstSeenInWindow,
     &velocity::RateOfChange,
     &velocity::InterArrivalStats,
+    &velocity::BurstCount,
     &velocity::DeltaFromPrev,
     &velocity::Trend,
     &velocity::TrendResidual,
@@ -239,7 +240,7 @@ mod tests {
         for operator in OPERATORS {
             let zeroes = |count| Value::List(vec![Value::I64(0); count]);
             let value = match operator.signature().name {
-                "count" | "n_unique" | "streak" | "max_streak" | "negative_streak" | "value_change_count" => Value::I64(0),
+                "count" | "n_unique" | "streak" | "max_streak" | "negative_streak" | "value_change_count" | "burst_count" => Value::I64(0),
                 "has_seen" | "first_seen_in_window" => Value::Bool(false),
                 "top_k" | "first_n" | "last_n" | "most_recent_n" | "reservoir_sample" => Value::List(vec![]),
                 "entropy" => Value::F64(0.0),

@@ -58,6 +58,43 @@ def n_unique(found):
     return len(set(found))
 
 
+def run_of(rows, where):
+    """Rows at the end that match, and that do not; the longest run that matched."""
+    matching = others = longest = 0
+    for row in rows:
+        matching, others = (matching + 1, 0) if where(row) else (0, others + 1)
+        longest = max(longest, matching)
+    return matching, others, longest
+
+
+def lag(found, n):
+    return found[-n - 1] if len(found) > n else None
+
+
+def changes(found):
+    return sum(1 for before, after in zip(found, found[1:]) if before != after)
+
+
+def entropy(found):
+    shares = [times / len(found) for times in Counter(found).values()]
+    return sum(share * math.log2(1 / share) for share in shares)
+
+
+def mix(found):
+    return {value: times / len(found) for value, times in Counter(found).items()}
+
+
+def histogram(found, edges):
+    names = [f"<{edges[0]}", *(f"{low}-{high}" for low, high in zip(edges, edges[1:])), f">={edges[-1]}"]
+    counts = Counter(sum(1 for edge in edges if value >= edge) for value in found)
+    return {name: counts[cell] for cell, name in enumerate(names)}
+
+
+def z_score(found):
+    deviation = std(found)
+    return (found[-1] - mean(found)) / deviation if deviation else None
+
+
 def top_k(found, k):
     ordered = sorted(Counter(found).items(), key=lambda pair: (-pair[1], pair[0]))
     return [{"count": times, "value": value} for value, times in ordered[:k]]

@@ -1,6 +1,7 @@
 """Every operator of the unchanged SDK, over HTTP, TCP and embed, against plain recomputation."""
 
 import random
+import time
 
 import beava as bv
 import naive
@@ -80,6 +81,97 @@ def test_every_operator_equals_plain_recomputation(app, window):
             assert app.get("Users", row["user"]) == expected(seen[row["user"]], window)
     for user, mine in seen.items():
         assert app.get("Users", user) == expected(mine, window)
+
+
+def test_operators_of_order_equal_plain_recomputation(app):
+    """Streaks, kept values, changes, histograms: what the order of rows and their values decide."""
+    large = lambda row: row["amount"] > 500
+
+    @bv.event
+    class Payment:
+        user: str
+        amount: float
+        items: int
+        merchant: str
+
+    @bv.table(key="user")
+    def Order(payment: Payment):
+        condition = bv.col("amount") > 500
+        return payment.group_by("user").agg(
+            run=bv.streak(where=condition), longest=bv.max_streak(where=condition), others=bv.negative_streak(where=condition), rows=bv.streak(),
+            never=bv.negative_streak(), seen=bv.has_seen(where=condition), lately=bv.first_seen_in_window(window="1h", where=condition),
+            first_3=bv.first_n("merchant", n=3), last_3=bv.last_n("amount", n=3, where=condition), recent=bv.most_recent_n("items", n=4),
+            before=bv.lag("amount", n=2), one_before=bv.lag("merchant"), step=bv.delta_from_prev("amount"),
+            changed=bv.value_change_count("merchant", window="1h"), odd=bv.z_score("amount", baseline_window="1h"),
+            spread=bv.entropy("merchant"), spread_1h=bv.entropy("merchant", window="1h"), mix=bv.event_type_mix("merchant"),
+            some=bv.event_type_mix("merchant", categories=["m0", "m1"]), top=bv.event_type_mix("merchant", max_categories=1),
+            cells=bv.histogram("amount", buckets=[100, 500.5, 900]), sample=bv.reservoir_sample("items", samples=1000))
+
+    app.register(Payment, Order)
+    seen = {}
+    for i, row in enumerate(payments(300, seed=11)):
+        app.push("Payment", row)
+        mine = seen.setdefault(row["user"], [])
+        mine.append(row)
+        if i >= 20 and i % 31:
+            continue
+        amounts, items, merchants = (naive.values(mine, field) for field in ("amount", "items", "merchant"))
+        run, others, longest = naive.run_of(mine, large)
+        shares = naive.mix(merchants)
+        got = app.get("Order", row["user"])
+        assert sorted(got.pop("sample")) == sorted(items)
+        assert got.pop("top").keys() <= shares.keys()
+        assert got == {
+            "run": run, "longest": longest, "others": others, "rows": len(mine), "never": 0, "seen": longest > 0, "lately": longest > 0,
+            "first_3": merchants[:3], "last_3": naive.values(mine, "amount", large)[-3:], "recent": items[-4:],
+            "before": naive.lag(amounts, 2), "one_before": naive.lag(merchants, 1),
+            "step": amounts[-1] - amounts[-2] if len(mine) > 1 else None, "changed": naive.changes(merchants),
+            "odd": pytest.approx(naive.z_score(amounts), rel=1e-9), "spread": pytest.approx(naive.entropy(merchants), abs=1e-12),
+            "spread_1h": pytest.approx(naive.entropy(merchants), abs=1e-12), "mix": pytest.approx(shares),
+            "some": pytest.approx({name: share for name, share in shares.items() if name in ("m0", "m1")}),
+            "cells": naive.histogram(amounts, [100, 500.5, 900]),
+        }
+
+
+def test_operators_of_time_follow_the_clock(app):
+    """The time of a pushed row is that of its arrival, which the client knows from both sides."""
+
+    @bv.event
+    class Tick:
+        who: str
+        x: float
+
+    @bv.table(key="who")
+    def Times(tick: Tick):
+        return tick.group_by("who").agg(
+            first=bv.first_seen(), last=bv.last_seen(), age=bv.age(), since=bv.time_since(), since_2=bv.time_since_last_n(n=2),
+            since_9=bv.time_since_last_n(n=9), gap=bv.inter_arrival_stats(window="1h"), rate=bv.rate_of_change("x", window="1h"),
+            trend=bv.trend("x", window="1h"), off=bv.trend_residual("x", window="1h"), burst=bv.burst_count(window="1h", sub_window="10m"),
+            hours=bv.hour_of_day_histogram(), week=bv.dow_hour_histogram(), season=bv.seasonal_deviation("x"))
+
+    app.register(Tick, Times)
+    now = lambda: int(time.time() * 1000)
+    pushed = []
+    for x in (1.0, 2.0, 4.0):
+        before = now()
+        app.push("Tick", {"who": "a", "x": x})
+        pushed.append((before, now()))
+        while now() < pushed[-1][1] + 20:
+            pass
+    before = now()
+    row = app.get("Times", "a")
+    after = now()
+    within = lambda value, low, high: low - 1 <= value <= high + 1
+    first, middle, last = pushed
+    assert within(row["first"], *first) and within(row["last"], *last)
+    assert within(row["age"], before - first[1], after - first[0]) and within(row["since"], before - last[1], after - last[0])
+    assert within(row["since_2"], before - middle[1], after - middle[0]) and row["since_9"] is None
+    assert within(row["gap"], (last[0] - first[1]) / 2, (last[1] - first[0]) / 2)
+    assert 2 / (last[1] - middle[0] + 1) <= row["rate"] <= 2 / max(last[0] - middle[1] - 1, 1)
+    assert 0 < row["trend"] < 1 and abs(row["off"]) < 1
+    assert sum(row["hours"]) == 3 and sum(row["week"].values()) == 3 and len(row["week"]) == 168
+    assert 1 <= row["burst"] <= 3
+    assert app.get("Times", "nobody") == {}
 
 
 def test_sketches_stay_within_their_bounds(app):

@@ -4,6 +4,8 @@
 //! an edge of the window cuts a bucket of a grown key, the bucket counts as a whole when half of it or more is inside, and
 //! nothing is known of how far the value is off.
 
+mod burst_count;
+mod bursts;
 mod changes;
 mod delta_from_prev;
 mod inter_arrival_stats;
@@ -16,6 +18,7 @@ mod trend_residual;
 mod value_change_count;
 mod z_score;
 
+pub(super) use burst_count::BurstCount;
 pub(super) use delta_from_prev::DeltaFromPrev;
 pub(super) use inter_arrival_stats::InterArrivalStats;
 pub(super) use latest_number::LatestNumber;

@@ -164,6 +164,7 @@ fn order_features() -> Vec<Feature> {
         over("mix", "event_type_mix", ("label", label), None),
         over("entropy_1h", "entropy", ("label", label), Some("1h")),
         over("season", "seasonal_deviation", ("n", n), None),
+        Feature { more: || json!({ "sub_window": "2s" }), ..filtered(LARGE, plain("burst_1m", "burst_count", Some("1m"))) },
         over("z_1m", "z_score", ("amount", amount), Some("1m")),
     ]
 }

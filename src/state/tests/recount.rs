@@ -179,6 +179,11 @@ fn of_times(op: &str, times: &[i64], now_us: i64) -> Value {
         "time_since" => ago(last),
         "first_seen_in_window" => Value::Bool(last.is_some_and(|last| (0..60_000_000).contains(&(now_us - last)))),
         "time_since_last_n" => ago(times.iter().rev().nth(2).copied()),
+        "burst_count" => {
+            let mut by_span: BTreeMap<i64, i64> = BTreeMap::new();
+            times.iter().for_each(|time_us| *by_span.entry(time_us.div_euclid(2_000_000)).or_default() += 1);
+            Value::I64(by_span.into_values().max().unwrap_or(0))
+        }
         "inter_arrival_stats" => match (first, last) {
             (Some(first), Some(last)) if times.len() > 1 => Value::F64((last - first) as f64 / 1000.0 / (times.len() - 1) as f64),
             _ => Value::Null,
@@ -274,7 +279,7 @@ const UNBOUND: [&str; 8] =
     ["entropy", "rate_of_change", "delta_from_prev", "inter_arrival_stats", "trend", "trend_residual", "value_change_count", "z_score"];
 
 /// Operators that take a row which comes after a later one as the latest, and say so.
-const IN_ORDER: [&str; 4] = ["streak", "max_streak", "negative_streak", "value_change_count"];
+const IN_ORDER: [&str; 5] = ["burst_count", "streak", "max_streak", "negative_streak", "value_change_count"];
 
 /// Whether two lists hold the same, in whatever order.
 fn is_same_bag(left: &Value, right: &Value) -> bool {
