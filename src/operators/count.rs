@@ -3,7 +3,7 @@
 //! One word per slot. The cell is never looked at, so a small entity's list keeps nothing for it. Called by apply through the plan, row by row.
 
 use super::reading::{Bound, count_value, with_shares};
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
+use super::{Compiled, Family, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use crate::state::{Accumulator, Arena, Input, Need, SLOT_ROWS_MAX};
 use std::sync::Arc;
@@ -14,6 +14,8 @@ pub(super) struct Count;
 static SIGNATURE: Signature = Signature {
     name: "count",
     aliases: &[],
+    family: Family::Core,
+    asks: "how many rows came",
     help: "Number of matching rows, whatever their fields hold. Exact; 8 bytes. Empty: 0.",
     field: FieldRule::None,
     reads: Reads::Any,

@@ -3,7 +3,7 @@
 //! Earliest and latest are by (row time, LSN), not by arrival: a late row may become the first, and replay gives what live gave.
 
 use super::value_slot::{ValueSlot, value_of};
-use super::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Part, Reads, Signature, Slot, WindowRule};
+use super::{Accuracy, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Part, Reads, Signature, Slot, WindowRule};
 use crate::row::Cell;
 use crate::state::{Accumulator, Arena, Demand, Input, Need, Order};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ pub(super) struct First;
 static SIGNATURE: Signature = Signature {
     name: "first",
     aliases: &[],
+    family: Family::Point,
+    asks: "the first value",
     help: "The field's value in the earliest matching row that has one, by row time, then LSN; text beyond 1 MiB is passed over. Exact; 24 bytes \
            plus text. Takes no window. Empty: null.",
     field: FieldRule::Required,

@@ -1,7 +1,7 @@
 //! `last`: the latest value of a field, by row time, then LSN. The accumulator lives with `first`.
 
 use super::first::EndOfTime;
-use super::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, WindowRule};
+use super::{Accuracy, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Reads, Signature, WindowRule};
 use std::sync::Arc;
 use streamgauge_api::Code;
 
@@ -11,6 +11,8 @@ pub(super) struct Last;
 static SIGNATURE: Signature = Signature {
     name: "last",
     aliases: &[],
+    family: Family::Point,
+    asks: "the latest value",
     help: "The field's value in the latest matching row that has one, by row time, then LSN; text beyond 1 MiB is passed over. Exact; 24 bytes \
            plus text. Takes no window. Empty: null.",
     field: FieldRule::Required,

@@ -1,6 +1,6 @@
 //! The operators page, written from the signatures so that it cannot say anything else. Called by the tidy test, and by whoever writes the page anew.
 
-use super::{FieldRule, Operator, Output, Param, ParamKind, Signature, WindowRule};
+use super::{Family, FieldRule, Operator, Output, Param, ParamKind, Signature, WindowRule};
 use std::fmt::Write;
 
 const INTRODUCTION: &str = "# Operators
@@ -63,14 +63,32 @@ says how much is open at one key. Each feature then reads as a map:
 /// The page.
 pub(super) fn document(operators: &[&dyn Operator]) -> String {
     let mut page = String::from(INTRODUCTION);
-    page.push_str("\n| operator | field | window | parameters | result |\n|---|---|---|---|---|\n");
-    for signature in operators.iter().map(|operator| operator.signature()) {
+    for family in families(operators) {
+        table(&mut page, family, operators);
+    }
+    page.push_str(EXPRESSIONS);
+    page.push_str(ACCURACY);
+    operators.iter().for_each(|operator| section(&mut page, operator.signature()));
+    page
+}
+
+/// The families that there are operators of, in their order.
+fn families(operators: &[&dyn Operator]) -> std::collections::BTreeSet<Family> {
+    operators.iter().map(|operator| operator.signature().family).collect()
+}
+
+/// A family's operators by the question that each answers.
+fn table(page: &mut String, family: Family, operators: &[&dyn Operator]) {
+    page.push_str(&format!("\n**{}**\n", family.as_str()));
+    page.push_str("\n| asks | operator | field | window | parameters | result |\n|---|---|---|---|---|---|\n");
+    for signature in operators.iter().map(|operator| operator.signature()).filter(|signature| signature.family == family) {
         let names: Vec<String> = signature.params.iter().map(|param| format!("`{}`", param.name)).collect();
         let parameters = if names.is_empty() { "–".to_owned() } else { names.join(", ") };
         // Writing into a String cannot fail.
         let _written = writeln!(
             page,
-            "| [`{name}`](#{name}) | {} | {} | {parameters} | {} |",
+            "| {} | [`{name}`](#{name}) | {} | {} | {parameters} | {} |",
+            signature.asks,
             field(signature.field),
             window(signature.window),
             output(signature.output),
@@ -78,10 +96,6 @@ pub(super) fn document(operators: &[&dyn Operator]) -> String {
         )
         .is_ok();
     }
-    page.push_str(EXPRESSIONS);
-    page.push_str(ACCURACY);
-    operators.iter().for_each(|operator| section(&mut page, operator.signature()));
-    page
 }
 
 fn section(page: &mut String, signature: &Signature) {

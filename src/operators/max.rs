@@ -1,7 +1,7 @@
 //! `max`: the largest value of a field, as it came.
 
 use super::extreme::Extreme;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, WindowRule};
+use super::{Compiled, Family, FeatureParams, FieldRule, Operator, Output, Reads, Signature, WindowRule};
 use std::sync::Arc;
 
 /// The operator.
@@ -10,6 +10,8 @@ pub(super) struct Max;
 static SIGNATURE: Signature = Signature {
     name: "max",
     aliases: &[],
+    family: Family::Core,
+    asks: "the largest value",
     help: "Largest value of the field, as it came. Numbers compare numerically and exactly, text and bytes bytewise; among values of several \
            kinds the kind that came first stays; text beyond 1 MiB is passed over. Exact; 16 bytes plus text. Empty: null.",
     field: FieldRule::Optional,

@@ -1,7 +1,7 @@
 //! `mean`: the arithmetic mean of a field's numbers. Shares its accumulator with `sum`.
 
 use super::total::Total;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
+use super::{Compiled, Family, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::Value;
@@ -12,6 +12,8 @@ pub(super) struct Mean;
 static SIGNATURE: Signature = Signature {
     name: "mean",
     aliases: &[],
+    family: Family::Core,
+    asks: "what is usual",
     help: "Arithmetic mean of the field's numbers: the sum of `sum` divided by how many there were, so it drifts no more than that; shares its \
            bytes. Empty: null.",
     field: FieldRule::Optional,

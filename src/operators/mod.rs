@@ -43,7 +43,7 @@ use streamgauge_api::Value;
 
 pub use reading::{Accuracy, Bound, Edge, Part, Reading, Slot};
 pub use signature::{
-    BUCKET_US_MIN, FieldRule, Output, Param, ParamKind, ParamValue, ParamValues, RESOLUTION, RESOLUTION_DEFAULT, Reads, Signature,
+    BUCKET_US_MIN, Family, FieldRule, Output, Param, ParamKind, ParamValue, ParamValues, RESOLUTION, RESOLUTION_DEFAULT, Reads, Signature,
     WindowRule,
 };
 

@@ -2,7 +2,7 @@
 
 use super::distinct::Distinct;
 use super::reading::count_value;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
+use super::{Compiled, Family, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ pub(super) struct NUnique;
 static SIGNATURE: Signature = Signature {
     name: "n_unique",
     aliases: &[],
+    family: Family::Sketch,
+    asks: "how many different values",
     help: "Number of distinct values of the field, of any type. Exact up to 1,024 of them, as a list of 64-bit hashes (XXH3); beyond, HyperLogLog \
            with 2^12 six-bit registers (Flajolet et al. 2007) and the estimator of Ertl (2017): standard error 1.6 %, 3 KiB. Merge is exact: order \
            does not matter. 16 bytes for one value, then 8 each. Empty: 0.",

@@ -1,7 +1,7 @@
 //! `quantile`: the number below which a share `q` of a field's numbers lies. Features that differ in `q` only share one accumulator.
 
 use super::quantiles::Quantiles;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule};
+use super::{Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
@@ -12,6 +12,8 @@ pub(super) struct Quantile;
 static SIGNATURE: Signature = Signature {
     name: "quantile",
     aliases: &[],
+    family: Family::Sketch,
+    asks: "the median, the 99th percentile",
     help: "The q-quantile of the field's numbers. Exact up to 512 numbers, interpolated linearly at q * (n - 1); beyond, UDDSketch (Epicoco et al. \
            2020) with 2,046 buckets: within 1 % of a number of that rank, more only when the numbers span so many magnitudes that buckets \
            collapse, and always within the exact smallest and largest number. Merge is exact: order does not matter. 16 bytes for one number, 8 for \

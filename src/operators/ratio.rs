@@ -4,7 +4,9 @@
 
 use super::count::Rows;
 use super::reading::{Accuracy, Bound};
-use super::{AccumulatorNeed, Compiled, FeatureParams, FieldRule, Fields, Operator, Output, Reads, RowsTaken, Signature, Slot, WindowRule};
+use super::{
+    AccumulatorNeed, Compiled, Family, FeatureParams, FieldRule, Fields, Operator, Output, Reads, RowsTaken, Signature, Slot, WindowRule,
+};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::Value;
@@ -15,6 +17,8 @@ pub(super) struct Ratio;
 static SIGNATURE: Signature = Signature {
     name: "ratio",
     aliases: &[],
+    family: Family::Core,
+    asks: "what share of rows match",
     help: "Matching rows divided by all rows that reached the table; 1.0 without `where`. Exact counts, one rounding; 16 bytes. Empty: null.",
     field: FieldRule::None,
     reads: Reads::Any,

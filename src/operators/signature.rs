@@ -145,6 +145,46 @@ pub enum Output {
     OfField,
 }
 
+/// What an operator is looked for under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// Counts, sums, extremes, spread.
+    Core,
+    /// Many values in little memory.
+    Sketch,
+    /// The first and the latest value.
+    Point,
+    /// When rows came.
+    Recency,
+    /// Runs of rows.
+    Streak,
+    /// What fades with time.
+    Decay,
+    /// How fast things change, and what is unusual.
+    Velocity,
+    /// Kept values and histograms.
+    Buffer,
+    /// Places.
+    Geo,
+}
+
+impl Family {
+    /// Its heading.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Core => "Counts, sums, spread",
+            Self::Sketch => "Distinct and frequent values, quantiles",
+            Self::Point => "First and latest",
+            Self::Recency => "When rows came",
+            Self::Streak => "Runs of rows",
+            Self::Decay => "What fades with time",
+            Self::Velocity => "Change, trend, what is unusual",
+            Self::Buffer => "Kept values, histograms, mixes",
+            Self::Geo => "Places",
+        }
+    }
+}
+
 /// Everything registration needs to know of an operator.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Signature {
@@ -152,6 +192,10 @@ pub struct Signature {
     pub name: &'static str,
     /// Other accepted names.
     pub aliases: &'static [&'static str],
+    /// What it is looked for under.
+    pub family: Family,
+    /// The question that it answers, for the index of the docs.
+    pub asks: &'static str,
     /// One sentence on what it computes, with its error bound and empty value.
     pub help: &'static str,
     /// Field.

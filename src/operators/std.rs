@@ -1,7 +1,7 @@
 //! `std`: sample standard deviation of a field's numbers. Shares its accumulator with `var`.
 
 use super::moments::Moments;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
+use super::{Compiled, Family, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::Value;
@@ -12,6 +12,8 @@ pub(super) struct Std;
 static SIGNATURE: Signature = Signature {
     name: "std",
     aliases: &[],
+    family: Family::Core,
+    asks: "how far numbers spread",
     help: "Sample standard deviation of the field's numbers: the square root of `var`, whose bytes it shares. Empty, or fewer than two numbers: \
            null.",
     field: FieldRule::Optional,

@@ -1,7 +1,7 @@
 //! `sum`: what the numbers of a field add up to, rounded once. Shares its accumulator with `mean`.
 
 use super::total::Total;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
+use super::{Compiled, Family, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::Value;
@@ -12,6 +12,8 @@ pub(super) struct Sum;
 static SIGNATURE: Signature = Signature {
     name: "sum",
     aliases: &[],
+    family: Family::Core,
+    asks: "what numbers add up to",
     help: "Sum of the field's numbers, given as a double; what is no number is passed over. Integers are added exactly in 128 bits, doubles with \
            Neumaier's compensation (1974), with one rounding at the read; 24 to 40 bytes. Empty: null.",
     field: FieldRule::Optional,

@@ -3,7 +3,9 @@
 use super::counter_table::Hitter;
 use super::heavy_hitters::HeavyHitters;
 use super::reading::count_value;
-use super::{Accuracy, Bound, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule};
+use super::{
+    Accuracy, Bound, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule,
+};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
@@ -14,6 +16,8 @@ pub(super) struct TopK;
 static SIGNATURE: Signature = Signature {
     name: "top_k",
     aliases: &[],
+    family: Family::Sketch,
+    asks: "the most frequent values",
     help: "The k most frequent values of the field, as a list of {\"count\", \"value\"}, highest count first, equal counts by value (texts, integers, \
            doubles, booleans, datetimes). Exact up to 1,024 distinct values; beyond, space-saving with 1,024 counters (Metwally, Agrawal and El \
            Abbadi 2005): a count is never too low, and too high by at most its error, which is at most rows / 1,024 over a key's whole life and may \

@@ -1,7 +1,7 @@
 //! `var`: sample variance of a field's numbers. Shares its accumulator with `std`.
 
 use super::moments::Moments;
-use super::{Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
+use super::{Compiled, Family, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::Value;
@@ -12,6 +12,8 @@ pub(super) struct Var;
 static SIGNATURE: Signature = Signature {
     name: "var",
     aliases: &[],
+    family: Family::Core,
+    asks: "how far numbers spread, squared",
     help: "Sample variance (divided by n - 1) of the field's numbers, by Welford's update (1962) and the merge of Chan, Golub and LeVeque (1979), \
            which do not cancel; exact up to rounding; 24 bytes. Empty, or fewer than two numbers: null.",
     field: FieldRule::Optional,

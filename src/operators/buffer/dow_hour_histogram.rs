@@ -12,6 +12,7 @@ pub(in crate::operators) struct DowHourHistogram;
 
 static SIGNATURE: Signature = signature(
     "dow_hour_histogram",
+    "at which hours of the week rows come",
     "How many matching rows came in each hour of the week, by row time, UTC: a map from `Mon-00` to `Sun-23`. Exact; 1,352 bytes. Empty: every \
      hour 0.",
     FieldRule::None,

@@ -21,6 +21,7 @@ static SIGNATURE: Signature = Signature {
     lifetime_bound: Some("buckets"),
     ..signature(
         "histogram",
+        "how numbers fall between edges",
         "How many of the field's numbers fell between each of the edges and the next, as a map of labels (`<10`, `10-20`, `>=20`) and counts; a \
          number on an edge belongs above it. Exact; 16 bytes and 8 for each cell. Empty: every cell 0.",
         FieldRule::Required,

@@ -11,6 +11,7 @@ pub(in crate::operators) struct HourOfDayHistogram;
 
 static SIGNATURE: Signature = signature(
     "hour_of_day_histogram",
+    "at which hours rows come",
     "How many matching rows came in each hour of the day, by row time, UTC: a list of 24 counts, midnight first. Exact; 200 bytes. Empty: 24 times 0.",
     FieldRule::None,
     Reads::Any,

@@ -12,6 +12,7 @@ static SIGNATURE: Signature = Signature {
     lifetime_bound: Some("n"),
     ..signature(
         "lag",
+        "the value n rows back",
         "The field's value n rows before the latest, of the matching rows that have one: 1 is the one before the latest. By row time, then LSN, whatever the order in which rows come. A text, bytes or json beyond 1 MiB divided by n is passed over. Exact; 8 bytes, then 24 for each value and the bytes of texts. Null until there are n + 1.",
         FieldRule::Required,
         Reads::Any,

@@ -12,6 +12,7 @@ static SIGNATURE: Signature = Signature {
     lifetime_bound: Some("n"),
     ..signature(
         "last_n",
+        "the latest n values",
         "The field's values in the n latest matching rows that have one, latest last. By row time, then LSN, whatever the order in which rows come. A text, bytes or json beyond 1 MiB divided by n is passed over. Exact; 8 bytes, then 24 for each value and the bytes of texts. Empty: [].",
         FieldRule::Required,
         Reads::Any,

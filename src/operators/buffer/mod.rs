@@ -25,16 +25,25 @@ pub(super) use most_recent_n::MostRecentN;
 pub(super) use reservoir_sample::ReservoirSample;
 pub(super) use seasonal_deviation::SeasonalDeviation;
 
-use super::{Accuracy, Compiled, FeatureParams, FieldRule, Output, Param, ParamKind, Reads, Signature, WindowRule};
+use super::{Accuracy, Compiled, Family, FeatureParams, FieldRule, Output, Param, ParamKind, Reads, Signature, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
 
 /// A signature of the family: no window.
-const fn signature(name: &'static str, help: &'static str, field: FieldRule, reads: Reads, output: Output) -> Signature {
+const fn signature(
+    name: &'static str,
+    asks: &'static str,
+    help: &'static str,
+    field: FieldRule,
+    reads: Reads,
+    output: Output,
+) -> Signature {
     Signature {
         name,
         aliases: &[],
+        family: Family::Buffer,
+        asks,
         help,
         field,
         reads,

@@ -17,6 +17,7 @@ static SIGNATURE: Signature = Signature {
     }],
     ..signature(
         "reservoir_sample",
+        "a fair sample of values",
         "The field's values in a random sample of the matching rows that have one, in no order: the rows whose hash (XXH3 of row time and value) is least \
          (bottom-k sampling, E. Cohen and H. Kaplan 2007). So it hangs on the rows alone, neither on their order nor on restarts. Rows of one time and \
          one value are in it together or not at all. A text, bytes or json beyond 1 MiB divided by `samples` is passed over. 8 bytes, then 24 for each \

@@ -15,6 +15,7 @@ pub(in crate::operators) struct SeasonalDeviation;
 
 static SIGNATURE: Signature = signature(
     "seasonal_deviation",
+    "how unusual for the hour",
     "How many sample standard deviations the latest of the field's numbers is from the mean of all that came in the same hour of the day (row time, \
      UTC), itself included. By Welford's update (1962) for each hour; in any order of rows, exact up to rounding; 624 bytes. Null while that hour has \
      fewer than two numbers, or where they are all equal.",

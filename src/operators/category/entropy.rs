@@ -16,7 +16,7 @@ use crate::operators::distinct::Distinct;
 use crate::operators::heavy_hitters::HeavyHitters;
 use crate::operators::reading::CONFIDENCE;
 use crate::operators::{
-    Accuracy, Bound, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule,
+    Accuracy, Bound, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule,
 };
 use crate::row::FieldType;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub(in crate::operators) struct Entropy;
 static SIGNATURE: Signature = Signature {
     name: "entropy",
     aliases: &[],
+    family: Family::Sketch,
+    asks: "how evenly values spread",
     help: "Shannon entropy of the field's values in bits: -sum of p * log2(p) over their shares p. 0 when all are one value, log2(n) when n values are \
            equally frequent. Exact up to rounding while there are at most 1,024 distinct values; beyond, space-saving counters (Metwally, Agrawal and \
            El Abbadi 2005) with the rest spread over as many values as a HyperLogLog counts, and `explain` gives a bound. Bytes, json and texts beyond \

@@ -4,7 +4,8 @@ use super::need;
 use super::valued::{Kinds, Valued};
 use crate::operators::heavy_hitters::HeavyHitters;
 use crate::operators::{
-    Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, ParamValue, Reads, Signature, Slot, WindowRule,
+    Accuracy, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, ParamValue, Reads, Signature, Slot,
+    WindowRule,
 };
 use crate::row::{Cell, FieldType};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub(in crate::operators) struct EventTypeMix;
 static SIGNATURE: Signature = Signature {
     name: "event_type_mix",
     aliases: &[],
+    family: Family::Buffer,
+    asks: "what share each value has",
     help: "The share of each of the field's values, texts, integers and booleans, as a map from the value as text to count / all. With `categories` only \
            those are listed, and the others count in the whole. Exact up to 1,024 distinct values; beyond, space-saving counters: shares of rare \
            values may be too high, and no bound is given. A text beyond 480 bytes counts in the whole alone. The memory of `top_k`, which it shares, \

@@ -10,6 +10,7 @@ pub(in crate::operators) struct Age;
 
 static SIGNATURE: Signature = signature(
     "age",
+    "how long a key is known",
     "Milliseconds from the earliest row to the time of the read, at least 0. Exact in any order of rows; 24 bytes, shared by the operators of this family. Empty: null.",
     FieldType::I64,
 );

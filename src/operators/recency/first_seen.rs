@@ -10,6 +10,7 @@ pub(in crate::operators) struct FirstSeen;
 
 static SIGNATURE: Signature = signature(
     "first_seen",
+    "when a key first came",
     "Row time of the earliest matching row, milliseconds. Exact in any order of rows; 24 bytes, shared by the operators of this family. Empty: null.",
     FieldType::Datetime,
 );

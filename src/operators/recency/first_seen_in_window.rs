@@ -13,6 +13,7 @@ static SIGNATURE: Signature = Signature {
     window: WindowRule::Span,
     ..signature(
         "first_seen_in_window",
+        "whether it came lately",
         "Whether the latest matching row came less than `window` before the time of the read; while that row is ahead of the read: false. Despite its \
          name it says nothing of first rows. `forever`: always false, as clients know it. Exact in any order of rows; 24 bytes, shared by the \
          operators of this family. Empty: false.",

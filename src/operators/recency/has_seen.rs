@@ -10,6 +10,7 @@ pub(in crate::operators) struct HasSeen;
 
 static SIGNATURE: Signature = signature(
     "has_seen",
+    "whether it ever came",
     "Whether any row matched. Exact; 24 bytes, shared by the operators of this family. Empty: false.",
     FieldType::Bool,
 );

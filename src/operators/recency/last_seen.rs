@@ -10,6 +10,7 @@ pub(in crate::operators) struct LastSeen;
 
 static SIGNATURE: Signature = signature(
     "last_seen",
+    "when a key last came",
     "Row time of the latest matching row, milliseconds. Exact in any order of rows; 24 bytes, shared by the operators of this family. Empty: null.",
     FieldType::Datetime,
 );

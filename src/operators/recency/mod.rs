@@ -22,16 +22,18 @@ pub(super) use seen::{Seen, Times};
 pub(super) use time_since::TimeSince;
 pub(super) use time_since_last_n::TimeSinceLastN;
 
-use super::{Accuracy, Compiled, FieldRule, Output, Reads, Signature, Slot, WindowRule};
+use super::{Accuracy, Compiled, Family, FieldRule, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
 
 /// A signature of the family: no field, no window.
-const fn signature(name: &'static str, help: &'static str, output: FieldType) -> Signature {
+const fn signature(name: &'static str, asks: &'static str, help: &'static str, output: FieldType) -> Signature {
     Signature {
         name,
         aliases: &[],
+        family: Family::Recency,
+        asks,
         help,
         field: FieldRule::None,
         reads: Reads::Any,

@@ -10,6 +10,7 @@ pub(in crate::operators) struct TimeSince;
 
 static SIGNATURE: Signature = signature(
     "time_since",
+    "how long since the last row",
     "Milliseconds from the latest matching row to the time of the read, at least 0. Exact in any order of rows; 24 bytes, shared by the operators of this family. Empty: null.",
     FieldType::I64,
 );

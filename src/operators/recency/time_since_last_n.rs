@@ -21,6 +21,7 @@ static SIGNATURE: Signature = Signature {
     lifetime_bound: Some("n"),
     ..signature(
         "time_since_last_n",
+        "how long since the n-th last row",
         "Milliseconds from the n-th latest matching row to the time of the read, at least 0. Exact in any order of rows; 16 bytes and up to 8 for \
          each of n rows. Null until there are n.",
         FieldType::I64,

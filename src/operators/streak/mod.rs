@@ -11,17 +11,19 @@ pub(super) use negative_streak::NegativeStreak;
 pub(super) use streak::Streak;
 
 use super::reading::count_value;
-use super::{AccumulatorNeed, Accuracy, Compiled, FieldRule, Fields, Output, Reads, RowsTaken, Signature, WindowRule};
+use super::{AccumulatorNeed, Accuracy, Compiled, Family, FieldRule, Fields, Output, Reads, RowsTaken, Signature, WindowRule};
 use crate::row::FieldType;
 use runs::Runs;
 use std::sync::Arc;
 use streamgauge_api::Code;
 
 /// A signature of the family.
-const fn signature(name: &'static str, help: &'static str) -> Signature {
+const fn signature(name: &'static str, asks: &'static str, help: &'static str) -> Signature {
     Signature {
         name,
         aliases: &[],
+        family: Family::Streak,
+        asks,
         help,
         field: FieldRule::None,
         reads: Reads::Any,

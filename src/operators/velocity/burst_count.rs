@@ -23,6 +23,7 @@ static SIGNATURE: Signature = Signature {
     grown: "A cut bucket counts as a whole when half of it or more is inside; bound: without and with its rows.",
     ..signature(
         "burst_count",
+        "the busiest short span",
         "The most matching rows in any span of `sub_window`. Exact where rows come back at most 63 spans that had rows; where one comes back further, \
          `explain` says so. 16 bytes and 16 for each of the latest 64 spans that had rows. Empty: 0.",
         Reads::Any,

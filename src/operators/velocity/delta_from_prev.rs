@@ -12,6 +12,7 @@ pub(in crate::operators) struct DeltaFromPrev;
 
 static SIGNATURE: Signature = signature(
     "delta_from_prev",
+    "the change from the row before",
     "The latest of the field's numbers less the one before it, by row time, then LSN. Exact in any order of rows, one rounding; 64 bytes. Null for \
      fewer than two numbers.",
     Reads::Numbers,

@@ -14,6 +14,7 @@ static SIGNATURE: Signature = Signature {
     field: FieldRule::None,
     ..signature(
         "inter_arrival_stats",
+        "how far apart rows come",
         "Mean time between a matching row and the next, milliseconds: (latest - earliest) / (rows - 1). Exact in any order of rows; 24 bytes, over a \
          key's life shared with `first_seen` and its like. Null for fewer than two rows.",
         Reads::Any,

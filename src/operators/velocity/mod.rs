@@ -29,7 +29,7 @@ pub(super) use value_change_count::ValueChangeCount;
 pub(super) use z_score::ZScore;
 
 use super::reading::Part;
-use super::{Accuracy, FieldRule, Output, Reads, Signature, Slot, WindowRule};
+use super::{Accuracy, Family, FieldRule, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use streamgauge_api::Value;
 
@@ -37,10 +37,12 @@ use streamgauge_api::Value;
 const GROWN: &str = "A cut bucket counts as a whole when half of it or more is inside; no bound is known.";
 
 /// A signature of the family.
-const fn signature(name: &'static str, help: &'static str, reads: Reads, output: FieldType) -> Signature {
+const fn signature(name: &'static str, asks: &'static str, help: &'static str, reads: Reads, output: FieldType) -> Signature {
     Signature {
         name,
         aliases: &[],
+        family: Family::Velocity,
+        asks,
         help,
         field: FieldRule::Optional,
         reads,

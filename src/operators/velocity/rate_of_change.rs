@@ -12,6 +12,7 @@ pub(in crate::operators) struct RateOfChange;
 
 static SIGNATURE: Signature = signature(
     "rate_of_change",
+    "how fast a number moves now",
     "How much the field's number rose in a millisecond, from the last number before the latest row time to the first number of that time. By row time, \
      then LSN, so exact in any order of rows, up to rounding; 80 bytes. Null until numbers have come at two times.",
     Reads::Numbers,

@@ -12,6 +12,7 @@ pub(in crate::operators) struct Trend;
 
 static SIGNATURE: Signature = signature(
     "trend",
+    "whether numbers rise or fall",
     "Slope of the least-squares line through (row time, the field's number), per millisecond. From centred moments, which do not cancel; in any order \
      of rows, exact up to rounding; 48 bytes. Null for fewer than two numbers, or where all have one time.",
     Reads::Numbers,

@@ -13,6 +13,7 @@ pub(in crate::operators) struct TrendResidual;
 
 static SIGNATURE: Signature = signature(
     "trend_residual",
+    "how far off the trend",
     "The latest of the field's numbers less what the least-squares line of `trend` is at its time. In any order of rows, exact up to rounding; 72 \
      bytes, of which `trend` shares 48. Null for fewer than two numbers, or where all have one time.",
     Reads::Numbers,

@@ -12,6 +12,7 @@ pub(in crate::operators) struct ValueChangeCount;
 
 static SIGNATURE: Signature = signature(
     "value_change_count",
+    "how often a value changed",
     "How many of the field's values differ from the one before them; 1 and 1.0 differ where the field holds both. Exact where a key's rows come in \
      order of time; a row that comes after a later one is taken as the latest, and `explain` says so. 48 bytes. Empty: 0.",
     Reads::Any,

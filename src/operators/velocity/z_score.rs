@@ -21,6 +21,7 @@ static SIGNATURE: Signature = Signature {
     }],
     ..signature(
         "z_score",
+        "how unusual the latest number is",
         "How many sample standard deviations the latest of the field's numbers is from the mean of all, itself included: (latest - mean) / std. By \
          Welford's update (1962), which does not cancel; in any order of rows, exact up to rounding; 48 bytes. Null for fewer than two numbers, or \
          where all are equal.",

@@ -1,6 +1,8 @@
 //! Signatures as the wire contract lists them, so that these tests do not depend on which operators the engine has.
 
-use crate::operators::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, WindowRule};
+use crate::operators::{
+    Accuracy, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, WindowRule,
+};
 use crate::row::FieldType;
 use streamgauge_api::{Code, Value};
 
@@ -30,6 +32,8 @@ const fn signature(
     Signature {
         name,
         aliases: &[],
+        family: Family::Core,
+        asks: "",
         help: "",
         field,
         reads: Reads::Any,
