@@ -9,6 +9,9 @@ use serde_json::{Map, Value as Json, json};
 /// Pattern of durations.
 const DURATION: &str = "^[0-9]+(ms|s|m|h|d)$";
 
+/// Pattern of windows.
+const WINDOW: &str = "^([0-9]+(ms|s|m|h|d)|forever)$";
+
 /// Pattern of sizes.
 const SIZE: &str = "^[0-9_]+ ?([kMGT]?B|[KMGT]iB)?$";
 
@@ -164,10 +167,12 @@ fn operator_schema(signature: &Signature) -> Json {
     properties.insert("where".into(), json!({ "type": "string", "description": "Only rows for which this is true count." }));
     if signature.field != FieldRule::None {
         properties.insert("field".into(), json!({ "type": "string", "description": "The field that is aggregated." }));
-        properties.insert("expr".into(), json!({ "type": "string", "description": "An expression instead of a field." }));
+        if signature.field != FieldRule::Condition {
+            properties.insert("expr".into(), json!({ "type": "string", "description": "An expression instead of a field." }));
+        }
     }
     if !matches!(signature.window, WindowRule::Refused(_)) {
-        properties.insert("window".into(), json!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d)|forever)$" }));
+        properties.insert("window".into(), json!({ "type": "string", "pattern": WINDOW }));
     }
     if signature.window == WindowRule::Allowed {
         properties.insert(RESOLUTION.name.into(), described_param(&RESOLUTION));
@@ -190,6 +195,7 @@ fn param_schema(kind: ParamKind) -> Json {
     match kind {
         ParamKind::Int { min, max, .. } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         ParamKind::Float { .. } => json!({ "type": "number" }),
+        ParamKind::Window => json!({ "type": "string", "pattern": WINDOW }),
         ParamKind::Duration { .. } => json!({ "type": "string", "pattern": DURATION }),
         ParamKind::Bool { .. } => json!({ "type": "boolean" }),
         ParamKind::Edges { max } => json!({ "type": "array", "items": { "type": "number" }, "maxItems": max }),

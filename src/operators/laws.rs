@@ -182,8 +182,22 @@ pub(super) fn check_demand(accumulator: &dyn Accumulator, rows: &[Row]) -> Resul
             let Some(row) = rows.get(at + before) else { continue };
             row.with_input(|input| accumulator.demand(&state.words, &state.arena, input, before, &mut looked_at[at + before][before]));
         }
+        // Rows before it may be rows that the slot is not fed with.
+        let besides: Vec<(usize, Demand)> = [1, 7, 100, 5_000]
+            .map(|before| {
+                let mut demand = Demand::default();
+                row.with_input(|input| accumulator.demand(&state.words, &state.arena, input, before, &mut demand));
+                (before, demand)
+            })
+            .into();
         state.arena.made.clear();
         state.feed(accumulator, row);
+        for (before, demand) in besides {
+            if !demand.covers(&state.arena.made) {
+                let message = format!("row {at} made objects of classes {:?}; behind {before} others {demand:?}", state.arena.made);
+                return Err(TestCaseError::fail(format!("an update makes no object that was not named: {message}")));
+            }
+        }
         for (before, demand) in looked_at[at].iter().enumerate().take(at + 1) {
             if !demand.covers(&state.arena.made) {
                 let message = format!("row {at} made objects of classes {:?}; {before} rows before {demand:?}", state.arena.made);

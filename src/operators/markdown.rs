@@ -54,10 +54,10 @@ says how much is open at one key. Each feature then reads as a map:
 |---|---|
 | `value` | what is read without `explain` |
 | `exact` | true: the value is what all rows of the window give, up to the rounding of doubles. Then only `value` stands beside it |
-| `bound` | `[least, largest]`, both included: the answer of all rows is one of these. `null` at one end: open there; `null` in place of both: nothing is known, since the window may lack rows (refused as too far ahead, or gone and asked for with `approximate=1`) or holds values of several kinds (`min`, `max`). For `top_k` two lists with the least and the largest count of each value that is listed |
+| `bound` | `[least, largest]`, both included: the answer of all rows is one of these. `null` at one end: open there; `null` in place of both: nothing is known, since the window may lack rows (refused as too far ahead, gone and asked for with `approximate=1`, or from before the feature was added), holds values of several kinds (`min`, `max`), cuts a bucket of an operator that says no bound of it is known, or since a row came after a later one where the operator says that this matters. For `top_k` two lists with the least and the largest count of each value that is listed |
 | `error` | of all x within the bound, the largest distance between `value` and x, divided by the size of x where that is above 1; `null` where that is no number |
 | `nullable` | true: the answer may also be null, since the window may hold nothing |
-| `confidence` | 0.95: the bound is statistical and holds 19 of 20 answers (`n_unique` beyond 1,024 values). Without it the bound always holds |
+| `confidence` | 0.95: the bound is statistical and holds 19 of 20 answers (`n_unique` and `entropy` beyond 1,024 values). Without it the bound always holds |
 ";
 
 /// The page.
@@ -121,6 +121,7 @@ fn section(page: &mut String, signature: &Signature) {
 fn field(rule: FieldRule) -> &'static str {
     match rule {
         FieldRule::None => "–",
+        FieldRule::Condition => "as `where`",
         FieldRule::Optional => "optional",
         FieldRule::Required => "required",
     }
@@ -150,6 +151,7 @@ fn values(param: &Param) -> String {
         ParamKind::Float { above, below, default: given } => {
             format!("number above {above} and below {below}{}", default(given.map(|number| number.to_string())))
         }
+        ParamKind::Window => "duration or `forever`".to_owned(),
         ParamKind::Duration { required } => format!("duration{}", if required { ", must be given" } else { "" }),
         ParamKind::Bool { default } => format!("boolean, default {default}"),
         ParamKind::Edges { max } => format!("at most {max} finite numbers, strictly increasing"),

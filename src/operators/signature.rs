@@ -9,6 +9,8 @@ use streamgauge_api::Code;
 pub enum FieldRule {
     /// The operator reads no field; a given one is ignored with a warning.
     None,
+    /// The operator reads no field; a given one that holds true/false or 0/1 stands for `where`.
+    Condition,
     /// Checked when given; without one the operator never updates.
     Optional,
     /// Must be given.
@@ -24,6 +26,8 @@ pub enum Reads {
     Numbers,
     /// All but bytes and json.
     Scalars,
+    /// Texts, integers and booleans.
+    Names,
 }
 
 impl Reads {
@@ -33,6 +37,7 @@ impl Reads {
             Self::Any => true,
             Self::Numbers => matches!(kind, FieldType::I64 | FieldType::F64 | FieldType::Json),
             Self::Scalars => !matches!(kind, FieldType::Bytes | FieldType::Json),
+            Self::Names => matches!(kind, FieldType::Str | FieldType::I64 | FieldType::Bool | FieldType::Json),
         }
     }
 
@@ -42,6 +47,7 @@ impl Reads {
             Self::Any => "values",
             Self::Numbers => "numbers",
             Self::Scalars => "texts, numbers, booleans and times",
+            Self::Names => "texts, integers and booleans",
         }
     }
 }
@@ -83,6 +89,8 @@ pub enum ParamKind {
         /// Whether it must be given.
         required: bool,
     },
+    /// A duration, or `forever`: the window under another name.
+    Window,
     /// A boolean.
     Bool {
         /// Used when not given.

@@ -45,9 +45,6 @@ const WINDOW_IGNORED: &[&str] = &[
     "z_score",
 ];
 
-/// Operators whose `field`, when it is true/false or 0/1, acts as `where` when there is none.
-const FIELD_IS_CONDITION: &[&str] = &["streak", "max_streak", "negative_streak"];
-
 /// The operator of this wire name.
 pub(super) fn find(operators: Operators, name: &str) -> Option<&'static dyn Operator> {
     operators.iter().copied().find(|operator| {
@@ -273,7 +270,7 @@ impl Builder<'_> {
                 ParamKind::Float { default: Some(number), .. } => Ok(Some(ParamValue::Float(number))),
                 ParamKind::Int { default: None, .. } | ParamKind::Float { default: None, .. } => missing(param.code),
                 ParamKind::Duration { required: true } => missing(Code::InvalidRegistration),
-                ParamKind::Duration { required: false } => Ok(None),
+                ParamKind::Duration { required: false } | ParamKind::Window => Ok(None),
                 ParamKind::Bool { default } => Ok(Some(ParamValue::Bool(default))),
                 ParamKind::Edges { .. } => Ok(Some(ParamValue::Edges(Vec::new()))),
                 ParamKind::Texts { .. } => Ok(None),
@@ -296,12 +293,13 @@ impl Builder<'_> {
                 if number > above && number < below { Ok(Some(ParamValue::Float(number))) } else { wrong(between(above, below)) }
             }
             (ParamKind::Float { above, below, .. }, _) => wrong(between(above, below)),
-            (ParamKind::Duration { .. }, Tree::Str(text)) => match parse_duration(text) {
+            (ParamKind::Window, Tree::Str(text)) if text == "forever" => Ok(None),
+            (ParamKind::Duration { .. } | ParamKind::Window, Tree::Str(text)) => match parse_duration(text) {
                 Ok(us) => Ok(Some(ParamValue::DurationUs(us))),
                 Err(DurationError::Form) if text == "forever" => wrong("it cannot last for ever".to_owned()),
                 Err(error) => wrong(format!("it {error}")),
             },
-            (ParamKind::Duration { .. }, _) => wrong("a duration such as \"5m\" is wanted".to_owned()),
+            (ParamKind::Duration { .. } | ParamKind::Window, _) => wrong("a duration such as \"5m\" is wanted".to_owned()),
             (ParamKind::Bool { .. }, Tree::Bool(truth)) => Ok(Some(ParamValue::Bool(*truth))),
             (ParamKind::Bool { .. }, _) => wrong("true or false is wanted".to_owned()),
             (ParamKind::Edges { max }, _) => match edges(tree, max) {
@@ -325,6 +323,13 @@ impl Builder<'_> {
             self.canonical.remove("baseline_window");
             self.inert("baseline_window", "baseline_window is ignored (compat.velocity_window = \"ignore\")".to_owned());
             return window_us;
+        }
+        if us > 0 && self.given.get("window").is_some() && window_us != Some(us) {
+            self.error(
+                Code::AggregationInvalidParam,
+                "baseline_window",
+                "\"window\" and \"baseline_window\" are the same parameter".to_owned(),
+            );
         }
         window_us.or((us > 0).then_some(us))
     }
@@ -390,11 +395,11 @@ impl Builder<'_> {
     fn field(&mut self) -> Option<(Column, Option<FieldType>)> {
         let op = self.op_name;
         let (field, expr) = (self.given.get("field"), self.given.get("expr"));
-        if self.signature.field == FieldRule::None {
+        if matches!(self.signature.field, FieldRule::None | FieldRule::Condition) {
             if expr.is_some() {
                 self.inert("expr", format!("{op} reads no field; expr has no effect"));
             }
-            if field.is_some() && !FIELD_IS_CONDITION.contains(&op) {
+            if field.is_some() && self.signature.field == FieldRule::None {
                 self.inert("field", format!("{op} reads no field; field has no effect"));
             }
             return None;
@@ -490,7 +495,7 @@ impl Builder<'_> {
             None => self.condition_field()?,
             Some(Tree::Str(text)) => {
                 let expression = self.parse(text, Code::AggregationInvalidWhere, &at)?;
-                if FIELD_IS_CONDITION.contains(&self.op_name) && self.given.get("field").is_some() {
+                if self.signature.field == FieldRule::Condition && self.given.get("field").is_some() {
                     self.inert("field", "field has no effect beside where".to_owned());
                 }
                 expression
@@ -508,7 +513,7 @@ impl Builder<'_> {
 
     /// `field` of a streak as the condition it stands for.
     fn condition_field(&mut self) -> Option<Expression> {
-        let Some(Tree::Str(name)) = self.given.get("field").filter(|_| FIELD_IS_CONDITION.contains(&self.op_name)) else { return None };
+        let Some(Tree::Str(name)) = self.given.get("field").filter(|_| self.signature.field == FieldRule::Condition) else { return None };
         let kind = self.scope.resolve(name).and_then(|resolved| resolved.kind);
         let text = match kind {
             Some(FieldType::Bool) => format!("{name} == true"),

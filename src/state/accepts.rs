@@ -253,7 +253,10 @@ fn computes_alike(before: &FeatureDef, now: &FeatureDef) -> bool {
         let needs = def.op.compile(&params).needs;
         needs.iter().map(|need| (need.accumulator.identity(), need.rows, need.fields)).collect::<Vec<_>>()
     };
-    let shape = |def: &FeatureDef| (def.window_us, def.resolution, def.field.is_some(), def.filter.is_some());
+    let shape = |def: &FeatureDef| {
+        let named: Vec<&str> = def.more_fields.iter().map(|(param, _)| *param).collect();
+        (def.window_us, def.resolution, def.field.is_some(), named, def.filter.is_some())
+    };
     shape(before) == shape(now) && needs(before) == needs(now)
 }
 

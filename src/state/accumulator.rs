@@ -34,7 +34,7 @@ pub enum Order {
     /// On their order by (time, LSN), whatever the order in which they come: the slot keeps both.
     TimeLsn,
     /// On their order by (time, LSN), of which it knows the ends only. A row that comes after a
-    /// later one of the same slot is taken as the latest, and the slot remembers that it was.
+    /// later one of the same slot cannot be put where it belongs, and the slot remembers that.
     Ends,
 }
 

@@ -353,7 +353,7 @@ impl SlabPlan {
             });
             return SlotRef::Lifetime(index);
         };
-        self.keeps_lsn |= wanted.accumulator.order() != Order::Any;
+        self.keeps_lsn |= wanted.accumulator.order() == Order::TimeLsn;
         let window = self.windows.iter().position(|known| (known.window_us, known.resolution) == (window_us, resolution));
         let window = window.unwrap_or_else(|| {
             let cut = resolution as i64;

@@ -4,15 +4,18 @@
 //! associative and commutative.
 
 use crate::operators::reading::{Part, count_value};
+use crate::row::Cell;
 use crate::state::{Accumulator, Arena, Demand, Input, Need, SLOT_ROWS_MAX};
 use std::sync::Arc;
 use streamgauge_api::Value;
 
 /// What decides the cell of a row.
 #[derive(Debug, Clone)]
-pub(super) enum Cells {
+pub(in crate::operators) enum Cells {
     /// A number, between these edges: a cell below the first, one from each on.
     Edges(Arc<[f64]>),
+    /// A text, an integer or a boolean, by its text: one cell for each of these, ascending, and one for all others.
+    Listed(Arc<[Box<str>]>),
     /// The hour of the row's time, UTC.
     HourOfDay,
     /// Day of the week and hour of the row's time, UTC; Monday is first.
@@ -23,9 +26,10 @@ const HOUR_US: i64 = 3_600_000_000;
 
 impl Cells {
     /// How many cells there are.
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::operators) fn count(&self) -> usize {
         match self {
             Self::Edges(edges) => edges.len() + 1,
+            Self::Listed(texts) => texts.len() + 1,
             Self::HourOfDay => 24,
             Self::HourOfWeek => 7 * 24,
         }
@@ -37,16 +41,30 @@ impl Cells {
         let hour = |of: i64, from: i64| usize::try_from((hours + from).rem_euclid(of)).ok();
         match self {
             Self::Edges(edges) => input.cell.number().map(|number| edges.partition_point(|&edge| edge <= number)),
+            Self::Listed(texts) => {
+                let at = |text: &[u8]| texts.binary_search_by(|listed| listed.as_bytes().cmp(text)).unwrap_or(texts.len());
+                match input.cell {
+                    Cell::Str(text) => Some(at(text)),
+                    Cell::I64(number) => Some(at(number.to_string().as_bytes())),
+                    Cell::Bool(truth) => Some(at(if truth { b"true" } else { b"false" })),
+                    _ => None,
+                }
+            }
             Self::HourOfDay => hour(24, 0),
             Self::HourOfWeek => hour(7 * 24, 3 * 24),
         }
     }
 
-    /// The counts of a slot.
-    pub(super) fn counts(&self, part: Part<'_>) -> Vec<Value> {
+    /// The rows of each cell of a slot.
+    pub(in crate::operators) fn rows<'a>(&self, part: Part<'a>) -> impl Iterator<Item = u64> + use<'a> {
         let [handle] = part.words else { unreachable!("a slot of cells has one word") };
         let object = part.arena.get(*handle);
-        (0..self.count()).map(|cell| count_value(object.get(cell).copied().unwrap_or(0))).collect()
+        (0..self.count()).map(|cell| object.get(cell).copied().unwrap_or(0))
+    }
+
+    /// The same as readers see it.
+    pub(super) fn counts(&self, part: Part<'_>) -> Vec<Value> {
+        self.rows(part).map(count_value).collect()
     }
 }
 
@@ -54,6 +72,7 @@ impl Accumulator for Cells {
     fn identity(&self) -> String {
         match self {
             Self::Edges(edges) => format!("cells/{edges:?}"),
+            Self::Listed(texts) => format!("cells/{texts:?}"),
             Self::HourOfDay => "cells/hour of day".into(),
             Self::HourOfWeek => "cells/hour of week".into(),
         }
@@ -68,7 +87,7 @@ impl Accumulator for Cells {
     }
 
     fn need(&self) -> Need {
-        if matches!(self, Self::Edges(_)) { Need::Value } else { Need::Nothing }
+        if matches!(self, Self::Edges(_) | Self::Listed(_)) { Need::Value } else { Need::Nothing }
     }
 
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
@@ -124,14 +143,19 @@ mod tests {
             cuts in (0usize..40, 0usize..40),
         ) {
             let rows: Vec<Row> = data.into_iter().zip(1..).map(|((datum, time_us), lsn)| Row::of(datum, time_us, lsn)).collect();
-            for cells in [Cells::Edges([-10.0, 0.0, 10.5].into()), Cells::HourOfDay, Cells::HourOfWeek] {
+            for cells in [Cells::Edges([-10.0, 0.0, 10.5].into()), Cells::Listed(["-1".into(), "7".into()].into()), Cells::HourOfDay, Cells::HourOfWeek] {
                 check_exact_laws(&cells, &rows, cuts)?;
                 check_any_order(&cells, &rows, &|left, right| left.content(&cells) == right.content(&cells))?;
                 let state = State::fed(&cells, &rows);
                 prop_assert_eq!(cells.verify(&state.words, &state.arena), Ok(()));
                 let counted: i64 = cells.counts(state.slot().core).iter().map(|count| if let Value::I64(count) = count { *count } else { 0 }).sum();
                 let with_number = rows.iter().filter(|row| matches!(row.datum, Datum::I64(_) | Datum::F64(_))).count();
-                let expected = if cells.need() == Need::Value { with_number } else { rows.len() };
+                let integers = rows.iter().filter(|row| matches!(row.datum, Datum::I64(_))).count();
+                let expected = match cells {
+                    Cells::Edges(_) => with_number,
+                    Cells::Listed(_) => integers,
+                    _ => rows.len(),
+                };
                 prop_assert_eq!(counted, expected as i64);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{Keep, LIST, compiled, n, signature};
 use crate::operators::{Compiled, FeatureParams, FieldRule, Operator, Reads, Signature};
-use streamgauge_api::{Code, Value};
+use streamgauge_api::Code;
 
 /// The operator.
 pub(in crate::operators) struct FirstN;
@@ -13,7 +13,7 @@ static SIGNATURE: Signature = Signature {
     ..signature(
         "first_n",
         "the first n values",
-        "The field's values in the n earliest matching rows that have one, earliest first. By row time, then LSN, whatever the order in which rows come. A text, bytes or json beyond 1 MiB divided by n is passed over. Exact; 8 bytes, then 24 for each value and the bytes of texts. Empty: [].",
+        "The field's values in the n earliest matching rows that have one, earliest first. By row time, then LSN, whatever the order in which rows come. A text, bytes or json beyond 1 MiB divided by n is passed over. Exact; 16 bytes, then 24 for each value and the bytes of texts. Empty: [].",
         FieldRule::Required,
         Reads::Any,
         LIST,
@@ -26,7 +26,6 @@ impl Operator for FirstN {
     }
 
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
-        let n = feature.params.count("n");
-        compiled(feature, Keep::Earliest, n, Value::List)
+        compiled(feature, Keep::Earliest, feature.params.count("n"))
     }
 }

@@ -1,7 +1,7 @@
 //! The earliest or the latest rows that have a value, by (row time, LSN), as many as a feature asks for.
 //!
 //! ```text
-//! slot     [handle]
+//! slot     [handle] [first word of the last entry]
 //! object   [rows << 32 | words of the entries] then entries, ascending by time and LSN:
 //!          [time, us] [LSN << 3 | tag] [the value, or how many bytes it has] [bytes, zero-padded] ...
 //! ```
@@ -10,11 +10,9 @@
 
 use crate::operators::FeatureParams;
 use crate::operators::reading::Part;
-use crate::operators::value_slot::value_of;
 use crate::row::{Cell, FieldType};
 use crate::state::{Accumulator, Arena, Demand, Input, Need, Order, hash_cell};
 use std::ops::Range;
-use streamgauge_api::Value;
 
 /// Which rows stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +126,14 @@ impl<'a> Entries<'a> {
         self.iter().find(|(_, held)| held.order() > order).map_or(self.words.len(), |(words, _)| words.start)
     }
 
+    /// The entry that begins at a word.
+    fn at(self, at: usize) -> Option<Entry<'a>> {
+        let &[time, lsn_tag, word] = self.words.get(at..at + ENTRY_WORDS)? else { unreachable!("three words") };
+        let length = if lsn_tag & 7 >= 5 { usize::try_from(word).ok()? } else { 0 };
+        let bytes = bytemuck::cast_slice::<u64, u8>(self.words.get(at + ENTRY_WORDS..)?).get(..length)?;
+        Some(Entry { time_us: time.cast_signed(), lsn_tag, word, bytes })
+    }
+
     /// The same where all entries are of one size.
     fn behind_of_scalars(self, order: (i64, u64)) -> usize {
         let (mut low, mut high) = (0, self.words.len() / ENTRY_WORDS);
@@ -143,15 +149,17 @@ impl<'a> Entries<'a> {
     fn iter(self) -> impl Iterator<Item = (Range<usize>, Entry<'a>)> {
         let mut at = 0;
         std::iter::from_fn(move || {
-            let &[time, lsn_tag, word] = self.words.get(at..at + ENTRY_WORDS)? else { unreachable!("three words") };
-            let length = if lsn_tag & 7 >= 5 { usize::try_from(word).ok()? } else { 0 };
-            let bytes = bytemuck::cast_slice::<u64, u8>(self.words.get(at + ENTRY_WORDS..)?).get(..length)?;
-            let entry = Entry { time_us: time.cast_signed(), lsn_tag, word, bytes };
+            let entry = self.at(at)?;
             let words = at..at + entry.words();
             at = words.end;
             Some((words, entry))
         })
     }
+}
+
+/// A word of a slot that counts words of an object.
+fn word_index(word: u64) -> usize {
+    usize::try_from(word).unwrap_or(usize::MAX)
 }
 
 fn head(count: usize, used: usize) -> u64 {
@@ -180,21 +188,24 @@ impl KeptRows {
     }
 
     /// Where a further entry goes: the words of what it replaces, and its first word after that. None where it does not stay.
-    fn place(self, entries: Entries<'_>, entry: &Entry<'_>) -> Option<(Range<usize>, usize)> {
+    fn place(self, entries: Entries<'_>, last_at: usize, entry: &Entry<'_>) -> Option<(Range<usize>, usize)> {
         let end = entries.words.len();
-        let at = if self.bytes { entries.behind(entry.order()) } else { entries.behind_of_scalars(entry.order()) };
+        // Most rows come in order: they are the last.
+        let is_last = entries.at(last_at).is_none_or(|last| last.order() <= entry.order());
+        let at = match self.bytes {
+            _ if is_last => end,
+            true => entries.behind(entry.order()),
+            false => entries.behind_of_scalars(entry.order()),
+        };
         if entries.count < self.count {
             return Some((end..end, at));
         }
         match self.keep {
             Keep::Earliest | Keep::Sample if at == end => None,
-            Keep::Earliest | Keep::Sample => {
-                let last = if self.bytes { entries.iter().last()?.0 } else { end - ENTRY_WORDS..end };
-                Some((last, at))
-            }
+            Keep::Earliest | Keep::Sample => Some((last_at..end, at)),
             Keep::Latest | Keep::LatestNumbers => {
-                let (first, _) = entries.iter().next()?;
-                (at > 0).then(|| (first.clone(), at - first.len()))
+                let first = entries.at(0)?.words();
+                (at > 0).then(|| (0..first, at - first))
             }
         }
     }
@@ -205,32 +216,37 @@ impl KeptRows {
         if self.keep != Keep::Sample {
             return Some(entry);
         }
-        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(&entry.time_us.to_le_bytes(), hash_cell(input.cell));
-        // The LSN has no part in it: rows of one time and one value are one to it.
+        // With the LSN, since all rows of a push have one time: equal values of it have chances of their own.
+        let row = [entry.time_us.cast_unsigned(), input.lsn];
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(bytemuck::cast_slice(&row), hash_cell(input.cell));
         Some(Entry { time_us: hash.cast_signed(), ..entry })
     }
 
-    fn take(self, slot: &mut u64, arena: &mut Arena, entry: &Entry<'_>) {
+    fn take(self, slot: &mut [u64], arena: &mut Arena, entry: &Entry<'_>) {
         if !self.takes(entry) {
             return;
         }
-        let entries = Entries::of(arena.get(*slot));
-        let Some((gone, at)) = self.place(entries, entry) else { return };
+        let &mut [handle, last_at] = slot else { unreachable!("a slot of kept rows has two words") };
+        let entries = Entries::of(arena.get(handle));
+        let Some((gone, at)) = self.place(entries, word_index(last_at), entry) else { return };
         let (count, used) = (entries.count, entries.words.len());
         let left = used - gone.len();
         let needed = 1 + left + entry.words();
         if left < used {
-            let object = &mut arena.get_mut(*slot)[1..];
+            let object = &mut arena.get_mut(handle)[1..];
             object.copy_within(gone.end..used, gone.start);
             object[left..used].fill(0);
         }
-        if needed > Arena::capacity(*slot) {
-            *slot = arena.grow(*slot, self.grown_words(used, needed));
+        if needed > Arena::capacity(handle) {
+            slot[0] = arena.grow(handle, self.grown_words(used, needed));
         }
-        let object = arena.get_mut(*slot);
+        let object = arena.get_mut(slot[0]);
         object[1..].copy_within(at..left, at + entry.words());
         entry.write(&mut object[1 + at..1 + at + entry.words()]);
         object[0] = head(if left < used { count } else { count + 1 }, left + entry.words());
+        let last_at = if at == left { Some(at) } else { Entries::of(object).iter().last().map(|(words, _)| words.start) };
+        let Some(last_at) = last_at else { unreachable!("an entry was just written") };
+        slot[1] = last_at as u64;
     }
 
     /// Words of the object that entries of `used` words move into when they need more room.
@@ -240,16 +256,9 @@ impl KeptRows {
 }
 
 /// The values of a slot, in order of time.
-pub(in crate::operators) fn kept(_rows: KeptRows, part: Part<'_>) -> Vec<Value> {
-    let [handle] = part.words else { unreachable!("a slot of kept rows has one word") };
-    Entries::of(part.arena.get(*handle)).iter().map(|(_, entry)| value_of(entry.cell())).collect()
-}
-
-/// The numbers of a slot with their times, in order of time.
-pub(in crate::operators) fn kept_numbers(part: Part<'_>) -> Vec<(i64, f64)> {
-    let [handle] = part.words else { unreachable!("a slot of kept rows has one word") };
-    let entries = Entries::of(part.arena.get(*handle)).iter();
-    entries.filter_map(|(_, entry)| Some((entry.time_us, entry.cell().number()?))).collect()
+pub(in crate::operators) fn kept_cells(part: Part<'_>) -> impl Iterator<Item = Cell<'_>> {
+    let [handle, _] = part.words else { unreachable!("a slot of kept rows has two words") };
+    Entries::of(part.arena.get(*handle)).iter().map(|(_, entry)| entry.cell())
 }
 
 impl Accumulator for KeptRows {
@@ -258,7 +267,7 @@ impl Accumulator for KeptRows {
     }
 
     fn words(&self) -> usize {
-        1
+        2
     }
 
     fn handles(&self) -> &'static [usize] {
@@ -275,7 +284,7 @@ impl Accumulator for KeptRows {
 
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>) {
         if let Some(entry) = self.entry(input) {
-            self.take(&mut slot[0], arena, &entry);
+            self.take(slot, arena, &entry);
         }
     }
 
@@ -292,7 +301,7 @@ impl Accumulator for KeptRows {
             if self.bytes || entries.count < self.count {
                 demand.objects(self.object_words_max(), self.object_words_max());
             }
-        } else if let Some((gone, _)) = self.place(entries, &entry) {
+        } else if let Some((gone, _)) = self.place(entries, word_index(slot[1]), &entry) {
             let used = entries.words.len();
             let needed = 1 + used - gone.len() + entry.words();
             if needed > capacity {
@@ -303,19 +312,21 @@ impl Accumulator for KeptRows {
 
     fn merge(&self, slot: &mut [u64], arena: &mut Arena, other: &[u64], from: &Arena) {
         for (_, entry) in Entries::of(from.get(other[0])).iter() {
-            self.take(&mut slot[0], arena, &entry);
+            self.take(slot, arena, &entry);
         }
     }
 
     fn verify(&self, slot: &[u64], arena: &Arena) -> Result<(), &'static str> {
         let object = arena.get(slot[0]);
-        let Some((&head, words)) = object.split_first() else { return Ok(()) };
+        let Some((&head, words)) = object.split_first() else {
+            return if slot[1] == 0 { Ok(()) } else { Err("it has a last row and none") };
+        };
         let (count, used) = (head >> 32, head & u64::from(u32::MAX));
         if count > self.count as u64 || used > words.len() as u64 {
             return Err("it has no room for its rows");
         }
         let entries = Entries::of(object);
-        let (mut end, mut rows, mut before) = (0, 0u64, None);
+        let (mut start, mut end, mut rows, mut before) = (0, 0, 0u64, None);
         for (words, entry) in entries.iter() {
             let is_value = entry.lsn_tag & 7 != 0 && (entry.lsn_tag & 7 != 1 || entry.word <= 1);
             if !is_value || !self.takes(&entry) {
@@ -324,9 +335,9 @@ impl Accumulator for KeptRows {
             if before.is_some_and(|before| before > entry.order()) {
                 return Err("its rows are not in order of time");
             }
-            (end, rows, before) = (words.end, rows + 1, Some(entry.order()));
+            (start, end, rows, before) = (words.start, words.end, rows + 1, Some(entry.order()));
         }
-        if rows == count && end as u64 == used { Ok(()) } else { Err("it counts other rows than it has") }
+        if rows == count && end as u64 == used && slot[1] == start as u64 { Ok(()) } else { Err("it counts other rows than it has") }
     }
 }
 
@@ -334,7 +345,9 @@ impl Accumulator for KeptRows {
 mod tests {
     use super::*;
     use crate::operators::laws::{Datum, Row, State, check_any_order, check_exact_laws};
+    use crate::operators::value_slot::value_of;
     use proptest::prelude::*;
+    use streamgauge_api::Value;
 
     fn data() -> impl Strategy<Value = Datum> {
         prop_oneof![
@@ -369,7 +382,7 @@ mod tests {
                 oracle.sort_by_key(|row| (row.time_us, row.lsn));
                 let stay = if keep == Keep::Earliest { 0..count.min(oracle.len()) } else { oracle.len().saturating_sub(count)..oracle.len() };
                 let values: Vec<Value> = oracle[stay].iter().map(|row| value_of(row.datum.cell())).collect();
-                prop_assert_eq!(kept(kept_rows, state.slot().core), values);
+                prop_assert_eq!(kept_cells(state.slot().core).map(value_of).collect::<Vec<_>>(), values);
             }
         }
     }

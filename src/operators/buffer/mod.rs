@@ -13,19 +13,20 @@ mod most_recent_n;
 mod reservoir_sample;
 mod seasonal_deviation;
 
+pub(super) use cells::Cells;
 pub(super) use dow_hour_histogram::DowHourHistogram;
 pub(super) use first_n::FirstN;
 pub(super) use histogram::Histogram;
 pub(super) use hour_of_day_histogram::HourOfDayHistogram;
-use kept::kept;
-pub(super) use kept::{Keep, KeptRows, kept_numbers};
+pub(super) use kept::{Keep, KeptRows, kept_cells};
 pub(super) use lag::Lag;
 pub(super) use last_n::LastN;
 pub(super) use most_recent_n::MostRecentN;
 pub(super) use reservoir_sample::ReservoirSample;
 pub(super) use seasonal_deviation::SeasonalDeviation;
 
-use super::{Accuracy, Compiled, Family, FeatureParams, FieldRule, Output, Param, ParamKind, Reads, Signature, WindowRule};
+use super::value_slot::value_of;
+use super::{Accuracy, Compiled, Family, FeatureParams, FieldRule, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
@@ -63,13 +64,8 @@ const fn n(default: Option<i64>, code: Code, help: &'static str) -> Param {
 /// A list of kept values.
 const LIST: Output = Output::Is(FieldType::Json);
 
-/// A feature that reads values off the rows that are kept.
-fn compiled(
-    feature: &FeatureParams<'_>,
-    keep: Keep,
-    count: usize,
-    value: impl Fn(Vec<Value>) -> Value + Send + Sync + 'static,
-) -> Compiled {
-    let rows = KeptRows::of(feature, keep, count);
-    Compiled::of_one(Arc::new(rows), move |slot| value(kept(rows, slot.core)), |_| Accuracy::Exact)
+/// A feature that lists the values of the rows that are kept.
+fn compiled(feature: &FeatureParams<'_>, keep: Keep, count: usize) -> Compiled {
+    let value = |slot: &Slot<'_>| Value::List(kept_cells(slot.core).map(value_of).collect());
+    Compiled::of_one(Arc::new(KeptRows::of(feature, keep, count)), value, |_| Accuracy::Exact)
 }

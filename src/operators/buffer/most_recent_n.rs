@@ -2,18 +2,18 @@
 
 use super::{Keep, LIST, compiled, n, signature};
 use crate::operators::{Compiled, FeatureParams, FieldRule, Operator, Reads, Signature};
-use streamgauge_api::{Code, Value};
+use streamgauge_api::Code;
 
 /// The operator.
 pub(in crate::operators) struct MostRecentN;
 
 static SIGNATURE: Signature = Signature {
     params: &[n(Some(10), Code::AggregationInvalidParam, "how many values")],
-    lifetime_bound: None,
+    lifetime_bound: Some("n"),
     ..signature(
         "most_recent_n",
         "the latest n values",
-        "The same as `last_n`, with a default. By row time, then LSN, whatever the order in which rows come. A text, bytes or json beyond 1 MiB divided by n is passed over. Exact; 8 bytes, then 24 for each value and the bytes of texts. Empty: [].",
+        "The same as `last_n`. By row time, then LSN, whatever the order in which rows come. A text, bytes or json beyond 1 MiB divided by n is passed over. Exact; 16 bytes, then 24 for each value and the bytes of texts. Empty: [].",
         FieldRule::Required,
         Reads::Any,
         LIST,
@@ -26,7 +26,6 @@ impl Operator for MostRecentN {
     }
 
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
-        let n = feature.params.count("n");
-        compiled(feature, Keep::Latest, n, Value::List)
+        compiled(feature, Keep::Latest, feature.params.count("n"))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Keep, LIST, compiled, signature};
 use crate::operators::{Compiled, FeatureParams, FieldRule, Operator, Param, ParamKind, Reads, Signature};
-use streamgauge_api::{Code, Value};
+use streamgauge_api::Code;
 
 /// The operator.
 pub(in crate::operators) struct ReservoirSample;
@@ -15,12 +15,12 @@ static SIGNATURE: Signature = Signature {
         code: Code::AggregationInvalidParam,
         help: "how many values",
     }],
+    lifetime_bound: Some("samples"),
     ..signature(
         "reservoir_sample",
         "a fair sample of values",
-        "The field's values in a random sample of the matching rows that have one, in no order: the rows whose hash (XXH3 of row time and value) is least \
-         (bottom-k sampling, E. Cohen and H. Kaplan 2007). So it hangs on the rows alone, neither on their order nor on restarts. Rows of one time and \
-         one value are in it together or not at all. A text, bytes or json beyond 1 MiB divided by `samples` is passed over. 8 bytes, then 24 for each \
+        "The field's values in a random sample of the matching rows that have one, in no order: the rows whose hash (XXH3 of row time, LSN and value) is least \
+         (bottom-k sampling, E. Cohen and H. Kaplan 2007), so that each has the same chance and a restart changes nothing. A text, bytes or json beyond 1 MiB divided by `samples` is passed over. 8 bytes, then 24 for each \
          value and the bytes of texts. Empty: [].",
         FieldRule::Required,
         Reads::Any,
@@ -34,7 +34,7 @@ impl Operator for ReservoirSample {
     }
 
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
-        compiled(feature, Keep::Sample, feature.params.count("samples"), Value::List)
+        compiled(feature, Keep::Sample, feature.params.count("samples"))
     }
 }
 
@@ -44,6 +44,7 @@ mod tests {
     use crate::operators::ParamValue;
     use crate::operators::laws::{Datum, reading, rows};
     use crate::row::FieldType;
+    use streamgauge_api::Value;
 
     #[test]
     fn every_value_has_the_same_chance() {

@@ -2,12 +2,14 @@
 
 use super::need;
 use super::valued::{Kinds, Valued};
+use crate::operators::buffer::Cells;
 use crate::operators::heavy_hitters::HeavyHitters;
 use crate::operators::{
     Accuracy, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, ParamValue, Reads, Signature, Slot,
     WindowRule,
 };
 use crate::row::{Cell, FieldType};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use streamgauge_api::{Code, Value};
 
@@ -19,12 +21,12 @@ static SIGNATURE: Signature = Signature {
     aliases: &[],
     family: Family::Buffer,
     asks: "what share each value has",
-    help: "The share of each of the field's values, texts, integers and booleans, as a map from the value as text to count / all. With `categories` only \
-           those are listed, and the others count in the whole. Exact up to 1,024 distinct values; beyond, space-saving counters: shares of rare \
-           values may be too high, and no bound is given. A text beyond 480 bytes counts in the whole alone. The memory of `top_k`, which it shares, \
-           and 8 bytes. Empty: {}.",
+    help: "The share of each of the field's values, texts, integers and booleans, as a map from the value as text to count / all. With `categories` exactly \
+           those are counted, and all others in the whole: exact, 8 bytes each. Without it the most frequent ones are listed: exact up to 1,024 distinct \
+           values; beyond, space-saving counters: shares of rare values may be too high, and no bound is given; a text beyond 480 bytes counts in the \
+           whole alone; the memory of `top_k`, which it shares, and 8 bytes. Empty: {}.",
     field: FieldRule::Required,
-    reads: Reads::Scalars,
+    reads: Reads::Names,
     window: WindowRule::Refused(Code::AggregationInvalidWindow),
     params: &[
         Param {
@@ -39,7 +41,7 @@ static SIGNATURE: Signature = Signature {
             aliases: &[],
             kind: ParamKind::Int { min: 1, max: 4096, default: Some(256) },
             code: Code::AggregationInvalidParam,
-            help: "how many values are listed at most, the most frequent first; of more than 1,024 at most 1,024",
+            help: "without `categories`: how many values are listed, the most frequent; at most 1,024 are",
         },
     ],
     lifetime_bound: None,
@@ -54,45 +56,63 @@ impl Operator for EventTypeMix {
 
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
         let most = feature.params.count("max_categories");
-        let listed: Option<Vec<String>> = match feature.params.0.get("categories") {
-            Some(ParamValue::Texts(texts)) => Some(texts.clone()),
-            _ => None,
-        };
-        Compiled {
-            needs: vec![need(Arc::new(HeavyHitters)), need(Arc::new(Valued(Kinds::Named)))],
-            value: Box::new(move |slots, _now_us| mix(slots, listed.as_deref(), most)),
-            accuracy: Box::new(|slots, _now_us| {
-                let [hitters, _] = slots else { unreachable!("two accumulators") };
-                if HeavyHitters::exact(hitters) { Accuracy::Exact } else { Accuracy::Unknown }
-            }),
+        match feature.params.0.get("categories") {
+            Some(ParamValue::Texts(texts)) => listed(texts),
+            _ => Compiled {
+                needs: vec![need(Arc::new(HeavyHitters)), need(Arc::new(Valued(Kinds::Named)))],
+                value: Box::new(move |slots, _now_us| most_frequent(slots, most)),
+                accuracy: Box::new(|slots, _now_us| {
+                    let [hitters, _] = slots else { unreachable!("two accumulators") };
+                    if HeavyHitters::exact(hitters) { Accuracy::Exact } else { Accuracy::Unknown }
+                }),
+            },
         }
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
-fn mix(slots: &[Slot<'_>], listed: Option<&[String]>, most: usize) -> Value {
-    let [hitters, valued] = slots else { unreachable!("two accumulators") };
-    let rows = Valued::inside(valued);
-    let named = |cell: Cell<'_>| match cell {
-        Cell::Str(text) => Some(String::from_utf8_lossy(text).into_owned()),
-        Cell::I64(number) => Some(number.to_string()),
-        Cell::Bool(truth) => Some(truth.to_string()),
-        _ => None,
-    };
-    let counted = HeavyHitters::top(hitters, usize::MAX).into_iter();
-    let counted = counted.filter_map(|counted| Some((named(counted.hitter.cell)?, counted.hitter.count)));
-    let is_listed = |name: &String| listed.is_none_or(|listed| listed.contains(name));
-    let share = |count: u64| (count as f64 / rows.max(1) as f64).min(1.0);
-    let mut entries: Vec<(Box<str>, Value)> = Vec::new();
-    for (name, count) in counted.filter(|(name, _)| is_listed(name)).take(most) {
-        // The text "1" and the integer are one category.
-        match entries.iter_mut().find(|(known, _)| **known == *name) {
-            Some((_, Value::F64(known))) => *known = (*known + share(count)).min(1.0),
-            _ => entries.push((name.into(), Value::F64(share(count)))),
+/// A count for each text of a list, and one for all others.
+fn listed(texts: &[String]) -> Compiled {
+    let texts: std::collections::BTreeSet<Box<str>> = texts.iter().map(|text| text.as_str().into()).collect();
+    let texts: Arc<[Box<str>]> = texts.into_iter().collect();
+    let cells = Cells::Listed(Arc::clone(&texts));
+    let value = {
+        let cells = cells.clone();
+        move |slot: &Slot<'_>| {
+            let all: u64 = cells.rows(slot.core).sum();
+            let seen = texts.iter().zip(cells.rows(slot.core)).filter(|(_, rows)| *rows > 0);
+            Value::Map(seen.map(|(text, rows)| (text.clone(), Value::F64(share(rows, all)))).collect())
         }
+    };
+    Compiled::of_one(Arc::new(cells), value, |_| Accuracy::Exact)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
+fn share(rows: u64, all: u64) -> f64 {
+    (rows as f64 / all.max(1) as f64).min(1.0)
+}
+
+/// The shares of the most frequent values.
+fn most_frequent(slots: &[Slot<'_>], most: usize) -> Value {
+    let [hitters, valued] = slots else { unreachable!("two accumulators") };
+    let all = Valued::inside(valued);
+    // The text "1" and the integer are one category.
+    let mut by_name: BTreeMap<String, u64> = BTreeMap::new();
+    for counted in HeavyHitters::top(hitters, usize::MAX) {
+        let name = match counted.hitter.cell {
+            Cell::Str(text) => String::from_utf8_lossy(text).into_owned(),
+            Cell::I64(number) => number.to_string(),
+            Cell::Bool(truth) => truth.to_string(),
+            _ => continue,
+        };
+        *by_name.entry(name).or_default() += counted.hitter.count;
     }
-    entries.sort_by(|left, right| left.0.cmp(&right.0));
-    Value::Map(entries)
+    let mut named: Vec<(String, u64)> = by_name.into_iter().collect();
+    if named.len() > most {
+        named.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
+        named.truncate(most);
+        named.sort_unstable();
+    }
+    Value::Map(named.into_iter().map(|(name, rows)| (name.into(), Value::F64(share(rows, all)))).collect())
 }
 
 #[cfg(test)]
@@ -109,7 +129,12 @@ mod tests {
         };
         check(&[], &[("a", 0.5), ("b", 0.25), ("c", 0.25)]);
         check(&[("max_categories", ParamValue::Int(1))], &[("a", 0.5)]);
-        check(&[("categories", ParamValue::Texts(vec!["c".into(), "z".into()]))], &[("c", 0.25)]);
+        let listed = ("categories", ParamValue::Texts(vec!["z".into(), "c".into(), "b".into()]));
+        check(&[listed.clone(), ("max_categories", ParamValue::Int(1))], &[("b", 0.25), ("c", 0.25)]);
+        let mixed =
+            ["a", "a", "a", "a", "1", "1", "1"].map(|text| Datum::Str(text.into())).into_iter().chain([Datum::I64(1), Datum::I64(1)]);
+        let two = reading(&EventTypeMix, FieldType::Json, &[("max_categories", ParamValue::Int(2))], &rows(mixed));
+        assert_eq!(two, exactly(Value::Map(vec![("1".into(), Value::F64(5.0 / 9.0)), ("a".into(), Value::F64(4.0 / 9.0))])));
         let flags = rows([Datum::Bool(true), Datum::I64(7), Datum::I64(7), Datum::Bool(false)]);
         let shares = [("7", 0.5), ("false", 0.25), ("true", 0.25)].map(|(name, share)| (name.into(), Value::F64(share)));
         assert_eq!(reading(&EventTypeMix, FieldType::Json, &[], &flags), exactly(Value::Map(shares.into())));

@@ -78,10 +78,11 @@ impl Accumulator for NewestTimes {
     }
 
     fn demand(&self, slot: &[u64], arena: &Arena, _input: &Input<'_>, before: usize, demand: &mut Demand) {
-        let count = Self::held(Part { words: slot, arena }).len();
-        let most = (count + before).min(self.keeps);
-        if most < self.keeps && most >= Arena::capacity(slot[1]) {
-            demand.object_within(self.grown(count.max(Arena::capacity(slot[1])).min(most)), self.grown(most));
+        let (count, room) = (Self::held(Part { words: slot, arena }).len(), Arena::capacity(slot[1]));
+        // Of the rows before, any may have been left out: it grows at the latest with the last time that has room to come.
+        let most = (count + before).min(self.keeps.saturating_sub(1));
+        if count < self.keeps && most >= room {
+            demand.object_within(self.grown(count.max(room)), self.grown(most));
         }
     }
 

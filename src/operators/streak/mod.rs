@@ -25,7 +25,7 @@ const fn signature(name: &'static str, asks: &'static str, help: &'static str) -
         family: Family::Streak,
         asks,
         help,
-        field: FieldRule::None,
+        field: FieldRule::Condition,
         reads: Reads::Any,
         window: WindowRule::Refused(Code::AggregationInvalidWindow),
         params: &[],

@@ -98,8 +98,9 @@ impl Bursts {
             }
             Err(at) => at,
         };
-        let late = between > 0 && at < 2;
-        if late && at == 1 || count == SPANS_MAX && at == 1 {
+        // In front of all or between: what is no longer counted one by one lies there.
+        let late = at < 2 && between > 0 || at == 0 && count == SPANS_MAX;
+        if at == 1 && (between > 0 || count == SPANS_MAX) {
             // It lies before the latest spans, where single ones are not kept.
             let object = arena.get_mut(*slot);
             object[0] |= u64::from(late);
@@ -169,9 +170,10 @@ impl Accumulator for Bursts {
     fn demand(&self, slot: &[u64], arena: &Arena, _input: &Input<'_>, before: usize, demand: &mut Demand) {
         let count = Spans::of(arena.get(slot[0])).count;
         let room = Arena::capacity(slot[0]).saturating_sub(HEAD_WORDS) / SPAN_WORDS;
-        let most = (count + before).min(SPANS_MAX);
-        if most < SPANS_MAX && most >= room {
-            demand.object_within(grown_words(count.max(room).min(most)), grown_words(most));
+        // Of the rows before, any may be of a span that is there: it grows at the latest with the last span that has room to come.
+        let most = (count + before).min(SPANS_MAX - 1);
+        if count < SPANS_MAX && most >= room {
+            demand.object_within(grown_words(count.max(room)), grown_words(most));
         }
     }
 
@@ -207,6 +209,13 @@ mod tests {
     use super::*;
     use crate::operators::laws::{Datum, Row, State, check_demand, check_laws};
     use proptest::prelude::*;
+
+    #[test]
+    fn a_row_from_before_all_spans_takes_no_count_away_in_silence() {
+        let seconds = [1, 2, 2, 2, 2, 2].into_iter().chain(3..=64).chain([0, 2]);
+        let rows: Vec<Row> = seconds.zip(1..).map(|(second, lsn)| Row::of(Datum::Null, second, lsn)).collect();
+        assert!(most(&State::fed(&Bursts { span_us: 1 }, &rows)).disordered);
+    }
 
     fn most(state: &State) -> Burst {
         Bursts::most(std::iter::once(state.slot().core))

@@ -1,9 +1,9 @@
 //! `delta_from_prev`: the latest number less the one before it.
 
 use super::{accuracy, finite, nearest, signature};
-use crate::operators::buffer::{Keep, KeptRows, kept_numbers};
+use crate::operators::buffer::{Keep, KeptRows, kept_cells};
 use crate::operators::{Accuracy, Compiled, FeatureParams, Operator, Reads, Signature, Slot};
-use crate::row::FieldType;
+use crate::row::{Cell, FieldType};
 use std::sync::Arc;
 use streamgauge_api::Value;
 
@@ -25,16 +25,25 @@ impl Operator for DeltaFromPrev {
     }
 
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
-        let value = |slot: &Slot<'_>| match nearest(slot).flat_map(kept_numbers).collect::<Vec<_>>()[..] {
-            [.., (_, before), (_, latest)] => finite(latest - before),
+        let value = |slot: &Slot<'_>| match nearest(slot).flat_map(kept_cells).collect::<Vec<_>>()[..] {
+            [.., before, latest] => difference(latest, before).map_or(Value::Null, finite),
             _ => Value::Null,
         };
         let accuracy = |slot: &Slot<'_>| match slot.after {
             // Both stand in whole buckets, and none is later.
-            None if kept_numbers(slot.core).len() == 2 => Accuracy::Exact,
+            None if kept_cells(slot.core).count() == 2 => Accuracy::Exact,
             _ => accuracy(slot),
         };
         Compiled::of_one(Arc::new(KeptRows::of(feature, Keep::LatestNumbers, 2)), value, accuracy)
+    }
+}
+
+/// Of integers the exact difference, rounded once.
+#[expect(clippy::cast_precision_loss, reason = "the one rounding")]
+fn difference(latest: Cell<'_>, before: Cell<'_>) -> Option<f64> {
+    match (latest, before) {
+        (Cell::I64(latest), Cell::I64(before)) => Some((i128::from(latest) - i128::from(before)) as f64),
+        (latest, before) => Some(latest.number()? - before.number()?),
     }
 }
 
@@ -59,5 +68,7 @@ mod tests {
         ] {
             assert_eq!(read(data), expected, "{data:?}");
         }
+        let large = crate::operators::laws::rows([Datum::I64(1 << 53), Datum::I64((1 << 53) + 1)]);
+        assert_eq!(reading(&DeltaFromPrev, FieldType::I64, &[], &large).value, Value::F64(1.0));
     }
 }

@@ -15,7 +15,7 @@ static SIGNATURE: Signature = Signature {
     params: &[Param {
         name: "baseline_window",
         aliases: &[],
-        kind: ParamKind::Duration { required: false },
+        kind: ParamKind::Window,
         code: Code::AggregationInvalidWindow,
         help: "another name of `window`",
     }],

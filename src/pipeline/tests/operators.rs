@@ -125,6 +125,6 @@ pub(super) static ALL: &[&dyn Operator] = &[
         ],
         None,
     )),
-    &Fake(&signature("streak", FieldRule::None, NO_WINDOW, &[], None)),
+    &Fake(&signature("streak", FieldRule::Condition, NO_WINDOW, &[], None)),
     &Fake(&signature("first_seen_in_window", FieldRule::None, WindowRule::Span, &[], None)),
 ];

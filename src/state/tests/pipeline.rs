@@ -148,7 +148,7 @@ fn order_features() -> Vec<Feature> {
         Feature { more: || json!({ "n": 3 }), ..over("first_3", "first_n", ("label", label), None) },
         Feature { more: || json!({ "n": 3 }), ..filtered(LARGE, over("last_3", "last_n", ("extra", extra), None)) },
         Feature { more: || json!({ "n": 2 }), ..over("lag_2", "lag", ("amount", amount), None) },
-        over("recent", "most_recent_n", ("n", n), None),
+        Feature { more: || json!({ "n": 10 }), ..over("recent", "most_recent_n", ("n", n), None) },
         Feature { more: || json!({ "buckets": [0, 10.5] }), ..over("cells", "histogram", ("amount", amount), None) },
         plain("hours", "hour_of_day_histogram", None),
         plain("week", "dow_hour_histogram", None),
