@@ -4,7 +4,7 @@
 
 use super::{Accuracy, Compiled, Edge, FeatureParams, Operator, ParamValue, ParamValues, Reading, Slot};
 use crate::row::{Cell, FieldType};
-use crate::state::{Accumulator, Arena, Demand, Input, Order, hash_cell};
+use crate::state::{Accumulator, Arena, Demand, Input, Order, f64_of, hash_cell};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use streamgauge_api::Value;
@@ -73,6 +73,42 @@ pub(super) fn numbers() -> impl Strategy<Value = Datum> {
         1 => (-1.0f64..1.0).prop_map(Datum::F64),
         1 => Just(Datum::Null),
     ]
+}
+
+/// Amounts of both kinds, and what is none.
+pub(super) fn amounts() -> impl Strategy<Value = Datum> {
+    prop_oneof![
+        4 => (-50i64..50).prop_map(Datum::I64),
+        4 => (-4000i64..4000).prop_map(|quarters| Datum::F64(quarters as f64 / 4.0)),
+        1 => Just(Datum::Null),
+        1 => prop::sample::select(vec![Datum::Absent, Datum::Bool(true), Datum::Str("7".into()), Datum::Datetime(7)]),
+    ]
+}
+
+/// Rows in order of time: some at the same, most some seconds apart, some hours.
+pub(super) fn in_time(datum: impl Strategy<Value = Datum>, most: usize) -> impl Strategy<Value = Vec<Row>> {
+    timed(datum, prop_oneof![2 => Just(0i64), 8 => 0i64..3_000_000, 1 => 0i64..7_200_000_000].boxed(), most)
+}
+
+/// Rows of which some come late.
+pub(super) fn out_of_time(datum: impl Strategy<Value = Datum>, most: usize) -> impl Strategy<Value = Vec<Row>> {
+    timed(datum, prop_oneof![2 => Just(0i64), 8 => 0i64..3_000_000, 2 => -5_000_000i64..0].boxed(), most)
+}
+
+fn timed(datum: impl Strategy<Value = Datum>, step_us: BoxedStrategy<i64>, most: usize) -> impl Strategy<Value = Vec<Row>> {
+    prop::collection::vec((datum, step_us), 0..most).prop_map(|data| {
+        let mut time_us = 1_700_000_000_000_000;
+        let row = |((datum, step_us), lsn)| {
+            time_us += step_us;
+            Row::of(datum, time_us, lsn)
+        };
+        data.into_iter().zip(1u64..).map(row).collect()
+    })
+}
+
+/// The rows that have numbers, and their times.
+pub(super) fn numbered(rows: &[Row]) -> Vec<(f64, i64)> {
+    rows.iter().filter_map(|row| Some((row.datum.cell().number()?, row.time_us))).collect()
 }
 
 /// Rows of these values, one after the other.
@@ -144,6 +180,9 @@ pub(super) fn check_laws(accumulator: &dyn Accumulator, rows: &[Row], cuts: (usi
     let (a, b, c) = (part(&rows[..first]), part(&rows[first..second]), part(&rows[second..]));
     let left = a.clone().merged(accumulator, &b).merged(accumulator, &c);
     let right = a.clone().merged(accumulator, &b.clone().merged(accumulator, &c));
+    for state in [&whole, &a, &b, &c, &left, &right] {
+        check_sound(accumulator, state)?;
+    }
     if !same(&whole, &left) {
         return fails("merging the parts of a split equals feeding the whole");
     }
@@ -169,6 +208,26 @@ pub(super) fn check_laws(accumulator: &dyn Accumulator, rows: &[Row], cuts: (usi
     if released.words.iter().any(|&word| word != 0) || released.arena.used_bytes() != 0 {
         return fails("release gives everything back");
     }
+    Ok(())
+}
+
+/// Checks the laws of an accumulator that stands in lifetimes only, whose slots are never merged.
+pub(super) fn check_lifetime_laws(accumulator: &dyn Accumulator, rows: &[Row], cut: usize) -> Result<(), TestCaseError> {
+    let (first, rest) = rows.split_at(cut.min(rows.len()));
+    let whole = State::fed(accumulator, rows);
+    let mut continued = State::fed(accumulator, first).clone();
+    check_sound(accumulator, &State::empty(accumulator))?;
+    check_sound(accumulator, &continued)?;
+    rest.iter().for_each(|row| continued.feed(accumulator, row));
+    prop_assert_eq!(&continued.words, &whole.words, "equal input gives equal bytes, and a clone goes on as the original");
+    check_sound(accumulator, &whole)?;
+    check_demand(accumulator, rows)
+}
+
+/// Checks that a state is one that a file may bring.
+fn check_sound(accumulator: &dyn Accumulator, state: &State) -> Result<(), TestCaseError> {
+    let found = accumulator.verify(&state.words, &state.arena);
+    prop_assert_eq!(found, Ok(()), "{} left {:?}", accumulator.identity(), &state.words);
     Ok(())
 }
 
@@ -229,7 +288,8 @@ pub(super) fn check_exact_laws(accumulator: &dyn Accumulator, rows: &[Row], cuts
     check_laws(accumulator, rows, cuts, &|left, right| left.content(accumulator) == right.content(accumulator))
 }
 
-/// Checked parameters as registration hands them over: the signature's defaults, then these.
+/// Checked parameters as registration hands them over: the signature's defaults, a minute for
+/// durations that must be given, then these.
 pub(super) fn params(operator: &dyn Operator, given: &[(&'static str, ParamValue)]) -> ParamValues {
     let mut values = ParamValues::default();
     for param in operator.signature().params {
@@ -237,6 +297,8 @@ pub(super) fn params(operator: &dyn Operator, given: &[(&'static str, ParamValue
             super::ParamKind::Int { default, .. } => default.map(ParamValue::Int),
             super::ParamKind::Float { default, .. } => default.map(ParamValue::Float),
             super::ParamKind::Bool { default } => Some(ParamValue::Bool(default)),
+            super::ParamKind::FieldName { default } => Some(ParamValue::FieldName(default.to_owned())),
+            super::ParamKind::Duration { required: true } => Some(ParamValue::DurationUs(60_000_000)),
             _ => None,
         };
         if let Some(default) = default {
@@ -247,20 +309,28 @@ pub(super) fn params(operator: &dyn Operator, given: &[(&'static str, ParamValue
     values
 }
 
-/// A feature over a field of this type.
+/// A windowed feature over a field of this type.
 pub(super) fn compiled(operator: &dyn Operator, kind: FieldType, given: &[(&'static str, ParamValue)]) -> Compiled {
-    operator.compile(&FeatureParams { field_kind: Some(kind), params: &params(operator, given), window_us: Some(60_000_000) })
+    compiled_over(operator, kind, given, Some(60_000_000))
+}
+
+/// A feature over a field of this type, with this window or none.
+fn compiled_over(operator: &dyn Operator, kind: FieldType, given: &[(&'static str, ParamValue)], window_us: Option<i64>) -> Compiled {
+    operator.compile(&FeatureParams { field_kind: Some(kind), params: &params(operator, given), window_us })
 }
 
 /// The feature's reading after these rows, all of which match.
 pub(super) fn reading(operator: &dyn Operator, kind: FieldType, given: &[(&'static str, ParamValue)], rows: &[Row]) -> Reading {
-    let compiled = compiled(operator, kind, given);
-    let states: Vec<State> = compiled.needs.iter().map(|need| State::fed(&*need.accumulator, rows)).collect();
-    read(&compiled, &states.iter().map(State::slot).collect::<Vec<_>>())
+    read_rows(&compiled(operator, kind, given), rows, 0)
 }
 
-fn read(compiled: &Compiled, slots: &[Slot<'_>]) -> Reading {
-    Reading { value: (compiled.value)(slots, 0), accuracy: (compiled.accuracy)(slots, 0) }
+fn read_rows(compiled: &Compiled, rows: &[Row], now_us: i64) -> Reading {
+    let states: Vec<State> = compiled.needs.iter().map(|need| State::fed(&*need.accumulator, rows)).collect();
+    read(compiled, &states.iter().map(State::slot).collect::<Vec<_>>(), now_us)
+}
+
+fn read(compiled: &Compiled, slots: &[Slot<'_>], now_us: i64) -> Reading {
+    Reading { value: (compiled.value)(slots, now_us), accuracy: (compiled.accuracy)(slots, now_us) }
 }
 
 /// A reading that leaves nothing open.
@@ -281,6 +351,11 @@ pub(super) struct Cut {
 impl Cut {
     /// The feature's reading; a bucket without rows is not there.
     pub(super) fn read(&self, operator: &dyn Operator, kind: FieldType, given: &[(&'static str, ParamValue)]) -> Reading {
+        self.read_at(operator, kind, given, 0)
+    }
+
+    /// The same at a time.
+    pub(super) fn read_at(&self, operator: &dyn Operator, kind: FieldType, given: &[(&'static str, ParamValue)], now_us: i64) -> Reading {
         let compiled = compiled(operator, kind, given);
         let fed = |rows: &[Row]| compiled.needs.iter().map(|need| State::fed(&*need.accumulator, rows)).collect::<Vec<_>>();
         let (before, core, after) = (fed(&self.before), fed(&self.core), fed(&self.after));
@@ -293,7 +368,7 @@ impl Cut {
                 lacks_rows: false,
             })
             .collect();
-        read(&compiled, &slots)
+        read(&compiled, &slots, now_us)
     }
 }
 
@@ -331,6 +406,136 @@ pub(super) fn check_edges(
         }
     }
     Ok(())
+}
+
+/// The double of a value that is one or null.
+pub(super) fn double(value: &Value) -> Option<f64> {
+    match value {
+        Value::F64(number) => Some(*number),
+        Value::Null => None,
+        other => panic!("{other:?} is no double"),
+    }
+}
+
+/// Whether two doubles are no further apart than this; or both are none.
+pub(super) fn near(left: Option<f64>, right: Option<f64>, bound: f64) -> bool {
+    match (left, right) {
+        (Some(left), Some(right)) => (left - right).abs() <= bound,
+        (left, right) => left == right,
+    }
+}
+
+/// Whether states are equal but for these words, which hold doubles no further apart than this.
+pub(super) fn near_words(doubles: &'static [usize], bound: f64) -> impl Fn(&State, &State) -> bool {
+    move |left, right| {
+        let near = |at: usize| near(Some(f64_of(left.words[at])), Some(f64_of(right.words[at])), bound);
+        (0..left.words.len()).all(|at| left.words[at] == right.words[at] || doubles.contains(&at) && near(at))
+    }
+}
+
+/// Checks what a feature reads after these rows, over a lifetime and in a window.
+pub(super) fn check_answer(
+    operator: &dyn Operator,
+    given: &[(&'static str, ParamValue)],
+    rows: &[Row],
+    now_us: i64,
+    (answer, bound): (Option<f64>, f64),
+    accuracy: Accuracy,
+) -> Result<(), TestCaseError> {
+    let windows: &[Option<i64>] =
+        if matches!(operator.signature().window, super::WindowRule::Refused(_)) { &[None] } else { &[None, Some(60_000_000)] };
+    for window_us in windows {
+        let reading = read_rows(&compiled_over(operator, FieldType::F64, given, *window_us), rows, now_us);
+        prop_assert!(near(double(&reading.value), answer, bound), "{:?} expected: {:?}", answer, reading);
+        prop_assert_eq!(&reading.accuracy, &accuracy);
+    }
+    Ok(())
+}
+
+/// Checks that an operator which takes the nearest whole of a window reads as if a cut bucket were
+/// inside or not there, and says nothing of how far off that may be.
+pub(super) fn check_nearest(
+    operator: &dyn Operator,
+    given: &[(&'static str, ParamValue)],
+    rows: &[Row],
+    cuts: (usize, usize),
+    bound: f64,
+) -> Result<(), TestCaseError> {
+    let (first, second) = (cuts.0.min(cuts.1).min(rows.len()), cuts.0.max(cuts.1).min(rows.len()));
+    let (before, core, after) = (&rows[..first], &rows[first..second], &rows[second..]);
+    let holds = |rows: &[Row]| !numbered(rows).is_empty();
+    for (share, inside) in [(0.25, core), (0.5, rows), (1.0, rows)] {
+        let cut = Cut { before: before.to_vec(), core: core.to_vec(), after: after.to_vec(), share };
+        let (found, expected) = (cut.read(operator, FieldType::F64, given), reading(operator, FieldType::F64, given, inside));
+        prop_assert!(near(double(&found.value), double(&expected.value), bound), "{:?} expected: {:?}", expected, found);
+        let accuracy = if holds(before) || holds(after) { Accuracy::Unknown } else { expected.accuracy };
+        prop_assert_eq!(found.accuracy, accuracy);
+    }
+    Ok(())
+}
+
+/// Numbers and times at the ends of what rows may hold.
+fn extreme_rows(stream: &mut Stream) -> Vec<Row> {
+    const NUMBERS: [f64; 10] = [f64::MAX, f64::MIN, 1e308, -1e308, 1e-308, 5e-324, -0.0, 0.0, 1.0, 1e200];
+    const YEAR_9999: i64 = 253_402_300_799_999_999;
+    const TIMES: [i64; 7] = [0, 1, 1_000, 1_700_000_000_000_000, 1_700_000_000_000_001, YEAR_9999, -YEAR_9999];
+    let mut pick = |most: usize| usize::try_from(stream.word() % most as u64).unwrap_or(0);
+    let (length, sorted) = (pick(8), pick(2) == 0);
+    let mut rows = rows((0..length).map(|_| Datum::F64(NUMBERS[pick(NUMBERS.len())])));
+    let mut times: Vec<i64> = rows.iter().map(|_| TIMES[pick(TIMES.len())]).collect();
+    if sorted {
+        times.sort_unstable();
+    }
+    rows.iter_mut().zip(times).for_each(|(row, time_us)| {
+        row.time_us = time_us;
+        row.more = vec![Datum::F64(NUMBERS[pick(NUMBERS.len())])];
+    });
+    rows
+}
+
+/// Checks that whatever numbers come, at whatever times, slots stay sound and values are finite
+/// doubles or null; also where windows are cut.
+pub(super) fn check_extremes(operator: &dyn Operator, given: &[(&'static str, ParamValue)]) {
+    let check = |reading: Reading| {
+        let finite = |value: &Value| double(value).is_none_or(f64::is_finite);
+        let open = match &reading.accuracy {
+            Accuracy::Within(bound) => finite(&bound.low) && finite(&bound.high),
+            Accuracy::Exact | Accuracy::Unknown => true,
+        };
+        assert!(open && finite(&reading.value), "{reading:?}");
+    };
+    let sound = |accumulator: &dyn Accumulator, state: &State| {
+        assert_eq!(accumulator.verify(&state.words, &state.arena), Ok(()), "{} left {:?}", accumulator.identity(), state.words);
+    };
+    let lifetime_only = matches!(operator.signature().window, super::WindowRule::Refused(_));
+    let mut stream = Stream(7);
+    for _ in 0..400 {
+        let rows = extreme_rows(&mut stream);
+        let now_us = extreme_rows(&mut stream).first().map_or(i64::MAX, |row| row.time_us);
+        let lifetime = compiled_over(operator, FieldType::F64, given, None);
+        let accumulator = &*lifetime.needs[0].accumulator;
+        for length in 0..=rows.len() {
+            sound(accumulator, &State::fed(accumulator, &rows[..length]));
+        }
+        check(read_rows(&lifetime, &rows, now_us));
+        if lifetime_only {
+            continue;
+        }
+        let windowed = compiled(operator, FieldType::F64, given);
+        let accumulator = &*windowed.needs[0].accumulator;
+        for (first, second) in [(0, rows.len() / 2), (rows.len() / 3, rows.len() * 2 / 3)] {
+            let parts = [&rows[..first], &rows[first..second], &rows[second..]];
+            let [a, b, c] = parts.map(|rows| State::fed(accumulator, rows));
+            [&a, &b, &c].into_iter().for_each(|state| sound(accumulator, state));
+            let merged = a.merged(accumulator, &b).merged(accumulator, &c);
+            sound(accumulator, &merged);
+            check(read(&windowed, &[merged.slot()], now_us));
+            for share in [0.01, 0.99] {
+                let [before, core, after] = parts.map(<[Row]>::to_vec);
+                check(Cut { before, core, after, share }.read_at(operator, FieldType::F64, given, now_us));
+            }
+        }
+    }
 }
 
 /// A fixed stream of pseudo-random words (splitmix64).

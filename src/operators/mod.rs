@@ -7,9 +7,12 @@ mod buffer;
 mod category;
 mod count;
 mod counter_table;
+mod decay;
 mod distinct;
+mod ends;
 mod extreme;
 mod first;
+mod geo;
 mod heavy_hitters;
 mod last;
 #[cfg(test)]
@@ -169,6 +172,12 @@ pub static OPERATORS: &[&dyn Operator] = &[
     &streak::MaxStreak,
     &streak::NegativeStreak,
     &recency::FirstSeenInWindow,
+    &decay::Ewma,
+    &decay::Ewvar,
+    &decay::EwZscore,
+    &decay::DecayedSum,
+    &decay::DecayedCount,
+    &decay::Twa,
     &velocity::RateOfChange,
     &velocity::InterArrivalStats,
     &velocity::BurstCount,
@@ -187,6 +196,10 @@ pub static OPERATORS: &[&dyn Operator] = &[
     &category::EventTypeMix,
     &buffer::MostRecentN,
     &buffer::ReservoirSample,
+    &geo::GeoVelocity,
+    &geo::GeoDistance,
+    &geo::GeoSpread,
+    &geo::DistanceFromHome,
 ];
 
 /// The operator of this wire name.
@@ -206,7 +219,7 @@ pub fn markdown() -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use super::laws::{Datum, State, compiled, exactly, reading, rows};
+    use super::laws::{Datum, Row, State, compiled, exactly, reading, rows};
     use super::*;
     use ::std::collections::BTreeSet;
 
@@ -225,11 +238,11 @@ mod tests {
 
     #[test]
     fn operators_that_say_they_share_state_do() {
-        for (left, right) in [("sum", "mean"), ("var", "std"), ("count", "ratio")] {
+        for (left, right) in [("sum", "mean"), ("var", "std"), ("count", "ratio"), ("ewvar", "ew_zscore")] {
             let identity = |name: &str| compiled(find(name).unwrap(), FieldType::F64, &[]).needs[0].accumulator.identity();
             assert_eq!(identity(left), identity(right));
         }
-        for (left, right) in [("min", "max"), ("first", "last"), ("sum", "var")] {
+        for (left, right) in [("min", "max"), ("first", "last"), ("sum", "var"), ("ewma", "ewvar"), ("decayed_sum", "decayed_count")] {
             let identity = |name: &str| compiled(find(name).unwrap(), FieldType::F64, &[]).needs[0].accumulator.identity();
             assert_ne!(identity(left), identity(right));
         }
@@ -243,7 +256,7 @@ mod tests {
                 "count" | "n_unique" | "streak" | "max_streak" | "negative_streak" | "value_change_count" | "burst_count" => Value::I64(0),
                 "has_seen" | "first_seen_in_window" => Value::Bool(false),
                 "top_k" | "first_n" | "last_n" | "most_recent_n" | "reservoir_sample" => Value::List(vec![]),
-                "entropy" => Value::F64(0.0),
+                "entropy" | "geo_distance" => Value::F64(0.0),
                 "event_type_mix" => Value::Map(vec![]),
                 "histogram" => Value::Map(vec![("all".into(), Value::I64(0))]),
                 "hour_of_day_histogram" => zeroes(24),
@@ -260,6 +273,9 @@ mod tests {
     #[test]
     fn a_fixed_history_leaves_the_bytes_that_snapshots_hold() {
         let history = |length: i64| rows((0..length).map(|n| if n % 5 == 4 { Datum::Null } else { Datum::I64(n * n % 7001 - 900) }));
+        let place =
+            |n: i64, lsn| Row { more: vec![Datum::I64(n * 13 % 360 - 180)], ..Row::of(Datum::I64(n * 7 % 180 - 90), n * 1000, lsn) };
+        let places = |length: i64| (0..length).zip(1u64..).map(|(n, lsn)| place(n, lsn)).collect::<Vec<_>>();
         for (name, few, many) in [
             ("count", 0x4FB1_A68A, 0x3927_480C),
             ("sum", 0x23E4_01FC, 0x5ECC_64E9),
@@ -271,10 +287,21 @@ mod tests {
             ("n_unique", 0x79A6_CA81, 0x66F0_EB62),
             ("quantile", 0x072F_F9A6, 0x868D_1D0F),
             ("top_k", 0x2897_ED99, 0x7B9A_C1FB),
+            ("ewma", 0x9074_7D10, 0x9713_6DAE),
+            ("ewvar", 0x260C_2E1E, 0x6D9D_0623),
+            ("decayed_sum", 0xC794_2941, 0x82A0_9E27),
+            ("decayed_count", 0xA2CC_201E, 0xBE5A_2057),
+            ("twa", 0xE71C_33CB, 0xDE02_4892),
+            ("geo_velocity", 0xBCA8_3866, 0x6C88_493F),
+            ("geo_distance", 0x2A69_CF08, 0x34FB_2F06),
+            ("geo_spread", 0x9E96_2F10, 0x7AEA_45A3),
+            ("distance_from_home", 0xB13D_77BD, 0xBF65_5D8F),
         ] {
-            let accumulator = compiled(find(name).unwrap(), FieldType::I64, &[]).needs.remove(0).accumulator;
+            let need = compiled(find(name).unwrap(), FieldType::I64, &[]).needs.remove(0);
+            let accumulator = need.accumulator;
             let digest = |length| {
-                let content = State::fed(&*accumulator, &history(length)).content(&*accumulator);
+                let history = if need.fields == Fields::Field { history(length) } else { places(length) };
+                let content = State::fed(&*accumulator, &history).content(&*accumulator);
                 crc32fast::hash(bytemuck::cast_slice(&content))
             };
             assert_eq!((digest(40), digest(4000)), (few, many), "{name}");

@@ -37,6 +37,7 @@ const DOORWAYS: &[(&str, &[&str])] = &[
     ("apache_avro", &["src/decode/avro/"]),
     ("hashbrown", &["src/state/index.rs"]),
     ("crc32fast", &["src/storage/checksum.rs"]),
+    ("libm", &["src/operators/decay/half_life.rs", "src/operators/geo/place.rs"]),
     ("rustix", &["src/storage/", "connectors/api/src/clock.rs"]),
     ("toml", &["src/config/"]),
     ("miette", &["src/config/"]),

@@ -9,6 +9,7 @@ mod definitions;
 mod edges;
 mod expiry;
 mod extremes;
+mod fading;
 mod golden;
 mod memory;
 mod pipeline;

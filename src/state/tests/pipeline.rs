@@ -101,6 +101,15 @@ fn filtered(filter: Filter, feature: Feature) -> Feature {
     Feature { filter: Some(filter), ..feature }
 }
 
+fn fading(feature: Feature) -> Feature {
+    Feature { more: || json!({ "half_life": "10m" }), ..feature }
+}
+
+/// A feature of places: `n` north, `amount` east.
+fn placed(name: &'static str, op: &'static str) -> Feature {
+    Feature { more: || json!({ "lat": "n", "lon": "amount", "samples": 5 }), ..plain(name, op, None) }
+}
+
 fn user_features() -> Vec<Feature> {
     vec![
         plain("cnt", "count", None),
@@ -166,6 +175,22 @@ fn order_features() -> Vec<Feature> {
         over("season", "seasonal_deviation", ("n", n), None),
         Feature { more: || json!({ "sub_window": "2s" }), ..filtered(LARGE, plain("burst_1m", "burst_count", Some("1m"))) },
         over("z_1m", "z_score", ("amount", amount), Some("1m")),
+        fading(over("ewma", "ewma", ("amount", amount), None)),
+        fading(over("ewma_1m", "ewma", ("n", n), Some("1m"))),
+        fading(over("ewvar", "ewvar", ("n", n), None)),
+        fading(over("ewvar_1h", "ewvar", ("amount", amount), Some("1h"))),
+        fading(over("ew_z", "ew_zscore", ("amount", amount), None)),
+        fading(over("decayed_sum", "decayed_sum", ("amount", amount), None)),
+        fading(filtered(LARGE, over("decayed_sum_1m", "decayed_sum", ("amount", amount), Some("1m")))),
+        fading(plain("decayed", "decayed_count", None)),
+        fading(filtered(RED, plain("decayed_1h", "decayed_count", Some("1h")))),
+        over("twa", "twa", ("n", n), None),
+        over("twa_1m", "twa", ("amount", amount), Some("1m")),
+        filtered(LARGE, over("twa_1h", "twa", ("n", n), Some("1h"))),
+        placed("kmh", "geo_velocity"),
+        placed("km", "geo_distance"),
+        filtered(RED, placed("spread", "geo_spread")),
+        placed("from_home", "distance_from_home"),
     ]
 }
 

@@ -7,6 +7,7 @@
 //! past is answered for, and of rows too far ahead for a ring.
 
 use super::Driven;
+use super::fading;
 use super::pipeline::{Feature, Table, payload, tables};
 use super::rows::{Datum, Row, ends, newest_us, rows};
 use crate::operators::Accuracy;
@@ -156,6 +157,21 @@ fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
             let points = passing.iter().zip(&data).filter_map(|(row, datum)| Some((row.time_us, datum.number()?))).collect::<Vec<_>>();
             (of_points(feature.op, &points).map_or(Value::Null, Value::F64), 1e-6)
         }
+        "ewma" | "ewvar" | "ew_zscore" | "decayed_sum" | "decayed_count" | "twa" => {
+            let number = |row: &Row| if feature.op == "decayed_count" { Some(1.0) } else { (feature.field?)(row).number() };
+            let points = passing.iter().filter_map(|row| Some((row.time_us, number(row)?))).collect::<Vec<_>>();
+            // What is left of a score beyond many half lives is a rounding of its numbers.
+            let rounding = if feature.op == "ew_zscore" { 1e-3 } else { 1e-6 };
+            (fading::of_points(feature.op, &points, now_us).map_or(Value::Null, Value::F64), rounding)
+        }
+        "geo_velocity" | "geo_distance" | "geo_spread" | "distance_from_home" => {
+            let place = |row: &Row| {
+                let (lat, lon) = (row.get("n").number()?, row.get("amount").number()?);
+                (lat.abs() <= 90.0 && lon.abs() <= 180.0).then_some((row.time_us, (lat, lon)))
+            };
+            let places = passing.iter().filter_map(|row| place(row)).collect::<Vec<_>>();
+            (fading::of_places(feature.op, &places).map_or(Value::Null, Value::F64), 1e-6)
+        }
         op => exactly(of_times(op, &passing.iter().map(|row| row.time_us).collect::<Vec<_>>(), now_us)),
     }
 }
@@ -275,11 +291,35 @@ fn of_points(op: &str, points: &[(i64, f64)]) -> Option<f64> {
 }
 
 /// Operators that say nothing of the value where a bucket is cut.
-const UNBOUND: [&str; 8] =
-    ["entropy", "rate_of_change", "delta_from_prev", "inter_arrival_stats", "trend", "trend_residual", "value_change_count", "z_score"];
+const UNBOUND: [&str; 12] = [
+    "entropy",
+    "ewma",
+    "ewvar",
+    "ew_zscore",
+    "twa",
+    "rate_of_change",
+    "delta_from_prev",
+    "inter_arrival_stats",
+    "trend",
+    "trend_residual",
+    "value_change_count",
+    "z_score",
+];
 
 /// Operators that take a row which comes after a later one as the latest, and say so.
-const IN_ORDER: [&str; 5] = ["burst_count", "streak", "max_streak", "negative_streak", "value_change_count"];
+const IN_ORDER: [&str; 11] = [
+    "burst_count",
+    "streak",
+    "max_streak",
+    "negative_streak",
+    "value_change_count",
+    "ewma",
+    "ewvar",
+    "ew_zscore",
+    "twa",
+    "geo_velocity",
+    "geo_distance",
+];
 
 /// Whether two lists hold the same, in whatever order.
 fn is_same_bag(left: &Value, right: &Value) -> bool {
