@@ -46,15 +46,7 @@ pub fn config_change(
     rebuild: &[String],
 ) -> Result<Option<RegisterOutcome>, Box<ConfigChangeRefused>> {
     let projections = projections(config);
-    let options = RegisterOptions {
-        origin: Origin::Config,
-        lifetime_bound: config.compat.lifetime_bound,
-        ignore_velocity_windows: config.compat.ignore_velocity_windows,
-        rebuild,
-        unfed,
-        projections: Some(&projections),
-        ..RegisterOptions::default()
-    };
+    let options = options(config, &projections, unfed, rebuild);
     let unknown = || unknown_rebuild(stored, config, rebuild);
     match stored.apply_tree(&config.payload, &options) {
         // A flag that did its work at an earlier start may stay where it stands: nothing changes any more.
@@ -74,7 +66,20 @@ pub fn config_change(
     }
 }
 
-/// A name behind `--rebuild` that is neither in force nor declared, if there is one.
+/// How the file registers what it declares.
+fn options<'o>(config: &Config, projections: &'o Projections, unfed: &'o [EventId], rebuild: &'o [String]) -> RegisterOptions<'o> {
+    RegisterOptions {
+        origin: Origin::Config,
+        lifetime_bound: config.compat.lifetime_bound,
+        ignore_velocity_windows: config.compat.ignore_velocity_windows,
+        rebuild,
+        unfed,
+        projections: Some(projections),
+        ..RegisterOptions::default()
+    }
+}
+
+/// A name behind `--rebuild` that is neither in force nor declared nor what a refusal tells to type, if there is one.
 pub fn unknown_rebuild(stored: &Registry, config: &Config, rebuild: &[String]) -> Option<ApiError> {
     let mut known = BTreeSet::new();
     for registry in [stored, config.registry()] {
@@ -87,6 +92,11 @@ pub fn unknown_rebuild(stored: &Registry, config: &Config, rebuild: &[String]) -
             known.insert(name.to_string());
             known.extend(table.features.iter().map(|feature| format!("{name}.{}", feature.name)));
         }
+    }
+    if rebuild.iter().any(|name| !known.contains(name)) {
+        // What goes is told under the names that the file has: a feature of a renamed table under its new one.
+        let told = stored.apply_tree(&config.payload, &options(config, &projections(config), &[], &[])).err();
+        known.extend(told.into_iter().flat_map(|refused| refused.losses).map(|loss| loss.allowed_as));
     }
     let name = rebuild.iter().find(|name| !known.contains(*name))?;
     let error = ApiError::new(Code::UnknownReference, format!("--rebuild {name} names no table, feature, event or field"));

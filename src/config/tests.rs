@@ -431,6 +431,33 @@ fn a_rebuild_of_something_that_is_not_there_is_refused_with_the_nearest_name() {
     assert_eq!(change_told(SAMPLE, SAMPLE, false, &["nosuch"]), Ok(Vec::new()));
 }
 
+/// Of a renamed table `--rebuild cards.n_1h` was told, which then named nothing.
+#[test]
+fn what_a_refused_file_says_to_type_is_taken_also_where_a_table_is_renamed() {
+    let stored = config_change(&Registry::default(), &[], &parse(SAMPLE).unwrap(), &[]).unwrap().unwrap().next.unwrap();
+    let renamed = SAMPLE
+        .replace("[tables.card_stats]", "[tables.cards]\nrenamed_from = \"card_stats\"")
+        .replace("[tables.card_stats.", "[tables.cards.");
+    let feature = |text: &str, with: &str| {
+        let lines = text.lines().map(|line| if line.starts_with("n_1h") { with } else { line });
+        lines.collect::<Vec<_>>().join("\n") + "\n"
+    };
+    for text in [
+        feature(&renamed, ""),
+        feature(&renamed, "m_1h = { op = \"count\", window = \"1h\" }"),
+        feature(&renamed, "n_1h = { op = \"count\", window = \"2h\" }"),
+        renamed.replace("key   = [\"card\"]", "key   = [\"id\"]"),
+        feature(SAMPLE, ""),
+    ] {
+        let config = parse(&text).unwrap_or_else(|problems| panic!("{problems}"));
+        let refused = config_change(&stored, &[], &config, &[]).unwrap_err();
+        let typed: Vec<String> = refused.allow.iter().map(|flag| flag.trim_start_matches("--rebuild ").to_owned()).collect();
+        assert!(!typed.is_empty(), "{refused}");
+        let outcome = config_change(&stored, &[], &config, &typed).unwrap_or_else(|again| panic!("{typed:?}: {again}"));
+        assert!(outcome.is_some(), "{text}");
+    }
+}
+
 #[test]
 fn other_topics_of_a_source_and_another_tombstone_are_told() {
     let told = |from: &str, to: &str| {

@@ -134,17 +134,12 @@ fn share(response: &mut Response, cors: &Cors, origin: &str, preflight: bool) {
     }
 }
 
-/// A page of another site may make a browser send a POST to a loopback port; only our own pages and those that the
-/// config names may act.
+/// The refusal of a request that a page of another site made a browser send.
 fn foreign_origin(request: &Request, cors: &Cors) -> Option<Problem> {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return None;
     }
     let origin = request.headers().get(header::ORIGIN)?.to_str().unwrap_or("");
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    let ours = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
-    (!ours && cors.number_of(origin) == 0).then(|| {
-        let error = ApiError::new(Code::Forbidden, format!("a page of {origin:?} may not act on this server"));
-        Problem(error.hint("use curl or the command line, or name the origin in server.cors"))
-    })
+    cors.refusal(origin, host).map(Problem)
 }

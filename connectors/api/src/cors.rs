@@ -1,7 +1,9 @@
-//! Which pages of other sites may read answers: the one rule of both HTTP ports (`server.cors`).
+//! Which pages of other sites may read answers and act: the one rule of both HTTP ports (`server.cors`).
 //!
 //! Without origins no header of CORS is ever sent, so browsers keep other sites' pages out, as they do by default. The
 //! rule says what the headers hold; writing them is each port's own.
+
+use crate::{ApiError, Code};
 
 /// Headers of answers that a page may read besides the plain ones.
 pub const EXPOSED_HEADERS: &str = "X-Streamgauge-As-Of, X-Streamgauge-Lag-Ms, X-Streamgauge-Lsn, X-Streamgauge-Incident, X-Streamgauge-Gap-Since, X-Request-Id, Retry-After";
@@ -40,6 +42,18 @@ impl Cors {
     pub fn number_of(&self, origin: &str) -> u16 {
         let place = self.origins.iter().position(|known| known == "*" || known.eq_ignore_ascii_case(origin));
         place.map_or(0, |place| place as u16 + 1)
+    }
+
+    /// The refusal of a request that changes something, when a page of another site made a browser send it: only our own
+    /// pages, by the `Host` that they were asked from, and those that the config names may act. A browser sends some
+    /// requests to any loopback port without asking first. Without an `Origin` no page is behind it.
+    pub fn refusal(&self, origin: &str, host: &str) -> Option<ApiError> {
+        let ours = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+        if origin.is_empty() || ours || self.number_of(origin) != 0 {
+            return None;
+        }
+        let error = ApiError::new(Code::Forbidden, format!("a page of {origin:?} may not act on this server"));
+        Some(error.hint("use curl or the command line, or name the origin in server.cors"))
     }
 
     /// The value of `Access-Control-Allow-Origin` for the origin of this number; none for 0.
@@ -87,6 +101,21 @@ mod tests {
         let all = Cors::new(vec!["*".into()]);
         assert_eq!(all.allowed(all.number_of("https://b.example")), Some("*"));
         assert!(Cors::default().is_off() && Cors::default().number_of("https://a.example") == 0);
+    }
+
+    #[test]
+    fn only_our_own_pages_and_the_named_ones_may_act() {
+        let cors = Cors::new(vec!["https://a.example".into()]);
+        for (origin, refused) in [
+            ("", false),
+            ("http://127.0.0.1:8080", false),
+            ("https://a.example", false),
+            ("https://evil.example", true),
+            ("http://127.0.0.1:8081", true),
+            ("null", true),
+        ] {
+            assert_eq!(cors.refusal(origin, "127.0.0.1:8080").is_some(), refused, "{origin}");
+        }
     }
 
     #[test]

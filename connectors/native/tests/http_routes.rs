@@ -275,6 +275,29 @@ fn only_pages_of_the_named_origins_may_read() {
     assert!(head(&all, "GET", "/health", "https://other.example").contains("Access-Control-Allow-Origin: *"));
 }
 
+/// A browser sends a plain POST to any loopback port without asking first.
+#[test]
+fn a_page_of_another_site_changes_nothing() {
+    let plane = plane(|_| {});
+    for (target, origin, status) in [
+        ("/push/E", "https://evil.example", "403"),
+        ("/push-batch/E", "null", "403"),
+        ("/register", "http://localhost:3000", "403"),
+        ("/reset", "https://evil.example", "403"),
+        ("/push/E", "http://x", "200"),
+        ("/ping", "https://evil.example", "200"),
+    ] {
+        let mut client = Client::connect(plane.http);
+        let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nContent-Type: text/plain\r\n");
+        client.send(format!("{head}Content-Length: 2\r\nConnection: close\r\n\r\n{{}}"));
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut client.stream, &mut text).unwrap();
+        let found = text.split(' ').nth(1).unwrap();
+        assert_eq!(found, status, "{target} of {origin}: {text}");
+        assert_eq!(text.contains("forbidden"), status == "403", "{text}");
+    }
+}
+
 #[test]
 fn compressed_bodies_are_taken_within_the_body_limit() {
     use std::io::Write;

@@ -61,7 +61,13 @@ fn kind_of(route: &Route<'_>) -> Kind {
 }
 
 fn act(route: Route<'_>, head: &Head<'_>, body: &[u8], http: HttpReply, desk: &mut Desk<'_>) -> Result<(), ApiError> {
-    let shape = Shape::http(kind_of(&route), http);
+    let kind = kind_of(&route);
+    if matches!(kind, Kind::Push | Kind::PushBatch | Kind::Register | Kind::Reset)
+        && let Some(refused) = desk.shared.config.cors.refusal(head.origin, head.host)
+    {
+        return Err(refused);
+    }
+    let shape = Shape::http(kind, http);
     let (place, parameters) = route.parameters();
     let query = Query::parse(head.query, place, parameters)?;
     let plain;

@@ -94,6 +94,8 @@ pub(crate) struct Head<'a> {
     pub(crate) coding: &'a str,
     /// The site of the page that a browser asks for; empty when there is none.
     pub(crate) origin: &'a str,
+    /// `Host` as written; empty when there is none.
+    pub(crate) host: &'a str,
     /// The connection ends after this request.
     pub(crate) close: bool,
     pub(crate) expects_continue: bool,
@@ -199,6 +201,7 @@ impl<'a> Rules<'a> {
             media_type: self.media_type,
             coding: self.coding.unwrap_or_default(),
             origin: self.origin.unwrap_or_default(),
+            host: self.host.unwrap_or_default(),
             close: self.close || !modern && !self.keep_alive,
             expects_continue: self.expects_continue && modern,
         })
@@ -315,6 +318,7 @@ mod tests {
             media_type: "Application/JSON",
             coding: "gzip",
             origin: "https://a.example",
+            host: "a:1",
             close: false,
             expects_continue: true,
         };
