@@ -98,3 +98,31 @@ def z_score(found):
 def top_k(found, k):
     ordered = sorted(Counter(found).items(), key=lambda pair: (-pair[1], pair[0]))
     return [{"count": times, "value": value} for value, times in ordered[:k]]
+
+
+def kilometres(one, other):
+    """Haversine on a sphere of 6,371 km, as the contract has it."""
+    (lat, lon), (lat_2, lon_2) = (tuple(map(math.radians, place)) for place in (one, other))
+    a = math.sin((lat_2 - lat) / 2) ** 2 + math.sin((lon_2 - lon) / 2) ** 2 * math.cos(lat) * math.cos(lat_2)
+    return 6371.0 * 2 * math.atan2(math.sqrt(a), math.sqrt(1 - a))
+
+
+def path(places):
+    return sum(kilometres(one, other) for one, other in zip(places, places[1:]))
+
+
+def middle(places):
+    return tuple(sum(place[axis] for place in places) / len(places) for axis in (0, 1))
+
+
+def spread(places):
+    if len(places) < 2:
+        return None
+    lat, lon = middle(places)
+    off_lat = sum((place[0] - lat) ** 2 for place in places) / len(places)
+    off_lon = sum((place[1] - lon) ** 2 for place in places) / len(places)
+    return math.sqrt(off_lat * 111.32 ** 2 + off_lon * (111.32 * math.cos(math.radians(lat))) ** 2)
+
+
+def from_home(places, samples):
+    return kilometres(places[-1], middle(places[-samples:]))

@@ -174,6 +174,95 @@ def test_operators_of_time_follow_the_clock(app):
     assert app.get("Times", "nobody") == {}
 
 
+def test_what_fades_follows_the_clock(app):
+    """Weights halve every 200 ms between arrivals, of which the client knows the earliest and the latest time."""
+
+    @bv.event
+    class Tick:
+        who: str
+        x: float
+
+    @bv.table(key="who")
+    def Faded(tick: Tick):
+        half = {"half_life": "200ms"}
+        return tick.group_by("who").agg(
+            usual=bv.ewma("x", **half), same=bv.ema("x", **half), spread=bv.ewvar("x", **half), odd=bv.ew_zscore("x", **half),
+            total=bv.decayed_sum("x", **half), n=bv.decayed_count(**half), n_large=bv.decayed_count(where=bv.col("x") > 3, **half),
+            none=bv.decayed_count(where=bv.col("x") > 9, **half), held=bv.twa("x", window="1h"))
+
+    app.register(Tick, Faded)
+    now = lambda: int(time.time() * 1000)
+    left = lambda ms: 0.5 ** (max(ms, 0) / 200)
+    app.push("Tick", {"who": "one", "x": 3.0})
+    row = app.get("Faded", "one")
+    assert (row["usual"], row["spread"], row["odd"], row["held"], row["none"]) == (3.0, 0.0, None, 3.0, None)
+    pushed = []
+    for x in (1.0, 2.0, 4.0):
+        before = now()
+        app.push("Tick", {"who": "a", "x": x})
+        pushed.append((x, before - 1, now() + 1))
+        while now() < pushed[-1][2] + 20:
+            pass
+    before = now() - 1
+    row = app.get("Faded", "a")
+    after = now() + 1
+    # Numbers rise, so the mean rises with every gap.
+    least = most = 1.0
+    for (_, early, late), (x, next_early, next_late) in zip(pushed, pushed[1:]):
+        least = x + (least - x) * left(next_early - late)
+        most = x + (most - x) * left(next_late - early)
+    assert least - 1e-9 <= row["usual"] == row["same"] <= most + 1e-9
+    assert 0 < row["spread"] <= 2.25 and row["odd"] > 0
+    at = lambda time_ms, numbers, end: sum(x * left(time_ms - times[end]) for x, *times in numbers)
+    ones = [(1.0, *times) for _, *times in pushed]
+    for name, numbers in (("total", pushed), ("n", ones), ("n_large", ones[-1:])):
+        assert at(after, numbers, 0) - 1e-9 <= row[name] <= at(before, numbers, 1) + 1e-9, name
+    assert row["none"] is None and 1.0 < row["held"] < 2.0
+    # It fades while nothing comes.
+    assert until(True, lambda: app.get("Faded", "a")["n"] < row["n"] / 2)
+    assert app.get("Faded", "a")["usual"] == row["usual"]
+
+
+def test_places_equal_plain_recomputation(app):
+    @bv.event
+    class Fix:
+        who: str
+        north: float
+        east: float
+        large: int
+
+    @bv.table(key="who")
+    def Places(fix: Fix):
+        place = {"lat": "north", "lon": "east"}
+        return fix.group_by("who").agg(
+            kmh=bv.geo_velocity(**place), path=bv.geo_distance(**place), spread=bv.geo_spread(**place),
+            home=bv.distance_from_home(**place), home_3=bv.distance_from_home(samples=3, **place),
+            large=bv.geo_distance(where=bv.col("large") == 1, **place))
+
+    app.register(Fix, Places)
+    dice = random.Random(5)
+    seen = []
+    for i in range(150):
+        # Some are on earth, some are what receivers write that have no place.
+        place = (dice.uniform(-90, 90), dice.uniform(-180, 180)) if i % 5 else dice.choice([(91.0, 181.0), (0.0, 999.0), (-90.5, 0.0)])
+        large = dice.randrange(2)
+        app.push("Fix", {"who": "a", "north": place[0], "east": place[1], "large": large})
+        if i % 5:
+            seen.append((place, large))
+        if i >= 12 and i % 37:
+            continue
+        row = app.get("Places", "a")
+        places = [place for place, _ in seen]
+        kmh = row.pop("kmh")
+        assert kmh is None if not places else kmh == 0.0 if len(places) == 1 else kmh >= 0.0
+        near = lambda number: None if number is None else pytest.approx(number, rel=1e-9, abs=1e-9)
+        assert row == {
+            "path": near(naive.path(places)), "spread": near(naive.spread(places)),
+            "home": near(naive.from_home(places, 100)) if places else None, "home_3": near(naive.from_home(places, 3)) if places else None,
+            "large": near(naive.path([place for place, large in seen if large])),
+        }
+
+
 def test_sketches_stay_within_their_bounds(app):
     @bv.event
     class Visit:
