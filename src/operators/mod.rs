@@ -5,6 +5,7 @@
 
 mod buffer;
 mod category;
+mod cells;
 mod count;
 mod counter_table;
 mod decay;
@@ -14,7 +15,9 @@ mod extreme;
 mod first;
 mod geo;
 mod heavy_hitters;
+mod kept;
 mod last;
+mod latest_number;
 #[cfg(test)]
 mod laws;
 mod markdown;
@@ -29,6 +32,7 @@ mod ranks;
 mod ratio;
 mod reading;
 mod recency;
+mod seen;
 mod signature;
 mod std;
 mod streak;

@@ -127,7 +127,10 @@ This page is generated from the interfaces; a test compares it with them. Parame
 - Every path with GET answers HEAD (the same head, no body), and every path answers OPTIONS with its `Allow`.
 - A request body may come under `Content-Encoding: gzip` or `zstd`; `limits.body` holds for it before and after. Any
   other coding is 415.
-- With `server.cors`, pages of the named origins may read answers of both ports, and act on the admin port.
+- With `server.cors`, pages of the named origins may read answers of both ports, and act. A page of any other site may not:
+  what changes something is `forbidden` with an `Origin` that is neither named nor the server's own.
+- A number that is pushed into a field of `i64` is taken as it is written, as clients of 0.0.6 know it: 12.5 stays 12.5, and
+  is no value of a key. From Kafka it is a bad record (`decode_out_of_range`).
 
 ## HTTP, data plane (`server.http`)
 

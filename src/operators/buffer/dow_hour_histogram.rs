@@ -1,7 +1,7 @@
 //! `dow_hour_histogram`: how many rows came in each hour of the week.
 
-use super::cells::Cells;
 use super::signature;
+use crate::operators::cells::Cells;
 use crate::operators::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot};
 use crate::row::FieldType;
 use std::sync::Arc;

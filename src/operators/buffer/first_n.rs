@@ -1,6 +1,7 @@
 //! `first_n`: the values of a key's first rows.
 
-use super::{Keep, LIST, compiled, n, signature};
+use super::{LIST, compiled, n, signature};
+use crate::operators::kept::Keep;
 use crate::operators::{Compiled, FeatureParams, FieldRule, Operator, Reads, Signature};
 use streamgauge_api::Code;
 

@@ -1,7 +1,7 @@
 //! `histogram`: how many numbers fell between given edges.
 
-use super::cells::Cells;
 use super::signature;
+use crate::operators::cells::Cells;
 use crate::operators::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, ParamValue, Reads, Signature};
 use crate::row::FieldType;
 use std::sync::Arc;

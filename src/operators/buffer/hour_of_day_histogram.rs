@@ -1,7 +1,7 @@
 //! `hour_of_day_histogram`: how many rows came in each hour of the day.
 
-use super::cells::Cells;
 use super::{LIST, signature};
+use crate::operators::cells::Cells;
 use crate::operators::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Reads, Signature};
 use std::sync::Arc;
 use streamgauge_api::Value;

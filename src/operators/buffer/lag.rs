@@ -1,6 +1,7 @@
 //! `lag`: the value some rows before the latest.
 
-use super::{Keep, KeptRows, kept_cells, n, signature};
+use super::{n, signature};
+use crate::operators::kept::{Keep, KeptRows, kept_cells};
 use crate::operators::value_slot::value_of;
 use crate::operators::{Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature, Slot};
 use std::sync::Arc;

@@ -1,30 +1,27 @@
 //! Values of some rows, and how often values fell where: `first_n`, `last_n`, `most_recent_n`, `lag`, and the histograms.
 
-mod cells;
 mod dow_hour_histogram;
 mod first_n;
 mod histogram;
 mod hour_of_day_histogram;
 mod hourly;
-mod kept;
 mod lag;
 mod last_n;
 mod most_recent_n;
 mod reservoir_sample;
 mod seasonal_deviation;
 
-pub(super) use cells::Cells;
 pub(super) use dow_hour_histogram::DowHourHistogram;
 pub(super) use first_n::FirstN;
 pub(super) use histogram::Histogram;
 pub(super) use hour_of_day_histogram::HourOfDayHistogram;
-pub(super) use kept::{Keep, KeptRows, kept_cells};
 pub(super) use lag::Lag;
 pub(super) use last_n::LastN;
 pub(super) use most_recent_n::MostRecentN;
 pub(super) use reservoir_sample::ReservoirSample;
 pub(super) use seasonal_deviation::SeasonalDeviation;
 
+use super::kept::{Keep, KeptRows, kept_cells};
 use super::value_slot::value_of;
 use super::{Accuracy, Compiled, Family, FeatureParams, FieldRule, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;

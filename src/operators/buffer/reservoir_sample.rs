@@ -1,6 +1,7 @@
 //! `reservoir_sample`: values of a random sample of rows.
 
-use super::{Keep, LIST, compiled, signature};
+use super::{LIST, compiled, signature};
+use crate::operators::kept::Keep;
 use crate::operators::{Compiled, FeatureParams, FieldRule, Operator, Param, ParamKind, Reads, Signature};
 use streamgauge_api::Code;
 

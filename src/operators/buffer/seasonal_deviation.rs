@@ -2,7 +2,7 @@
 
 use super::hourly::{HourlyMoments, hour_of};
 use super::signature;
-use crate::operators::velocity::LatestNumber;
+use crate::operators::latest_number::LatestNumber;
 use crate::operators::{
     AccumulatorNeed, Accuracy, Compiled, FeatureParams, FieldRule, Fields, Operator, Output, Reads, RowsTaken, Signature,
 };

@@ -2,7 +2,7 @@
 
 use super::need;
 use super::valued::{Kinds, Valued};
-use crate::operators::buffer::Cells;
+use crate::operators::cells::Cells;
 use crate::operators::heavy_hitters::HeavyHitters;
 use crate::operators::{
     Accuracy, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, ParamValue, Reads, Signature, Slot,

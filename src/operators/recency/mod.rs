@@ -9,7 +9,6 @@ mod first_seen_in_window;
 mod has_seen;
 mod last_seen;
 mod newest_times;
-mod seen;
 mod time_since;
 mod time_since_last_n;
 
@@ -18,10 +17,10 @@ pub(super) use first_seen::FirstSeen;
 pub(super) use first_seen_in_window::FirstSeenInWindow;
 pub(super) use has_seen::HasSeen;
 pub(super) use last_seen::LastSeen;
-pub(super) use seen::{Seen, Times};
 pub(super) use time_since::TimeSince;
 pub(super) use time_since_last_n::TimeSinceLastN;
 
+use super::seen::{Seen, Times};
 use super::{Accuracy, Compiled, Family, FieldRule, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use std::sync::Arc;

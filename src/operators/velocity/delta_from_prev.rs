@@ -1,7 +1,7 @@
 //! `delta_from_prev`: the latest number less the one before it.
 
 use super::{accuracy, finite, nearest, signature};
-use crate::operators::buffer::{Keep, KeptRows, kept_cells};
+use crate::operators::kept::{Keep, KeptRows, kept_cells};
 use crate::operators::{Accuracy, Compiled, FeatureParams, Operator, Reads, Signature, Slot};
 use crate::row::{Cell, FieldType};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! `inter_arrival_stats`: the mean time between rows.
 
 use super::{accuracy, ms, nearest, signature};
-use crate::operators::recency::{Seen, Times};
+use crate::operators::seen::{Seen, Times};
 use crate::operators::{Compiled, FeatureParams, FieldRule, Operator, Reads, Signature, Slot};
 use crate::row::FieldType;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! `trend_residual`: how far the latest number is from the trend.
 
-use super::latest_number::LatestNumber;
 use super::line::{LeastSquares, Line};
 use super::{accuracy, finite, nearest, signature};
+use crate::operators::latest_number::LatestNumber;
 use crate::operators::{AccumulatorNeed, Compiled, FeatureParams, Fields, Operator, Reads, RowsTaken, Signature};
 use crate::row::FieldType;
 use std::sync::Arc;

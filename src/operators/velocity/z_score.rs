@@ -1,7 +1,7 @@
 //! `z_score`: how many standard deviations the latest number is from the mean.
 
-use super::latest_number::LatestNumber;
 use super::{accuracy, finite, nearest, signature};
+use crate::operators::latest_number::LatestNumber;
 use crate::operators::moments::Moments;
 use crate::operators::{AccumulatorNeed, Compiled, FeatureParams, Fields, Operator, Param, ParamKind, Reads, RowsTaken, Signature};
 use crate::row::FieldType;

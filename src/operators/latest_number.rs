@@ -1,15 +1,15 @@
 //! The latest number by (row time, LSN): what `z_score` and `trend_residual` compare with the others.
 
-use crate::operators::reading::Part;
+use super::reading::Part;
 use crate::state::{Accumulator, Arena, Input, Need, Order, f64_of};
 
 /// Slot: `[LSN << 1 | 1] [time, us] [number]`; zeroes without any. Merge is exact, associative and commutative.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::operators) struct LatestNumber;
+pub(super) struct LatestNumber;
 
 impl LatestNumber {
     /// The latest of all parts with its time, microseconds.
-    pub(in crate::operators) fn of<'a>(parts: impl Iterator<Item = Part<'a>>) -> Option<(i64, f64)> {
+    pub(super) fn of<'a>(parts: impl Iterator<Item = Part<'a>>) -> Option<(i64, f64)> {
         let latest = parts.filter(|part| part.words[0] != 0).max_by_key(|part| Self::order_of(part.words))?;
         Some((latest.words[1].cast_signed(), f64_of(latest.words[2])))
     }
@@ -60,8 +60,8 @@ impl Accumulator for LatestNumber {
 
 #[cfg(test)]
 mod tests {
+    use super::super::laws::{Datum, Row, State, check_any_order, check_exact_laws, numbers};
     use super::*;
-    use crate::operators::laws::{Datum, Row, State, check_any_order, check_exact_laws, numbers};
     use proptest::prelude::*;
 
     proptest! {

@@ -8,15 +8,15 @@
 //! Which rows are kept hangs on the set of rows only, so merge is exact, associative and commutative. All values of a
 //! feature together stay within 1 MiB: a longer text than its share of that is passed over.
 
-use crate::operators::FeatureParams;
-use crate::operators::reading::Part;
+use super::FeatureParams;
+use super::reading::Part;
 use crate::row::{Cell, FieldType};
 use crate::state::{Accumulator, Arena, Demand, Input, Need, Order, hash_cell};
 use std::ops::Range;
 
 /// Which rows stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::operators) enum Keep {
+pub(super) enum Keep {
     /// The first ones.
     Earliest,
     /// The last ones.
@@ -29,7 +29,7 @@ pub(in crate::operators) enum Keep {
 
 /// Rows with their values.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::operators) struct KeptRows {
+pub(super) struct KeptRows {
     keep: Keep,
     /// How many, at least 1.
     count: usize,
@@ -168,7 +168,7 @@ fn head(count: usize, used: usize) -> u64 {
 
 impl KeptRows {
     /// Rows of this feature's field.
-    pub(in crate::operators) fn of(feature: &FeatureParams<'_>, keep: Keep, count: usize) -> Self {
+    pub(super) fn of(feature: &FeatureParams<'_>, keep: Keep, count: usize) -> Self {
         let may_have_bytes = matches!(feature.field_kind, None | Some(FieldType::Str | FieldType::Bytes | FieldType::Json));
         Self { keep, count, bytes: keep != Keep::LatestNumbers && may_have_bytes }
     }
@@ -256,7 +256,7 @@ impl KeptRows {
 }
 
 /// The values of a slot, in order of time.
-pub(in crate::operators) fn kept_cells(part: Part<'_>) -> impl Iterator<Item = Cell<'_>> {
+pub(super) fn kept_cells(part: Part<'_>) -> impl Iterator<Item = Cell<'_>> {
     let [handle, _] = part.words else { unreachable!("a slot of kept rows has two words") };
     Entries::of(part.arena.get(*handle)).iter().map(|(_, entry)| entry.cell())
 }
@@ -343,9 +343,9 @@ impl Accumulator for KeptRows {
 
 #[cfg(test)]
 mod tests {
+    use super::super::laws::{Datum, Row, State, check_any_order, check_exact_laws};
+    use super::super::value_slot::value_of;
     use super::*;
-    use crate::operators::laws::{Datum, Row, State, check_any_order, check_exact_laws};
-    use crate::operators::value_slot::value_of;
     use proptest::prelude::*;
     use streamgauge_api::Value;
 

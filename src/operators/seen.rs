@@ -1,34 +1,34 @@
 //! When rows came: how many there were, and the earliest and latest time of them. Behind `first_seen`, `last_seen`, `age`,
 //! `has_seen`, `time_since`, `first_seen_in_window` and `inter_arrival_stats`.
 
-use crate::operators::reading::Part;
+use super::reading::Part;
 use crate::state::{Accumulator, Arena, Input, Need, SLOT_ROWS_MAX};
 
 /// What the times of rows say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::operators) struct Seen {
+pub(super) struct Seen {
     /// How many rows there were.
-    pub(in crate::operators) rows: u64,
+    pub(super) rows: u64,
     /// Time of the earliest, microseconds; 0 without rows.
-    pub(in crate::operators) first_us: i64,
+    pub(super) first_us: i64,
     /// Time of the latest.
-    pub(in crate::operators) last_us: i64,
+    pub(super) last_us: i64,
 }
 
 impl Seen {
     /// What a slot says.
-    pub(in crate::operators) fn of(part: Part<'_>) -> Self {
+    pub(super) fn of(part: Part<'_>) -> Self {
         let &[rows, first, last] = part.words else { unreachable!("a slot of times has three words") };
         Self { rows, first_us: first.cast_signed(), last_us: last.cast_signed() }
     }
 
     /// Whether there were any.
-    pub(in crate::operators) fn any(self) -> bool {
+    pub(super) fn any(self) -> bool {
         self.rows > 0
     }
 
     /// Both together.
-    pub(in crate::operators) fn with(self, other: Self) -> Self {
+    pub(super) fn with(self, other: Self) -> Self {
         match (self.any(), other.any()) {
             (_, false) => self,
             (false, true) => other,
@@ -45,7 +45,7 @@ impl Seen {
 
 /// Slot: `[rows] [earliest time, us] [latest time, us]`. Merge is exact, associative and commutative.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::operators) struct Times;
+pub(super) struct Times;
 
 impl Accumulator for Times {
     fn identity(&self) -> String {
@@ -85,8 +85,8 @@ impl Accumulator for Times {
 
 #[cfg(test)]
 mod tests {
+    use super::super::laws::{Datum, Row, check_any_order, check_exact_laws};
     use super::*;
-    use crate::operators::laws::{Datum, Row, check_any_order, check_exact_laws};
     use proptest::prelude::*;
 
     proptest! {
@@ -99,7 +99,7 @@ mod tests {
             let rows: Vec<Row> = times.iter().zip(1..).map(|(&time_us, lsn)| Row::of(Datum::Null, time_us, lsn)).collect();
             check_exact_laws(&Times, &rows, cuts)?;
             check_any_order(&Times, &rows, &|left, right| left.words == right.words)?;
-            let whole = crate::operators::laws::State::fed(&Times, &rows);
+            let whole = super::super::laws::State::fed(&Times, &rows);
             let seen = Seen::of(whole.slot().core);
             prop_assert_eq!(seen.rows, times.len() as u64);
             prop_assert_eq!(seen.first_us, times.iter().copied().min().unwrap_or(0));

@@ -3,7 +3,7 @@
 //! One slot word: the handle of as many counts as there are cells; none before the first row. Merge adds; exact,
 //! associative and commutative.
 
-use crate::operators::reading::{Part, count_value};
+use super::reading::{Part, count_value};
 use crate::row::Cell;
 use crate::state::{Accumulator, Arena, Demand, Input, Need, SLOT_ROWS_MAX};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use streamgauge_api::Value;
 
 /// What decides the cell of a row.
 #[derive(Debug, Clone)]
-pub(in crate::operators) enum Cells {
+pub(super) enum Cells {
     /// A number, between these edges: a cell below the first, one from each on.
     Edges(Arc<[f64]>),
     /// A text, an integer or a boolean, by its text: one cell for each of these, ascending, and one for all others.
@@ -26,7 +26,7 @@ const HOUR_US: i64 = 3_600_000_000;
 
 impl Cells {
     /// How many cells there are.
-    pub(in crate::operators) fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         match self {
             Self::Edges(edges) => edges.len() + 1,
             Self::Listed(texts) => texts.len() + 1,
@@ -56,7 +56,7 @@ impl Cells {
     }
 
     /// The rows of each cell of a slot.
-    pub(in crate::operators) fn rows<'a>(&self, part: Part<'a>) -> impl Iterator<Item = u64> + use<'a> {
+    pub(super) fn rows<'a>(&self, part: Part<'a>) -> impl Iterator<Item = u64> + use<'a> {
         let [handle] = part.words else { unreachable!("a slot of cells has one word") };
         let object = part.arena.get(*handle);
         (0..self.count()).map(|cell| object.get(cell).copied().unwrap_or(0))
@@ -131,8 +131,8 @@ impl Accumulator for Cells {
 
 #[cfg(test)]
 mod tests {
+    use super::super::laws::{Datum, Row, State, check_any_order, check_exact_laws, numbers};
     use super::*;
-    use crate::operators::laws::{Datum, Row, State, check_any_order, check_exact_laws, numbers};
     use proptest::prelude::*;
 
     proptest! {
