@@ -9,7 +9,7 @@ use super::rows::{
     FLAG_AHEAD, FLAG_DELETES, FLAG_TIMES, HEADER_WORDS, ROWS_PER_BATCH_MAX, Rows, Run, STATE_ABSENT, STATE_ESCAPED, STATE_NULL, STATE_VALUE,
 };
 use super::schema::{EventSchema, FieldIndex, FieldType, TimeSource, TimeUnit};
-use super::time::{RowClock, RowTime, looks_like, parse_time_us};
+use super::time::{RowClock, RowTime, TIMES_MS, looks_like, parse_time_us};
 use std::sync::Arc;
 use streamgauge_api::Code;
 
@@ -277,7 +277,12 @@ impl RowsBuilder {
                     _ => TimeUnit::Millis,
                 };
                 let us = unit.to_us_from(number);
-                self.time(field, us.div_euclid(1000), us);
+                let ms = us.div_euclid(1000);
+                if !TIMES_MS.contains(&ms) {
+                    return Err(self.out_of_range(field, &format!("{number}, which is no time of the years 0001 to 9999")));
+                }
+                self.judge_unit(field, ms)?;
+                self.time(field, ms, us);
             }
             FieldType::I64 => match self.strictness {
                 Strictness::Push => self.escape(field, tag::F64, &number.to_bits().to_le_bytes()),
@@ -433,6 +438,12 @@ impl RowsBuilder {
             return Err(CellError { field, code: Code::TimeOutOfRange, reason });
         }
         Ok(clock.of(time_us))
+    }
+
+    /// Refuses a number for the row's time that can hardly be meant in milliseconds, where no unit is declared.
+    fn judge_unit(&self, field: FieldIndex, ms: i64) -> Result<(), CellError> {
+        let is_bare = self.strictness == Strictness::Record && self.schema.time == TimeSource::Field(field);
+        if is_bare && looks_like(ms).is_some() { Err(self.wrong_unit(field, ms)) } else { Ok(()) }
     }
 
     /// A number of a record that is no time in milliseconds, and is one in another unit.

@@ -68,6 +68,9 @@ pub(crate) fn looks_like(number: i64) -> Option<(super::schema::TimeUnit, &'stat
     }
 }
 
+/// The years 0001 to 9999, in milliseconds since the Unix epoch.
+pub(crate) const TIMES_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+
 /// A time as text, in microseconds since the Unix epoch: RFC 3339 with `Z` or an offset, up to the end of the year 9999,
 /// or a date alone, which is its midnight in UTC. A time without zone is refused: it is another one in each place.
 pub(crate) fn parse_time_us(text: &str) -> Result<i64, &'static str> {

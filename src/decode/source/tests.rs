@@ -499,17 +499,25 @@ fn times_are_read_in_their_unit_and_a_wrong_one_is_a_bad_record() {
     for (value, part) in [
         ("1700000000", "looks like seconds"),
         ("\"1700000000\"", "looks like seconds"),
+        ("1700000000.25", "looks like seconds"),
+        ("1.7e9", "looks like seconds"),
+        ("\"1700000000.25\"", "looks like seconds"),
         ("1700000000123456", "looks like microseconds"),
         ("1700000000123456789", "looks like nanoseconds"),
     ] {
         for kind in ["datetime", "i64"] {
-            if kind == "i64" && value.starts_with('"') {
+            if kind == "i64" && (value.starts_with('"') || value == "1700000000.25") {
                 continue;
             }
             let Err(DecodeError::Bad(bad)) = at(field, kind, value) else { panic!("{value} is taken") };
             assert_eq!(bad.code, Code::TimeUnit, "{value}");
             assert!(bad.reason.contains(part) && bad.reason.contains("unit = "), "{}", bad.reason);
         }
+    }
+    for value in ["1e300", "-1e300", "253402300800000.0"] {
+        let Err(DecodeError::Bad(bad)) = at(unit(TimeUnit::Millis), "datetime", value) else { panic!("{value} is taken") };
+        assert_eq!(bad.code, Code::DecodeOutOfRange, "{value}");
+        assert!(bad.reason.contains("0001 to 9999"), "{}", bad.reason);
     }
     let Err(DecodeError::Bad(bad)) = at(unit(TimeUnit::Seconds), "datetime", "1700000000123") else { panic!("it is taken") };
     assert_eq!(bad.code, Code::TimeOutOfRange);
