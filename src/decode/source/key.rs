@@ -114,7 +114,14 @@ pub(super) fn set_whole(outside: &Outside, key: &[u8], format: KeyFormat, into: 
         KeyFormat::Raw | KeyFormat::Text => {
             if let [0, a, b, c, d, ..] = key {
                 let id = u32::from_be_bytes([*a, *b, *c, *d]);
-                let reason = format!("the key is framed by a schema registry (schema id {id}): set key_format = \"avro\" or \"json\"");
+                // Integers of 8 bytes begin with a zero too, and are seen more often than frames of that length.
+                let reason = if key.len() == 8 {
+                    format!(
+                        "the key has 8 bytes: set key_format = \"integer\" if it is an integer, \"avro\" or \"json\" if a schema registry framed it (schema id {id})"
+                    )
+                } else {
+                    format!("the key is framed by a schema registry (schema id {id}): set key_format = \"avro\" or \"json\"")
+                };
                 return Err(CellError { field, code: Code::DecodeFraming, reason });
             }
             if format == KeyFormat::Text && std::str::from_utf8(key).is_err() {

@@ -349,6 +349,14 @@ fn avro_keys_have_schemas_of_their_own() {
         Err(DecodeError::Bad(bad)) => assert!(bad.code == Code::DecodeFraming && bad.reason.contains("key"), "{}", bad.reason),
         other => panic!("{other:?}"),
     }
+    let text = SourceFormat { key_format: KeyFormat::Text, ..with("k:str", &[Key], format(Format::Json, Framing::None)) };
+    let mut texts = Decoder::new(event("k:str"), &text).unwrap();
+    for (key, hint) in [(&9i64.to_be_bytes()[..], "\"integer\""), (&[0, 0, 0, 0, 2, 2, b'a'], "\"avro\" or \"json\"")] {
+        match decode_with(&mut texts, &RawRecord { key: Some(key), ..RECORD }) {
+            Err(DecodeError::Bad(bad)) => assert!(bad.code == Code::DecodeFraming && bad.reason.contains(hint), "{}", bad.reason),
+            other => panic!("{other:?}"),
+        }
+    }
     // Of two partitions that wait for one id, the second brings what keys have already.
     decoder.add_schema(2, &avro(key_schema)).unwrap();
     // A whole key is of any type; its schema may be asked for without one of the value.
