@@ -520,11 +520,11 @@ impl Engine {
             (&known.event, &known.cluster, &known.topic, known.topic_id, known.partition)
                 == (&key.event, &key.cluster, &key.topic, key.topic_id, key.partition)
         };
+        let live = self.state.partitions().iter().position(|stored| same(stored) && !stored.is_forgotten());
+        if let Some(slot) = live {
+            return Ok((slot_of(slot), self.state.partitions()[slot].position));
+        }
         if let Some(slot) = self.state.partitions().iter().position(same) {
-            let stored = &self.state.partitions()[slot];
-            if !stored.is_forgotten() {
-                return Ok((slot_of(slot), stored.position));
-            }
             let stored = StoredPosition { key: key.clone(), position: start };
             self.commit(&Content::Moved { slot: slot_of(slot), stored, reached: None, gap: None })?;
             return Ok((slot_of(slot), start));
@@ -568,7 +568,12 @@ impl Engine {
             })
         });
         let stored = StoredPosition { key: key.clone(), position: position.unwrap_or(Position::FORGOTTEN) };
-        self.commit(&Content::Moved { slot, stored, reached: *reached, gap })?;
+        let moved = Content::Moved { slot, stored, reached: *reached, gap };
+        // What is decided outside may not fit what is there since: no later start would read past such a frame.
+        if let Err(reason) = self.state.accepts(&moved, self.state.lsn() + 1, self.clock.now_us()) {
+            return Err(ApiError::new(Code::DecisionRefused, format!("the decision does not fit the other partitions: {reason}")));
+        }
+        self.commit(&moved)?;
         // What was remembered to be committed is of the log as it was.
         self.commits.clear();
         self.freshness.forget(slot.0);

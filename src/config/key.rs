@@ -50,7 +50,7 @@ pub(super) const KEYS: &[Key] = &[
         "server.cors",
         Form::Origins,
         None,
-        "Origins whose pages may read answers of both HTTP ports in a browser, such as `[\"https://app.example\"]`; `\"*\"` for all. Absent: none.",
+        "Origins whose pages may read answers of both HTTP ports in a browser and act, such as `[\"https://app.example\"]`; `\"*\"` for all. Absent: none.",
     ),
     later("server.tls", "TLS on the data plane"),
     key(

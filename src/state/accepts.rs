@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use streamgauge_api::decision::Gap;
 use streamgauge_api::source::Incident;
-use streamgauge_api::{Position, StoredPosition};
+use streamgauge_api::{PartitionKey, Position, StoredPosition};
 
 /// LSNs have room for more than can ever be written, and for the bits that an accumulator keeps beside one.
 pub(crate) const LSN_MAX: u64 = 1 << 60;
@@ -64,7 +64,7 @@ impl State {
             Content::Moved { slot, stored, reached, gap } => self.accepts_move(slot.0, stored, *reached, gap.as_deref(), first_lsn),
             Content::Incident { incident, .. } => incident.as_ref().map_or(Ok(()), of_incident),
             Content::Clock { now_us, .. } => in_time(*now_us),
-            Content::Partition(stored) => match self.partitions.iter().position(|known| known.key == stored.key) {
+            Content::Partition(stored) => match self.slot_of(&stored.key) {
                 Some(slot) => Err(format!("the partition is known already, as slot {slot}")),
                 None => of_position(&stored.position),
             },
@@ -92,7 +92,8 @@ impl State {
         if self.applied.values().any(|applied| applied.reached.newest_us > applied.reached.latest_us) {
             return Err("rows came further than the latest of them".into());
         }
-        let mut keys: Vec<_> = self.partitions.iter().map(|stored| &stored.key).collect();
+        // The key of a forgotten partition is nobody's: another slot may have it since.
+        let mut keys: Vec<_> = self.partitions.iter().filter(|stored| !stored.is_forgotten()).map(|stored| &stored.key).collect();
         keys.sort_unstable();
         if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(format!("partition {}/{} of {} has two slots", twice[0].topic, twice[0].partition, twice[0].event));
@@ -122,6 +123,11 @@ impl State {
         same_tables(self.tables.keys().copied(), &self.registry)
     }
 
+    /// The slot of a partition that is not forgotten.
+    pub(crate) fn slot_of(&self, key: &PartitionKey) -> Option<usize> {
+        self.partitions.iter().position(|known| !known.is_forgotten() && known.key == *key)
+    }
+
     fn accepts_move(
         &self,
         slot: u32,
@@ -134,8 +140,7 @@ impl State {
         if slot as usize >= partitions {
             return Err(format!("it moves the partition of slot {slot}, {partitions} partitions are known"));
         }
-        let twin = self.partitions.iter().enumerate().find(|(other, known)| *other != slot as usize && known.key == stored.key);
-        if let Some((other, _)) = twin {
+        if let Some(other) = self.slot_of(&stored.key).filter(|other| *other != slot as usize && !stored.is_forgotten()) {
             return Err(format!("it moves slot {slot} to the partition of slot {other}"));
         }
         if let Some(reached) = reached {

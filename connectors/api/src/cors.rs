@@ -46,9 +46,10 @@ impl Cors {
 
     /// The refusal of a request that changes something, when a page of another site made a browser send it: only our own
     /// pages, by the `Host` that they were asked from, and those that the config names may act. A browser sends some
-    /// requests to any loopback port without asking first. Without an `Origin` no page is behind it.
+    /// requests to any loopback port without asking first. Without an `Origin` no page is behind it. A name in `Host` makes
+    /// no page ours: whoever owns the name may let it lead here (DNS rebinding).
     pub fn refusal(&self, origin: &str, host: &str) -> Option<ApiError> {
-        let ours = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
+        let ours = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host)) && is_address(host);
         if origin.is_empty() || ours || self.number_of(origin) != 0 {
             return None;
         }
@@ -62,6 +63,13 @@ impl Cors {
         let Some(origin) = self.origins.get(place) else { unreachable!("number {number} was never given out") };
         Some(if self.allows_all() { "*" } else { origin })
     }
+}
+
+/// Whether a `Host` is an address or `localhost`, with or without a port.
+fn is_address(host: &str) -> bool {
+    let is_ip = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(host, |(name, _)| name);
+    is_ip(host) || is_ip(name) || name.eq_ignore_ascii_case("localhost")
 }
 
 /// Why this text cannot be an origin.
@@ -115,6 +123,9 @@ mod tests {
             ("null", true),
         ] {
             assert_eq!(cors.refusal(origin, "127.0.0.1:8080").is_some(), refused, "{origin}");
+        }
+        for (host, refused) in [("localhost:8080", false), ("[::1]:8080", false), ("10.0.0.7", false), ("evil.example:8080", true)] {
+            assert_eq!(cors.refusal(&format!("http://{host}"), host).is_some(), refused, "{host}");
         }
     }
 

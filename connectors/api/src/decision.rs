@@ -202,6 +202,7 @@ pub struct GoOn {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// Name of the `[sources.x]` section that read the partition then.
+    #[serde(default)]
     pub source: String,
     /// Event that the partition's records become.
     pub event: String,

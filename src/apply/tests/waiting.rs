@@ -22,7 +22,7 @@ use streamgauge_api::decision::GoOn;
 use streamgauge_api::inlet::ReadBefore;
 use streamgauge_api::port::{KeyText, Read, ReadOptions, Request};
 use streamgauge_api::source::{Incident, IncidentKind};
-use streamgauge_api::{Clock, Inlet, Port, Position, RawRecord, Slot, Stop};
+use streamgauge_api::{Clock, Code, Inlet, Port, Position, RawRecord, Slot, Stop};
 
 /// Keys that are there when the limit is set,
 const ELDERS: usize = 12_000;
@@ -431,6 +431,21 @@ fn a_partition_that_stands_since_the_start_says_that_records_of_it_wait() {
             format!("offsets 7 to 9; {waiting} records wait for room, and are read again when it goes on, as far as the log has them");
         assert_eq!((shown.kind, shown.lost), (kind, told));
     }
+}
+
+/// What is decided may not fit what came since; it was written all the same, and no start read past it.
+#[test]
+fn a_decision_that_would_give_two_slots_one_partition_is_refused_and_nothing_is_written() {
+    let house = House::build();
+    let mut inlet = house.inlet("steps");
+    let (first, second) = (attach(&mut inlet, "steps", 0), attach(&mut inlet, "steps", 1));
+    let key = house.seat.look(|engine| engine.state().partitions()[first.0 as usize].key.clone());
+    let lsn = house.seat.look(|engine| engine.state().lsn());
+    let decided = GoOn { key, position: Some(Position::start(0)), reached: None, incident: IncidentKind::Recreated, lost: None };
+    let refused = inlet.go_on(second, &decided).unwrap_err();
+    assert_eq!(refused.code, Code::DecisionRefused, "{refused}");
+    assert_eq!(house.seat.look(|engine| engine.state().lsn()), lsn);
+    assert!(inlet.go_on(first, &decided).is_ok());
 }
 
 /// A decision was refused as long as anything waited, and what waits of a partition that stands was never read again.

@@ -197,6 +197,34 @@ fn frames_of_partitions_that_nobody_attached_are_told_apart_before_they_are_appl
     assert!(state.accepts(&Content::Nothing, state.lsn() + 1, 1).is_ok());
 }
 
+/// A frame that gave two slots one partition was written, and every later start refused to read past it.
+#[test]
+fn no_slot_gets_the_partition_of_another_but_that_of_a_forgotten_one() {
+    let key = |partition| PartitionKey { event: "Tx".into(), cluster: String::new(), topic: "t".into(), topic_id: TopicId::NONE, partition };
+    let mut state = State::new(HASH_SEED);
+    for partition in 0..3 {
+        let stored = StoredPosition { key: key(partition), position: Position::start(5) };
+        state.apply(&Content::Partition(stored), state.lsn() + 1, START_US);
+    }
+    let moves = |slot: u32, partition, position| {
+        let stored = StoredPosition { key: key(partition), position };
+        Content::Moved { slot: Slot(slot), stored, reached: None, gap: None }
+    };
+    let accepts = |state: &State, content: &Content| state.accepts(content, state.lsn() + 1, START_US);
+    assert!(accepts(&state, &moves(1, 0, Position::start(0))).unwrap_err().contains("the partition of slot 0"));
+    let forgets = moves(0, 0, Position::FORGOTTEN);
+    assert_eq!(accepts(&state, &forgets), Ok(()));
+    state.apply(&forgets, state.lsn() + 1, START_US);
+    let takes = moves(1, 0, Position::start(7));
+    assert_eq!(accepts(&state, &takes), Ok(()));
+    state.apply(&takes, state.lsn() + 1, START_US);
+    // Now it is somebody's again, and the forgotten slot cannot come back to it.
+    assert!(accepts(&state, &moves(0, 0, Position::start(0))).unwrap_err().contains("the partition of slot 1"));
+    let again = Content::Partition(StoredPosition { key: key(0), position: Position::start(0) });
+    assert!(accepts(&state, &again).unwrap_err().contains("as slot 1"));
+    assert_eq!(through_a_snapshot(&state).fingerprint(), state.fingerprint());
+}
+
 /// One decision about a source of many partitions pushed out what other events' tables had to say.
 #[test]
 fn gaps_of_one_event_leave_those_of_others_and_its_own_oldest() {
