@@ -230,29 +230,44 @@ fn locate(cluster: &mut dyn Cluster, places: &[(String, i32)], at: StartAt) -> R
         }
         located.places.insert((name.clone(), *number), None);
     }
-    let wanted = there.len();
+    for (place, found) in locate_each(cluster, there, at) {
+        located.places.insert(place, Some(found?));
+    }
+    // The others by themselves: one that nobody leads leaves a question unanswered for all that are asked about with it.
+    let mut others = Vec::new();
     for topic in topics.iter().filter(|topic| topic.error.is_none()) {
-        let others = topic.partitions.iter().map(|(number, _)| (topic.name.clone(), *number, topic.id));
-        there.extend(others.filter(|other| !places.iter().any(|(name, number)| (name, *number) == (&other.0, other.1))));
+        let led = topic.partitions.iter().filter(|(_, leader)| leader.is_some()).map(|(number, _)| (topic.name.clone(), *number, topic.id));
+        others.extend(led.filter(|other| !places.iter().any(|(name, number)| (name, *number) == (&other.0, other.1))));
         located.partitions.insert(topic.name.clone(), topic.partitions.iter().map(|(number, _)| *number).collect());
+    }
+    let found = locate_each(cluster, others, at).into_iter().filter_map(|(place, found)| Some((place, Some(found.ok()?))));
+    located.places.extend(found);
+    Ok(located)
+}
+
+/// Asks for ends and starts of partitions that exist.
+fn locate_each(
+    cluster: &mut dyn Cluster,
+    there: Vec<(String, i32, TopicId)>,
+    at: StartAt,
+) -> Vec<((String, i32), Result<Located, ClientError>)> {
+    if there.is_empty() {
+        return Vec::new();
     }
     let asked: Vec<(String, i32)> = there.iter().map(|(name, number, _)| (name.clone(), *number)).collect();
     let ends = ends(cluster, &asked);
-    let starts = resolve(cluster, &there.iter().map(|(name, number, _)| (name.clone(), *number, at)).collect::<Vec<_>>());
-    for (at, (name, number, topic_id)) in there.into_iter().enumerate() {
+    let starts = resolve(cluster, &asked.into_iter().map(|(name, number)| (name, number, at)).collect::<Vec<_>>());
+    let locate = |(name, number, topic_id): (String, i32, TopicId)| {
         let silent = || ClientError { code: code::TIMED_OUT, text: format!("no answer about the log of {name}/{number}") };
         let found = || {
             let (.., low, end) = ends.iter().find(|end| (&end.0, end.1) == (&name, number)).ok_or_else(silent)?;
             let (.., start) = starts.iter().find(|start| (&start.0, start.1) == (&name, number)).ok_or_else(silent)?;
             Ok(Located { topic_id, low: *low, end: *end, start: start.clone()? })
         };
-        match found() {
-            Ok(found) => drop(located.places.insert((name, number), Some(found))),
-            Err(error) if at < wanted => return Err(error),
-            Err(_of_another) => {}
-        }
-    }
-    Ok(located)
+        let found = found();
+        ((name, number), found)
+    };
+    there.into_iter().map(locate).collect()
 }
 
 fn ends(cluster: &mut dyn Cluster, partitions: &[(String, i32)]) -> Vec<(String, i32, i64, i64)> {
@@ -270,4 +285,66 @@ fn ends(cluster: &mut dyn Cluster, partitions: &[(String, i32)]) -> Vec<(String,
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::ext::OffsetAnswer;
+
+    /// One topic `t`; a question about a partition without a leader is answered for none of those that it names.
+    struct Leaders(Vec<(i32, Option<i32>)>);
+
+    impl Cluster for Leaders {
+        fn id(&mut self, _limit: Duration) -> Result<String, ClientError> {
+            Ok("c".to_owned())
+        }
+
+        fn topics(&mut self, _limit: Duration) -> Result<Vec<String>, ClientError> {
+            Ok(vec!["t".to_owned()])
+        }
+
+        fn describe(&mut self, names: &[&str], _limit: Duration) -> Result<Vec<TopicDescription>, ClientError> {
+            assert_eq!(names, ["t"]);
+            Ok(vec![TopicDescription { name: "t".to_owned(), id: TopicId([1; 16]), partitions: self.0.clone(), error: None }])
+        }
+
+        fn offsets(
+            &mut self,
+            asked: &[(&str, i32, OffsetSpec)],
+            _isolation: Isolation,
+            _limit: Duration,
+        ) -> Result<Vec<OffsetAnswer>, ClientError> {
+            let is_led = |number: i32| self.0.iter().any(|(other, leader)| *other == number && leader.is_some());
+            if !asked.iter().all(|(_, number, _)| is_led(*number)) {
+                return Err(ClientError { code: code::TIMED_OUT, text: "timed out".to_owned() });
+            }
+            let answer = |(topic, number, _): &(&str, i32, OffsetSpec)| OffsetAnswer {
+                topic: (*topic).to_owned(),
+                partition: *number,
+                result: Ok((i64::from(*number), 0)),
+            };
+            Ok(asked.iter().map(answer).collect())
+        }
+
+        fn commit(&mut self, _commits: &[GroupCommit], _limit: Duration) -> Result<(), ClientError> {
+            Ok(())
+        }
+
+        fn errors(&mut self) -> Vec<ClientError> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_partition_that_nobody_leads_keeps_no_other_one_from_being_located() {
+        let mut cluster = Leaders(vec![(0, Some(1)), (1, None), (2, Some(1))]);
+        let found = locate(&mut cluster, &[("t".to_owned(), 0)], StartAt::LogStart).unwrap();
+        assert_eq!(found.partitions["t"], [0, 1, 2]);
+        let mut places: Vec<_> = found.places.into_iter().map(|((_, number), located)| (number, located.map(|at| at.low))).collect();
+        places.sort_unstable();
+        assert_eq!(places, [(0, Some(0)), (2, Some(2))]);
+        assert_eq!(locate(&mut cluster, &[("t".to_owned(), 1)], StartAt::LogStart).unwrap_err().code, code::TIMED_OUT);
+    }
 }

@@ -93,6 +93,12 @@ pub fn stalled(track: &Track, cause: Cause, evidence: &str, now_us: i64) -> Inci
     incident
 }
 
+/// The topic is not there, in another cluster than its own.
+pub fn missing_elsewhere(incident: &mut Incident) {
+    assert_eq!(incident.cause, Cause::TopicMissing.as_str(), "only what is not there may be elsewhere");
+    incident.actions = vec!["`brokers` names another cluster: correct it and restart; reading goes on where it stood".to_owned()];
+}
+
 /// A whole source cannot go on: it has no partition that could say so.
 pub fn source_stalled(cause: Cause, evidence: &str, now_us: i64) -> Incident {
     Incident {

@@ -5,7 +5,7 @@
 
 use crate::config::{Start, Topics};
 use crate::control::{Discovered, StartAt};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use streamgauge_api::{PartitionKey, StoredPosition, TopicId};
 
 /// What a source knows before it looks at the cluster.
@@ -17,7 +17,7 @@ pub struct Known<'a> {
     pub topics: &'a Topics,
     /// Its start policy.
     pub start: Start,
-    /// All positions of the state.
+    /// All positions of the state, by slot.
     pub stored: &'a [StoredPosition],
     /// Whether another source with other brokers may feed the same event from a topic of this name; then a stored position of another cluster is its own.
     pub rivals: bool,
@@ -70,8 +70,13 @@ pub fn place(known: &Known<'_>, found: &Discovered) -> Vec<Placement> {
             continue;
         }
         if !of_name.is_empty() && !of_name.iter().any(|stored| same(&stored.key)) {
-            let foreign = of_name.iter().filter(|stored| !attached.contains(&stored.key.partition));
-            placements.extend(foreign.map(|stored| Placement::Recreated { stored: (*stored).clone(), now: topic.id }));
+            // A number that several slots have is the last one's: a decision gives each slot a key of its own.
+            let foreign: BTreeMap<i32, &StoredPosition> = of_name
+                .iter()
+                .filter(|stored| !attached.contains(&stored.key.partition))
+                .map(|stored| (stored.key.partition, *stored))
+                .collect();
+            placements.extend(foreign.into_values().map(|stored| Placement::Recreated { stored: stored.clone(), now: topic.id }));
             continue;
         }
         let here: Vec<&StoredPosition> = of_name.into_iter().filter(|stored| same(&stored.key)).collect();
@@ -172,5 +177,16 @@ mod tests {
         check("another cluster", &named, &[stored("x", "b", 2, 0)], &[], false, false, &["policy a/0", "policy a/1", "recreated b/0 2"]);
         check("a second cluster", &named, &[stored("x", "b", 2, 0)], &[], false, true, &["policy a/0", "policy a/1", "policy b/0"]);
         check("recreated while running", &regex, &[], &[key("c", "a", 7, 0)], true, false, &["zero b/0 0"]);
+    }
+
+    /// Both became partitions of one number, and one decision gave both the same key.
+    #[test]
+    fn a_number_that_two_slots_have_is_recreated_once_as_the_last_one() {
+        let topics = Topics::Named(vec!["a".into()]);
+        let state = [stored("c", "a", 7, 1), stored("c", "a", 7, 0), stored("x", "a", 8, 0)];
+        let known =
+            Known { event: "E", topics: &topics, start: Start::Latest, stored: &state, rivals: false, attached: &[], looked_before: false };
+        let recreated = |at: usize| Placement::Recreated { stored: state[at].clone(), now: TopicId([1; 16]) };
+        assert_eq!(place(&known, &found(&[("a", 1, 2)])), [recreated(2), recreated(0)]);
     }
 }

@@ -104,6 +104,8 @@ pub struct Track {
     pub read_end: Option<i64>,
     /// Looks in a row that heard nothing of the partition.
     pub deaf: u32,
+    /// Readers that were made for it since it moved, in vain so far.
+    pub renewals: u32,
     /// What the next verdict has to confirm.
     pub suspicion: Option<Suspicion>,
     /// The id that the client follows, once it said so.
@@ -152,6 +154,7 @@ impl Track {
             inherited: false,
             read_end: None,
             deaf: 0,
+            renewals: 0,
             suspicion: None,
             client_id: None,
             proved: None,
@@ -208,6 +211,7 @@ impl Track {
         self.strikes = 0;
         self.tries = 0;
         self.deaf = 0;
+        self.renewals = 0;
     }
 
     /// When to try again, later each time.

@@ -14,10 +14,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use streamgauge_api::TopicId;
+use streamgauge_api::{PartitionKey, TopicId};
 
 /// The least time between two readers that are made for a partition of which nothing is heard.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
+/// It doubles with each that was in vain, up to this: the source's other partitions pay for it.
+const RENEW_SELDOM: Duration = Duration::from_secs(3600);
 
 /// What is known of the reader.
 pub(super) struct Reader {
@@ -33,6 +35,30 @@ impl Reader {
     pub(super) fn new(settings: Vec<(String, String)>) -> Self {
         Self { settings, topics: HashMap::new(), connects: 0, renewed: None }
     }
+
+    /// It reads a partition of this key. An id that is known stays: of one topic, positions may have it or not.
+    fn reads(&mut self, key: &PartitionKey) {
+        let known = self.topics.entry(key.topic.clone()).or_default();
+        match known {
+            Some((cluster, id)) if *cluster == key.cluster && id.is_known() && !key.topic_id.is_known() => {}
+            _ => *known = Some((key.cluster.clone(), key.topic_id)),
+        }
+    }
+
+    /// Whether it knows the topic of this name as another one. An unknown id says nothing.
+    fn knows_as_another(&self, key: &PartitionKey) -> bool {
+        match self.topics.get(&key.topic) {
+            None => false,
+            Some(None) => true,
+            Some(Some((cluster, id))) => *cluster != key.cluster || (id.is_known() && key.topic_id.is_known() && *id != key.topic_id),
+        }
+    }
+
+    /// Whether another reader may be made for a partition for which this was in vain so often.
+    fn may_renew(&self, vain: u32, now: Instant) -> bool {
+        let wait = RENEW_EVERY.saturating_mul(2u32.saturating_pow(vain)).min(RENEW_SELDOM);
+        self.renewed.is_none_or(|renewed| now.duration_since(renewed) >= wait)
+    }
 }
 
 impl Ingest {
@@ -43,8 +69,7 @@ impl Ingest {
 
     /// The reader was given this partition.
     pub(super) fn read_as(&mut self, index: usize) {
-        let key = &self.tracks[index].key;
-        self.reader.topics.insert(key.topic.clone(), Some((key.cluster.clone(), key.topic_id)));
+        self.reader.reads(&self.tracks[index].key);
     }
 
     /// What the reader remembers of the partition's topic may be of another one.
@@ -56,12 +81,7 @@ impl Ingest {
 
     /// Makes the reader anew when it knows the topic of one of these partitions as another one.
     pub(super) fn fit_client(&mut self, indexes: impl Iterator<Item = usize>) {
-        let is_another = |index: usize| {
-            let key = &self.tracks[index].key;
-            let known = self.reader.topics.get(&key.topic);
-            known.is_some_and(|known| known.as_ref() != Some(&(key.cluster.clone(), key.topic_id)))
-        };
-        if indexes.into_iter().any(is_another) {
+        if indexes.into_iter().any(|index| self.reader.knows_as_another(&self.tracks[index].key)) {
             self.renew_client("a topic was made anew");
         }
     }
@@ -72,8 +92,8 @@ impl Ingest {
         let track = &mut self.tracks[index];
         track.moved = now;
         track.deaf += 1;
-        let is_due = self.reader.renewed.is_none_or(|renewed| now.duration_since(renewed) >= RENEW_EVERY);
-        if track.deaf > 1 && is_due {
+        if track.deaf > 1 && self.reader.may_renew(track.renewals, now) {
+            track.renewals += 1;
             self.renew_client("nothing is heard of a partition that it was given");
         }
         self.ask(&[index]);
@@ -112,5 +132,40 @@ impl Ingest {
     /// Connections that were made since the start.
     pub(super) fn connects(&self) -> u64 {
         self.reader.connects + self.client.inbox().connects()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(cluster: &str, id: u8) -> PartitionKey {
+        PartitionKey { event: "E".into(), cluster: cluster.into(), topic: "t".into(), topic_id: TopicId([id; 16]), partition: 0 }
+    }
+
+    /// Positions of one topic with and without its id took turns in making another reader, for ever.
+    #[test]
+    fn positions_with_and_without_an_id_share_a_reader() {
+        for order in [[0, 1], [1, 0]] {
+            let mut reader = Reader::new(Vec::new());
+            for id in order.into_iter().chain(order) {
+                assert!(!reader.knows_as_another(&key("c", id)), "id {id} of {order:?}");
+                reader.reads(&key("c", id));
+            }
+            assert!(reader.knows_as_another(&key("c", 2)), "a known id is not forgotten: {order:?}");
+            assert!(reader.knows_as_another(&key("d", 0)) && reader.knows_as_another(&key("d", 1)), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn readers_that_are_made_in_vain_come_ever_more_seldom() {
+        let made = Instant::now();
+        let mut reader = Reader::new(Vec::new());
+        assert!(reader.may_renew(9, made), "the first comes at once");
+        reader.renewed = Some(made);
+        for (vain, seconds) in [(0, 60), (1, 120), (2, 240), (5, 1920), (6, 3600), (40, 3600), (u32::MAX, 3600)] {
+            assert!(!reader.may_renew(vain, made + Duration::from_secs(seconds - 1)), "{vain}");
+            assert!(reader.may_renew(vain, made + Duration::from_secs(seconds)), "{vain}");
+        }
     }
 }

@@ -117,10 +117,20 @@ impl Ingest {
             // It may have been decided about, or have healed, while the brokers were asked.
             may(track, request.decision)?;
             let located = found.places.get(&place_of(track)).and_then(Option::as_ref);
+            let key = &track.key;
+            if request.decision == Decision::Forget && found.cluster != key.cluster && !found.partitions.contains_key(&key.topic) {
+                let (own, now) = (&key.cluster, &found.cluster);
+                let reason = format!("topic {} does not exist in cluster {now:?}, but it was read in cluster {own:?}", key.topic);
+                let hint = "correct `brokers` and restart: reading goes on where it stood";
+                return Err(ApiError::new(Code::DecisionRefused, reason).hint(hint));
+            }
             planned.push(self.plan(index, request.decision, &found.cluster, located)?);
         }
         let further = self.further(&planned, found)?;
         if !request.dry_run {
+            // What a discovery found meanwhile begins where the decision says, once.
+            let is_new = |key: &PartitionKey| further.iter().any(|new| (&new.key.topic, new.key.partition) == (&key.topic, key.partition));
+            self.beginning.retain(|begin| !is_new(&begin.key));
             // First those that are new: a restart in between finds them read, and the others stopped as they were.
             let begun: Vec<usize> = further.iter().filter_map(|new| self.attach(&new.key, Position::start(new.start))).collect();
             for (done, plan) in planned.iter().enumerate() {
@@ -361,7 +371,8 @@ fn given_up(track: &Track, before: Option<&ReadBefore>) -> String {
         Some(_) => format!("what was written behind offset {from}, where the log ended when it was last seen"),
         None => format!("what was written behind offset {from}: how much that was is unknown"),
     };
-    std::iter::once(unread).chain(waited(track, before, i64::MAX..i64::MAX)).collect::<Vec<_>>().join("; ")
+    let again = "should it come back, it is read from its start and counted again".to_owned();
+    std::iter::once(unread).chain(waited(track, before, i64::MAX..i64::MAX)).chain([again]).collect::<Vec<_>>().join("; ")
 }
 
 fn count(from: i64, to: i64) -> String {

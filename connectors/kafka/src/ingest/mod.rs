@@ -110,6 +110,8 @@ pub struct Ingest {
     round: u64,
     timers: watch::Timers,
     looked_before: bool,
+    /// Id of the cluster that answered last.
+    cluster: Option<String>,
     /// When a drain last found the client's queue empty.
     empty_at: Instant,
     note: (String, String),
@@ -164,6 +166,7 @@ impl Ingest {
             round: 0,
             timers: watch::Timers::new(now),
             looked_before: false,
+            cluster: None,
             empty_at: now,
             note: Default::default(),
             found: tell::Found::default(),
@@ -309,6 +312,7 @@ impl Ingest {
         };
         let placements = place(&known, &found);
         self.looked_before = true;
+        self.cluster = Some(found.cluster.clone());
         let mut ask = Vec::new();
         for placement in placements {
             match placement {
@@ -390,6 +394,9 @@ impl Ingest {
             match offset {
                 Ok(offset) => {
                     let begin = self.beginning.swap_remove(at);
+                    if self.index_of(&topic, partition).is_some() {
+                        continue;
+                    }
                     ask.extend(self.begin(&begin, offset.max(0)));
                 }
                 // A partition made a moment ago has no leader yet: asked again.

@@ -177,6 +177,13 @@ impl Ingest {
     /// Has the client compare the last pairs that were read with the brokers' history of epochs, though these lie behind the
     /// log's end: what it answers ([`Ingest::event`]) is where both logs part. Beside each its log's start.
     fn probe(&mut self, probed: &[(usize, i64)]) {
+        if self.pressed {
+            // No answer of the client's is heard meanwhile.
+            for (index, _) in probed {
+                self.tracks[*index].phase = Phase::Held;
+            }
+            return;
+        }
         if probed.is_empty() {
             return;
         }
@@ -219,7 +226,13 @@ impl Ingest {
             self.distrust_client(index);
         }
         let now_us = self.now_us();
-        let incident = incidents::stalled(&self.tracks[index], cause, evidence, now_us);
+        let own = &self.tracks[index].key.cluster;
+        let elsewhere = self.cluster.as_ref().filter(|now| cause == Cause::TopicMissing && *now != own);
+        let evidence = elsewhere.map_or_else(|| evidence.to_owned(), |now| format!("{}; {evidence}", super::seen_at_start(own, now)));
+        let mut incident = incidents::stalled(&self.tracks[index], cause, &evidence, now_us);
+        if elsewhere.is_some() {
+            incidents::missing_elsewhere(&mut incident);
+        }
         self.open(index, incident, cause);
         self.wait_only(index);
     }

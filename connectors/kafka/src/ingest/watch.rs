@@ -217,7 +217,14 @@ impl Ingest {
             };
             let cause = self.connection_cause(now);
             self.open_stalled(index, cause, &format!("no movement for {STALLED_AFTER:?} while the log ends at {end}: {text}"));
-            self.hear_again(index, now);
+            match self.unanswered.is_none() && cause == Cause::Unknown {
+                true => self.hear_again(index, now),
+                // It is known why: no other reader would help.
+                false => {
+                    self.tracks[index].moved = now;
+                    self.ask(&[index]);
+                }
+            }
         }
     }
 

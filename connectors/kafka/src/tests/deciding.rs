@@ -273,7 +273,8 @@ fn a_forgotten_partition_that_comes_back_is_one_partition() {
     house.start();
     house.until("the incident", |_engine| house.open_incident().is_some());
     let done = house.decide("s/0", Decision::Forget, false).unwrap();
-    assert_eq!(done[0].lost, "what was written behind offset 10: how much that was is unknown");
+    let again = "should it come back, it is read from its start and counted again";
+    assert_eq!(done[0].lost, format!("what was written behind offset 10: how much that was is unknown; {again}"));
     assert_eq!(house.engine.lock().decided[0].lost.as_ref(), Some(&done[0].lost), "it leaves a gap");
     house.engine.lock().framed = true;
     house.world.lock().gone.clear();
@@ -330,5 +331,31 @@ fn a_number_that_several_topics_have_names_no_partition() {
     let refused = house.decide("s/0", Decision::Begin(BeginAt::Latest), false).unwrap_err();
     assert!(refused.code == Code::UnknownReference && refused.reason.contains("s/a/0, s/b/0"), "{refused:?}");
     assert_eq!(house.decide("s/a/0", Decision::Begin(BeginAt::Latest), false).unwrap_err().code, Code::DecisionRefused);
+    house.stop();
+}
+
+/// The incident did not say that another cluster answers, and led to giving the partition up: all of it counted again.
+#[test]
+fn a_partition_whose_topic_another_cluster_lacks_is_not_given_up() {
+    let mut house = House::new(&[("t", 1)]);
+    house.produce("t", 0, 0..10);
+    house.start();
+    house.until("all", |engine| engine.seen.len() == 10);
+    house.stop();
+    "elsewhere".clone_into(&mut house.world.lock().cluster);
+    house.world.lock().gone.push("t".to_owned());
+    house.start();
+    let told = |house: &House| house.open_incident().filter(|open| open.cause == "topic_missing");
+    house.until("the incident", |_engine| told(&house).is_some());
+    let incident = told(&house).unwrap();
+    assert!(incident.evidence.contains("cluster id was \"cluster\", is \"elsewhere\""), "{incident:?}");
+    let refused = house.decide("s/0", Decision::Forget, false).unwrap_err();
+    assert!(refused.code == Code::DecisionRefused && refused.hint.is_some_and(|hint| hint.contains("`brokers`")), "{}", refused.reason);
+    house.stop();
+    *house.world.lock() = super::World::default();
+    house.produce("t", 0, 10..15);
+    house.start();
+    house.until("the rest", |engine| engine.seen.len() == 15);
+    house.until("nothing stands still", |engine| house.open_incident().is_none() && engine.decided.is_empty());
     house.stop();
 }

@@ -8,6 +8,7 @@ mod deciding;
 mod incidents;
 mod reading;
 mod registry;
+mod scripted;
 mod telling;
 
 use crate::cluster::{Brokers, Cluster};
