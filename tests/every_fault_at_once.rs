@@ -360,7 +360,13 @@ impl Run {
         self.ready_says("memory_limit", true);
         if killed {
             self.kill9();
-            self.ready_says("memory_limit", true);
+            // A start packs what it reads anew: it stands at the limit again, or has room for all that waited.
+            let ends = self.mixture.ends().unwrap();
+            self.wait("the limit again, or a wave that is in", || {
+                let at = self.sidecar().positions(&bursts)?;
+                let behind = ends[&bursts].iter().any(|(partition, end)| at.get(partition).is_none_or(|at| at < end));
+                if self.at_memory_limit()? || !behind { Ok(()) } else { Err(format!("wanted {:?}, stand at {at:?}", ends[&bursts])) }
+            });
         }
         // All but the last wave are in, so that it does not matter which of two topics is read first.
         let last = waves.pop().unwrap();
