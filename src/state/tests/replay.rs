@@ -200,7 +200,8 @@ fn frames_of_partitions_that_nobody_attached_are_told_apart_before_they_are_appl
 /// A frame that gave two slots one partition was written, and every later start refused to read past it.
 #[test]
 fn no_slot_gets_the_partition_of_another_but_that_of_a_forgotten_one() {
-    let key = |partition| PartitionKey { event: "Tx".into(), cluster: String::new(), topic: "t".into(), topic_id: TopicId::NONE, partition };
+    let key =
+        |partition| PartitionKey { event: "Tx".into(), cluster: String::new(), topic: "t".into(), topic_id: TopicId::NONE, partition };
     let mut state = State::new(HASH_SEED);
     for partition in 0..3 {
         let stored = StoredPosition { key: key(partition), position: Position::start(5) };
