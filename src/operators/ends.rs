@@ -36,7 +36,7 @@ pub(super) fn nearest<'s>(accumulator: &dyn Accumulator, slot: &Slot<'s>) -> Cow
         return Cow::Borrowed(slot.core.words);
     }
     let (mut merged, mut arena) = (vec![0; accumulator.words()], Arena::default());
-    for (part, _) in slot.parts().filter(|(_, share)| *share >= 0.5) {
+    for part in slot.nearest() {
         accumulator.merge(&mut merged, &mut arena, part.words, part.arena);
     }
     Cow::Owned(merged)

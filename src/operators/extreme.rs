@@ -36,7 +36,7 @@ impl Extreme {
 
     /// The value, with those of cut buckets that are inside by at least half; null without any.
     pub(super) fn value(self, slot: &Slot<'_>) -> Value {
-        value_of(self.best(slot.parts().filter(|(_, share)| *share >= 0.5).map(|(part, _)| part)))
+        value_of(self.best(slot.nearest()))
     }
 
     /// Without the cut buckets, and with them.

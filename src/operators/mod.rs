@@ -92,6 +92,13 @@ pub struct AccumulatorNeed {
     pub fields: Fields,
 }
 
+impl AccumulatorNeed {
+    /// An accumulator of the feature's field, fed with the rows that its `where` takes.
+    fn of(accumulator: impl Accumulator + 'static) -> Self {
+        Self { accumulator: Arc::new(accumulator), rows: RowsTaken::Matching, fields: Fields::Field }
+    }
+}
+
 /// Which rows come to an accumulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowsTaken {

@@ -62,6 +62,11 @@ impl<'a> Slot<'a> {
         let edge = |edge: Edge<'a>| (edge.part, edge.share);
         self.before.map(edge).into_iter().chain([(self.core, 1.0)]).chain(self.after.map(edge))
     }
+
+    /// The core, and cut buckets of which half or more is inside, in order of time.
+    pub fn nearest(&self) -> impl Iterator<Item = Part<'a>> + use<'a> {
+        self.parts().filter(|(_, share)| *share >= 0.5).map(|(part, _)| part)
+    }
 }
 
 /// A value with what is known of it.

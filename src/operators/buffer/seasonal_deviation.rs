@@ -3,11 +3,8 @@
 use super::hourly::{HourlyMoments, hour_of};
 use super::signature;
 use crate::operators::latest_number::LatestNumber;
-use crate::operators::{
-    AccumulatorNeed, Accuracy, Compiled, FeatureParams, FieldRule, Fields, Operator, Output, Reads, RowsTaken, Signature,
-};
+use crate::operators::{AccumulatorNeed, Accuracy, Compiled, FeatureParams, FieldRule, Operator, Output, Reads, Signature};
 use crate::row::FieldType;
-use std::sync::Arc;
 use streamgauge_api::Value;
 
 /// The operator.
@@ -30,9 +27,8 @@ impl Operator for SeasonalDeviation {
     }
 
     fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
-        let need = |accumulator| AccumulatorNeed { accumulator, rows: RowsTaken::Matching, fields: Fields::Field };
         Compiled {
-            needs: vec![need(Arc::new(HourlyMoments)), need(Arc::new(LatestNumber))],
+            needs: vec![AccumulatorNeed::of(HourlyMoments), AccumulatorNeed::of(LatestNumber)],
             value: Box::new(|slots, _now_us| {
                 let [hours, latest] = slots else { unreachable!("two accumulators") };
                 let Some((time_us, latest)) = LatestNumber::of(std::iter::once(latest.core)) else { return Value::Null };

@@ -10,16 +10,15 @@
 //! entropy `h(r)` of a coin open of its label (Jensen, for `r <= 1/2`), and at least `-log2` of the largest share that any
 //! value can have.
 
-use super::need;
 use super::valued::{Kinds, Valued};
 use crate::operators::distinct::Distinct;
 use crate::operators::heavy_hitters::HeavyHitters;
 use crate::operators::reading::CONFIDENCE;
 use crate::operators::{
-    Accuracy, Bound, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature, Slot, WindowRule,
+    AccumulatorNeed, Accuracy, Bound, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, Reads, Signature,
+    Slot, WindowRule,
 };
 use crate::row::FieldType;
-use std::sync::Arc;
 use streamgauge_api::{Code, Value};
 
 /// The operator.
@@ -57,7 +56,7 @@ impl Operator for Entropy {
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
         let most = feature.params.count("max_categories");
         Compiled {
-            needs: vec![need(Arc::new(HeavyHitters)), need(Arc::new(Distinct)), need(Arc::new(Valued(Kinds::Counted)))],
+            needs: vec![AccumulatorNeed::of(HeavyHitters), AccumulatorNeed::of(Distinct), AccumulatorNeed::of(Valued(Kinds::Counted))],
             value: Box::new(move |slots, _now_us| Value::F64(Spread::of(slots, most).value())),
             accuracy: Box::new(move |slots, _now_us| {
                 let [hitters, ..] = slots else { unreachable!("three accumulators") };

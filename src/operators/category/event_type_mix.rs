@@ -1,12 +1,11 @@
 //! `event_type_mix`: the share of each value of a field.
 
-use super::need;
 use super::valued::{Kinds, Valued};
 use crate::operators::cells::Cells;
 use crate::operators::heavy_hitters::HeavyHitters;
 use crate::operators::{
-    Accuracy, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, ParamValue, Reads, Signature, Slot,
-    WindowRule,
+    AccumulatorNeed, Accuracy, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Param, ParamKind, ParamValue, Reads,
+    Signature, Slot, WindowRule,
 };
 use crate::row::{Cell, FieldType};
 use std::collections::BTreeMap;
@@ -59,7 +58,7 @@ impl Operator for EventTypeMix {
         match feature.params.0.get("categories") {
             Some(ParamValue::Texts(texts)) => listed(texts),
             _ => Compiled {
-                needs: vec![need(Arc::new(HeavyHitters)), need(Arc::new(Valued(Kinds::Named)))],
+                needs: vec![AccumulatorNeed::of(HeavyHitters), AccumulatorNeed::of(Valued(Kinds::Named))],
                 value: Box::new(move |slots, _now_us| most_frequent(slots, most)),
                 accuracy: Box::new(|slots, _now_us| {
                     let [hitters, _] = slots else { unreachable!("two accumulators") };

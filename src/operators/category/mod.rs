@@ -6,12 +6,3 @@ mod valued;
 
 pub(super) use entropy::Entropy;
 pub(super) use event_type_mix::EventTypeMix;
-
-use super::{AccumulatorNeed, Fields, RowsTaken};
-use crate::state::Accumulator;
-use std::sync::Arc;
-
-/// An accumulator of the feature's field.
-fn need(accumulator: Arc<dyn Accumulator>) -> AccumulatorNeed {
-    AccumulatorNeed { accumulator, rows: RowsTaken::Matching, fields: Fields::Field }
-}

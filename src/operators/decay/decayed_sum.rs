@@ -2,11 +2,8 @@
 
 use super::decayed_total::{Addend, DecayedTotal};
 use super::half_life::HALF_LIFE;
-use crate::operators::{
-    AccumulatorNeed, Compiled, Family, FeatureParams, FieldRule, Fields, Operator, Output, Reads, RowsTaken, Signature, WindowRule, only,
-};
+use crate::operators::{AccumulatorNeed, Compiled, Family, FeatureParams, FieldRule, Operator, Output, Reads, Signature, WindowRule, only};
 use crate::row::FieldType;
-use std::sync::Arc;
 
 /// The operator.
 pub(in crate::operators) struct DecayedSum;
@@ -42,7 +39,7 @@ impl Operator for DecayedSum {
 
 /// A feature that reads one total.
 pub(super) fn compiled(total: DecayedTotal) -> Compiled {
-    let need = AccumulatorNeed { accumulator: Arc::new(total), rows: RowsTaken::Matching, fields: Fields::Field };
+    let need = AccumulatorNeed::of(total);
     Compiled {
         needs: vec![need],
         value: Box::new(move |slots, now_us| total.value(only(slots), now_us)),

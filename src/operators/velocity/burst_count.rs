@@ -1,7 +1,7 @@
 //! `burst_count`: the most rows that came within a short span.
 
 use super::bursts::Bursts;
-use super::{nearest, signature};
+use super::signature;
 use crate::operators::reading::count_value;
 use crate::operators::{Accuracy, Bound, Compiled, FeatureParams, FieldRule, Operator, Param, ParamKind, Reads, Signature, Slot};
 use crate::row::FieldType;
@@ -43,6 +43,6 @@ impl Operator for BurstCount {
             let inside = Bursts::most(std::iter::once(slot.core));
             if all.disordered { Accuracy::Unknown } else { Bound::counts(inside.rows, all.rows).into() }
         };
-        Compiled::of_one(Arc::new(Bursts { span_us }), |slot| count_value(Bursts::most(nearest(slot)).rows), accuracy)
+        Compiled::of_one(Arc::new(Bursts { span_us }), |slot| count_value(Bursts::most(slot.nearest()).rows), accuracy)
     }
 }

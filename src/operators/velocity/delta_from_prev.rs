@@ -1,6 +1,6 @@
 //! `delta_from_prev`: the latest number less the one before it.
 
-use super::{accuracy, finite, nearest, signature};
+use super::{accuracy, finite, signature};
 use crate::operators::kept::{Keep, KeptRows, kept_cells};
 use crate::operators::{Accuracy, Compiled, FeatureParams, Operator, Reads, Signature, Slot};
 use crate::row::{Cell, FieldType};
@@ -25,7 +25,7 @@ impl Operator for DeltaFromPrev {
     }
 
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled {
-        let value = |slot: &Slot<'_>| match nearest(slot).flat_map(kept_cells).collect::<Vec<_>>()[..] {
+        let value = |slot: &Slot<'_>| match slot.nearest().flat_map(kept_cells).collect::<Vec<_>>()[..] {
             [.., before, latest] => difference(latest, before).map_or(Value::Null, finite),
             _ => Value::Null,
         };

@@ -1,6 +1,6 @@
 //! `inter_arrival_stats`: the mean time between rows.
 
-use super::{accuracy, ms, nearest, signature};
+use super::{accuracy, ms, signature};
 use crate::operators::seen::{Seen, Times};
 use crate::operators::{Compiled, FeatureParams, FieldRule, Operator, Reads, Signature, Slot};
 use crate::row::FieldType;
@@ -28,7 +28,7 @@ impl Operator for InterArrivalStats {
     }
 
     fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
-        let value = |slot: &Slot<'_>| mean_gap(nearest(slot).fold(Seen::default(), |all, part| all.with(Seen::of(part))));
+        let value = |slot: &Slot<'_>| mean_gap(slot.nearest().fold(Seen::default(), |all, part| all.with(Seen::of(part))));
         Compiled::of_one(Arc::new(Times), value, accuracy)
     }
 }

@@ -26,7 +26,6 @@ pub(super) use trend_residual::TrendResidual;
 pub(super) use value_change_count::ValueChangeCount;
 pub(super) use z_score::ZScore;
 
-use super::reading::Part;
 use super::{Accuracy, Family, FieldRule, Output, Reads, Signature, Slot, WindowRule};
 use crate::row::FieldType;
 use streamgauge_api::Value;
@@ -50,11 +49,6 @@ const fn signature(name: &'static str, asks: &'static str, help: &'static str, r
         grown: GROWN,
         output: Output::Is(output),
     }
-}
-
-/// The parts that count: the core, and cut buckets of which half or more is inside, in order of time.
-fn nearest<'a>(slot: &Slot<'a>) -> impl Iterator<Item = Part<'a>> + use<'a> {
-    slot.parts().filter(|(_, share)| *share >= 0.5).map(|(part, _)| part)
 }
 
 /// Exact where no bucket is cut.

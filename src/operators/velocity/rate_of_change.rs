@@ -1,7 +1,7 @@
 //! `rate_of_change`: how fast the field's number last changed.
 
 use super::steps::{LatestStep, Steps};
-use super::{accuracy, finite, nearest, signature};
+use super::{accuracy, finite, signature};
 use crate::operators::{Compiled, FeatureParams, Operator, Reads, Signature, Slot};
 use crate::row::FieldType;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Operator for RateOfChange {
     }
 
     fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
-        let value = |slot: &Slot<'_>| Steps::of_parts(nearest(slot)).rate().map_or(Value::Null, finite);
+        let value = |slot: &Slot<'_>| Steps::of_parts(slot.nearest()).rate().map_or(Value::Null, finite);
         Compiled::of_one(Arc::new(LatestStep), value, accuracy)
     }
 }

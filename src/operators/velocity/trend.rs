@@ -1,7 +1,7 @@
 //! `trend`: how fast the field's numbers rise.
 
 use super::line::{LeastSquares, Line};
-use super::{accuracy, finite, nearest, signature};
+use super::{accuracy, finite, signature};
 use crate::operators::{Compiled, FeatureParams, Operator, Reads, Signature, Slot};
 use crate::row::FieldType;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Operator for Trend {
     }
 
     fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
-        let value = |slot: &Slot<'_>| Line::of_parts(nearest(slot)).slope().map_or(Value::Null, |slope| finite(slope * 1000.0));
+        let value = |slot: &Slot<'_>| Line::of_parts(slot.nearest()).slope().map_or(Value::Null, |slope| finite(slope * 1000.0));
         Compiled::of_one(Arc::new(LeastSquares), value, accuracy)
     }
 }

@@ -1,11 +1,10 @@
 //! `trend_residual`: how far the latest number is from the trend.
 
 use super::line::{LeastSquares, Line};
-use super::{accuracy, finite, nearest, signature};
+use super::{accuracy, finite, signature};
 use crate::operators::latest_number::LatestNumber;
-use crate::operators::{AccumulatorNeed, Compiled, FeatureParams, Fields, Operator, Reads, RowsTaken, Signature};
+use crate::operators::{AccumulatorNeed, Compiled, FeatureParams, Operator, Reads, Signature};
 use crate::row::FieldType;
-use std::sync::Arc;
 use streamgauge_api::Value;
 
 /// The operator.
@@ -26,13 +25,12 @@ impl Operator for TrendResidual {
     }
 
     fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
-        let need = |accumulator| AccumulatorNeed { accumulator, rows: RowsTaken::Matching, fields: Fields::Field };
         Compiled {
-            needs: vec![need(Arc::new(LeastSquares)), need(Arc::new(LatestNumber))],
+            needs: vec![AccumulatorNeed::of(LeastSquares), AccumulatorNeed::of(LatestNumber)],
             value: Box::new(|slots, _now_us| {
                 let [line, latest] = slots else { unreachable!("two accumulators") };
-                let Some((time_us, latest)) = LatestNumber::of(nearest(latest)) else { return Value::Null };
-                Line::of_parts(nearest(line)).at(time_us).map_or(Value::Null, |line| finite(latest - line))
+                let Some((time_us, latest)) = LatestNumber::of(latest.nearest()) else { return Value::Null };
+                Line::of_parts(line.nearest()).at(time_us).map_or(Value::Null, |line| finite(latest - line))
             }),
             accuracy: Box::new(|slots, _now_us| {
                 let [line, _] = slots else { unreachable!("two accumulators") };

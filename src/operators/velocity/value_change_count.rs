@@ -1,7 +1,7 @@
 //! `value_change_count`: how often the field's value changed.
 
 use super::changes::{ChangeCount, Changes};
-use super::{accuracy, nearest, signature};
+use super::{accuracy, signature};
 use crate::operators::reading::count_value;
 use crate::operators::{Accuracy, Compiled, FeatureParams, Operator, Reads, Signature, Slot};
 use crate::row::FieldType;
@@ -25,7 +25,7 @@ impl Operator for ValueChangeCount {
     }
 
     fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
-        let of = |slot: &Slot<'_>| nearest(slot).fold(Changes::default(), |all, part| all.then(Changes::of(part.words)));
+        let of = |slot: &Slot<'_>| slot.nearest().fold(Changes::default(), |all, part| all.then(Changes::of(part.words)));
         let accuracy = move |slot: &Slot<'_>| if of(slot).disordered { Accuracy::Unknown } else { accuracy(slot) };
         Compiled::of_one(Arc::new(ChangeCount), move |slot| count_value(of(slot).changes), accuracy)
     }

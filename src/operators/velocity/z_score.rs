@@ -1,11 +1,10 @@
 //! `z_score`: how many standard deviations the latest number is from the mean.
 
-use super::{accuracy, finite, nearest, signature};
+use super::{accuracy, finite, signature};
 use crate::operators::latest_number::LatestNumber;
 use crate::operators::moments::Moments;
-use crate::operators::{AccumulatorNeed, Compiled, FeatureParams, Fields, Operator, Param, ParamKind, Reads, RowsTaken, Signature};
+use crate::operators::{AccumulatorNeed, Compiled, FeatureParams, Operator, Param, ParamKind, Reads, Signature};
 use crate::row::FieldType;
-use std::sync::Arc;
 use streamgauge_api::{Code, Value};
 
 /// The operator.
@@ -36,12 +35,12 @@ impl Operator for ZScore {
     }
 
     fn compile(&self, _feature: &FeatureParams<'_>) -> Compiled {
-        let need = |accumulator| AccumulatorNeed { accumulator, rows: RowsTaken::Matching, fields: Fields::Field };
         Compiled {
-            needs: vec![need(Arc::new(Moments)), need(Arc::new(LatestNumber))],
+            needs: vec![AccumulatorNeed::of(Moments), AccumulatorNeed::of(LatestNumber)],
             value: Box::new(|slots, _now_us| {
                 let [moments, latest] = slots else { unreachable!("two accumulators") };
-                let (Some((_, latest)), Some((mean, variance))) = (LatestNumber::of(nearest(latest)), Moments::of_parts(nearest(moments)))
+                let (Some((_, latest)), Some((mean, variance))) =
+                    (LatestNumber::of(latest.nearest()), Moments::of_parts(moments.nearest()))
                 else {
                     return Value::Null;
                 };
