@@ -11,9 +11,9 @@
 //!
 //! **Everybody gets a turn.** The apply thread does one [`Event`] at a time, and none keeps it for much
 //! longer than a slice (half a millisecond). Requests, rows, rows that wait, reads, what gives memory back and sweeps take turns,
-//! news come first, housekeeping comes at the latest every [`TURNS_PER_TICK`] events, what of it waits
-//! for the end of a turn before the next turn, and between two events the seat goes to whoever waits for
-//! it.
+//! news come first, housekeeping comes every [`TURNS_PER_TICK`] events and as soon as [`TICK_AFTER_US`] have
+//! passed, what of it waits for the end of a turn before the next turn, and between two events the seat goes to
+//! whoever waits for it.
 
 use super::engine::Engine;
 use super::facts::Facts;
@@ -38,6 +38,8 @@ pub(crate) const QUEUE_BYTES_MAX: usize = 64 << 20;
 pub(crate) const PORT_REQUESTS_MAX: usize = 131_072;
 /// Housekeeping comes at the latest after this many events, also when there is always work.
 pub(super) const TURNS_PER_TICK: u32 = 32;
+/// It comes after fewer when these took longer: 10 ms of work, 0.1 % of which a tick takes at most.
+pub(super) const TICK_AFTER_US: i64 = 10_000;
 
 /// What can happen on the seat.
 enum Event {
@@ -126,8 +128,10 @@ struct Inbox {
     queued: Vec<Queued>,
     /// Whose turn it is.
     turn: Kind,
-    /// Events since housekeeping was done, and when that was, or when there was work again.
+    /// Events since housekeeping was done, and when that was, or when there was work again: by the engine's clock,
+    /// and as it is measured.
     unticked: u32,
+    ticked_us: i64,
     ticked: Instant,
 }
 
@@ -155,6 +159,17 @@ impl Inbox {
         let (rows, bytes) = self.queued.iter().fold((0, 0), |(rows, bytes), queued| (rows + queued.rows, bytes + queued.bytes));
         facts.queued_rows.store(rows as u64, Ordering::Relaxed);
         facts.queued_bytes.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether housekeeping comes before what else there is.
+    fn tick_is_due(&self, passed_us: i64) -> bool {
+        self.unticked >= TURNS_PER_TICK || (self.unticked > 0 && passed_us.saturating_sub(self.ticked_us) >= TICK_AFTER_US)
+    }
+
+    /// There was housekeeping, or there is work again.
+    fn begin_events(&mut self, passed_us: i64) -> Duration {
+        (self.unticked, self.ticked_us) = (0, passed_us);
+        std::mem::replace(&mut self.ticked, Instant::now()).elapsed()
     }
 
     /// Whether the apply thread would find something to do.
@@ -227,6 +242,7 @@ impl Seat {
             queued: Vec::new(),
             turn: Kind::Requests,
             unticked: 0,
+            ticked_us: engine.passed_us(),
             ticked: Instant::now(),
         };
         let series = engine.metrics.seat.clone();
@@ -249,7 +265,7 @@ impl Seat {
     pub fn run(&self) {
         while !self.is_stopping() {
             let mut held = self.hold();
-            self.inbox.lock().ticked = Instant::now();
+            self.inbox.lock().begin_events(held.passed_us());
             self.work(&mut held);
             let begun = Instant::now();
             let sleep = held.tick();
@@ -308,10 +324,8 @@ impl Seat {
         let event = match inbox.news.pop_front() {
             Some(news) => Some(Event::News(news)),
             // What was due in the middle of a turn comes before the next one begins.
-            None if inbox.unticked >= TURNS_PER_TICK || engine.owes_tick() => {
-                inbox.unticked = 0;
-                let before = std::mem::replace(&mut inbox.ticked, Instant::now());
-                self.series.tick_turn.record(inbox.ticked.saturating_duration_since(before));
+            None if inbox.tick_is_due(engine.passed_us()) || engine.owes_tick() => {
+                self.series.tick_turn.record(inbox.begin_events(engine.passed_us()));
                 Some(Event::Tick)
             }
             None => {

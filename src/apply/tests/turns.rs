@@ -2,7 +2,7 @@
 //! other requests beside a read of many keys, and declarations in the order of their connection.
 
 use super::{House, NOW_US, count, get, tag, turn, walkers};
-use crate::apply::seat::TURNS_PER_TICK;
+use crate::apply::seat::{TICK_AFTER_US, TURNS_PER_TICK};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,6 +111,25 @@ fn housekeeping_has_its_turn_beside_endless_work() {
         beats += u32::from(house.facts.heartbeat_us.load(Ordering::Relaxed) != before);
     }
     assert!(beats >= 7, "{beats} beats in {} events", TURNS_PER_TICK * 8);
+}
+
+/// Thirty-two events of heavy rows are a long time: then housekeeping comes earlier.
+#[test]
+fn housekeeping_comes_after_ten_milliseconds_of_work_however_few_events_that_was() {
+    let house = House::build();
+    let mut port = house.port();
+    let mut held = house.seat.hold();
+    let mut quiet = 0;
+    for number in 0..u16::try_from(TURNS_PER_TICK).unwrap() * 2 {
+        // Three events take as long as one may wait.
+        house.clock.set(NOW_US + i64::from(number) * TICK_AFTER_US / 3);
+        port.push(tag(1, number), Encoding::Json, PushRow { event: "Step", body: BODY }, Wait::Default);
+        turn(&mut port);
+        let before = house.facts.heartbeat_us.load(Ordering::Relaxed);
+        assert!(house.seat.step(&mut held));
+        quiet = if house.facts.heartbeat_us.load(Ordering::Relaxed) == before { quiet + 1 } else { 0 };
+        assert!(quiet <= 3, "{quiet} events without housekeeping");
+    }
 }
 
 #[test]
