@@ -92,6 +92,7 @@ impl SnapshotRefused {
         match self {
             Self::File(error) => error.clone(),
             Self::Image(ImageError::Wrong(_)) => SnapshotError::Damaged { file, offset_bytes: 0, what: "its content is not a state" },
+            Self::Image(ImageError::Layout(what)) => SnapshotError::OtherLayout { file, what: what.clone() },
             Self::Image(ImageError::Format { found, known }) => SnapshotError::FormatTooNew { file, found: *found, known: *known },
         }
     }

@@ -32,6 +32,14 @@ pub enum SnapshotError {
         /// The newest format this build reads.
         known: u32,
     },
+    /// The program that wrote this lays a state out otherwise than this one.
+    #[error("snapshot {} was written by a program that lays the state out otherwise: {what}", .file.display())]
+    OtherLayout {
+        /// The file.
+        file: PathBuf,
+        /// Of which table and feature, and how it differs.
+        what: String,
+    },
     /// Another polynomial, or encryption.
     #[error("snapshot {} uses {what} {number}, which this program does not know", .file.display())]
     UnknownCoding {
@@ -66,7 +74,9 @@ impl From<SnapshotError> for ApiError {
         match error {
             SnapshotError::Io(error) => error.into(),
             SnapshotError::Damaged { .. } => ApiError::new(Code::SnapshotDamaged, reason),
-            SnapshotError::FormatTooNew { .. } | SnapshotError::UnknownCoding { .. } => ApiError::new(Code::FormatTooNew, reason),
+            SnapshotError::FormatTooNew { .. } | SnapshotError::UnknownCoding { .. } | SnapshotError::OtherLayout { .. } => {
+                ApiError::new(Code::FormatTooNew, reason)
+            }
             SnapshotError::SectionTooLarge { .. } => ApiError::new(Code::InternalError, reason),
         }
     }

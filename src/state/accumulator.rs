@@ -7,10 +7,11 @@
 use super::arena::{Arena, Handle};
 use super::demand::Demand;
 use crate::row::Cell;
+use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 
 /// What an accumulator needs of a cell: decides what a small entity's list keeps of each row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Need {
     /// Only that the row was there.
     Nothing,
@@ -65,7 +66,8 @@ impl Input<'_> {
 
 /// State shared by features.
 pub trait Accumulator: Send + Sync + Debug {
-    /// Kind and parameters; two accumulators with equal identity, column, filter and window are one.
+    /// Kind and parameters; two accumulators with equal identity, column, filter and window are one. Files name the words
+    /// of a slot by it: what they mean for one identity never changes.
     fn identity(&self) -> String;
 
     /// Words of a slot.

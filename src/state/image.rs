@@ -1,7 +1,7 @@
 //! A state as sections of a snapshot, and back. Chunks are written as they are; what they mean is in one JSON section before them.
 //!
 //! ```text
-//! 1 META      JSON, cut into parts where it is long; the section's index is the part's number: registry, partitions, waiting offsets, what is lost by decisions, schemas and the sources that read by them, incidents, rejects, rows applied by event and how far they came, and per table its rows and the features of each slab
+//! 1 META      JSON, cut into parts where it is long; the section's index is the part's number: registry, partitions, waiting offsets, what is lost by decisions, schemas and the sources that read by them, incidents, rejects, rows applied by event and how far they came, and per table its rows and of each slab the features and their layout
 //! 2 GROUP     words: table id, what (1 key words, 2 a class of long keys, 3 words of a slab, 4 a class of a slab's
 //!             arena), slab, class; 0 for what does not apply; then a bit for each place of a chunk, set where there
 //!             is one, up to the last
@@ -15,6 +15,7 @@ use super::arena::Arena;
 use super::chunk::{CHUNK_WORDS, Chunk};
 use super::frozen::{Frozen, NoRoom, Tables};
 use super::keys::{Free, KEY_WORDS, Keys};
+use super::layout::Layout;
 use super::places::{Places, bits_of};
 use super::plan::SlabPlan;
 use super::skip::Skip;
@@ -55,7 +56,7 @@ const _: () = assert!(PART_BYTES <= SECTION_BYTES_MAX);
 const CLASSES_MAX: usize = 255;
 
 /// Layout of the sections and of the words in them.
-pub(super) const IMAGE_FORMAT: u32 = 7;
+pub(super) const IMAGE_FORMAT: u32 = 8;
 
 #[derive(Serialize, Deserialize)]
 struct Meta {
@@ -95,6 +96,7 @@ struct TableMeta {
 struct SlabMeta {
     /// Names and declarations.
     features: Vec<(String, serde_json::Value)>,
+    layout: Layout,
     unseen: Option<Unseen>,
 }
 
@@ -104,6 +106,9 @@ pub enum ImageError {
     /// They do not fit together.
     #[error("the snapshot's content is not a state: {0}")]
     Wrong(String),
+    /// Words of the state mean something else to this program than to the one that wrote them.
+    #[error("the snapshot's content is laid out by another program: {0}")]
+    Layout(String),
     /// Another program wrote them: they may be sound, and this one cannot say.
     #[error("the snapshot's content is of format {found}; this program reads {known}")]
     Format {
@@ -202,7 +207,8 @@ impl TableMeta {
 impl SlabMeta {
     fn of(slab: &Slab) -> Self {
         let described = |def: &FeatureDef| (def.name.to_string(), def.node.clone());
-        Self { features: slab.plan.features.iter().map(|feature| described(&feature.def)).collect(), unseen: slab.unseen }
+        let features = slab.plan.features.iter().map(|feature| described(&feature.def)).collect();
+        Self { features, layout: Layout::of(&slab.plan), unseen: slab.unseen }
     }
 }
 
@@ -480,6 +486,9 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
         }
         let plan = SlabPlan::compile(&features);
         assert!(plan.oversized_ring().is_none(), "a registry with a ring beyond the largest object is not read");
+        if let Some(difference) = described.layout.difference(&plan) {
+            return Err(ImageError::Layout(format!("in table {} {difference}", def.name)));
+        }
         let wrong = |reason: String| ImageError::Wrong(format!("slab {number} of table {}: {reason}", def.name));
         let parts = slabs.remove(&number).unwrap_or_default();
         let words = Words::from_chunks(plan.stride, &table.account, parts.words).map_err(wrong)?;

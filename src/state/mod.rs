@@ -19,6 +19,7 @@ mod head;
 mod image;
 mod index;
 mod keys;
+mod layout;
 mod list;
 mod older;
 mod places;

@@ -12,10 +12,12 @@
 use super::accumulator::{Accumulator, Input, Need, Order};
 use super::arena::Arena;
 use super::head::COUNT_MAX;
+use super::layout::Layout;
 use super::ring;
 use crate::operators::{AccumulatorNeed, BUCKET_US_MIN, Compiled, FeatureParams, Fields, ReadAccuracy, ReadValue, RowsTaken};
 use crate::pipeline::{Column, FeatureDef, Program};
 use crate::row::Cell;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -219,7 +221,7 @@ pub(crate) struct GrowthMax {
 }
 
 /// Where a feature's slots are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum SlotRef {
     Lifetime(usize),
     Windowed { window: usize, accumulator: usize },
@@ -424,11 +426,7 @@ impl SlabPlan {
 
     /// Whether words written under the other plan mean the same under this one.
     pub(crate) fn has_layout_of(&self, other: &Self) -> bool {
-        let slots = |plan: &Self| plan.features.iter().map(|feature| feature.slots.clone()).collect::<Vec<_>>();
-        let rings =
-            |plan: &Self| plan.windows.iter().map(|window| (window.window_us, window.resolution, window.stride)).collect::<Vec<_>>();
-        let list = |plan: &Self| (plan.stride, plan.entry_words, plan.keeps_lsn, plan.tag_words, plan.listed.clone(), plan.filters.len());
-        slots(self) == slots(other) && rings(self) == rings(other) && list(self) == list(other)
+        Layout::of(self) == Layout::of(other)
     }
 
     /// The first ring that would be larger than the largest object. Registration refuses it; what is applied has none.

@@ -48,7 +48,7 @@ fn some_rows(count: usize) -> Vec<Row> {
 }
 
 /// Rows of one user, so that its texts, distinct values and numbers are many.
-fn varied_rows(count: i64) -> Vec<Row> {
+pub(super) fn varied_rows(count: i64) -> Vec<Row> {
     let datum = |n: i64, name: &str| match name {
         "user" => Datum::Str("varied".into()),
         "label" => Datum::Str(format!("label {n}")),

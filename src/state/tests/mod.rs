@@ -11,6 +11,7 @@ mod expiry;
 mod extremes;
 mod fading;
 mod golden;
+mod layouts;
 mod memory;
 mod pipeline;
 mod recount;
