@@ -544,7 +544,22 @@ impl Engine {
     /// # Errors
     /// `overloaded` while rows of the partition wait for room in memory; what the log refuses with.
     pub(crate) fn move_partition(&mut self, inlet: InletId, slot: Slot, decided: &GoOn) -> Result<(), ApiError> {
-        if self.stalls.iter().any(|stall| stall.inlet == inlet && stall.names(slot)) {
+        let moved = self.moved(inlet, slot, decided)?;
+        self.commit(&moved)?;
+        // What was remembered to be committed is of the log as it was.
+        self.commits.clear();
+        self.freshness.forget(slot.0);
+        Ok(())
+    }
+
+    /// What a decision writes.
+    ///
+    /// # Errors
+    /// `overloaded` while rows of the partition wait for room, and what does not fit what is there.
+    pub(crate) fn moved(&self, inlet: InletId, slot: Slot, decided: &GoOn) -> Result<Content, ApiError> {
+        // One that is forgotten stands nowhere.
+        let is_held = |stall: &Stall| if decided.position.is_none() { stall.names(slot) } else { stall.holds(slot) };
+        if self.stalls.iter().any(|stall| stall.inlet == inlet && is_held(stall)) {
             let hint = "give them room (tombstones, fewer features, free disk space) and decide again; or restart with a larger \
                         limits.memory: what waits is read again then, and the effect of a decision says what the log has no more";
             return Err(ApiError::new(Code::Overloaded, "rows of the partition that were read before wait for room").hint(hint));
@@ -573,11 +588,7 @@ impl Engine {
         if let Err(reason) = self.state.accepts(&moved, self.state.lsn() + 1, self.clock.now_us()) {
             return Err(ApiError::new(Code::DecisionRefused, format!("the decision does not fit the other partitions: {reason}")));
         }
-        self.commit(&moved)?;
-        // What was remembered to be committed is of the log as it was.
-        self.commits.clear();
-        self.freshness.forget(slot.0);
-        Ok(())
+        Ok(moved)
     }
 
     fn remember_positions(&mut self, passed_us: i64) {

@@ -260,6 +260,21 @@ impl EngineInlet {
             || self.feeds.iter().any(|feed| feed.builder.is_full())
     }
 
+    /// Brings what was read of a partition to the apply thread; others of the source may wait. Returns the partition's feed.
+    fn hand_over(&mut self, slot: Slot) -> Result<usize, ApiError> {
+        let Some(Some(attached)) = self.slots.get(slot.0 as usize) else {
+            return Err(ApiError::new(Code::InternalError, format!("slot {} is not attached", slot.0)));
+        };
+        let feed = attached.feed;
+        let is_here = attached.in_packet.is_some() || self.blocked.as_ref().is_some_and(|packet| packet.names(slot));
+        if (is_here && !self.send()) || !self.seat.wait_packets_taken(self.id, slot, APPLIED_WITHIN) {
+            let reason = "records of the partition that were read before are not applied yet";
+            let hint = "decide again when they are: `streamgauge status` says what they wait for";
+            return Err(ApiError::new(Code::Overloaded, reason).hint(hint));
+        }
+        Ok(feed)
+    }
+
     /// Ends the packet being built and queues it; false when the queue is full (it is kept and offered again).
     fn send(&mut self) -> bool {
         if let Some(packet) = self.blocked.take()
@@ -652,17 +667,13 @@ impl Inlet for EngineInlet {
         self.incident(slot, None);
     }
 
+    fn may_go_on(&mut self, slot: Slot, decided: &GoOn) -> Result<(), ApiError> {
+        self.hand_over(slot)?;
+        self.seat.with(|engine| engine.moved(self.id, slot, decided).map(drop))
+    }
+
     fn go_on(&mut self, slot: Slot, decided: &GoOn) -> Result<(), ApiError> {
-        let Some(Some(attached)) = self.slots.get(slot.0 as usize) else {
-            return Err(ApiError::new(Code::InternalError, format!("slot {} is not attached", slot.0)));
-        };
-        let feed = attached.feed;
-        if !self.send() || !self.seat.wait_packets_taken(self.id, APPLIED_WITHIN) {
-            let reason = "records of the source that were read before are not applied yet";
-            return Err(
-                ApiError::new(Code::Overloaded, reason).hint("decide again when they are: `streamgauge status` says what they wait for")
-            );
-        }
+        let feed = self.hand_over(slot)?;
         let id = self.id;
         let (position, again) = self.seat.with(|engine| {
             engine.move_partition(id, slot, decided)?;

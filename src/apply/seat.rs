@@ -28,6 +28,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use streamgauge_api::Slot;
 use streamgauge_api::metrics::{SeatEvent, SeatSeries};
 
 /// Rows and rejects that may wait between ingest threads and apply; each inlet has an equal share.
@@ -521,10 +522,10 @@ impl Seat {
 
     /// Waits until nothing of an inlet is queued: its packets are applied, or wait for room at the engine. False when that
     /// took longer than `limit`.
-    pub(crate) fn wait_packets_taken(&self, inlet: InletId, limit: Duration) -> bool {
+    pub(crate) fn wait_packets_taken(&self, inlet: InletId, slot: Slot, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let mut inbox = self.inbox.lock();
-        while inbox.queued.get(inlet.0).is_some_and(|queued| queued.rows > 0) {
+        while inbox.packets.iter().any(|packet| packet.inlet == inlet && packet.names(slot)) {
             if self.is_stopping() || self.room.wait_until(&mut inbox, until).timed_out() {
                 return false;
             }

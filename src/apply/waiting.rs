@@ -88,6 +88,12 @@ pub(super) struct Pass {
 }
 
 impl Part {
+    /// Whether a row here is of this partition: others of the packet may be in its positions alone.
+    fn has_rows_of(&self, slot: Slot) -> bool {
+        let mut runs = self.batches.iter().flat_map(Rows::runs);
+        runs.any(|run| self.slots.get(run.position as usize) == Some(&slot))
+    }
+
     /// The rows of a packet that wait.
     pub(super) fn of(engine: &Engine, packet: &Packet, split: &Split) -> Option<Self> {
         let slots = packet.content.positions.iter().map(|(slot, _)| *slot).collect();
@@ -135,10 +141,14 @@ impl Stall {
         }
     }
 
-    /// Whether anything here is of this partition, or moves it.
+    /// Whether a row that waits is of this partition, or the packet that is held moves it.
+    pub(super) fn holds(&self, slot: Slot) -> bool {
+        self.packet.as_ref().is_some_and(|packet| packet.names(slot)) || self.parts.iter().any(|part| part.has_rows_of(slot))
+    }
+
+    /// Whether anything here names it: frames of rows that wait say of every partition of their packet where it stands.
     pub(super) fn names(&self, slot: Slot) -> bool {
-        let held = self.packet.iter().flat_map(|packet| &packet.content.positions).map(|(held, _)| held);
-        self.parts.iter().flat_map(|part| &part.slots).chain(held).any(|named| *named == slot)
+        self.holds(slot) || self.parts.iter().any(|part| part.slots.contains(&slot))
     }
 
     /// Whether the inlet's next packet may come.

@@ -39,6 +39,11 @@ pub(crate) struct ReadAgain {
 }
 
 impl Packet {
+    /// Whether it moves this partition.
+    pub(crate) fn names(&self, slot: Slot) -> bool {
+        self.content.positions.iter().any(|(named, _)| *named == slot)
+    }
+
     /// What it counts in the queue: rows and rejects, and an empty packet as one.
     pub(crate) fn weight(&self) -> usize {
         (self.content.rows() + self.content.rejects.len()).max(1)

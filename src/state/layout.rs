@@ -6,7 +6,7 @@
 //! would lay it out otherwise refuses it by the name of what differs. Words are never read as what they are not.
 //!
 //! An accumulator's identity names its kind and all parameters that its words hang on. Who changes what the words of
-//! an accumulator mean changes its identity; `tests/golden/layouts.json` finds who did not (`tests/layouts.rs`).
+//! an accumulator mean changes its identity; `tests/golden/layouts.json` finds who did not (`src/state/tests/layouts.rs`).
 
 use super::accumulator::Need;
 use super::plan::{AccumulatorPlan, SlabPlan, SlotRef};

@@ -160,6 +160,13 @@ pub trait Inlet: Send {
     /// Records that the slot's incident is closed, if one is recorded.
     fn incident_closed(&mut self, slot: Slot);
 
+    /// Whether [`Inlet::go_on`] would carry this out now; nothing is changed. What was offered of the partition before is
+    /// applied first.
+    ///
+    /// # Errors
+    /// As `go_on`.
+    fn may_go_on(&mut self, slot: Slot, decided: &GoOn) -> Result<(), ApiError>;
+
     /// Carries out an operator's decision about a partition that an incident stops: a WAL frame that
     /// moves it, or forgets it, closes its incident and remembers what is lost. What was offered of
     /// it before is applied first.

@@ -5,7 +5,7 @@
 
 use crate::config::{Start, Topics};
 use crate::control::{Discovered, StartAt};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use streamgauge_api::{PartitionKey, StoredPosition, TopicId};
 
 /// What a source knows before it looks at the cluster.
@@ -19,6 +19,8 @@ pub struct Known<'a> {
     pub start: Start,
     /// All positions of the state, by slot.
     pub stored: &'a [StoredPosition],
+    /// Topics of which an operator gave partitions up: should one come back, it is read from its start.
+    pub forgotten: &'a BTreeSet<String>,
     /// Whether another source with other brokers may feed the same event from a topic of this name; then a stored position of another cluster is its own.
     pub rivals: bool,
     /// Partitions attached in this run.
@@ -56,7 +58,7 @@ pub fn place(known: &Known<'_>, found: &Discovered) -> Vec<Placement> {
     let ours = |stored: &&StoredPosition| {
         stored.key.event == known.event && known.topics.selects(&stored.key.topic) && (stored.key.cluster == found.cluster || !known.rivals)
     };
-    let first_run = !known.looked_before && !known.stored.iter().any(|stored| ours(&stored));
+    let first_run = !known.looked_before && known.forgotten.is_empty() && !known.stored.iter().any(|stored| ours(&stored));
     for topic in &found.topics {
         let same = |key: &PartitionKey| {
             key.topic == topic.name
@@ -82,7 +84,7 @@ pub fn place(known: &Known<'_>, found: &Discovered) -> Vec<Placement> {
         let here: Vec<&StoredPosition> = of_name.into_iter().filter(|stored| same(&stored.key)).collect();
         let known_partitions: HashSet<i32> = here.iter().map(|stored| stored.key.partition).chain(attached.iter().copied()).collect();
         let at = match known.topics {
-            _ if !known_partitions.is_empty() || known.looked_before => StartAt::LogStart,
+            _ if !known_partitions.is_empty() || known.looked_before || known.forgotten.contains(&topic.name) => StartAt::LogStart,
             Topics::Matching(_) if !first_run => StartAt::LogStart,
             _ => StartAt::Policy(known.start),
         };
@@ -143,7 +145,17 @@ mod tests {
         rivals: bool,
         expected: &[&str],
     ) {
-        let known = Known { event: "E", topics, start: Start::Latest, stored: state, rivals, attached, looked_before: looked };
+        let forgotten = BTreeSet::new();
+        let known = Known {
+            event: "E",
+            topics,
+            start: Start::Latest,
+            stored: state,
+            forgotten: &forgotten,
+            rivals,
+            attached,
+            looked_before: looked,
+        };
         let placed: Vec<String> = place(&known, &found(&[("a", 1, 2), ("b", 2, 1)]))
             .into_iter()
             .filter(|placement| !matches!(placement, Placement::Begin { key, .. } if !topics.selects(&key.topic)))
@@ -179,13 +191,43 @@ mod tests {
         check("recreated while running", &regex, &[], &[key("c", "a", 7, 0)], true, false, &["zero b/0 0"]);
     }
 
+    /// With all partitions of a topic given up it was one that nobody had read, and began where the source does at first.
+    #[test]
+    fn a_topic_that_was_given_up_and_comes_back_is_read_from_its_start() {
+        for topics in [Topics::Named(vec!["a".into(), "b".into()]), Topics::matching("[ab]").unwrap()] {
+            let forgotten = BTreeSet::from(["a".to_owned()]);
+            let known = Known {
+                event: "E",
+                topics: &topics,
+                start: Start::Latest,
+                stored: &[],
+                forgotten: &forgotten,
+                rivals: false,
+                attached: &[],
+                looked_before: false,
+            };
+            let starts = place(&known, &found(&[("a", 1, 2)]));
+            assert!(starts.iter().all(|begin| matches!(begin, Placement::Begin { at: StartAt::LogStart, .. })), "{starts:?}");
+            assert_eq!(starts.len(), 2);
+        }
+    }
+
     /// Both became partitions of one number, and one decision gave both the same key.
     #[test]
     fn a_number_that_two_slots_have_is_recreated_once_as_the_last_one() {
         let topics = Topics::Named(vec!["a".into()]);
         let state = [stored("c", "a", 7, 1), stored("c", "a", 7, 0), stored("x", "a", 8, 0)];
-        let known =
-            Known { event: "E", topics: &topics, start: Start::Latest, stored: &state, rivals: false, attached: &[], looked_before: false };
+        let forgotten = BTreeSet::new();
+        let known = Known {
+            event: "E",
+            topics: &topics,
+            start: Start::Latest,
+            stored: &state,
+            forgotten: &forgotten,
+            rivals: false,
+            attached: &[],
+            looked_before: false,
+        };
         let recreated = |at: usize| Placement::Recreated { stored: state[at].clone(), now: TopicId([1; 16]) };
         assert_eq!(place(&known, &found(&[("a", 1, 2)])), [recreated(2), recreated(0)]);
     }

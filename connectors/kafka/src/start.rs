@@ -114,9 +114,14 @@ pub(crate) fn start_with(
         let counters = Arc::new(SourceCounters::default());
         board.awaits(&source.name, &source.event);
         board.put_counters(&source.name, &counters);
+        let of_event = || stored.iter().filter(|stored| stored.key.event == source.event);
         let parts = Parts {
             source: source.clone(),
-            stored: stored.iter().filter(|stored| stored.key.event == source.event && !stored.is_forgotten()).cloned().collect(),
+            stored: of_event().filter(|stored| !stored.is_forgotten()).cloned().collect(),
+            forgotten: of_event()
+                .filter(|stored| stored.is_forgotten() && source.topics.selects(&stored.key.topic))
+                .map(|stored| stored.key.topic.clone())
+                .collect(),
             rivals: sources
                 .iter()
                 .enumerate()

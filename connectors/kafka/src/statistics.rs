@@ -31,6 +31,8 @@ pub struct Ends {
     pub stable: i64,
     /// Log end, read uncommitted.
     pub end: i64,
+    /// The next offset that the client asks its broker for; it moves on over what is never delivered, aborted records too.
+    pub next: i64,
     /// How long ago the broker last answered; `None`: it is not connected, the numbers may be old. A broker answers the requests of a connection in their
     /// order, and a fetch is always under way: its last answer is at most one fetch older than the numbers.
     pub age: Option<Duration>,
@@ -71,6 +73,8 @@ struct Partition {
     fetch_state: String,
     #[serde(default)]
     fetchq_size: u64,
+    #[serde(default)]
+    next_offset: i64,
     lo_offset: i64,
     hi_offset: i64,
     ls_offset: i64,
@@ -98,6 +102,7 @@ pub fn parse(json: &str, monotonic_us: i64) -> Statistics {
                 start: partition.lo_offset.max(-1),
                 stable: partition.ls_offset.max(-1),
                 end: partition.hi_offset.max(-1),
+                next: partition.next_offset.max(-1),
                 age,
             });
         }
@@ -113,14 +118,14 @@ mod tests {
     fn an_end_is_known_only_while_its_broker_answers() {
         let json = r#"{"ts":70000,"brokers":{"a":{"nodeid":1,"state":"UP","rxidle":2000},"b":{"nodeid":2,"state":"CONNECT","rxidle":9}},
             "topics":{"t":{"partitions":{
-              "0":{"partition":0,"broker":1,"fetch_state":"active","fetchq_size":70,"lo_offset":0,"hi_offset":49,"ls_offset":36},
+              "0":{"partition":0,"broker":1,"fetch_state":"active","fetchq_size":70,"next_offset":40,"lo_offset":0,"hi_offset":49,"ls_offset":36},
               "1":{"partition":1,"broker":2,"fetch_state":"active","fetchq_size":70,"lo_offset":-1001,"hi_offset":9,"ls_offset":9},
               "-1":{"partition":-1,"broker":-1,"lo_offset":-1001,"hi_offset":-1001,"ls_offset":-1001}}}}}"#;
         let mut statistics = parse(json, 73_000);
         statistics.partitions.sort_by_key(|ends| ends.partition);
         let age = Some(Duration::from_millis(2 + 3));
-        let ends = |partition, start, stable, end, age| Ends { topic: "t".into(), partition, start, stable, end, age };
-        assert_eq!(statistics.partitions, [ends(0, 0, 36, 49, age), ends(1, -1, 9, 9, None)]);
+        let ends = |partition, start, stable, end, next, age| Ends { topic: "t".into(), partition, start, stable, end, next, age };
+        assert_eq!(statistics.partitions, [ends(0, 0, 36, 49, 40, age), ends(1, -1, 9, 9, 0, None)]);
         assert_eq!((statistics.queue_bytes, statistics.brokers_up), (70, 1));
     }
 

@@ -31,6 +31,8 @@ pub enum Phase {
     Probing {
         /// Offset of the pair.
         after: i64,
+        /// The log's start, where it is fetched meanwhile.
+        low: i64,
     },
     /// Unassigned until the inlet has room.
     Held,
@@ -62,8 +64,13 @@ pub enum Suspicion {
     },
     /// What was asked while the log ended in front of what was read of it: the end of what both logs have in common.
     Common {
-        /// `None` where the brokers know nothing of epochs.
-        to: Option<i64>,
+        /// Behind the last record of both.
+        to: i64,
+    },
+    /// The same was refused where the log began: brokers that know nothing of epochs, or a log that begins elsewhere by now.
+    Unprobed {
+        /// Where it began.
+        low: i64,
     },
     /// "No epoch found": this log never had our epoch.
     ForeignEpoch {
@@ -130,8 +137,10 @@ pub struct Track {
     pub heard: bool,
     /// When the questions before the assign were sent, microseconds since the Unix epoch.
     pub asked_us: i64,
-    /// When the log's end was last learnt.
+    /// When the log's end was last learnt, or a fetch was last answered.
     pub end_known: Option<Instant>,
+    /// The next offset that the client fetches, since it was assigned.
+    pub fetching: Option<i64>,
     /// The client's last word about it.
     pub last_error: Option<ClientError>,
     /// Records taken, not yet added to the gauge.
@@ -168,6 +177,7 @@ impl Track {
             heard: false,
             asked_us: 0,
             end_known: None,
+            fetching: None,
             last_error: None,
             read: 0,
         }
@@ -212,6 +222,14 @@ impl Track {
         self.tries = 0;
         self.deaf = 0;
         self.renewals = 0;
+    }
+
+    /// The client fetches on from here: while that moves the partition is read, though all of it be aborted records, which
+    /// are never delivered and move no position.
+    pub fn fetches(&mut self, next: i64, now: Instant) {
+        if next >= 0 && self.fetching.replace(next).is_some_and(|before| before != next) {
+            (self.moved, self.end_known) = (now, Some(now));
+        }
     }
 
     /// When to try again, later each time.

@@ -461,6 +461,13 @@ fn a_decision_about_a_partition_with_waiting_rows_keeps_what_the_log_has_and_tel
     life.read_all(&topic);
     life.assert_in_but(&topic, |offset| before.waiting(offset..offset + 1) == 1 && offset < low, "without the beginning");
 
+    // It lost all that waits, and begins in what was read behind that: none of this counts again.
+    let (topic, mut life, before) = restarted_with_waiting();
+    life.decide(&before, Some(before.reached), None, before.waiting(0..before.reached.offset));
+    life.next = before.reached.offset as usize;
+    life.read_all(&topic);
+    life.assert_in_but(&topic, |offset| before.waiting(offset..offset + 1) == 1, "without all that waited");
+
     // The log lost its end, and others have its offsets now: none here.
     let (mut topic, mut life, before) = restarted_with_waiting();
     let (end, read) = (middle(&before), topic.steps.clone());
@@ -480,6 +487,49 @@ fn a_decision_about_a_partition_with_waiting_rows_keeps_what_the_log_has_and_tel
         assert_eq!(life.waiting(), 0);
         life.assert_in_but(&topic, |offset| before.waiting(offset..offset + 1) == 1, "with nothing of what waited");
     }
+}
+
+/// A row that waits held every partition of its packet and of its source against any decision.
+#[test]
+fn a_partition_of_which_nothing_waits_may_be_decided_about_beside_one_that_waits() {
+    let house = House::build();
+    let mut inlet = house.inlet("steps");
+    let (moved, waits) = (attach(&mut inlet, "steps", 0), attach(&mut inlet, "steps", 1));
+    let of = |slot: Slot, offset: i64, walker: &'static str| turns::record(slot, offset, walker.as_bytes());
+    offer_all(&house, &mut inlet, [of(moved, 0, r#"{"walker":"known"}"#)].into_iter());
+    house.seat.with(|engine| engine.options.memory_max_bytes = 1);
+    let packet = [of(moved, 1, r#"{"walker":"known"}"#), of(waits, 0, r#"{"walker":"new"}"#)];
+    offer_all(&house, &mut inlet, packet.into_iter());
+    let count = |walker: &str| house.steps_of(walker).map(|(count, _)| count);
+    assert_eq!((count("known"), count("new")), (Some(2), None), "one row of the packet waits");
+    let key_of = |slot: Slot| house.seat.look(|engine| engine.state().partitions()[slot.0 as usize].key.clone());
+    let go_on = |slot: Slot, position: Option<i64>| GoOn {
+        key: key_of(slot),
+        position: position.map(Position::start),
+        reached: None,
+        incident: IncidentKind::SourceGap,
+        lost: None,
+    };
+    for position in [Some(7), None] {
+        assert_eq!(inlet.go_on(waits, &go_on(waits, position)).unwrap_err().code, Code::Overloaded, "its row waits");
+    }
+    // Frames of rows that wait say where each partition of their packet stands, and this one would stand nowhere.
+    assert_eq!(inlet.go_on(moved, &go_on(moved, None)).unwrap_err().code, Code::Overloaded);
+    // A packet of the source that is not handed over yet is none of this partition's either.
+    assert_eq!(inlet.offer(&[of(waits, 1, r#"{"walker":"known"}"#)]).taken, 1);
+    inlet.may_go_on(moved, &go_on(moved, Some(7))).unwrap();
+    inlet.go_on(moved, &go_on(moved, Some(7))).unwrap();
+    house.seat.with(|engine| {
+        engine.options.memory_max_bytes = u64::MAX;
+        engine.gave_back();
+    });
+    let mut held = house.seat.hold();
+    while house.seat.step(&mut held) {}
+    drop(held);
+    assert_eq!(count("new"), Some(1));
+    let stands = |slot: Slot| house.seat.look(|engine| engine.state().partitions()[slot.0 as usize].position.offset);
+    assert_eq!((stands(moved), stands(waits)), (7, 1), "what waited moves nothing of the other");
+    assert!(inlet.flush());
 }
 
 /// A table that comes while rows wait has keys of theirs that nobody knew: later rows of these keys went past.

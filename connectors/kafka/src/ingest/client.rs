@@ -10,7 +10,7 @@
 use super::{GREET_LIMIT, Ingest};
 use crate::ext::{Client, ClientError, Inbox};
 use crate::track::Phase;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub(super) struct Reader {
     settings: Vec<(String, String)>,
     /// Topics that it was given, by name, with the cluster and the id that they had; none where that may be another by now.
     topics: HashMap<String, Option<(String, TopicId)>>,
+    /// Topics that it or a reader before it was given.
+    ever: HashSet<String>,
     /// Connections of the readers before it.
     connects: u64,
     renewed: Option<Instant>,
@@ -33,11 +35,14 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(settings: Vec<(String, String)>) -> Self {
-        Self { settings, topics: HashMap::new(), connects: 0, renewed: None }
+        Self { settings, topics: HashMap::new(), ever: HashSet::new(), connects: 0, renewed: None }
     }
 
     /// It reads a partition of this key. An id that is known stays: of one topic, positions may have it or not.
     fn reads(&mut self, key: &PartitionKey) {
+        if !self.ever.contains(&key.topic) {
+            self.ever.insert(key.topic.clone());
+        }
         let known = self.topics.entry(key.topic.clone()).or_default();
         match known {
             Some((cluster, id)) if *cluster == key.cluster && id.is_known() && !key.topic_id.is_known() => {}
@@ -62,9 +67,9 @@ impl Reader {
 }
 
 impl Ingest {
-    /// Whether the reader was ever given a partition of this topic.
+    /// Whether a reader was ever given a partition of this topic.
     pub(super) fn has_read(&self, topic: &str) -> bool {
-        self.reader.topics.contains_key(topic)
+        self.reader.ever.contains(topic)
     }
 
     /// The reader was given this partition.

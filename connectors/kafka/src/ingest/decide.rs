@@ -41,7 +41,9 @@ struct Planned {
 /// A partition that a topic has more than its namesake had: it begins where the decision says.
 struct Further {
     key: PartitionKey,
+    low: i64,
     start: i64,
+    incident: IncidentKind,
     effect: Effect,
 }
 
@@ -118,21 +120,29 @@ impl Ingest {
             may(track, request.decision)?;
             let located = found.places.get(&place_of(track)).and_then(Option::as_ref);
             let key = &track.key;
-            if request.decision == Decision::Forget && found.cluster != key.cluster && !found.partitions.contains_key(&key.topic) {
+            if request.decision == Decision::Forget && found.cluster != key.cluster && !self.is_taken_on(&key.topic, &found.cluster) {
                 let (own, now) = (&key.cluster, &found.cluster);
-                let reason = format!("topic {} does not exist in cluster {now:?}, but it was read in cluster {own:?}", key.topic);
-                let hint = "correct `brokers` and restart: reading goes on where it stood";
+                let reason = format!("{}/{} was read in cluster {own:?}, and {now:?} answers", key.topic, key.partition);
+                let hint = "correct `brokers` and restart: reading goes on where it stood; if the topic has moved for good, begin its \
+                            other partitions first";
                 return Err(ApiError::new(Code::DecisionRefused, reason).hint(hint));
             }
             planned.push(self.plan(index, request.decision, &found.cluster, located)?);
         }
         let further = self.further(&planned, found)?;
         if !request.dry_run {
+            // Nothing is begun of a decision that cannot be carried out now.
+            for plan in &planned {
+                self.inlet.may_go_on(self.tracks[plan.track].slot, &plan.go_on)?;
+            }
             // What a discovery found meanwhile begins where the decision says, once.
             let is_new = |key: &PartitionKey| further.iter().any(|new| (&new.key.topic, new.key.partition) == (&key.topic, key.partition));
             self.beginning.retain(|begin| !is_new(&begin.key));
             // First those that are new: a restart in between finds them read, and the others stopped as they were.
-            let begun: Vec<usize> = further.iter().filter_map(|new| self.attach(&new.key, Position::start(new.start))).collect();
+            let mut begun = Vec::new();
+            for new in &further {
+                begun.push(self.take_on(new)?);
+            }
             for (done, plan) in planned.iter().enumerate() {
                 if let Err(mut error) = self.carry_out(plan) {
                     error.reason.push_str(&format!(" ({}; {done} of {} partitions were decided before)", plan.effect.id, planned.len()));
@@ -144,6 +154,28 @@ impl Ingest {
             self.tell();
         }
         Ok(planned.into_iter().map(|plan| plan.effect).chain(further.into_iter().map(|new| new.effect)).collect())
+    }
+
+    /// Begins a partition where a decision says; what it skips of the log is a gap like any other.
+    fn take_on(&mut self, new: &Further) -> Result<usize, ApiError> {
+        let index = self.try_attach(&new.key, Position::start(new.low))?;
+        if new.start > new.low {
+            let go_on = GoOn {
+                key: new.key.clone(),
+                position: Some(Position::start(new.start)),
+                reached: None,
+                incident: new.incident,
+                lost: Some(new.effect.lost.clone()),
+            };
+            self.carry_out(&Planned { track: index, go_on, effect: new.effect.clone() })?;
+        }
+        Ok(index)
+    }
+
+    /// Whether an operator has decided to read a topic in this cluster.
+    fn is_taken_on(&self, topic: &str, cluster: &str) -> bool {
+        let is_read = |track: &Track| track.phase != Phase::Forgotten && track.key.topic == topic && track.key.cluster == cluster;
+        self.tracks.iter().any(is_read)
     }
 
     /// The partitions that topics have more than the ones that they replace: to take such a topic on is to take them on, and
@@ -172,7 +204,8 @@ impl Ingest {
                     lost: skipped.unwrap_or_else(nothing),
                     counted_again: plan.effect.counted_again.clone(),
                 };
-                let new = Further { key: PartitionKey { partition: number, ..key.clone() }, start: located.start, effect };
+                let new = PartitionKey { partition: number, ..key.clone() };
+                let new = Further { key: new, low: located.low, start: located.start, incident: plan.go_on.incident, effect };
                 further.insert((key.topic.as_str(), number), new);
             }
         }
@@ -209,8 +242,12 @@ impl Ingest {
                     let hint = "begin --at earliest, latest or a time; or correct `brokers`, if this is another cluster";
                     return Err(ApiError::new(Code::DecisionRefused, reason).hint(hint));
                 }
-                let key = PartitionKey { cluster: cluster.to_owned(), topic_id: located.topic_id, ..track.key.clone() };
+                // Brokers that tell no id of a topic that had one: it is the same, as far as anybody knows.
+                let topic_id = if another || located.topic_id.is_known() { located.topic_id } else { track.key.topic_id };
+                let key = PartitionKey { cluster: cluster.to_owned(), topic_id, ..track.key.clone() };
                 let to = match decision {
+                    // Its own topic again: what waits is read again too.
+                    Decision::AcceptGap if kind == IncidentKind::Recreated => track.position.offset.max(located.low),
                     Decision::AcceptGap => resume_offset(track).max(located.low).min(located.end.max(located.low)),
                     _ => located.start,
                 };
@@ -219,7 +256,7 @@ impl Ingest {
                 let position = match another {
                     true => Position::start(to),
                     // Its own topic again: nothing has moved.
-                    false if kind == IncidentKind::Recreated && to == track.position.offset => track.position,
+                    false if kind == IncidentKind::Recreated && to == track.position.offset && topic_id.is_known() => track.position,
                     false => Position { offset: to, after: -1, epoch: -1, ..track.position },
                 };
                 let (position, reached) = match before.filter(|_| decision == Decision::AcceptGap) {
@@ -229,6 +266,13 @@ impl Ingest {
                 (key, Some(position), reached, lost, again)
             }
         };
+        assert!(
+            decision != Decision::AcceptGap
+                || is_cut(track)
+                || reached.is_some()
+                || position.is_none_or(|to| to.offset >= read_to(track, before)),
+            "{id}: {position:?} is in front of what was read, and would count again"
+        );
         let effect = Effect {
             id,
             incident: kind.as_str().to_owned(),
@@ -245,9 +289,6 @@ impl Ingest {
         let (index, decided) = (plan.track, &plan.go_on);
         self.unassign(&[index]);
         let slot = self.tracks[index].slot;
-        if !self.inlet.flush() {
-            return Err(ApiError::new(Code::Overloaded, "rows that were read before wait for room; decide again when they are applied"));
-        }
         self.inlet.go_on(slot, decided)?;
         tracing::warn!(
             kind = "incident.decided", id = %plan.effect.id, incident = %plan.effect.incident, from_offset = plan.effect.from_offset,
@@ -317,6 +358,8 @@ fn read_again(track: &Track, before: &ReadBefore, to: Position, located: &Locate
         }
     };
     match before.waiting(from.offset..reached.offset) {
+        // All that the log still has of what was read before is in the tables.
+        0 if !is_cut(track) && reached.offset > to.offset => (reached, None),
         0 => (to, None),
         _ => (from, Some(reached)),
     }

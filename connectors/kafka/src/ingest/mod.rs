@@ -23,7 +23,7 @@ use crate::placement::{Known, Placement, place};
 use crate::registry::{Registry, Reply};
 use crate::track::{Phase, Track};
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ pub struct Parts {
     pub source: KafkaSource,
     /// All positions of the state.
     pub stored: Vec<StoredPosition>,
+    /// Topics of which an operator gave partitions up.
+    pub forgotten: BTreeSet<String>,
     /// Whether another source with other brokers feeds the same event.
     pub rivals: bool,
     /// The engine's door.
@@ -79,6 +81,7 @@ pub struct Parts {
 pub struct Ingest {
     source: KafkaSource,
     stored: Vec<StoredPosition>,
+    forgotten: BTreeSet<String>,
     rivals: bool,
     inlet: Box<dyn Inlet>,
     client: Client,
@@ -142,6 +145,7 @@ impl Ingest {
         Self {
             source: parts.source,
             stored: parts.stored,
+            forgotten: parts.forgotten,
             rivals: parts.rivals,
             inlet: parts.inlet,
             client: parts.client,
@@ -226,13 +230,11 @@ impl Ingest {
 
     /// Makes a partition known to the engine and to this loop.
     fn attach(&mut self, key: &PartitionKey, start: Position) -> Option<usize> {
-        let (slot, position) = match self.inlet.attach(&self.source.name, key, start) {
-            Ok(attached) => attached,
-            Err(error) => {
-                self.refused(key, &error);
-                return None;
-            }
-        };
+        self.try_attach(key, start).map_err(|error| self.refused(key, &error)).ok()
+    }
+
+    fn try_attach(&mut self, key: &PartitionKey, start: Position) -> Result<usize, ApiError> {
+        let (slot, position) = self.inlet.attach(&self.source.name, key, start)?;
         let gauge = self.board.get(slot.0);
         let mut track = Track::new(key.clone(), slot, gauge, position, Instant::now());
         // An incident that nobody has answered outlives a restart.
@@ -254,7 +256,7 @@ impl Ingest {
             None => self.tracks.push(track),
         }
         self.places.entry(key.topic.clone()).or_default().insert(key.partition, index);
-        Some(index)
+        Ok(index)
     }
 
     fn refused(&mut self, key: &PartitionKey, error: &ApiError) {
@@ -306,6 +308,7 @@ impl Ingest {
             topics: &self.source.topics,
             start: self.source.start,
             stored: &self.stored,
+            forgotten: &self.forgotten,
             rivals: self.rivals,
             attached: &attached,
             looked_before: self.looked_before,
@@ -370,6 +373,9 @@ impl Ingest {
             } else if let Some((_, error)) = found.missing.iter().find(|(missing, _)| missing == name) {
                 let text = error.to_string();
                 self.wait(index, Cause::TopicMissing, &text);
+            } else {
+                // A pattern finds no topic that is gone: this one is asked about by its name.
+                ask.push(index);
             }
         }
     }

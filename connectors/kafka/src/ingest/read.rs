@@ -262,14 +262,13 @@ impl Ingest {
         match (track.phase, message.code()) {
             (Phase::Reading, _) => {}
             // The client began to read: everything in front of the pair is as it was read.
-            (Phase::Probing { after }, code::PARTITION_EOF) if message.offset() >= after => {
-                return self.probed(index, Suspicion::Common { to: Some(after) });
+            (Phase::Probing { after, .. }, code::PARTITION_EOF) if message.offset() >= after => {
+                return self.probed(index, Suspicion::Common { to: after });
             }
-            (Phase::Probing { after }, code::AUTO_OFFSET_RESET) => {
+            (Phase::Probing { after, low }, code::AUTO_OFFSET_RESET) => {
                 let text = message.error_text();
                 tracing::debug!(source = %self.source.name, topic = %track.key.topic, partition = track.key.partition, after, "probe: {text}");
-                // A fetch that is refused there: the brokers know nothing of epochs.
-                return self.probed(index, suspicion(&text, after).unwrap_or(Suspicion::Common { to: None }));
+                return self.probed(index, suspicion(&text, after).unwrap_or(Suspicion::Unprobed { low }));
             }
             (Phase::Probing { .. }, code::UNKNOWN_TOPIC_OR_PART) => return self.ask(&[index]),
             _ => return,

@@ -22,12 +22,22 @@ impl Ingest {
             if self.tracks.get(index).is_none_or(|track| track.phase != (Phase::Asking { round })) {
                 continue;
             }
-            // A fence says nothing of epochs.
-            let was_asked = self.tracks[index].suspicion.as_ref().is_some_and(|said| !matches!(said, Suspicion::Fenced { .. }));
+            let said = self.tracks[index].suspicion.clone();
             let verdict = self.weigh(index, verdict);
-            if let Some(low) = verdict.ends_early_from().filter(|_| !was_asked && self.may_probe(index)) {
-                probe.push((index, low));
-                continue;
+            if let Some(low) = verdict.ends_early_from().filter(|_| self.may_probe(index)) {
+                match said {
+                    // A fence says nothing of epochs.
+                    None | Some(Suspicion::Fenced { .. }) => {
+                        probe.push((index, low));
+                        continue;
+                    }
+                    Some(Suspicion::Unprobed { low: then }) if then != low => {
+                        self.probe_again(index, low, &mut probe);
+                        continue;
+                    }
+                    // Where the log begins as it did, the brokers know nothing of epochs.
+                    Some(_) => {}
+                }
             }
             match verdict {
                 Verdict::Assign { offset, epoch, low, end } => {
@@ -58,7 +68,7 @@ impl Ingest {
                     _ => Verdict::Truncated { low: 0, from: track.position.after, to, epoch: -1 },
                 }
             }
-            Some(Suspicion::Common { to: Some(to) }) => match verdict {
+            Some(Suspicion::Common { to }) => match verdict {
                 Verdict::Regressed { low, end, epoch, .. } => Verdict::Regressed { low, end, to: to.min(end), epoch },
                 Verdict::Truncated { low, from, epoch, .. } => Verdict::Truncated { low, from, to, epoch },
                 other => other,
@@ -157,6 +167,7 @@ impl Ingest {
             track.phase = Phase::Reading;
             track.assigned = true;
             track.heard = false;
+            track.fetching = None;
             track.next = track.position.offset;
             track.valid_from = self.drain + 1;
             track.moved = now;
@@ -166,6 +177,17 @@ impl Ingest {
                 gauge.reading.store(true, Ordering::Relaxed);
             }
         }
+    }
+
+    /// The log began elsewhere when the client asked: it asks there, so often at most.
+    fn probe_again(&mut self, index: usize, low: i64, probe: &mut Vec<(usize, i64)>) {
+        self.tracks[index].strikes += 1;
+        if self.tracks[index].strikes < STRIKES_MAX {
+            probe.push((index, low));
+            return;
+        }
+        self.tracks[index].strikes = 0;
+        self.wait(index, Cause::Unknown, "the log's start moves on whenever the client asks where its last record's leader epoch ends");
     }
 
     /// Whether the brokers can tell how much of what was read of a partition their log has still: only a leader epoch says.
@@ -200,14 +222,14 @@ impl Ingest {
             })
             .collect();
         let result = self.client.probe(&list, &starts);
-        for ((index, _), pair) in probed.iter().zip(pairs) {
+        for ((index, low), pair) in probed.iter().zip(pairs) {
             if let Err(error) = &result {
                 self.wait(*index, Cause::Unknown, &format!("assign: {error}"));
                 continue;
             }
             self.read_as(*index);
             let track = &mut self.tracks[*index];
-            (track.phase, track.assigned, track.heard) = (Phase::Probing { after: pair.after }, true, false);
+            (track.phase, track.assigned, track.heard) = (Phase::Probing { after: pair.after, low: *low }, true, false);
             (track.valid_from, track.moved) = (self.drain + 1, Instant::now());
         }
     }

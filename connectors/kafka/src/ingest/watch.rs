@@ -275,6 +275,9 @@ impl Ingest {
             let Some(index) = self.index_of(&ends.topic, ends.partition) else { continue };
             let track = &mut self.tracks[index];
             let Some(age) = ends.age else { continue };
+            if track.phase == Phase::Reading {
+                track.fetches(ends.next, now);
+            }
             if track.phase != Phase::Reading || !track.heard || ends.end < 0 || age > STALLED_AFTER {
                 continue;
             }

@@ -146,6 +146,20 @@ fn a_log_that_lost_what_waits_says_how_much_and_goes_on_with_the_rest() {
     );
     assert_eq!(house.engine.lock().decided[0].reached.map(|reached| reached.offset), Some(85));
     house.stop();
+
+    // All that waits is gone, and the log was read beyond where it begins now: nothing of it counts again.
+    let mut house = House::overtaken_with(|engine| engine.waits(4, 85, vec![(5, 7)]));
+    let low = house.open_incident().unwrap().resume_offset.unwrap();
+    assert!(low < 85, "the log begins in what was read");
+    let done = house.decide("s/0", Decision::AcceptGap, false).unwrap();
+    assert_eq!(
+        (done[0].to_offset, done[0].lost.as_str(), done[0].counted_again.as_str()),
+        (Some(85), "2 records that waited for room", "nothing")
+    );
+    assert_eq!(house.engine.lock().decided[0].reached, None);
+    house.until("the rest", |engine| engine.seen.len() == 10 + 5);
+    assert_eq!(house.offsets("t", 0)[10..], (85..90).collect::<Vec<i64>>());
+    house.stop();
 }
 
 #[test]
@@ -311,7 +325,14 @@ fn partitions_that_a_recreated_topic_has_more_begin_where_the_decision_says() {
     let new = |partition: i32| (format!("s/t/{partition}"), None, Some(30));
     assert_eq!(shown.iter().map(of).collect::<Vec<_>>(), [("s/t/0".to_owned(), Some(10), Some(30)), new(1), new(2)]);
     assert_eq!(shown[1].lost, "offsets 0 to 29 (30 offsets)");
+    // What cannot be carried out now begins nothing: the next decision may be another one.
+    house.engine.lock().room = Some(0);
+    assert_eq!(house.decide("s", Decision::Begin(BeginAt::Earliest), false).unwrap_err().code, Code::Overloaded);
+    assert_eq!(house.engine.lock().attached.len(), 1);
+    house.engine.lock().room = None;
     assert_eq!(house.decide("s", Decision::Begin(BeginAt::Latest), false).unwrap(), shown);
+    let gaps: Vec<Option<String>> = house.engine.lock().decided.iter().map(|decided| decided.lost.clone()).collect();
+    assert_eq!(gaps[..2], [Some(shown[1].lost.clone()), Some(shown[2].lost.clone())], "what a new partition skips is a gap");
     for partition in 0..3 {
         house.produce("t", partition, 30..35);
     }
@@ -357,5 +378,43 @@ fn a_partition_whose_topic_another_cluster_lacks_is_not_given_up() {
     house.start();
     house.until("the rest", |engine| engine.seen.len() == 15);
     house.until("nothing stands still", |engine| house.open_incident().is_none() && engine.decided.is_empty());
+    house.stop();
+}
+
+/// A pattern finds no topic that is gone, so that nothing was said and nothing could be decided.
+#[test]
+fn a_topic_of_a_pattern_that_went_away_between_two_runs_is_told_and_may_be_given_up() {
+    let mut house = House::new(&[("t", 1), ("u", 1)]);
+    house.source.topics = crate::config::Topics::matching("^[tu]$").unwrap();
+    house.produce("t", 0, 0..10);
+    house.start();
+    house.until("all", |engine| engine.seen.len() == 10 && engine.attached.len() == 2);
+    house.stop();
+    house.world.lock().gone.push("t".to_owned());
+    house.start();
+    house.until("the incident", |_engine| house.open_incident().is_some_and(|open| open.cause == "topic_missing"));
+    assert_eq!(house.decide("s/t/0", Decision::Forget, false).unwrap().len(), 1);
+    house.stop();
+}
+
+/// Its number is of the other cluster's topic: with `brokers` corrected all of it counted again.
+#[test]
+fn a_partition_that_another_cluster_lacks_is_given_up_only_when_its_topic_is_read_there() {
+    let mut house = House::new(&[("t", 2)]);
+    for partition in 0..2 {
+        house.produce("t", partition, 0..10);
+    }
+    house.start();
+    house.until("all", |engine| engine.seen.len() == 20);
+    house.stop();
+    "elsewhere".clone_into(&mut house.world.lock().cluster);
+    house.world.lock().partitions = 1;
+    house.start();
+    let stopped = |house: &House| house.board.partitions().iter().filter(|shown| shown.incident().is_some()).count();
+    house.until("both incidents", |_engine| stopped(&house) == 2);
+    let refused = house.decide("s/t/1", Decision::Forget, false).unwrap_err();
+    assert!(refused.code == Code::DecisionRefused && refused.hint.is_some_and(|hint| hint.contains("`brokers`")), "{}", refused.reason);
+    house.decide("s/t/0", Decision::Begin(BeginAt::Latest), false).unwrap();
+    assert_eq!(house.decide("s/t/1", Decision::Forget, false).unwrap()[0].to_offset, None);
     house.stop();
 }

@@ -184,6 +184,13 @@ impl Inlet for FakeInlet {
         engine.open.remove(&key);
     }
 
+    fn may_go_on(&mut self, _slot: Slot, _decided: &GoOn) -> Result<(), ApiError> {
+        match self.engine.lock().room {
+            Some(0) => Err(ApiError::new(streamgauge_api::Code::Overloaded, "rows that were read before wait for room")),
+            _ => Ok(()),
+        }
+    }
+
     fn go_on(&mut self, slot: Slot, decided: &GoOn) -> Result<(), ApiError> {
         let mut engine = self.engine.lock();
         let known = engine.attached[slot.0 as usize].clone();
@@ -228,11 +235,13 @@ struct World {
     cluster: String,
     /// Topics that are not there.
     gone: Vec<String>,
+    /// The partitions that each topic has at most.
+    partitions: usize,
 }
 
 impl Default for World {
     fn default() -> Self {
-        Self { cluster: "cluster".to_owned(), gone: Vec::new() }
+        Self { cluster: "cluster".to_owned(), gone: Vec::new(), partitions: usize::MAX }
     }
 }
 
@@ -242,7 +251,9 @@ impl Cluster for Ids {
     }
 
     fn topics(&mut self, limit: Duration) -> Result<Vec<String>, ClientError> {
-        self.brokers.topics(limit)
+        let mut topics = self.brokers.topics(limit)?;
+        topics.retain(|name| !self.world.lock().gone.contains(name));
+        Ok(topics)
     }
 
     fn describe(&mut self, names: &[&str], limit: Duration) -> Result<Vec<TopicDescription>, ClientError> {
@@ -250,6 +261,7 @@ impl Cluster for Ids {
         let ids = self.ids.lock();
         for topic in &mut topics {
             topic.id = ids.get(&topic.name).copied().unwrap_or_default();
+            topic.partitions.truncate(self.world.lock().partitions);
             if self.world.lock().gone.contains(&topic.name) {
                 topic.partitions.clear();
                 topic.error = Some(ClientError { code: crate::ext::code::UNKNOWN_TOPIC_OR_PART, text: "gone".to_owned() });

@@ -48,6 +48,7 @@ impl Play {
         let parts = Parts {
             source,
             stored: vec![StoredPosition { key, position }],
+            forgotten: std::collections::BTreeSet::new(),
             rivals: false,
             inlet: Box::new(FakeInlet { engine: engine.clone(), board: board.clone(), stopping: Arc::default() }),
             client: Client::new(&reader, Arc::new(Inbox::default())).unwrap(),
@@ -180,4 +181,50 @@ fn a_topic_that_another_cluster_lacks_is_told_with_that_cluster() {
         play.answer(Answer::Examined(round, vec![(track, Verdict::TopicMissing("gone".to_owned()))]));
     }
     play.end();
+}
+
+/// What the client was refused while the log's start moved was taken for brokers that know no epochs: reading went on at the
+/// log's end, and what others had written since the cut was in no table.
+#[test]
+fn a_probe_that_the_logs_start_overtook_is_made_again() {
+    let play = Play::begin(Position { epoch: 3, after: 500, ..Position::start(500) }, None);
+    let mut producer = Producer::new(play.mock.bootstrap(), &[]).unwrap();
+    // The mock keeps 5 MiB per partition.
+    let value = vec![b'x'; 100_000];
+    for _ in 0..80 {
+        producer.send("t", Some(0), None, Some(&value), None, &[]).unwrap();
+    }
+    producer.flush(LIMIT).unwrap();
+    play.job("a discovery", |job| matches!(job, Job::Discover).then_some(()));
+    play.answer(play.discovered());
+    let (round, track) = play.examine(0);
+    // By now the log begins behind this.
+    play.answer(Answer::Examined(round, vec![(track, Verdict::Regressed { low: 0, end: 80, to: 80, epoch: 4 })]));
+    let (round, track) = play.examine(0);
+    play.answer(Answer::Examined(round, vec![(track, Verdict::Regressed { low: 79, end: 80, to: 80, epoch: 4 })]));
+    // What the client found there is what the next questions are asked with.
+    let (round, track) = play.examine(0);
+    play.answer(Answer::Examined(round, vec![(track, Verdict::Regressed { low: 79, end: 80, to: 80, epoch: 4 })]));
+    let deadline = Instant::now() + LIMIT;
+    while play.board.partitions()[0].incident().is_none() {
+        assert!(Instant::now() < deadline, "the log ends in front of what was read");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    play.end();
+}
+
+/// Aborted records are never delivered and move no position: a long stretch of them was given up again and again.
+#[test]
+fn a_partition_whose_client_fetches_on_is_read() {
+    let key = PartitionKey { event: "E".into(), cluster: "c".into(), topic: "t".into(), topic_id: NOW, partition: 0 };
+    let begun = Instant::now();
+    let mut track = crate::track::Track::new(key, streamgauge_api::Slot(0), None, Position::start(7), begun);
+    let later = |seconds| begun + Duration::from_secs(seconds);
+    // The first number may be of an assignment before.
+    track.fetches(-1, later(1));
+    track.fetches(7, later(2));
+    track.fetches(7, later(3));
+    assert_eq!(track.moved, begun);
+    track.fetches(900, later(15));
+    assert_eq!((track.moved, track.end_known, track.position.offset), (later(15), Some(later(15)), 7));
 }
