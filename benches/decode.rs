@@ -102,8 +102,8 @@ fn decoder(format: Format, names: &[&str], headers: bool) -> (Decoder, RowsBuild
         },
     )
     .unwrap();
-    let fetched = FetchedSchema { registry: "r".into(), id: 7, kind: "AVRO".into(), text: AVSC.into(), references: Vec::new() };
-    decoder.add_schema(7, &fetched).unwrap();
+    let fetched = FetchedSchema { registry: "r".into(), id: 7.into(), kind: "AVRO".into(), text: AVSC.into(), references: Vec::new() };
+    decoder.add_schema(7.into(), &fetched).unwrap();
     (decoder, RowsBuilder::new(schema, Strictness::Record))
 }
 

@@ -113,7 +113,7 @@ pub(crate) fn reject_bytes(reject: &Reject) -> usize {
 }
 
 /// Names, quotes and numbers of a reject, each number at its longest.
-const REJECT_FRAME_BYTES: usize = 352;
+const REJECT_FRAME_BYTES: usize = 380;
 
 /// A text as JSON writes it, without its quotes.
 fn text_bytes(text: &str) -> usize {

@@ -22,7 +22,7 @@ use streamgauge_api::decision::GoOn;
 use streamgauge_api::inlet::{FetchedSchema, Inlet, Offered, RawRecord, ReadBefore, Stop};
 use streamgauge_api::metrics::{Metrics, SourceSeries};
 use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard};
-use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, Slot};
+use streamgauge_api::{ApiError, Clock, Code, PartitionKey, Position, SchemaId, Slot};
 
 /// Rows and rejects of one packet.
 const ROWS_PER_PACKET: usize = 1024;
@@ -634,7 +634,7 @@ impl Inlet for EngineInlet {
         })?;
         if !kept {
             tracing::warn!(
-                id = schema.id,
+                id = %schema.id,
                 bytes,
                 "the state holds {SCHEMAS_BYTES_MAX} bytes of schemas: this one is not kept, and a restart needs the registry for it"
             );
@@ -652,7 +652,7 @@ impl Inlet for EngineInlet {
         }
     }
 
-    fn schema_missing(&mut self, slot: Slot, id: u32, detail: &str) {
+    fn schema_missing(&mut self, slot: Slot, id: SchemaId, detail: &str) {
         let Some(feed) = self.attached(slot).map(|attached| attached.feed) else { return };
         if let Some(feed) = self.feeds.get_mut(feed) {
             feed.decoder.schema_missing(id, detail);

@@ -110,7 +110,7 @@ mod tests {
             offset: 88_123,
             code: "decode_type_mismatch".into(),
             reason: "field \"amount\" is text, schema says f64".into(),
-            schema_id: Some(17),
+            schema_id: Some(17.into()),
             timestamp_ms: -1,
             key: Some(STANDARD.encode("4711")),
             value: Some(STANDARD.encode([&b"\x00\x00\x00\x00\x11{"[..], &[b'x'; 80]].concat())),

@@ -15,7 +15,7 @@ use crate::row::FieldIndex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use streamgauge_api::inlet::FetchedSchema;
-use streamgauge_api::{Code, did_you_mean};
+use streamgauge_api::{Code, SchemaId, did_you_mean};
 
 /// Words that stand for a column from outside of the body.
 const OUTSIDE: &[&str] = &["key", "topic", "partition", "offset", "timestamp"];
@@ -160,9 +160,13 @@ impl<'c> Reader<'_, 'c> {
             (Some(node), true) => {
                 let name = node.text().filter(|name| !name.is_empty())?;
                 match super::check::read_file(&self.check.folder.join(name)) {
-                    Ok(text) => {
-                        Some(FetchedSchema { registry: String::new(), id: 0, kind: "AVRO".to_owned(), text, references: Vec::new() })
-                    }
+                    Ok(text) => Some(FetchedSchema {
+                        registry: String::new(),
+                        id: SchemaId::Number(0),
+                        kind: "AVRO".to_owned(),
+                        text,
+                        references: Vec::new(),
+                    }),
                     Err(error) => {
                         self.wrong(format!("the schema {name} cannot be read: {error}"), node, None);
                         None

@@ -5,7 +5,7 @@
 
 use super::projection::Misfit;
 use crate::row::{CellError, EventSchema, FieldIndex, Strictness};
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::{ApiError, Code, SchemaId};
 
 /// A refused record or push.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +74,7 @@ pub enum DecodeError {
     /// The record is bad: reject it, skip it or stop, as `on_bad_record` says.
     Bad(Box<BadRow>),
     /// Its writer schema is not known yet: fetch this id, then offer the record again.
-    NeedSchema(u32),
+    NeedSchema(SchemaId),
     /// Its writer schema cannot serve the event. The source's first such schema stops the partition until event or schema changes; once another
     /// one was usable, the record is a bad one.
     SchemaUnusable(Box<ApiError>),

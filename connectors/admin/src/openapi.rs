@@ -136,7 +136,7 @@ fn schemas() -> Json {
         "Reject": object(&["lsn", "at_us", "event", "source", "topic", "partition", "offset", "code", "reason", "value_len"], json!({
             "lsn": {"type": "integer"}, "at_us": {"type": "integer"}, "event": {"type": "string"}, "source": {"type": "string"},
             "topic": {"type": "string"}, "partition": {"type": "integer"}, "offset": {"type": "integer"},
-            "code": {"$ref": "#/components/schemas/Code"}, "reason": {"type": "string"}, "schema_id": nullable("integer"),
+            "code": {"$ref": "#/components/schemas/Code"}, "reason": {"type": "string"}, "schema_id": {"type": ["integer", "string", "null"]},
             "timestamp_ms": {"type": "integer"}, "key": nullable("string"), "value": nullable("string"), "value_len": {"type": "integer"},
         })),
         "Fingerprint": object(&["lsn", "fingerprint"], json!({"lsn": {"type": "integer"}, "fingerprint": {"type": "string"}})),

@@ -4,6 +4,7 @@
 use crate::decision::{Decision, Effect, Place};
 use crate::error::ApiError;
 use crate::port::{Freshness, Read, Row};
+use crate::schema_id::SchemaId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
@@ -152,8 +153,8 @@ pub struct Reject {
     pub code: String,
     /// The reason with names and numbers.
     pub reason: String,
-    /// Registry id of the writer schema, when known.
-    pub schema_id: Option<u32>,
+    /// What the record names its writer schema by, when known.
+    pub schema_id: Option<SchemaId>,
     /// Kafka timestamp, ms; -1 when none.
     pub timestamp_ms: i64,
     /// Key bytes, base64 (at most 64 KiB kept).

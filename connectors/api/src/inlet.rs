@@ -6,6 +6,7 @@
 use crate::decision::GoOn;
 use crate::error::ApiError;
 use crate::position::{PartitionKey, Position, Slot};
+use crate::schema_id::SchemaId;
 use crate::source::Incident;
 use std::time::Duration;
 
@@ -54,8 +55,8 @@ pub enum Stop {
     NeedSchema {
         /// Slot of the record.
         slot: Slot,
-        /// Registry id of the schema.
-        id: u32,
+        /// What the record names the schema by.
+        id: SchemaId,
     },
     /// The slot cannot go on: the writer schema cannot serve the event, or `on_bad_record = "stop"` met a bad record. Concerns this slot only.
     Stalled {
@@ -84,8 +85,8 @@ pub enum Stop {
 pub struct FetchedSchema {
     /// The registry it came from, without credentials (`http://host:port/base`).
     pub registry: String,
-    /// Its id there.
-    pub id: u32,
+    /// What records name it by.
+    pub id: SchemaId,
     /// `AVRO`, `JSON` or `PROTOBUF`.
     pub kind: String,
     /// The schema text.
@@ -152,7 +153,7 @@ pub trait Inlet: Send {
     fn schema(&mut self, slot: Slot, schema: &FetchedSchema) -> Result<(), ApiError>;
 
     /// The registry says for good that this id does not exist: records with it are bad records from now on.
-    fn schema_missing(&mut self, slot: Slot, id: u32, detail: &str);
+    fn schema_missing(&mut self, slot: Slot, id: SchemaId, detail: &str);
 
     /// Records an incident on a slot (a WAL frame), or one of another cause in its place; one that is recorded already changes nothing. The source shows it.
     fn incident_opened(&mut self, slot: Slot, incident: &Incident);

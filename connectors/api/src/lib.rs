@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod nearest;
 pub mod port;
 pub mod position;
+pub mod schema_id;
 pub mod source;
 pub mod value;
 
@@ -29,4 +30,5 @@ pub use inlet::{Inlet, Offered, RawRecord, Stop};
 pub use nearest::{did_you_mean, nearest, unknown_member};
 pub use port::{Port, Reply, Request, Tag};
 pub use position::{PartitionKey, Position, Slot, StoredPosition, TopicId};
+pub use schema_id::SchemaId;
 pub use value::Value;

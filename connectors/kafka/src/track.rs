@@ -8,7 +8,7 @@ use crate::incidents::Cause;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use streamgauge_api::source::{IncidentKind, PartitionGauge};
-use streamgauge_api::{PartitionKey, Position, Slot, TopicId};
+use streamgauge_api::{PartitionKey, Position, SchemaId, Slot, TopicId};
 
 /// Waits between two tries of a partition that cannot go on.
 const RETRIES: [Duration; 5] =
@@ -38,8 +38,8 @@ pub enum Phase {
     Held,
     /// Unassigned until the registry has given a schema.
     AwaitingSchema {
-        /// Registry id.
-        id: u32,
+        /// What its record names it by.
+        id: SchemaId,
     },
     /// Cannot go on now; asked again at this time.
     Waiting {

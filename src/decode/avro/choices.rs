@@ -104,7 +104,7 @@ proptest! {
         let lists: Vec<(Vec<String>, FieldType)> =
             lists.into_iter().map(|(paths, kind)| (paths.into_iter().map(str::to_owned).collect(), kind)).collect();
         let schema = event(&lists.iter().enumerate().map(|(at, (_, kind))| format!("f{at}:{}?", kind.as_str())).collect::<Vec<_>>().join(" "));
-        let fetched = FetchedSchema { registry: "r".into(), id: 1, kind: "AVRO".into(), text: schema_text.clone(), references: Vec::new() };
+        let fetched = FetchedSchema { registry: "r".into(), id: 1.into(), kind: "AVRO".into(), text: schema_text.clone(), references: Vec::new() };
         let projection = choices(&lists.iter().map(|(paths, _)| paths.clone()).collect::<Vec<_>>());
         // A path that stands alone and can never fit refuses the schema, which is another promise.
         let Ok(plan) = AvroPlan::compile(&fetched, &schema, &projection) else { return Ok(()) };

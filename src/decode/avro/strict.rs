@@ -20,7 +20,7 @@ mod tests {
     fn what_other_readers_may_refuse_is_said_and_what_is_avro_is_not() {
         let said = |text: &str, references: &[&str]| {
             let references = references.iter().map(|text| (*text).to_owned()).collect();
-            departure(&FetchedSchema { registry: String::new(), id: 1, kind: "AVRO".into(), text: text.into(), references })
+            departure(&FetchedSchema { registry: String::new(), id: 1.into(), kind: "AVRO".into(), text: text.into(), references })
         };
         let of = |field: &str| format!(r#"{{"type":"record","name":"R","fields":[{field}]}}"#);
         assert_eq!(said(&of(r#"{"name":"a","type":["null","string"],"default":null}"#), &[]), None);

@@ -42,7 +42,7 @@ impl<'s> Names<'s> {
 fn fetched(text: &str, references: &[&str]) -> FetchedSchema {
     FetchedSchema {
         registry: "r".into(),
-        id: 9,
+        id: 9.into(),
         kind: "AVRO".into(),
         text: text.into(),
         references: references.iter().map(|&text| text.into()).collect(),

@@ -11,7 +11,7 @@ use crate::decode::json::{JsonDecoder, JsonRules};
 use crate::decode::projection::{Projection, Taking};
 use crate::row::{CellError, FieldIndex, FieldType, RowsBuilder};
 use std::sync::Arc;
-use streamgauge_api::{ApiError, Code, RawRecord};
+use streamgauge_api::{ApiError, Code, RawRecord, SchemaId};
 
 /// The header that names a key's schema.
 const SCHEMA_HEADER: &str = "__key_schema_id";
@@ -24,7 +24,7 @@ pub(super) struct KeyDecoder {
     fields: Vec<FieldIndex>,
     framing: Framing,
     /// Schema ids that a key asked for and that did not come yet.
-    asked: Vec<u32>,
+    asked: Vec<SchemaId>,
 }
 
 impl KeyDecoder {
@@ -55,14 +55,14 @@ impl KeyDecoder {
     }
 
     /// Whether a schema that came was asked for by a key.
-    pub(super) fn asked_for(&mut self, id: u32) -> bool {
+    pub(super) fn asked_for(&mut self, id: SchemaId) -> bool {
         let asked = self.asked.contains(&id);
         self.asked.retain(|known| *known != id);
         asked
     }
 
     /// Whether the schema of this id has come.
-    pub(super) fn has(&mut self, id: u32) -> bool {
+    pub(super) fn has(&mut self, id: SchemaId) -> bool {
         match &mut self.body {
             Body::Avro { plans, .. } => plans.find(id).is_some(),
             Body::Json(_) => false,

@@ -17,7 +17,7 @@ use crate::row::{CellError, EventSchema, FieldIndex, FieldType, RowClock, RowsBu
 use key::KeyDecoder;
 use std::sync::Arc;
 use streamgauge_api::inlet::{FetchedSchema, Headers};
-use streamgauge_api::{ApiError, Code, RawRecord};
+use streamgauge_api::{ApiError, Code, RawRecord, SchemaId};
 
 /// Schema ids that garbage records name are remembered up to here.
 const MISSING_MAX: usize = 4_096;
@@ -26,7 +26,7 @@ const MISSING_MAX: usize = 4_096;
 const SCHEMA_HEADER: &str = "__value_schema_id";
 
 /// The plan of bodies without framing stands under this id, which registries do not give out.
-const UNFRAMED: u32 = 0;
+const UNFRAMED: SchemaId = SchemaId::Number(0);
 
 /// What a record's value is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,13 +168,13 @@ enum Known {
 /// Plans by schema id, sorted; records of one writer follow each other, so the last one is tried first.
 #[derive(Debug, Default)]
 struct Plans {
-    known: Vec<(u32, Known)>,
+    known: Vec<(SchemaId, Known)>,
     last: usize,
 }
 
 impl Plans {
     #[inline]
-    fn find(&mut self, id: u32) -> Option<&Known> {
+    fn find(&mut self, id: SchemaId) -> Option<&Known> {
         if self.known.get(self.last).is_none_or(|&(known, _)| known != id) {
             self.last = self.known.binary_search_by_key(&id, |&(known, _)| known).ok()?;
         }
@@ -183,7 +183,7 @@ impl Plans {
 
     /// Decodes a body of this schema.
     #[inline]
-    fn decode(&mut self, id: u32, body: &[u8], scratch: &mut AvroScratch, into: &mut RowsBuilder) -> Result<(), DecodeError> {
+    fn decode(&mut self, id: SchemaId, body: &[u8], scratch: &mut AvroScratch, into: &mut RowsBuilder) -> Result<(), DecodeError> {
         match self.find(id) {
             Some(Known::Plan(plan)) => Ok(plan.fields(body, scratch, into)?),
             Some(Known::Unusable(error)) => Err(DecodeError::SchemaUnusable(error.clone())),
@@ -195,7 +195,7 @@ impl Plans {
     }
 
     /// Compiles the plan of a schema, or remembers that there can be none.
-    fn add(&mut self, id: u32, schema: &FetchedSchema, event: &EventSchema, projection: &Projection) -> Result<(), ApiError> {
+    fn add(&mut self, id: SchemaId, schema: &FetchedSchema, event: &EventSchema, projection: &Projection) -> Result<(), ApiError> {
         match AvroPlan::compile(schema, event, projection) {
             Ok(plan) => {
                 self.set(id, Known::Plan(Box::new(plan)));
@@ -208,7 +208,7 @@ impl Plans {
         }
     }
 
-    fn set(&mut self, id: u32, known: Known) {
+    fn set(&mut self, id: SchemaId, known: Known) {
         match self.known.binary_search_by_key(&id, |&(known, _)| known) {
             Ok(index) => self.known[index].1 = known,
             Err(index) => {
@@ -248,11 +248,9 @@ pub struct Decoder {
     key_format: KeyFormat,
     body: Body,
     body_fields: Vec<FieldIndex>,
-    /// Whether a record named its schema in a header: then each is asked first.
-    by_header: bool,
     key: Option<KeyDecoder>,
     /// Schema ids that values asked for and that did not come yet.
-    asked: Vec<u32>,
+    asked: Vec<SchemaId>,
     outside: Vec<Outside>,
 }
 
@@ -301,7 +299,6 @@ impl Decoder {
             tombstone: format.tombstone,
             key_format: format.key_format,
             body_fields,
-            by_header: false,
             key,
             asked: Vec::new(),
             outside,
@@ -330,7 +327,7 @@ impl Decoder {
     }
 
     /// The schema id that a record's value names, for its reject; none where values name none.
-    pub fn schema_id_of(&self, record: &RawRecord<'_>) -> Option<u32> {
+    pub fn schema_id_of(&self, record: &RawRecord<'_>) -> Option<SchemaId> {
         if !matches!(self.body, Body::Avro { .. }) || self.framing == Framing::None {
             return None;
         }
@@ -344,7 +341,7 @@ impl Decoder {
     ///
     /// # Errors
     /// `schema_unusable`, naming the field.
-    pub fn add_schema(&mut self, id: u32, schema: &FetchedSchema) -> Result<(), ApiError> {
+    pub fn add_schema(&mut self, id: SchemaId, schema: &FetchedSchema) -> Result<(), ApiError> {
         match self.asked(id) {
             Some((plans, event, projection)) => plans.add(id, schema, event, projection),
             None => Ok(()),
@@ -352,7 +349,7 @@ impl Decoder {
     }
 
     /// Takes a schema that nothing asked for yet: records of it need none to be fetched. Whether it serves is told when a record names it.
-    pub fn knows_schema(&mut self, id: u32, schema: &FetchedSchema) {
+    pub fn knows_schema(&mut self, id: SchemaId, schema: &FetchedSchema) {
         if let Body::Avro { plans, .. } = &mut self.body {
             let _told_later = plans.add(id, schema, &self.schema, &self.projection).is_ok();
         }
@@ -363,7 +360,7 @@ impl Decoder {
 
     /// The plans that a schema id was asked for: those of keys, or of values. None when keys have it already, and values did not ask:
     /// several partitions wait for one id.
-    fn asked(&mut self, id: u32) -> Option<(&mut Plans, &EventSchema, &Projection)> {
+    fn asked(&mut self, id: SchemaId) -> Option<(&mut Plans, &EventSchema, &Projection)> {
         if let Some(key) = &mut self.key
             && (key.asked_for(id) || key.has(id) && !self.asked.contains(&id))
             && let Body::Avro { plans, .. } = &mut key.body
@@ -378,14 +375,14 @@ impl Decoder {
     }
 
     /// A schema that was given by nobody cannot serve the event either: records with it answer so from now on.
-    pub fn schema_unusable(&mut self, id: u32, error: ApiError) {
+    pub fn schema_unusable(&mut self, id: SchemaId, error: ApiError) {
         if let Some((plans, ..)) = self.asked(id) {
             plans.set(id, Known::Unusable(Box::new(error)));
         }
     }
 
     /// The registry says for good that this id does not exist: records with it are bad from now on, until [`Decoder::add_schema`] brings it after all.
-    pub fn schema_missing(&mut self, id: u32, detail: &str) {
+    pub fn schema_missing(&mut self, id: SchemaId, detail: &str) {
         if let Some((plans, ..)) = self.asked(id) {
             plans.set(id, Known::Missing(detail.to_owned()));
         }
@@ -486,33 +483,19 @@ impl Decoder {
 
     #[inline]
     fn body(&mut self, value: &[u8], headers: Option<&dyn Headers>, into: &mut RowsBuilder) -> Result<(), DecodeError> {
-        // Whether a header names the schema is asked only where what stands before the body does not: headers cost more than the body.
-        if !self.by_header
-            && let Ok((id, body)) = unframe(self.framing, value, "value")
-        {
-            match &mut self.body {
-                Body::Json(json) => return Ok(json.fields(body, into)?),
-                Body::Avro { scratch, plans } => {
-                    if let Some(Known::Plan(plan)) = plans.find(id) {
-                        return Ok(plan.fields(body, scratch, into)?);
-                    }
-                }
-            }
-        }
-        self.body_by_header(value, headers, into)
-    }
-
-    #[inline(never)]
-    fn body_by_header(&mut self, value: &[u8], headers: Option<&dyn Headers>, into: &mut RowsBuilder) -> Result<(), DecodeError> {
-        let named = if self.framing == Framing::None { None } else { schema_id(headers, SCHEMA_HEADER)? };
-        self.by_header |= named.is_some();
-        let (id, body) = match named {
-            Some(id) => (id, value),
-            None => unframe(self.framing, value, "value")?,
-        };
         match &mut self.body {
-            Body::Json(json) => Ok(json.fields(body, into)?),
+            // No JSON begins with a zero byte, so a frame is told from a bare body: headers, which cost more, are asked last.
+            Body::Json(json) => {
+                let body = match unframe(self.framing, value, "value") {
+                    Ok((_, body)) => body,
+                    Err(unframed) => schema_id(headers, SCHEMA_HEADER)?.map(|_| value).ok_or(unframed)?,
+                };
+                Ok(json.fields(body, into)?)
+            }
+            // A bare body may begin as a frame does, so what a header says wins over what a body looks like.
             Body::Avro { scratch, plans } => {
+                let named = if self.framing == Framing::None { None } else { schema_id(headers, SCHEMA_HEADER)? };
+                let (id, body) = named.map_or_else(|| unframe(self.framing, value, "value"), |id| Ok((id, value)))?;
                 let decoded = plans.decode(id, body, scratch, into);
                 if decoded == Err(DecodeError::NeedSchema(id)) && !self.asked.contains(&id) {
                     self.asked.push(id);
@@ -537,15 +520,15 @@ impl Decoder {
 
 /// Schema id and body of a framed value or key.
 #[inline]
-fn unframe<'a>(framing: Framing, value: &'a [u8], what: &str) -> Result<(u32, &'a [u8]), Box<BadRow>> {
+fn unframe<'a>(framing: Framing, value: &'a [u8], what: &str) -> Result<(SchemaId, &'a [u8]), Box<BadRow>> {
     match framing {
         Framing::None => Ok((UNFRAMED, value)),
         Framing::Confluent => match value {
-            [0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), body)),
+            [0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]).into(), body)),
             _ => Err(not_framed(value, 4, what)),
         },
         Framing::Apicurio8 => match value {
-            [0, 0, 0, 0, 0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), body)),
+            [0, 0, 0, 0, 0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]).into(), body)),
             _ => Err(not_framed(value, 8, what)),
         },
     }
@@ -562,14 +545,18 @@ fn not_framed(value: &[u8], width: usize, what: &str) -> Box<BadRow> {
     BadRow::new(Code::DecodeFraming, "", reason)
 }
 
-/// The schema id that a header names, when there is the header: a zero byte and the id, as before a body.
-fn schema_id(headers: Option<&dyn Headers>, name: &str) -> Result<Option<u32>, Box<BadRow>> {
-    let refused = |reason: String| Err(BadRow::new(Code::DecodeFraming, "", format!("header {name} {reason}")));
+/// The schema that a header names, when there is the header: a zero byte and the number, as before a body, or a one and a GUID.
+fn schema_id(headers: Option<&dyn Headers>, name: &str) -> Result<Option<SchemaId>, Box<BadRow>> {
     match headers.and_then(|headers| headers.last(name)) {
         None => Ok(None),
-        Some(Some([0, a, b, c, d])) => Ok(Some(u32::from_be_bytes([*a, *b, *c, *d]))),
-        Some(Some([1, guid @ ..])) if guid.len() == 16 => refused("names a schema by GUID, which is not read".into()),
-        Some(value) => refused(format!("of {} bytes is no schema id", value.map_or(0, <[u8]>::len))),
+        Some(Some([0, a, b, c, d])) => Ok(Some(u32::from_be_bytes([*a, *b, *c, *d]).into())),
+        Some(value) => match value.and_then(|value| value.strip_prefix(&[1])).map(<[u8; 16]>::try_from) {
+            Some(Ok(guid)) => Ok(Some(SchemaId::Guid(guid))),
+            _ => {
+                let reason = format!("header {name} of {} bytes is no schema id", value.map_or(0, <[u8]>::len));
+                Err(BadRow::new(Code::DecodeFraming, "", reason))
+            }
+        },
     }
 }
 

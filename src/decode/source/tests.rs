@@ -61,7 +61,7 @@ fn code(got: Result<(Decoded, String, i64), DecodeError>) -> Code {
 }
 
 fn avro(text: &str) -> FetchedSchema {
-    FetchedSchema { registry: "r".into(), id: 258, kind: "AVRO".into(), text: text.into(), references: Vec::new() }
+    FetchedSchema { registry: "r".into(), id: 258.into(), kind: "AVRO".into(), text: text.into(), references: Vec::new() }
 }
 
 const PAYMENT: &str = r#"{"type":"record","name":"Payment","fields":[{"name":"card","type":"string"},{"name":"amount","type":"double"}]}"#;
@@ -75,10 +75,10 @@ fn confluent_frames_made_by_hand_decode() {
         let mut decoder = Decoder::new(event("card:str amount:f64"), &format(Format::Avro, framing)).unwrap();
         assert!(decoder.needs_schemas());
         let record = RawRecord { value: Some(value), ..RECORD };
-        assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(258)));
-        decoder.schema_missing(258, "40403");
+        assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(SchemaId::Number(258))));
+        decoder.schema_missing(258.into(), "40403");
         assert_eq!(code(decode_with(&mut decoder, &record)), Code::SchemaMissing);
-        decoder.add_schema(258, &avro(PAYMENT)).unwrap();
+        decoder.add_schema(258.into(), &avro(PAYMENT)).unwrap();
         assert_eq!(decode_with(&mut decoder, &record).unwrap().1, "\"c1\" 1.5");
         let cut = RawRecord { value: Some(&value[..value.len() - 1]), ..RECORD };
         assert_eq!(code(decode_with(&mut decoder, &cut)), Code::DecodeMalformed);
@@ -109,7 +109,7 @@ fn unframed_avro_needs_its_schema_at_the_start() {
 #[test]
 fn a_schema_that_cannot_serve_the_event_stops_and_is_no_bad_record() {
     let mut decoder = Decoder::new(event("card:str nope:str"), &format(Format::Avro, Framing::Confluent)).unwrap();
-    assert_eq!(decoder.add_schema(258, &avro(PAYMENT)).unwrap_err().code, Code::SchemaUnusable);
+    assert_eq!(decoder.add_schema(258.into(), &avro(PAYMENT)).unwrap_err().code, Code::SchemaUnusable);
     let got = decode_with(&mut decoder, &RawRecord { value: Some(b"\x00\x00\x00\x01\x02"), ..RECORD });
     assert!(matches!(got, Err(DecodeError::SchemaUnusable(error)) if error.path == "nope"));
 }
@@ -118,8 +118,8 @@ fn a_schema_that_cannot_serve_the_event_stops_and_is_no_bad_record() {
 fn two_writer_schemas_may_alternate() {
     let reordered = r#"{"type":"record","name":"Other","fields":[{"name":"amount","type":"int"},{"name":"extra","type":"long"},{"name":"card","type":["null","string"]}]}"#;
     let mut decoder = Decoder::new(event("card:str? amount:f64"), &format(Format::Avro, Framing::Confluent)).unwrap();
-    decoder.add_schema(2, &avro(PAYMENT)).unwrap();
-    decoder.add_schema(1, &avro(reordered)).unwrap();
+    decoder.add_schema(2.into(), &avro(PAYMENT)).unwrap();
+    decoder.add_schema(1.into(), &avro(reordered)).unwrap();
     for _ in 0..3 {
         let first =
             decode_with(&mut decoder, &RawRecord { value: Some(&[0, 0, 0, 0, 2, 0x02, b'a', 0, 0, 0, 0, 0, 0, 0xF8, 0x3F]), ..RECORD });
@@ -132,9 +132,9 @@ fn two_writer_schemas_may_alternate() {
 #[test]
 fn garbage_schema_ids_are_remembered_up_to_a_bound() {
     let mut decoder = Decoder::new(event("card:str"), &format(Format::Avro, Framing::Confluent)).unwrap();
-    decoder.add_schema(7, &avro(PAYMENT)).unwrap();
+    decoder.add_schema(7.into(), &avro(PAYMENT)).unwrap();
     for id in 1_000..20_000 {
-        decoder.schema_missing(id, "40403");
+        decoder.schema_missing(id.into(), "40403");
     }
     let Body::Avro { plans, .. } = &decoder.body else { panic!("avro") };
     assert!(plans.known.len() <= MISSING_MAX + 1);
@@ -333,15 +333,15 @@ fn avro_keys_have_schemas_of_their_own() {
     let mut decoder = Decoder::new(event(fields), &SourceFormat { key_format: KeyFormat::Avro, ..keyed }).unwrap();
     let value = [&[0u8, 0, 0, 0, 1, 4, b'c', b'1'][..], &[0, 0, 0, 0, 0, 0, 0xF8, 0x3F]].concat();
     let record = RawRecord { key: Some(&[0, 0, 0, 0, 2, 2, b'a', 6]), value: Some(&value), ..RECORD };
-    assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(1)));
-    decoder.add_schema(1, &avro(PAYMENT)).unwrap();
-    assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(2)));
-    decoder.add_schema(2, &avro(key_schema)).unwrap();
+    assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(SchemaId::Number(1))));
+    decoder.add_schema(1.into(), &avro(PAYMENT)).unwrap();
+    assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(SchemaId::Number(2))));
+    decoder.add_schema(2.into(), &avro(key_schema)).unwrap();
     assert_eq!(decode_with(&mut decoder, &record).unwrap().1, "\"a\" 3 \"c1\" 1.5");
     // A key of the value's schema asks for it anew: what serves one need not serve the other.
     let confused = RawRecord { key: Some(&[0, 0, 0, 0, 1, 2, b'a', 6]), ..record };
-    assert_eq!(decode_with(&mut decoder, &confused), Err(DecodeError::NeedSchema(1)));
-    assert_eq!(decoder.add_schema(1, &avro(PAYMENT)).unwrap_err().code, Code::SchemaUnusable);
+    assert_eq!(decode_with(&mut decoder, &confused), Err(DecodeError::NeedSchema(SchemaId::Number(1))));
+    assert_eq!(decoder.add_schema(1.into(), &avro(PAYMENT)).unwrap_err().code, Code::SchemaUnusable);
     assert!(matches!(decode_with(&mut decoder, &confused), Err(DecodeError::SchemaUnusable(_))));
     assert!(decode_with(&mut decoder, &record).is_ok());
     let bare = RawRecord { key: Some(b"plain"), ..record };
@@ -358,7 +358,7 @@ fn avro_keys_have_schemas_of_their_own() {
         }
     }
     // Of two partitions that wait for one id, the second brings what keys have already.
-    decoder.add_schema(2, &avro(key_schema)).unwrap();
+    decoder.add_schema(2.into(), &avro(key_schema)).unwrap();
     // A whole key is of any type; its schema may be asked for without one of the value.
     for (schema, kind, key, expected) in [
         (r#""string""#, "str", &[0u8, 0, 0, 0, 2, 2, b'a'][..], "\"a\""),
@@ -376,10 +376,10 @@ fn avro_keys_have_schemas_of_their_own() {
         let mut decoder = Decoder::new(event(&fields), &keyed).unwrap();
         assert!(decoder.needs_schemas());
         let record = RawRecord { key: Some(key), ..RECORD };
-        assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(2)));
-        decoder.add_schema(2, &avro(schema)).unwrap();
+        assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(SchemaId::Number(2))));
+        decoder.add_schema(2.into(), &avro(schema)).unwrap();
         assert_eq!(decode_with(&mut decoder, &record).unwrap().1, expected);
-        decoder.knows_schema(3, &avro(schema));
+        decoder.knows_schema(3.into(), &avro(schema));
     }
 }
 
@@ -392,16 +392,28 @@ fn a_schema_id_may_stand_in_a_header() {
     for body in [&[0u8, 0, 0, 0, 2][..], &[2, 2, 2, 2, b'a', 0, 0, 0]] {
         let record = RawRecord { headers: Some(&header), value: Some(body), ..RECORD };
         if body[0] == 0 {
-            assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(258)));
-            decoder.add_schema(258, &avro(schema)).unwrap();
+            assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(SchemaId::Number(258))));
+            decoder.add_schema(258.into(), &avro(schema)).unwrap();
         }
         let shown = if body[0] == 0 { "null null" } else { "1 \"a\"" };
-        assert_eq!(decoder.schema_id_of(&record), Some(258));
+        assert_eq!(decoder.schema_id_of(&record), Some(SchemaId::Number(258)));
         assert_eq!(decode_with(&mut decoder, &record).unwrap().1, shown);
         let prefixed = [&[0u8, 0, 0, 1, 2][..], body].concat();
         assert_eq!(decode_with(&mut decoder, &RawRecord { value: Some(&prefixed), ..RECORD }).unwrap().1, shown);
     }
-    for wrong in [&b""[..], b"\x00\x00", b"\x02\x00\x00\x00\x00", &[1; 17]] {
+    // What a header names wins also where the body begins as a frame of a schema that is known.
+    decoder.add_schema(2.into(), &avro(r#"{"type":"record","name":"R","fields":[]}"#)).unwrap();
+    let framed_alike = RawRecord { headers: Some(&header), value: Some(&[0, 0, 0, 0, 2]), ..RECORD };
+    assert_eq!(decode_with(&mut decoder, &framed_alike).unwrap().1, "null null");
+    // A GUID names a schema as a number does, and is asked for by itself.
+    const GUID: [u8; 16] = [0x89, 0x79, 0x17, 0x62, 0x23, 0x36, 0x41, 0x86, 0x96, 0x74, 0x29, 0x9b, 0x90, 0xa8, 0x02, 0xe2];
+    let by_guid = OneHeader("__value_schema_id", Some([&[1][..], &GUID].concat().leak()));
+    let record = RawRecord { headers: Some(&by_guid), value: Some(&[2, 2, 2, 2, b'a', 0, 0, 0]), ..RECORD };
+    assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(SchemaId::Guid(GUID))));
+    decoder.add_schema(SchemaId::Guid(GUID), &avro(schema)).unwrap();
+    assert_eq!(decode_with(&mut decoder, &record).unwrap().1, "1 \"a\"");
+    assert_eq!(decoder.schema_id_of(&record).unwrap().to_string(), "89791762-2336-4186-9674-299b90a802e2");
+    for wrong in [&b""[..], b"\x00\x00", b"\x02\x00\x00\x00\x00", &[1; 16], &[0; 17], &[2; 17]] {
         let wrong = wrong.to_vec().leak();
         let header = OneHeader("__value_schema_id", Some(wrong));
         assert_eq!(
@@ -415,8 +427,8 @@ fn a_schema_id_may_stand_in_a_header() {
     let keyed = SourceFormat { key_format: KeyFormat::Avro, ..with("k", &[FieldSource::Key], format(Format::Json, Framing::None)) };
     let mut decoder = Decoder::new(event("k:str"), &keyed).unwrap();
     let record = RawRecord { key: Some(&[2, b'a']), headers: Some(&header), ..RECORD };
-    assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(258)));
-    decoder.add_schema(258, &avro(r#""string""#)).unwrap();
+    assert_eq!(decode_with(&mut decoder, &record), Err(DecodeError::NeedSchema(SchemaId::Number(258))));
+    decoder.add_schema(258.into(), &avro(r#""string""#)).unwrap();
     assert_eq!(decode_with(&mut decoder, &record).unwrap().1, "\"a\"");
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use streamgauge_api::counters::add;
 use streamgauge_api::inlet::Headers;
 use streamgauge_api::source::IncidentKind;
-use streamgauge_api::{RawRecord, Slot, Stop};
+use streamgauge_api::{RawRecord, SchemaId, Slot, Stop};
 
 /// Records per offer: small enough that their frames stay in the cache, large enough that the call does not count.
 const CHUNK_RECORDS: usize = 512;
@@ -232,7 +232,7 @@ impl Ingest {
     }
 
     /// `made_ms` is the record's time, -1 when it has none.
-    fn need_schema(&mut self, slot: Slot, id: u32, made_ms: i64) {
+    fn need_schema(&mut self, slot: Slot, id: SchemaId, made_ms: i64) {
         let Some(index) = self.track_of(slot) else { return };
         self.unassign(&[index]);
         match &self.registry {

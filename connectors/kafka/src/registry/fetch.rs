@@ -5,13 +5,18 @@
 
 use super::http::{Http, REFERENCE_NOT_FOUND, RegistryError, SCHEMA_NOT_FOUND, SUBJECT_NOT_FOUND};
 use serde_json::Value as Json;
+use streamgauge_api::SchemaId;
 use streamgauge_api::inlet::FetchedSchema;
 
 const REFERENCE_DEPTH_MAX: usize = 16;
 
 /// Fetches schema `id`.
-pub fn schema(http: &Http, id: u32) -> Result<FetchedSchema, RegistryError> {
-    let answer = http.get(&format!("/schemas/ids/{id}"), SCHEMA_NOT_FOUND)?;
+pub fn schema(http: &Http, id: SchemaId) -> Result<FetchedSchema, RegistryError> {
+    let path = match id {
+        SchemaId::Number(number) => format!("/schemas/ids/{number}"),
+        SchemaId::Guid(_) => format!("/schemas/guids/{id}"),
+    };
+    let answer = http.get(&path, SCHEMA_NOT_FOUND)?;
     let mut walk = Walk { http, open: Vec::new(), done: Vec::new(), texts: Vec::new() };
     walk.references(&answer)?;
     Ok(FetchedSchema {
@@ -31,7 +36,7 @@ pub fn latest(http: &Http, subject: &str) -> Result<Option<FetchedSchema>, Regis
     };
     let id = answer.get("id").and_then(Json::as_u64).and_then(|id| u32::try_from(id).ok());
     let Some(id) = id else { return Err(RegistryError::Down(format!("the newest version of {subject} has no id"))) };
-    schema(http, id).map(Some)
+    schema(http, SchemaId::Number(id)).map(Some)
 }
 
 struct Walk<'a> {

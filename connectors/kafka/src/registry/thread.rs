@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use streamgauge_api::SchemaId;
 use streamgauge_api::inlet::FetchedSchema;
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -44,13 +45,13 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The id.
-    pub id: u32,
+    pub id: SchemaId,
     /// What became of it.
     pub outcome: Outcome,
 }
 
 struct Want {
-    id: u32,
+    id: SchemaId,
     age: Option<Duration>,
     reply: Sender<Reply>,
 }
@@ -93,7 +94,7 @@ impl Registry {
 
     /// Wants a schema for a record of this age, where that is known; replies come over `reply`, the last one with
     /// [`Outcome::Ready`] or [`Outcome::Missing`].
-    pub fn want(&self, id: u32, age: Option<Duration>, reply: &Sender<Reply>) {
+    pub fn want(&self, id: SchemaId, age: Option<Duration>, reply: &Sender<Reply>) {
         // The thread lives as long as any handle; a failed send can only mean that the process is going down.
         let _gone = self.wants.send(Want { id, age, reply: reply.clone() }).is_err();
     }
@@ -133,9 +134,9 @@ struct Desk {
     config: RegistryConfig,
     /// Built on first use, so that a certificate that appears later is found.
     http: Option<Http>,
-    ready: HashMap<u32, Arc<FetchedSchema>>,
-    pending: HashMap<u32, Pending>,
-    missing: HashMap<u32, (Instant, String)>,
+    ready: HashMap<SchemaId, Arc<FetchedSchema>>,
+    pending: HashMap<SchemaId, Pending>,
+    missing: HashMap<SchemaId, (Instant, String)>,
     flood: Option<Flood>,
     requests: Arc<Requests>,
 }
@@ -247,7 +248,7 @@ impl Desk {
         }
     }
 
-    fn fetch(&mut self, id: u32) -> Result<FetchedSchema, RegistryError> {
+    fn fetch(&mut self, id: SchemaId) -> Result<FetchedSchema, RegistryError> {
         let http = match self.http.take() {
             Some(http) => http,
             None => Http::new(&self.config)?,

@@ -25,7 +25,7 @@ use streamgauge_api::decision::{Decision, DecisionRequest, Effect, GoOn, Place};
 use streamgauge_api::inlet::{FetchedSchema, ReadBefore};
 use streamgauge_api::source::{Incident, PartitionGauge, SourceBoard};
 use streamgauge_api::{
-    ApiError, Clock, Inlet, Offered, PartitionKey, Position, RawRecord, Slot, Stop, StoredPosition, SystemClock, TopicId,
+    ApiError, Clock, Inlet, Offered, PartitionKey, Position, RawRecord, SchemaId, Slot, Stop, StoredPosition, SystemClock, TopicId,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ struct Engine {
     room: Option<usize>,
     /// What was read before and waits for room.
     before: BTreeMap<PartitionKey, ReadBefore>,
-    schemas: HashMap<u32, Result<FetchedSchema, String>>,
+    schemas: HashMap<SchemaId, Result<FetchedSchema, String>>,
     /// Values that begin with a zero byte are framed by Confluent.
     framed: bool,
 }
@@ -104,7 +104,7 @@ impl Inlet for FakeInlet {
             }
             let key = engine.attached[record.slot.0 as usize].clone();
             if let (true, Some([0, a, b, c, d, ..])) = (engine.framed, record.value) {
-                let id = u32::from_be_bytes([*a, *b, *c, *d]);
+                let id = SchemaId::Number(u32::from_be_bytes([*a, *b, *c, *d]));
                 if !engine.schemas.contains_key(&id) {
                     return Offered { taken, stop: Some(Stop::NeedSchema { slot: record.slot, id }) };
                 }
@@ -166,7 +166,7 @@ impl Inlet for FakeInlet {
         Ok(())
     }
 
-    fn schema_missing(&mut self, _slot: Slot, id: u32, detail: &str) {
+    fn schema_missing(&mut self, _slot: Slot, id: SchemaId, detail: &str) {
         self.engine.lock().schemas.insert(id, Err(detail.to_owned()));
     }
 

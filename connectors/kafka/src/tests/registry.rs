@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use streamgauge_api::SchemaId;
 use streamgauge_api::source::IncidentKind;
 
 /// What the fake registry answers to a path: status, body. Asked anew for each request.
@@ -93,15 +94,29 @@ fn a_schema_is_fetched_once_with_its_references_dependencies_first() {
     let (handle, _thread) = Registry::start(&registry.config()).unwrap();
     let (reply, replies) = unbounded();
     for _ in 0..3 {
-        handle.want(7, None, &reply);
+        handle.want(7.into(), None, &reply);
     }
     let Outcome::Ready(schema) = next(&replies) else { panic!("not ready") };
-    assert_eq!((schema.text.as_str(), schema.kind.as_str(), schema.id), ("root", "AVRO", 7));
+    assert_eq!((schema.text.as_str(), schema.kind.as_str(), schema.id), ("root", "AVRO", SchemaId::Number(7)));
     assert_eq!(schema.references, ["b", "a"]);
     assert_eq!(schema.registry, registry.url);
-    handle.want(7, None, &reply);
+    handle.want(7.into(), None, &reply);
     assert!(matches!(next(&replies), Outcome::Ready(_)));
     assert_eq!(registry.requests.lock().len(), 3, "cached for ever, each reference once");
+}
+
+#[test]
+fn a_schema_is_fetched_by_its_guid() {
+    let guid = SchemaId::from_guid("89791762-2336-4186-9674-299b90a802e2").unwrap();
+    let registry = FakeRegistry::start(|request| match request.path.as_str() {
+        "/base/schemas/guids/89791762-2336-4186-9674-299b90a802e2" => good("root"),
+        _ => (500, vec![]),
+    });
+    let (handle, _thread) = Registry::start(&registry.config()).unwrap();
+    let (reply, replies) = unbounded();
+    handle.want(guid, None, &reply);
+    let Outcome::Ready(schema) = next(&replies) else { panic!("not ready") };
+    assert_eq!((schema.text.as_str(), schema.id), ("root", guid));
 }
 
 #[test]
@@ -112,7 +127,7 @@ fn references_in_a_circle_are_refused() {
     });
     let (handle, _thread) = Registry::start(&registry.config()).unwrap();
     let (reply, replies) = unbounded();
-    handle.want(1, None, &reply);
+    handle.want(1.into(), None, &reply);
     let Outcome::Down(text) = next(&replies) else { panic!("accepted") };
     assert!(text.contains("cycle"), "{text}");
 }
@@ -132,7 +147,7 @@ fn everything_but_the_registrys_own_not_found_is_down_and_heals() {
         let registry = FakeRegistry::start(move |_request| (status, body.to_vec()));
         let (handle, _thread) = Registry::start(&registry.config()).unwrap();
         let (reply, replies) = unbounded();
-        handle.want(1, None, &reply);
+        handle.want(1.into(), None, &reply);
         assert!(matches!(next(&replies), Outcome::Down(_)), "{name}");
         registry.answer(|_request| good("s"));
         assert!(matches!(next(&replies), Outcome::Ready(_)), "{name}");
@@ -151,7 +166,7 @@ fn a_slow_registry_is_down_after_its_limit_and_the_next_url_serves() {
     let (handle, _thread) = Registry::start(&config).unwrap();
     let (reply, replies) = unbounded();
     let asked = Instant::now();
-    handle.want(1, None, &reply);
+    handle.want(1.into(), None, &reply);
     let Outcome::Ready(schema) = next(&replies) else { panic!("not ready") };
     assert_eq!(schema.text, "quick");
     assert!(asked.elapsed() < Duration::from_millis(5800), "{:?}", asked.elapsed());
@@ -165,7 +180,7 @@ fn a_missing_id_is_asked_again_over_the_grace_time_before_it_counts() {
     let (handle, _thread) = Registry::start(&config).unwrap();
     let (reply, replies) = unbounded();
     let asked = Instant::now();
-    handle.want(9, None, &reply);
+    handle.want(9.into(), None, &reply);
     loop {
         match next(&replies) {
             Outcome::Down(_) => {}
@@ -178,7 +193,7 @@ fn a_missing_id_is_asked_again_over_the_grace_time_before_it_counts() {
     }
     assert!(asked.elapsed() >= config.schema_missing_grace);
     let before = registry.requests.lock().len();
-    handle.want(9, None, &reply);
+    handle.want(9.into(), None, &reply);
     assert!(matches!(next(&replies), Outcome::Missing(_)));
     assert_eq!(registry.requests.lock().len(), before, "remembered as missing");
 }
@@ -193,7 +208,7 @@ fn a_flood_of_missing_ids_waits_one_grace_and_a_late_schema_still_gets_its_own()
     let (reply, replies) = unbounded();
     // Asks for one id after the other, as a partition does, and gives how often it was told to wait.
     let waits = |id: u32, age: Option<Duration>| {
-        handle.want(id, age, &reply);
+        handle.want(id.into(), age, &reply);
         let mut waits = 0;
         loop {
             match next(&replies) {
@@ -210,7 +225,7 @@ fn a_flood_of_missing_ids_waits_one_grace_and_a_late_schema_still_gets_its_own()
     }
     assert!(waits(50, Some(Duration::ZERO)) > 0, "a record that was made just now may name a schema that comes yet");
     // What comes late after all is no flood: others may be late as well.
-    handle.want(60, Some(Duration::ZERO), &reply);
+    handle.want(60.into(), Some(Duration::ZERO), &reply);
     assert!(matches!(next(&replies), Outcome::Down(_)));
     registry.answer(|_request| good("s"));
     assert!(matches!(next(&replies), Outcome::Ready(_)));
@@ -236,7 +251,7 @@ fn a_schema_that_is_not_whole_is_missing_after_the_grace() {
         config.schema_missing_grace = Duration::from_millis(1);
         let (handle, _thread) = Registry::start(&config).unwrap();
         let (reply, replies) = unbounded();
-        handle.want(1, None, &reply);
+        handle.want(1.into(), None, &reply);
         assert!(matches!(next(&replies), Outcome::Down(_)), "{name}");
         assert!(matches!(next(&replies), Outcome::Missing(_)), "{name}");
     }
@@ -256,7 +271,7 @@ fn credentials_are_sent_and_never_shown() {
         assert!(!format!("{config:?}").contains("pw") && !format!("{config:?}").contains("tok"));
         let (handle, _thread) = Registry::start(&config).unwrap();
         let (reply, replies) = unbounded();
-        handle.want(1, None, &reply);
+        handle.want(1.into(), None, &reply);
         assert!(matches!(next(&replies), Outcome::Ready(_)));
     }
 }
