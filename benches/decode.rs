@@ -96,6 +96,7 @@ fn decoder(format: Format, names: &[&str], headers: bool) -> (Decoder, RowsBuild
             format,
             framing: if format == Format::Avro { Framing::Confluent } else { Framing::None },
             fields: if headers { vec![(names[0].into(), FieldSource::Key)] } else { Vec::new() },
+            readings: Vec::new(),
             tombstone: Tombstone::Reject,
             key_format: KeyFormat::Raw,
             schema: None,

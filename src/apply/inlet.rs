@@ -222,7 +222,7 @@ impl EngineInlet {
             decoder.knows_schema(schema.id, schema);
         }
         let feed = Feed {
-            builder: RowsBuilder::new(Arc::clone(&event.schema), Strictness::Record).with_keys(registry.text_keys(event.schema.id)),
+            builder: builder_of(&decoder, &registry, event.schema.id),
             event: event.schema.id,
             schema_version: event.schema.version,
             registry_version: registry.version,
@@ -445,7 +445,7 @@ impl EngineInlet {
                 feed.decoder = decoder;
                 feed.schema_version = event.schema.version;
             }
-            feed.builder = RowsBuilder::new(Arc::clone(&event.schema), Strictness::Record).with_keys(registry.text_keys(feed.event));
+            feed.builder = builder_of(&feed.decoder, &registry, feed.event);
             feed.registry_version = registry.version;
         }
     }
@@ -513,6 +513,13 @@ fn bytes_of(schema: &FetchedSchema) -> usize {
 
 fn same_registry(url: &str, stored: &str) -> bool {
     url.trim_end_matches('/') == stored.trim_end_matches('/')
+}
+
+/// A builder of what this decoder decodes.
+fn builder_of(decoder: &Decoder, registry: &crate::pipeline::Registry, event: EventId) -> RowsBuilder {
+    RowsBuilder::new(Arc::clone(decoder.schema()), Strictness::Record)
+        .with_keys(registry.text_keys(event))
+        .with_readings(decoder.readings().to_vec())
 }
 
 #[cold]

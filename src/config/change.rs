@@ -7,7 +7,7 @@ use super::Config;
 use super::setup::TopicsSetup;
 use crate::decode::{FieldSource, Tombstone};
 use crate::pipeline::{Origin, Problem, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
-use crate::row::{EventId, Field};
+use crate::row::{EventId, Field, Reading, TimeUnit, Written};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -120,13 +120,25 @@ fn projections(config: &Config) -> Projections {
         };
         let places = |field: &Field| {
             let from = source.fields.iter().find(|(name, _)| **name == *field.name).map(|(_, from)| from);
-            (field.name.clone(), from.map_or_else(|| vec![field.name.to_string()], places_of))
+            let places = from.map_or_else(|| vec![field.name.to_string()], places_of);
+            let reading = source.readings.iter().find(|(name, _)| **name == *field.name).map(|(_, reading)| reading);
+            (field.name.clone(), reading.and_then(meaning_of).map_or(places.clone(), |meaning| places.iter().map(|place| format!("{place} ({meaning})")).collect()))
         };
         let fields = event.schema.fields.iter().map(places).collect();
         let of_event = projections.entry(source.event.as_str().into()).or_default();
         of_event.insert(source.name.as_str().into(), Projection { topics, tombstone: tombstone_word(source.tombstone).to_owned(), fields });
     }
     projections
+}
+
+/// What makes the same bytes another value; what else a reading says only decides which records are bad.
+fn meaning_of(reading: &Reading) -> Option<String> {
+    let unit = reading.unit.filter(|unit| *unit != TimeUnit::Millis).map(|unit| format!("unit {}", unit.as_str()));
+    let zone = reading.zone.as_ref().map(|zone| format!("zone {}", zone.iana_name().unwrap_or("of an offset")));
+    let scale = reading.scale.map(|scale| format!("scale {scale}"));
+    let base64 = (reading.written == Written::Base64).then(|| "base64".to_owned());
+    let said: Vec<String> = [unit, zone, base64, scale].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 /// What a record without a value means, as the file writes it.

@@ -149,7 +149,7 @@ pub(super) const KEYS: &[Key] = &[
         "events.*.time",
         Form::Time,
         None,
-        "Where row time comes from: \"arrival\", \"record\" (Kafka's timestamp; default for events with a Kafka source) or { field = \"..\", unit = \"s\" }: a datetime or i64 field whose numbers in records are s, ms, us or ns. Without a unit they are ms, and one that looks like another unit is a bad record.",
+        "Where row time comes from: \"arrival\", \"record\" (Kafka's timestamp; default for events with a Kafka source) or { field = \"..\", unit = \"s\" }: a datetime or i64 field whose numbers in records are s, ms, us, ns or d (days). Without a unit they are ms, and one that looks like another unit is a bad record.",
     ),
     key(
         "events.*.max_future",
@@ -185,7 +185,7 @@ pub(super) const KEYS: &[Key] = &[
         "sources.*.fields",
         Form::FieldSources,
         None,
-        "Event field <- record path, a list of paths (of each record the first, in list order, that has a value), header:NAME, key, key:PATH, topic, partition, offset, timestamp. Unnamed fields come from the member of their own name.",
+        "Event field <- record path, a list of paths (of each record the first, in list order, that has a value), header:NAME, key, key:PATH, topic, partition, offset, timestamp. Unnamed fields come from the member of their own name. { path = .., from = \"number|text|any|base64\", unit, zone, scale, on_bad_field = \"reject|null\" } says how values are written.",
     ),
     key(
         "sources.*.key_format",

@@ -3,7 +3,7 @@
 use super::key::{KEYS, Key};
 use super::value::Form;
 use crate::operators::{FieldRule, OPERATORS, Param, ParamKind, RESOLUTION, Signature, WindowRule};
-use crate::row::TimeUnit;
+use crate::row::{TimeUnit, Written};
 use serde_json::{Map, Value as Json, json};
 
 /// Pattern of durations.
@@ -114,9 +114,19 @@ fn leaf(key: &Key) -> Json {
             "type": "object", "minProperties": 1,
             "additionalProperties": { "type": "string", "pattern": "^(str|f64|i64|bool|bytes|datetime|json)\\??$" },
         }),
-        Form::FieldSources => json!({ "type": "object", "additionalProperties": { "oneOf": [
-            { "type": "string", "minLength": 1 }, { "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1 },
-        ] } }),
+        Form::FieldSources => {
+            let place = json!([
+                { "type": "string", "minLength": 1 }, { "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1 },
+            ]);
+            let said = json!({
+                "path": { "oneOf": place }, "from": { "enum": Written::NAMES }, "unit": { "enum": TimeUnit::NAMES },
+                "zone": { "type": "string" }, "scale": { "type": "integer", "minimum": 0, "maximum": 1000 },
+                "on_bad_field": { "enum": ["reject", "null"] }, "on_bad": { "enum": ["reject", "null"] },
+            });
+            json!({ "type": "object", "additionalProperties": { "oneOf": [
+                place[0], place[1], { "type": "object", "properties": said, "additionalProperties": false },
+            ] } })
+        }
         Form::Features => json!({ "type": "object", "minProperties": 1, "additionalProperties": { "$ref": "#/$defs/feature" } }),
         Form::Client => json!({ "type": "object", "additionalProperties": { "oneOf": [
             { "type": ["string", "number", "boolean"] }, { "$ref": "#/$defs/secret" },

@@ -9,6 +9,7 @@ use crate::decode::{FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombs
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+use crate::row::Reading;
 use streamgauge_api::inlet::FetchedSchema;
 
 /// Something wrong with a key of `client = { .. }`, as the connector sees it.
@@ -51,6 +52,8 @@ pub struct SourceSetup {
     pub framing: Framing,
     /// Where fields come from, by field name.
     pub fields: Vec<(String, FieldSource)>,
+    /// How the values of fields are read, by field name, where more is said than their place.
+    pub readings: Vec<(String, Reading)>,
     /// What a record without a value means.
     pub tombstone: Tombstone,
     /// Format of the key.
@@ -70,6 +73,7 @@ impl SourceSetup {
             format: self.format,
             framing: self.framing,
             fields: self.fields.iter().map(|(name, from)| (name.as_str().into(), from.clone())).collect(),
+            readings: self.readings.iter().map(|(name, reading)| (name.as_str().into(), reading.clone())).collect(),
             tombstone: self.tombstone,
             key_format: self.key_format,
             schema: self.schema.clone(),

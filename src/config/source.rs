@@ -11,7 +11,7 @@ use super::setup::{KafkaSetup, RegistryLogin, RegistrySetup, SaslSetup, SourceSe
 use super::value::{Parsed, one_of};
 use crate::decode::{Decoder, FieldSource, Format, Framing, KeyFormat, Tombstone};
 use crate::pipeline::{KeyColumn, Registry, TableDef};
-use crate::row::FieldIndex;
+use crate::row::{FieldIndex, Reading, TimeUnit, Written};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use streamgauge_api::inlet::FetchedSchema;
@@ -114,12 +114,14 @@ impl<'c> Reader<'_, 'c> {
         self.registry_is_used(format, framing);
         let tombstone = self.word("tombstone").or_else(|| declared?.get("tombstone")?.text());
         let on_bad_record = declared.and_then(|event| event.get("on_bad_record")).and_then(Node::text);
+        let (fields, readings) = self.fields(event);
         Some(SourceSetup {
             name: self.source.key.clone(),
             event: event.to_owned(),
             format,
             framing,
-            fields: self.fields(event),
+            fields,
+            readings,
             tombstone: match tombstone {
                 Some("ignore") => Tombstone::Ignore,
                 Some("delete_key") => Tombstone::DeleteKey,
@@ -195,44 +197,87 @@ impl<'c> Reader<'_, 'c> {
         }
     }
 
-    fn fields(&mut self, event: &str) -> Vec<(String, FieldSource)> {
-        let Some(node) = self.source.node.get("fields") else { return Vec::new() };
+    /// Where fields come from, and how they are read where more is said.
+    fn fields(&mut self, event: &str) -> (Vec<(String, FieldSource)>, Vec<(String, Reading)>) {
+        let (mut fields, mut readings) = (Vec::new(), Vec::new());
+        let Some(node) = self.source.node.get("fields") else { return (fields, readings) };
         let Some(members) = node.members() else {
             self.wrong(format!("`fields`: a table is wanted, found {}", node.kind()), node, None);
-            return Vec::new();
+            return (fields, readings);
         };
         let declared = self.check.root.at(&format!("events.{event}.fields")).and_then(Node::members).unwrap_or_default();
-        let mut fields = Vec::with_capacity(members.len());
         for member in members {
             if !declared.iter().any(|field| field.key == member.key) {
                 let problem = ConfigProblem::new(Code::UnknownReference, format!("event {event} has no field `{}`", member.key));
                 let help = did_you_mean(&member.key, declared.iter().map(|field| &field.key));
                 self.check.problems.push(problem.at(member.key_span.clone(), "no such field").maybe_help(help));
             }
-            let outside = |text: &str| text.starts_with("key:") || text.starts_with("header:");
-            let from = match &member.node.value {
-                Value::List(items) if items.iter().filter_map(Node::text).any(outside) => {
-                    let message = format!("`{}`: a list holds paths of the record's value only", member.key);
-                    self.wrong(message, &member.node, Some("key:PATH and header:NAME stand alone".to_owned()));
-                    continue;
+            let place = match member.node.members() {
+                None => Some(&member.node),
+                Some(said) => {
+                    readings.extend(self.reading(said).map(|reading| (member.key.clone(), reading)));
+                    member.node.get("path")
                 }
-                Value::Text(text) => field_source(text),
-                Value::List(_) => self.check.texts(&member.key, &member.node).and_then(paths),
-                _ => None,
             };
-            match from {
-                Some(from) => fields.push((member.key.clone(), from)),
-                None => {
-                    let message = format!(
-                        "`{}`: a record path, a list of paths, header:NAME, key:PATH, {} is wanted",
-                        member.key,
-                        OUTSIDE.join(", ")
-                    );
-                    self.wrong(message, &member.node, None);
+            // Without a path it is the member of the field's own name.
+            let Some(place) = place else { continue };
+            fields.extend(self.place(&member.key, place).map(|from| (member.key.clone(), from)));
+        }
+        (fields, readings)
+    }
+
+    fn place(&mut self, field: &str, node: &Node) -> Option<FieldSource> {
+        let outside = |text: &str| text.starts_with("key:") || text.starts_with("header:");
+        let from = match &node.value {
+            Value::List(items) if items.iter().filter_map(Node::text).any(outside) => {
+                let message = format!("`{field}`: a list holds paths of the record's value only");
+                self.wrong(message, node, Some("key:PATH and header:NAME stand alone".to_owned()));
+                return None;
+            }
+            Value::Text(text) => field_source(text),
+            Value::List(_) => self.check.texts(field, node).and_then(paths),
+            _ => None,
+        };
+        if from.is_none() {
+            let message =
+                format!("`{field}`: a record path, a list of paths, header:NAME, key:PATH, {} or {{ path = .. }} is wanted", OUTSIDE.join(", "));
+            self.wrong(message, node, None);
+        }
+        from
+    }
+
+    /// What is said of a field's values beside their place.
+    fn reading(&mut self, said: &[Member]) -> Option<Reading> {
+        let mut reading = Reading::default();
+        let mut any = false;
+        for Member { key, key_span, node } in said {
+            let word = node.text();
+            any |= key != "path";
+            match (key.as_str(), &node.value) {
+                ("path", _) => {}
+                ("from", _) if word.and_then(Written::parse).is_some() => reading.written = word.and_then(Written::parse).unwrap_or_default(),
+                ("from", _) => self.wrong(format!("`from`: {} is wanted", one_of(&Written::NAMES)), node, None),
+                ("unit", _) if word.and_then(TimeUnit::parse).is_some() => reading.unit = word.and_then(TimeUnit::parse),
+                ("unit", _) => {
+                    let help = word.and_then(crate::pipeline::unit_meant).map(|unit| format!("write {unit:?}"));
+                    self.wrong(format!("`unit`: {} is wanted", one_of(&TimeUnit::NAMES)), node, help);
+                }
+                ("zone", _) => match word.and_then(zone) {
+                    Some(zone) => reading.zone = Some(zone),
+                    None => self.wrong("`zone`: a name such as \"Europe/Berlin\" or an offset such as \"+01:00\" is wanted", node, None),
+                },
+                ("scale", Value::Integer(scale @ 0..=1_000)) => reading.scale = u16::try_from(*scale).ok(),
+                ("scale", _) => self.wrong("`scale`: the number of digits behind the point, 0 to 1000, is wanted", node, None),
+                ("on_bad_field" | "on_bad", _) if matches!(word, Some("null" | "reject")) => reading.null_if_bad = word == Some("null"),
+                ("on_bad_field" | "on_bad", _) => self.wrong(format!("`{key}`: reject or null is wanted"), node, None),
+                (other, _) => {
+                    let problem = ConfigProblem::new(Code::UnknownConfigKey, format!("unknown key `{other}`"));
+                    let help = did_you_mean(other, ["path", "from", "unit", "zone", "scale", "on_bad_field"].iter());
+                    self.check.problems.push(problem.at(key_span.clone(), "not part of a field's source").maybe_help(help));
                 }
             }
         }
-        fields
+        any.then_some(reading)
     }
 
     /// Whether a decoder can be made; it knows which types fit which columns.
@@ -556,6 +601,16 @@ fn field_source(text: &str) -> Option<FieldSource> {
             (None, None) => FieldSource::path(text),
         },
     })
+}
+
+/// A time zone by its name, or an offset.
+fn zone(text: &str) -> Option<jiff::tz::TimeZone> {
+    if text.starts_with(['+', '-']) {
+        let pieces = format!("2000-01-01T00:00:00{text}");
+        let offset = jiff::fmt::temporal::DateTimeParser::new().parse_pieces(&pieces).ok()?.to_numeric_offset()?;
+        return Some(jiff::tz::TimeZone::fixed(offset));
+    }
+    jiff::tz::TimeZone::get(text).ok()
 }
 
 fn paths(texts: Vec<String>) -> Option<FieldSource> {

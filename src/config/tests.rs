@@ -589,6 +589,22 @@ fn a_changed_file_is_told_in_names_with_what_is_lost_and_what_to_type() {
             "undo the change; fields.country = [\"geo.country\", \"country\"] in [sources.payments] says that both hold the same value; \
              or allow it: --rebuild Payment.country",
         ),
+        (
+            changed("time   = { field = \"ts\" }", "time   = { field = \"ts\", unit = \"s\" }"),
+            format!(
+                "{one}event Payment: its time changes from {{\"field\":\"ts\"}} to {{\"field\":\"ts\",\"unit\":\"s\"}}: \
+                 table card_stats starts again"
+            ),
+            "undo the change; or allow it: --rebuild Payment",
+        ),
+        (
+            changed("[sources.payments.kafka]", "fields = { country = { from = \"base64\" } }\n[sources.payments.kafka]"),
+            format!(
+                "{one}field Payment.country: source payments takes it from country (base64), and took it from country before: \
+                 feature card_stats.countries starts again"
+            ),
+            "undo the change; or allow it: --rebuild Payment.country",
+        ),
     ] {
         let found = change_told(SAMPLE, &after, false, &[]);
         assert_eq!(found, Err((reason, hint.to_owned())), "{after}");
@@ -608,9 +624,43 @@ fn a_changed_file_is_told_in_names_with_what_is_lost_and_what_to_type() {
             changed("user = \"customer.id\"", "user = \"client.id\""),
             vec!["field Click.user: source clicks takes it from client.id, and took it from customer.id before"],
         ),
+        (
+            changed("time   = { field = \"ts\" }", "time   = { field = \"ts\", unit = \"ms\" }"),
+            vec!["event Payment: its time changes from {\"field\":\"ts\"} to {\"field\":\"ts\",\"unit\":\"ms\"}"],
+        ),
+        // What is taken besides changes nothing that was taken.
+        (
+            changed("[sources.payments.kafka]", "fields = { amount = { from = \"any\" } }\n[sources.payments.kafka]"),
+            vec![],
+        ),
         (changed("[sources.clicks", "[sources.website"), vec![]),
     ] {
         assert_eq!(change_told(SAMPLE, &after, false, &[]), Ok(told.into_iter().map(str::to_owned).collect()), "{after}");
+    }
+}
+
+#[test]
+fn how_a_field_is_written_is_checked_where_it_stands() {
+    use Code::{InvalidConfigValue, UnknownConfigKey};
+    let source = |said: &str| {
+        format!(
+            "config_version = 1\n[events.E]\nfields = {{ a = \"f64?\", t = \"datetime\" }}\n[sources.s]\nevent = \"E\"\nfields = {{\n{said}\n}}\n\
+             [sources.s.kafka]\nbrokers = [\"h:1\"]\ntopic = \"t\"\n"
+        )
+    };
+    for (said, expected) in [
+        ("a = { path = \"x.y\", from = \"any\", on_bad_field = \"null\" }, t = { unit = \"s\", zone = \"Europe/Berlin\" }", vec![]),
+        ("a = { path = [\"x\", \"y\"], from = \"base64\", scale = 2 }, t = { path = \"header:t\", zone = \"+05:30\" }", vec![]),
+        ("a = { from = \"words\" }", vec![(InvalidConfigValue, 7, 14)]),
+        ("a = { form = \"any\" }", vec![(UnknownConfigKey, 7, 7)]),
+        ("a = { unit = \"s\" }", vec![(InvalidConfigValue, 7, 5)]),
+        ("a = { path = \"\" }", vec![(InvalidConfigValue, 7, 14)]),
+        ("t = { unit = \"seconds\" }", vec![(InvalidConfigValue, 7, 14)]),
+        ("t = { zone = \"Europe/Berlni\" }", vec![(InvalidConfigValue, 7, 14)]),
+        ("t = { on_bad_field = \"null\" }", vec![(InvalidConfigValue, 7, 5)]),
+        ("a = { from = \"base64\", scale = -1 }", vec![(InvalidConfigValue, 7, 32)]),
+    ] {
+        assert_eq!(told(&source(said)), expected, "{said}");
     }
 }
 

@@ -260,6 +260,8 @@ pub struct Projection {
     pub(crate) candidates: Vec<FieldIndex>,
     /// Every taken path in declared order, for messages and the Avro compiler: aliases follow their path.
     pub(crate) takings: Vec<(FieldIndex, Vec<Box<str>>)>,
+    /// Fields whose values are read as the source says.
+    pub(crate) readings: Vec<FieldIndex>,
 }
 
 impl Projection {
@@ -279,7 +281,13 @@ impl Projection {
     }
 
     fn empty() -> Self {
-        Self { root: Node::default(), lists: Vec::new(), choices: Vec::new(), candidates: Vec::new(), takings: Vec::new() }
+        Self { root: Node::default(), lists: Vec::new(), choices: Vec::new(), candidates: Vec::new(), takings: Vec::new(), readings: Vec::new() }
+    }
+
+    /// The same, with fields that have a reading.
+    #[must_use]
+    pub(crate) fn with_readings(self, readings: Vec<FieldIndex>) -> Self {
+        Self { readings, ..self }
     }
 
     /// Builds the tree.

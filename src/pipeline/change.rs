@@ -47,6 +47,8 @@ pub(super) struct Change<'c> {
     extended: BTreeSet<String>,
     /// Features whose state restarts, by table; these exist on both sides.
     pub(super) restarted: BTreeMap<String, BTreeSet<String>>,
+    /// Events whose rows get their time elsewhere: windows of their tables would hold both.
+    retimed: BTreeSet<String>,
     /// Tables that are built anew as a whole.
     rebuilt: BTreeSet<String>,
     /// What the payload does not name and what cannot be computed any more, by name; features as `T.f`.
@@ -74,6 +76,7 @@ impl<'c> Change<'c> {
             added: BTreeSet::new(),
             extended: BTreeSet::new(),
             restarted: BTreeMap::new(),
+            retimed: BTreeSet::new(),
             rebuilt: BTreeSet::new(),
             stranded: BTreeMap::new(),
         }
@@ -197,6 +200,10 @@ impl<'c> Change<'c> {
         let mut diff = Diff::default();
         let renewed = self.moved_fields(&old, spec, &mut diff);
         let schema = event::merge(&old.schema, spec, &renewed, &mut diff, &mut self.problems)?;
+        let is_time = |difference: &Difference| matches!(difference, Difference::OptionChange { .. });
+        if diff.destructive.iter().any(is_time) && !self.options.unfed.contains(&old.schema.id) {
+            self.retimed.insert(spec.name.clone());
+        }
         if !self.take(diff) {
             self.diff.already_present.push(spec.name.clone());
             self.adopt_event(&old);
@@ -318,7 +325,7 @@ impl<'c> Change<'c> {
         };
         let mut diff = Diff::default();
         let whole = compare_tables(&old, &table, spec, &mut diff);
-        let (whole, mut restarted) = match kept(&old, &table) {
+        let (whole, mut restarted) = match self.kept(&old, &table) {
             Kept::Without(changed) => (whole, changed),
             Kept::Nothing => (true, BTreeSet::new()),
         };
@@ -354,6 +361,11 @@ impl<'c> Change<'c> {
         }
         self.keep_or_replace(&old, table);
         Some(())
+    }
+
+    /// What of a table's state still means the same.
+    pub(super) fn kept(&self, old: &TableDef, new: &TableDef) -> Kept {
+        if self.retimed.contains(&*old.event_name) { Kept::Nothing } else { kept(old, new) }
     }
 
     /// The same table under another number, without what its predecessor left behind.

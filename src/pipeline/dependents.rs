@@ -13,7 +13,7 @@ use super::diff::{Difference, Subject};
 use super::node::{DerivationSpec, GroupSpec};
 use super::payload::Tree;
 use super::problem::Problems;
-use super::reads::{Kept, kept};
+use super::reads::Kept;
 use super::register::RegisterError;
 use super::registry::STORED;
 use super::world::Identity;
@@ -53,7 +53,7 @@ impl Change<'_> {
             },
         };
         let mut reread = Vec::new();
-        match kept(old, &table) {
+        match self.kept(old, &table) {
             Kept::Nothing => {
                 reread.push(None);
                 table = self.rebuild(spec, &group, table);

@@ -70,7 +70,9 @@ pub(super) fn merge(
     let old_time = TimeSpec::of(old.time, &old.fields);
     let time_spec = spec.time.clone().unwrap_or_else(|| old_time.clone());
     if time_spec != old_time {
-        diff.additive.push(option_change("time".to_owned(), old_time.canonical(), time_spec.canonical()));
+        let change = option_change("time".to_owned(), old_time.canonical(), time_spec.canonical());
+        let list = if time_spec.is_the_same_time(&old_time) { &mut diff.additive } else { &mut diff.destructive };
+        list.push(change);
     }
     let max_future_us = spec.max_future_us.unwrap_or(old.max_future_us);
     if max_future_us != old.max_future_us {

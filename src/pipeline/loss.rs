@@ -53,6 +53,7 @@ impl Change<'_> {
         }
         match &subject {
             Subject::Field(event, _, slot) => !self.restarted_by(event, *slot).is_empty(),
+            Subject::Event(event) => self.now.tables.values().any(|table| *table.event_name == **event),
             _ => true,
         }
     }
@@ -73,6 +74,10 @@ impl Change<'_> {
             Readers::Features(features) => features.into_iter().map(|feature| (format!("{}.{feature}", table.name), false)).collect(),
         };
         tables.flat_map(of).collect()
+    }
+
+    fn tables_of(&self, event: &str) -> impl Iterator<Item = String> {
+        self.now.tables.values().filter(move |table| *table.event_name == *event).map(|table| table.name.to_string())
     }
 
     /// Conflicts that nobody allowed.
@@ -159,6 +164,10 @@ impl Change<'_> {
             (_, Subject::Feature(..)) => format!("{}; it starts again", difference.sentence()),
             (_, Subject::Node(name)) if self.now.table(self.renames.before(name)).is_none() => {
                 format!("{}: the tables behind it start again", difference.sentence())
+            }
+            (Difference::OptionChange { .. }, Subject::Event(event)) => {
+                let tables: Vec<(String, bool)> = self.tables_of(event).map(|name| (name, true)).collect();
+                format!("{}: {}", difference.sentence(), begins_anew(&tables))
             }
             (_, Subject::Node(_) | Subject::Event(_)) => format!("{}: all its keys start again", difference.sentence()),
         };

@@ -63,6 +63,15 @@ impl TimeSpec {
         }
     }
 
+    /// Whether rows have the same time by both: milliseconds are what a number is without a word.
+    pub(super) fn is_the_same_time(&self, other: &Self) -> bool {
+        let plain = |unit: Option<TimeUnit>| unit.unwrap_or(TimeUnit::Millis);
+        match (self, other) {
+            (Self::Field(name, unit), Self::Field(others, other)) => name == others && plain(*unit) == plain(*other),
+            _ => self == other,
+        }
+    }
+
     fn of_field(index: FieldIndex, unit: Option<TimeUnit>, fields: &[Field]) -> Self {
         match fields.get(usize::from(index.0)) {
             Some(field) => Self::Field(field.name.to_string(), unit),
@@ -522,6 +531,7 @@ pub(crate) fn unit_meant(word: &str) -> Option<&'static str> {
         "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => "ms",
         "us" | "\u{b5}s" | "\u{3bc}s" | "micro" | "micros" | "microsecond" | "microseconds" => "us",
         "ns" | "nano" | "nanos" | "nanosecond" | "nanoseconds" => "ns",
+        "d" | "day" | "days" => "d",
         _ => return None,
     })
 }

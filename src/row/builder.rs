@@ -5,6 +5,7 @@
 
 use super::cell::tag;
 use super::key::KEY_BYTES_MAX;
+use super::reading::{Raw, Reading, Taken, read};
 use super::rows::{
     FLAG_AHEAD, FLAG_DELETES, FLAG_TIMES, HEADER_WORDS, ROWS_PER_BATCH_MAX, Rows, Run, STATE_ABSENT, STATE_ESCAPED, STATE_NULL, STATE_VALUE,
 };
@@ -46,7 +47,9 @@ pub struct RowsBuilder {
     schema: Arc<EventSchema>,
     strictness: Strictness,
     required: Vec<u16>,
-    kinds: Vec<FieldType>,
+    /// The declared type, which a value must have; none where a reading says what else it may be.
+    kinds: Vec<Option<FieldType>>,
+    readings: Vec<(FieldIndex, Reading)>,
     /// Text fields that make up keys, one list a key.
     keys: Vec<Vec<FieldIndex>>,
     /// Cells row by row; turned into columns once per batch, which is cheaper than growing every column per row.
@@ -82,7 +85,8 @@ impl RowsBuilder {
         Self {
             strictness,
             required,
-            kinds: schema.fields.iter().map(|field| field.kind).collect(),
+            kinds: schema.fields.iter().map(|field| Some(field.kind)).collect(),
+            readings: Vec::new(),
             keys: Vec::new(),
             cells: Vec::new(),
             states: Vec::new(),
@@ -105,6 +109,20 @@ impl RowsBuilder {
     #[must_use]
     pub fn with_keys(self, keys: Vec<Vec<FieldIndex>>) -> Self {
         Self { keys, ..self }
+    }
+
+    /// Reads the values of these fields as declared for them.
+    #[must_use]
+    pub fn with_readings(mut self, readings: Vec<(FieldIndex, Reading)>) -> Self {
+        for (field, _) in &readings {
+            self.kinds[usize::from(field.0)] = None;
+        }
+        Self { readings, ..self }
+    }
+
+    /// Whether a field's values are read as a source says.
+    pub(crate) fn has_reading(&self, field: FieldIndex) -> bool {
+        self.kinds[usize::from(field.0)].is_none()
     }
 
     /// The declaration that rows are written for.
@@ -192,22 +210,68 @@ impl RowsBuilder {
         if self.strictness == Strictness::Push { Code::InvalidEvent } else { Code::DecodeTypeMismatch }
     }
 
+    /// The type that a value must have; none where a reading says what it may be.
     #[inline]
-    fn kind(&self, field: FieldIndex) -> FieldType {
+    fn kind(&self, field: FieldIndex) -> Option<FieldType> {
         self.kinds[usize::from(field.0)]
+    }
+
+    fn declared(&self, field: FieldIndex) -> FieldType {
+        self.schema.fields[usize::from(field.0)].kind
+    }
+
+    /// Sets a value of a field that has a reading.
+    #[cold]
+    fn read(&mut self, field: FieldIndex, raw: Raw<'_>) -> Result<(), CellError> {
+        let Some(at) = self.readings.iter().position(|(of, _)| *of == field) else { unreachable!("a field without a type has a reading") };
+        let kind = self.declared(field);
+        let null_if_bad = self.readings[at].1.null_if_bad;
+        let done = match read(&self.readings[at].1, kind, raw) {
+            Ok(taken) => self.take(field, kind, raw, &taken),
+            Err((Code::DecodeOutOfRange, what)) => Err(self.out_of_range(field, &what)),
+            Err((_, what)) => Err(self.mismatch(field, &what)),
+        };
+        if done.is_err() && null_if_bad {
+            self.null(field);
+            return Ok(());
+        }
+        done
+    }
+
+    fn take(&mut self, field: FieldIndex, kind: FieldType, raw: Raw<'_>, taken: &Taken<'_>) -> Result<(), CellError> {
+        match taken {
+            Taken::Int(number) => self.set_int(field, kind, *number),
+            Taken::Float(number) => self.set_float(field, kind, *number),
+            Taken::Bool(truth) => self.set_bool(field, kind, *truth),
+            Taken::Text(text) => self.set_str(field, kind, text),
+            Taken::Bytes(bytes) => self.set_bytes(field, kind, bytes),
+            Taken::Instant(time_ms, time_us) => self.set_instant(field, kind, *time_ms, *time_us),
+            Taken::Same => match raw {
+                Raw::Int(number) => self.set_int(field, kind, number),
+                Raw::Float(number) => self.set_float(field, kind, number),
+                Raw::Big(number, _) if kind == FieldType::F64 => self.set_float(field, kind, number),
+                Raw::Big(_, text) => Err(self.out_of_range(field, text)),
+                Raw::Bool(truth) => self.set_bool(field, kind, truth),
+                Raw::Str(text) => self.set_str(field, kind, text),
+                Raw::Bytes(bytes) => self.set_bytes(field, kind, bytes),
+                Raw::Instant(time_ms, time_us) => self.set_instant(field, kind, time_ms, time_us),
+                Raw::Json(text) => self.set_json(field, kind, text),
+                Raw::Decimal(_) => unreachable!("a decimal is read for every type"),
+            },
+        }
     }
 
     /// Sets the cell of an i64, f64, bool or datetime field; the caller has checked the type (and that a double is finite) beforehand.
     #[inline]
     pub(crate) fn word(&mut self, field: FieldIndex, word: u64) {
-        debug_assert!(!self.kind(field).in_heap(), "a word in a heap field");
+        debug_assert!(self.kind(field).is_some_and(|kind| !kind.in_heap()), "a word in a heap field");
         self.set(field, word, STATE_VALUE);
     }
 
     /// Sets the bytes of a str or bytes field; the caller has checked the type, and that text is UTF-8, beforehand.
     #[inline]
     pub(crate) fn heap(&mut self, field: FieldIndex, bytes: &[u8]) {
-        debug_assert!(matches!(self.kind(field), FieldType::Str | FieldType::Bytes), "heap bytes in another field");
+        debug_assert!(matches!(self.kind(field), Some(FieldType::Str | FieldType::Bytes)), "heap bytes in another field");
         let word = self.store(bytes);
         self.set(field, word, STATE_VALUE);
     }
@@ -225,7 +289,19 @@ impl RowsBuilder {
     #[inline]
     pub fn int(&mut self, field: FieldIndex, number: i64) -> Result<(), CellError> {
         match self.kind(field) {
-            FieldType::I64 | FieldType::Datetime => self.set(field, number.cast_unsigned(), STATE_VALUE),
+            Some(kind) => self.set_int(field, kind, number),
+            None => self.read(field, Raw::Int(number)),
+        }
+    }
+
+    #[inline]
+    fn set_int(&mut self, field: FieldIndex, kind: FieldType, number: i64) -> Result<(), CellError> {
+        match kind {
+            FieldType::I64 => self.set(field, number.cast_unsigned(), STATE_VALUE),
+            FieldType::Datetime => {
+                self.judge_other_unit(field, number)?;
+                self.set(field, number.cast_unsigned(), STATE_VALUE);
+            }
             #[expect(clippy::cast_precision_loss, reason = "an integer in an f64 field is the nearest double, as documented")]
             FieldType::F64 => self.set(field, (number as f64).to_bits(), STATE_VALUE),
             FieldType::Json => self.escape(field, tag::I64, &number.to_le_bytes()),
@@ -241,8 +317,16 @@ impl RowsBuilder {
     /// When the field is of another type.
     pub fn instant(&mut self, field: FieldIndex, time_ms: i64, time_us: i64) -> Result<(), CellError> {
         match self.kind(field) {
+            Some(kind) => self.set_instant(field, kind, time_ms, time_us),
+            None => self.read(field, Raw::Instant(time_ms, time_us)),
+        }
+    }
+
+    #[inline]
+    fn set_instant(&mut self, field: FieldIndex, kind: FieldType, time_ms: i64, time_us: i64) -> Result<(), CellError> {
+        match kind {
             FieldType::Datetime | FieldType::I64 => self.time(field, time_ms, time_us),
-            _ => return self.int(field, time_ms),
+            _ => return self.set_int(field, kind, time_ms),
         }
         Ok(())
     }
@@ -262,10 +346,18 @@ impl RowsBuilder {
     /// When it is not finite, the field is of another type, or the number does not fit.
     #[inline]
     pub fn float(&mut self, field: FieldIndex, number: f64) -> Result<(), CellError> {
+        match self.kind(field) {
+            Some(kind) => self.set_float(field, kind, number),
+            None => self.read(field, Raw::Float(number)),
+        }
+    }
+
+    #[inline]
+    fn set_float(&mut self, field: FieldIndex, kind: FieldType, number: f64) -> Result<(), CellError> {
         if !number.is_finite() {
             return Err(self.out_of_range(field, "a number that is not finite"));
         }
-        match self.kind(field) {
+        match kind {
             FieldType::F64 => self.set(field, number.to_bits(), STATE_VALUE),
             #[expect(clippy::cast_possible_truncation, reason = "a whole number within 2^53 is exact")]
             FieldType::I64 if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => {
@@ -302,11 +394,21 @@ impl RowsBuilder {
     /// # Errors
     /// As [`RowsBuilder::float`].
     pub fn big_int(&mut self, field: FieldIndex, number: f64, text: &str) -> Result<(), CellError> {
-        match self.strictness {
-            Strictness::Push => self.float(field, number),
-            Strictness::Record if self.kind(field) == FieldType::F64 => self.float(field, number),
-            Strictness::Record => Err(self.out_of_range(field, text)),
+        match (self.strictness, self.kind(field)) {
+            (_, None) => self.read(field, Raw::Big(number, text)),
+            (Strictness::Push, Some(_)) => self.float(field, number),
+            (Strictness::Record, Some(FieldType::F64)) => self.float(field, number),
+            (Strictness::Record, Some(_)) => Err(self.out_of_range(field, text)),
         }
+    }
+
+    /// Sets an exact number, given as text, into a field that has a reading.
+    ///
+    /// # Errors
+    /// When the reading does not take it.
+    pub(crate) fn decimal(&mut self, field: FieldIndex, text: &str) -> Result<(), CellError> {
+        debug_assert!(self.has_reading(field), "decimals of other fields are text or the nearest double");
+        self.read(field, Raw::Decimal(text))
     }
 
     /// Sets text into a str, bytes or json field; into a datetime field as [`parse_time_us`] reads it, and from a record
@@ -317,6 +419,14 @@ impl RowsBuilder {
     #[inline]
     pub fn str(&mut self, field: FieldIndex, text: &str) -> Result<(), CellError> {
         match self.kind(field) {
+            Some(kind) => self.set_str(field, kind, text),
+            None => self.read(field, Raw::Str(text)),
+        }
+    }
+
+    #[inline]
+    fn set_str(&mut self, field: FieldIndex, kind: FieldType, text: &str) -> Result<(), CellError> {
+        match kind {
             FieldType::Str => {
                 let word = self.store(text.as_bytes());
                 self.set(field, word, STATE_VALUE);
@@ -328,11 +438,11 @@ impl RowsBuilder {
                     Ok(us) => us,
                     Err(_) if self.strictness == Strictness::Record && text.parse::<i64>().is_ok() => {
                         let Ok(number) = text.parse() else { unreachable!("it was parsed") };
-                        return self.int(field, number);
+                        return self.set_int(field, kind, number);
                     }
                     Err(_) if self.strictness == Strictness::Record && text.parse::<f64>().is_ok_and(f64::is_finite) => {
                         let Ok(number) = text.parse() else { unreachable!("it was parsed") };
-                        return self.float(field, number);
+                        return self.set_float(field, kind, number);
                     }
                     Err(why) => return Err(self.mismatch(field, why)),
                 };
@@ -350,6 +460,14 @@ impl RowsBuilder {
     #[inline]
     pub fn bytes(&mut self, field: FieldIndex, bytes: &[u8]) -> Result<(), CellError> {
         match self.kind(field) {
+            Some(kind) => self.set_bytes(field, kind, bytes),
+            None => self.read(field, Raw::Bytes(bytes)),
+        }
+    }
+
+    #[inline]
+    fn set_bytes(&mut self, field: FieldIndex, kind: FieldType, bytes: &[u8]) -> Result<(), CellError> {
+        match kind {
             FieldType::Bytes => {
                 let word = self.store(bytes);
                 self.set(field, word, STATE_VALUE);
@@ -373,6 +491,14 @@ impl RowsBuilder {
     #[inline]
     pub fn bool(&mut self, field: FieldIndex, truth: bool) -> Result<(), CellError> {
         match self.kind(field) {
+            Some(kind) => self.set_bool(field, kind, truth),
+            None => self.read(field, Raw::Bool(truth)),
+        }
+    }
+
+    #[inline]
+    fn set_bool(&mut self, field: FieldIndex, kind: FieldType, truth: bool) -> Result<(), CellError> {
+        match kind {
             FieldType::Bool => self.set(field, u64::from(truth), STATE_VALUE),
             FieldType::Json => self.escape(field, tag::BOOL, &[u8::from(truth)]),
             _ => return Err(self.mismatch(field, "a boolean")),
@@ -386,6 +512,14 @@ impl RowsBuilder {
     /// When the field is of another type.
     pub fn json(&mut self, field: FieldIndex, text: &str) -> Result<(), CellError> {
         match self.kind(field) {
+            Some(kind) => self.set_json(field, kind, text),
+            None => self.read(field, Raw::Json(text)),
+        }
+    }
+
+    #[inline]
+    fn set_json(&mut self, field: FieldIndex, kind: FieldType, text: &str) -> Result<(), CellError> {
+        match kind {
             FieldType::Json => {
                 let word = self.store(text.as_bytes());
                 self.set(field, word, STATE_VALUE);
@@ -419,7 +553,7 @@ impl RowsBuilder {
                     (Some(time_us), _, _) => time_us,
                     (None, TimeSource::FieldIn(_, unit), Strictness::Record) => {
                         let time_us = unit.to_us(number);
-                        if self.kind(field) == FieldType::Datetime {
+                        if self.declared(field) == FieldType::Datetime {
                             self.row[index] = time_us.div_euclid(1000).cast_unsigned();
                         }
                         time_us
@@ -443,7 +577,16 @@ impl RowsBuilder {
     /// Refuses a number for the row's time that can hardly be meant in milliseconds, where no unit is declared.
     fn judge_unit(&self, field: FieldIndex, ms: i64) -> Result<(), CellError> {
         let is_bare = self.strictness == Strictness::Record && self.schema.time == TimeSource::Field(field);
-        if is_bare && looks_like(ms).is_some() { Err(self.wrong_unit(field, ms)) } else { Ok(()) }
+        if is_bare && looks_like(ms).is_some() { Err(self.wrong_unit(field, ms)) } else { self.judge_other_unit(field, ms) }
+    }
+
+    /// The same of a number for another datetime field; the row's time, whose unit the event may say, is judged when it is asked for.
+    #[inline]
+    fn judge_other_unit(&self, field: FieldIndex, ms: i64) -> Result<(), CellError> {
+        if looks_like(ms).is_some() && self.strictness == Strictness::Record && self.schema.time.field() != Some(field) {
+            return Err(self.wrong_unit(field, ms));
+        }
+        Ok(())
     }
 
     /// A number of a record that is no time in milliseconds, and is one in another unit.
@@ -452,9 +595,12 @@ impl RowsBuilder {
         let (name, event) = (&self.schema.fields[usize::from(field.0)].name, &self.schema.name);
         let (unit, word) = looks_like(number).unwrap_or((TimeUnit::Millis, "milliseconds"));
         let shown = jiff::Timestamp::from_millisecond(number).map_or_else(|_| "no date".to_owned(), |time| time.to_string());
+        let (what, declare) = match self.schema.time.field() == Some(field) {
+            true => ("time", format!("time = {{ field = \"{name}\", unit = \"{}\" }}", unit.as_str())),
+            false => ("datetime", format!("{name} = {{ path = \"..\", unit = \"{}\" }} in the source's fields", unit.as_str())),
+        };
         let reason = format!(
-            "time field \"{name}\" of {event} holds {number}, which is {shown} in milliseconds and looks like {word}: declare time = {{ field = \"{name}\", unit = \"{}\" }} (or \"ms\")",
-            unit.as_str()
+            "{what} field \"{name}\" of {event} holds {number}, which is {shown} in milliseconds and looks like {word}: declare {declare} (or \"ms\")"
         );
         CellError { field, code: Code::TimeUnit, reason }
     }

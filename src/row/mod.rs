@@ -6,7 +6,9 @@
 
 mod builder;
 mod cell;
+pub(crate) mod decimal;
 pub mod key;
+mod reading;
 mod rows;
 mod schema;
 mod time;
@@ -15,6 +17,7 @@ mod verify;
 pub use builder::{CellError, ROW_BYTES_MAX, RowsBuilder, Strictness};
 pub use cell::Cell;
 pub use key::{KEY_BYTES_MAX, Key};
+pub use reading::{Reading, Written};
 pub use rows::{Rows, RowsError, Run};
 pub use schema::{EventId, EventSchema, Field, FieldIndex, FieldType, TimeSource, TimeUnit};
 pub use time::{RowClock, RowTime};

@@ -102,13 +102,15 @@ pub enum TimeUnit {
     Micros,
     /// Nanoseconds.
     Nanos,
+    /// Days.
+    Days,
 }
 
 impl TimeUnit {
     /// Every unit as it is written.
-    pub const NAMES: [&'static str; 4] = ["s", "ms", "us", "ns"];
+    pub const NAMES: [&'static str; 5] = ["s", "ms", "us", "ns", "d"];
 
-    const ALL: [Self; 4] = [Self::Seconds, Self::Millis, Self::Micros, Self::Nanos];
+    const ALL: [Self; 5] = [Self::Seconds, Self::Millis, Self::Micros, Self::Nanos, Self::Days];
 
     /// As it is written.
     pub fn as_str(self) -> &'static str {
@@ -117,6 +119,7 @@ impl TimeUnit {
             Self::Millis => "ms",
             Self::Micros => "us",
             Self::Nanos => "ns",
+            Self::Days => "d",
         }
     }
 
@@ -133,6 +136,7 @@ impl TimeUnit {
             Self::Millis => number,
             Self::Micros => number.div_euclid(1_000),
             Self::Nanos => number.div_euclid(1_000_000),
+            Self::Days => number.saturating_mul(86_400_000),
         }
     }
 
@@ -144,6 +148,7 @@ impl TimeUnit {
             Self::Millis => number.saturating_mul(1_000),
             Self::Micros => number,
             Self::Nanos => number.div_euclid(1_000),
+            Self::Days => number.saturating_mul(86_400_000_000),
         }
     }
 
@@ -155,6 +160,7 @@ impl TimeUnit {
             Self::Millis => number * 1e3,
             Self::Micros => number,
             Self::Nanos => number / 1e3,
+            Self::Days => number * 86_400e6,
         };
         // Seconds with six places are not exact in binary: 1700000000.123457 is read as written.
         us.round() as i64

@@ -95,6 +95,13 @@ pub(crate) fn parse_time_us(text: &str) -> Result<i64, &'static str> {
     Ok(seconds * 1_000_000 + i64::from(time.subsec_nanosecond()) / 1_000)
 }
 
+/// A time or date without zone as text, local in this one, in microseconds since the Unix epoch. Of a time that a clock
+/// shows twice it is the first; one that it skips is read by the offset before.
+pub(super) fn parse_local_us(text: &str, zone: &jiff::tz::TimeZone) -> Option<i64> {
+    let local: jiff::civil::DateTime = text.parse().ok()?;
+    Some(zone.to_ambiguous_timestamp(local).compatible().ok()?.as_microsecond())
+}
+
 /// Days from 1970-01-01 to a date of the Gregorian calendar (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
 fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };

@@ -144,6 +144,7 @@ impl House {
             format: Format::Avro,
             framing: Framing::Confluent,
             fields: Vec::new(),
+            readings: Vec::new(),
             tombstone: Tombstone::Reject,
             key_format: KeyFormat::Raw,
             schema: None,
@@ -156,7 +157,7 @@ impl House {
 
     fn inlet_with(&self, name: &str, fields: Vec<(Box<str>, FieldSource)>, tombstone: Tombstone) -> EngineInlet {
         let format =
-            SourceFormat { format: Format::Json, framing: Framing::None, fields, tombstone, key_format: KeyFormat::Raw, schema: None };
+            SourceFormat { format: Format::Json, framing: Framing::None, fields, readings: Vec::new(), tombstone, key_format: KeyFormat::Raw, schema: None };
         let (name, event) = (name.to_owned(), "Step".to_owned());
         let setup = SourceSetup { name, event, format, on_bad_record: OnBadRecord::Keep, registry_urls: Vec::new() };
         let clock = Arc::clone(&self.given) as Arc<dyn Clock>;

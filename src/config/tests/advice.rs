@@ -188,6 +188,12 @@ fn what_a_refused_start_says_to_type_leads_to_a_start() {
         (changed(&[(", unread = \"str?\"", "")]), "", ""),
         // From elsewhere.
         (changed(&[("text.note", "text.remark")]), "P.note", "own by_card"),
+        // Rows get their time elsewhere: windows of all tables would hold both.
+        (
+            changed(&[("[events.P]\n", "[events.P]\ntime = \"arrival\"\n")]),
+            "P by_card by_n filtered of_team on_d2 other_name",
+            "own by_card by_n filtered of_team on_d2 other_name",
+        ),
         // Events that go, with what the file has on them.
         (changed(&[(Q, ""), (OWN_Q, "")]), "Q own_q on_q", "own_q on_q"),
         (

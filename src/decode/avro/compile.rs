@@ -4,7 +4,7 @@
 //! type that can never fit, refuses the schema (`schema_unusable`), so that it stops the source instead of rejecting every record. A branch of a union that does
 //! not fit is refused when it occurs. The depth of compilation is bounded by the schema text's own nesting and by the length of the paths.
 
-use super::ops::{Op, Plan};
+use super::ops::{DecimalTaken, Op, Plan};
 use super::shape::{Shape, ShapeIndex, Shapes};
 use crate::decode::path;
 use crate::decode::projection::{Misfit, Node, Projection, Taking, Target};
@@ -20,7 +20,7 @@ const OPS_MAX: usize = 1 << 16;
 /// `schema_unusable`, naming the field.
 pub(super) fn compile(shapes: Shapes, root: ShapeIndex, event: &EventSchema, projection: &Projection) -> Result<Plan, ApiError> {
     let none = Projection::of_paths([])?;
-    let mut compiler = Compiler { shapes: &shapes, event, plan: Plan::default(), tree: &none };
+    let mut compiler = Compiler { shapes: &shapes, event, readings: &projection.readings, plan: Plan::default(), tree: &none };
     let whole = projection.takings.iter().any(|(_, paths)| paths.iter().any(|path| **path == *Projection::WHOLE));
     if !whole && !matches!(shapes.get(root), Shape::Record(_) | Shape::Union(_)) {
         return Err(unusable("the writer schema is neither a record nor a union of records".into()));
@@ -75,6 +75,8 @@ fn unusable(reason: String) -> ApiError {
 struct Compiler<'c> {
     shapes: &'c Shapes,
     event: &'c EventSchema,
+    /// Fields whose values are read as the source says.
+    readings: &'c [FieldIndex],
     plan: Plan,
     tree: &'c Projection,
 }
@@ -340,14 +342,17 @@ impl<'c> Compiler<'c> {
     /// The op that puts a value of this schema into a field of this type; `None` when it can never fit.
     fn taking(&self, at: ShapeIndex, field: FieldIndex, kind: FieldType) -> Result<Option<Op>, ApiError> {
         use FieldType::{Bool, Bytes, Datetime, F64, I64, Json, Str};
+        if self.readings.contains(&field) {
+            return self.reading(at, field, kind);
+        }
         let is_time = self.event.time.field() == Some(field);
         let op = match (self.shape(at), kind) {
             (Shape::Null, _) => Op::Null(field),
             (Shape::Bool, Bool | Json) => Op::Bool(field),
-            (Shape::Int, I64 | Datetime) => Op::IntWord(field),
-            (Shape::Long, I64 | Datetime) => Op::LongWord(field),
-            (Shape::Int | Shape::TimeInt, I64 | F64 | Json) => Op::Int(field),
-            (Shape::Long | Shape::TimeLong, I64 | F64 | Json) => Op::Long(field),
+            (Shape::Int, I64) => Op::IntWord(field),
+            (Shape::Long, I64) => Op::LongWord(field),
+            (Shape::Int, Datetime) | (Shape::Int | Shape::TimeInt, I64 | F64 | Json) => Op::Int(field),
+            (Shape::Long, Datetime) | (Shape::Long | Shape::TimeLong, I64 | F64 | Json) => Op::Long(field),
             (Shape::Date, Datetime) => Op::Date(field),
             (Shape::Date, I64) if is_time => Op::Date(field),
             (Shape::Date, I64 | F64 | Json) => Op::Int(field),
@@ -369,11 +374,37 @@ impl<'c> Compiler<'c> {
             (Shape::Uuid, Str | Json) => Op::Uuid(field),
             (Shape::UuidFixed, Str | Json) => Op::UuidFixed(field),
             (Shape::UuidFixed, Bytes) => Op::Fixed(field, 16),
-            (Shape::Decimal(_), F64 | Str | Json) => Op::Decimal { field, shape: at, as_text: kind == Str },
+            (Shape::Decimal(_), F64 | Str | Json) => Op::Decimal { field, shape: at, form: if kind == Str { DecimalTaken::Text } else { DecimalTaken::Double } },
             (Shape::Record(_) | Shape::Array(_) | Shape::Map(_), Json) => Op::Json(field, at),
             _ => return Ok(None),
         };
         Ok(Some(op))
+    }
+}
+
+impl Compiler<'_> {
+    /// The op that gives a value of this schema, as it is, to a field that has a reading; whether it fits is told record by record.
+    fn reading(&self, at: ShapeIndex, field: FieldIndex, kind: FieldType) -> Result<Option<Op>, ApiError> {
+        use FieldType::{Datetime, Json};
+        Ok(Some(match self.shape(at) {
+            Shape::Null => Op::Null(field),
+            Shape::Bool => Op::Bool(field),
+            Shape::Date if kind == Datetime => Op::Date(field),
+            Shape::Int | Shape::TimeInt | Shape::Date => Op::Int(field),
+            &Shape::Time(unit) if matches!(kind, Datetime | Json) => Op::Time(field, unit),
+            Shape::Long | Shape::TimeLong | Shape::Time(_) => Op::Long(field),
+            Shape::Float => Op::Float(field),
+            Shape::Double => Op::Double(field),
+            Shape::String => Op::Str(field),
+            Shape::Bytes => Op::Bytes(field),
+            Shape::Fixed(size) => Op::Fixed(field, u32::try_from(*size).map_err(|_| unusable("a fixed of more than 4 GiB".into()))?),
+            Shape::Enum(_) => Op::Enum(field, at),
+            Shape::Uuid => Op::Uuid(field),
+            Shape::UuidFixed => Op::UuidFixed(field),
+            Shape::Decimal(_) => Op::Decimal { field, shape: at, form: DecimalTaken::Exact },
+            Shape::Record(_) | Shape::Array(_) | Shape::Map(_) => Op::Json(field, at),
+            Shape::Union(_) => return Ok(None),
+        }))
     }
 }
 

@@ -12,7 +12,6 @@ mod bytes;
 #[cfg(test)]
 mod choices;
 mod compile;
-mod decimal;
 mod ops;
 mod schema;
 mod shape;

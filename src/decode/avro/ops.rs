@@ -4,12 +4,11 @@
 //! item. No allocation: text goes through buffers that are reused. The innermost loop of a source, on its connector thread.
 
 use super::bytes::Bytes;
-use super::decimal;
 use super::shape::{Shape, ShapeIndex, Shapes, deeper, push_uuid, too_wide, uuid};
 use crate::decode::error::BadRow;
 use crate::decode::json;
 use crate::decode::projection::{Choice, Found, Lists, Misfit, Place, Target};
-use crate::row::{CellError, FieldIndex, RowsBuilder, TimeUnit};
+use crate::row::{CellError, FieldIndex, RowsBuilder, TimeUnit, decimal};
 use streamgauge_api::Code;
 
 /// Milliseconds of a day.
@@ -27,10 +26,10 @@ pub(super) enum Op {
     SkipShape(ShapeIndex),
     Null(FieldIndex),
     Bool(FieldIndex),
-    /// An int into an i64 or datetime field, whose cell it is.
+    /// An int into an i64 field, whose cell it is.
     IntWord(FieldIndex),
     Int(FieldIndex),
-    /// A long into an i64 or datetime field, whose cell it is.
+    /// A long into an i64 field, whose cell it is.
     LongWord(FieldIndex),
     Long(FieldIndex),
     Time(FieldIndex, TimeUnit),
@@ -52,7 +51,7 @@ pub(super) enum Op {
     Decimal {
         field: FieldIndex,
         shape: ShapeIndex,
-        as_text: bool,
+        form: DecimalTaken,
     },
     Json(FieldIndex, ShapeIndex),
     Append(u16, ShapeIndex),
@@ -91,6 +90,15 @@ pub(super) enum Op {
     /// Reads what each choice found first; the last op of a record.
     Choose,
     Return,
+}
+
+/// What a decimal becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DecimalTaken {
+    Double,
+    Text,
+    /// What the field's reading makes of it.
+    Exact,
 }
 
 /// The keys of a map that something is taken of, each with where its ops begin.
@@ -234,7 +242,7 @@ impl Run<'_> {
                 push_uuid(from.take(16)?, &mut self.scratch.text);
                 self.into.str(field, &self.scratch.text).map_err(|error| self.cell(error))?;
             }
-            Op::Decimal { field, shape, as_text } => self.decimal(field, shape, as_text, from)?,
+            Op::Decimal { field, shape, form } => self.decimal(field, shape, form, from)?,
             Op::Json(field, shape) => {
                 self.scratch.text.clear();
                 plan.shapes.walk(shape, from, Some(&mut self.scratch.text), depth)?;
@@ -328,16 +336,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn decimal(&mut self, field: FieldIndex, shape: ShapeIndex, as_text: bool, from: &mut Bytes<'_>) -> Result<(), Box<BadRow>> {
+    fn decimal(&mut self, field: FieldIndex, shape: ShapeIndex, taken: DecimalTaken, from: &mut Bytes<'_>) -> Result<(), Box<BadRow>> {
         let Shape::Decimal(form) = self.plan.shapes.get(shape) else { return Ok(()) };
         let (unscaled, scale) = form.read(from)?;
         let text = &mut self.scratch.text;
-        let set = if as_text {
+        let set = if taken != DecimalTaken::Double {
             text.clear();
             if !decimal::push_text(unscaled, scale, text) {
                 return Err(too_wide(from));
             }
-            self.into.str(field, text)
+            if taken == DecimalTaken::Text { self.into.str(field, text) } else { self.into.decimal(field, text) }
         } else {
             let Some(number) = decimal::to_double(unscaled, scale, text) else { return Err(too_wide(from)) };
             self.into.float(field, number)

@@ -4,10 +4,9 @@
 //! walk counts records, arrays and maps. What is rendered stops at 64; what is skipped goes on without calls.
 
 use super::bytes::Bytes;
-use super::decimal;
 use crate::decode::error::BadRow;
 use crate::decode::text;
-use crate::row::TimeUnit;
+use crate::row::{TimeUnit, decimal};
 use base64::Engine as _;
 use streamgauge_api::Code;
 

@@ -584,7 +584,7 @@ fn as_json(value: &Value, schema: &Schema, names: &Names<'_>) -> Json {
         (Value::Decimal(decimal), Schema::Decimal(declared)) => {
             let bytes = Vec::<u8>::try_from(decimal).unwrap();
             let mut text = String::new();
-            assert!(decimal::push_text(&bytes, declared.scale, &mut text));
+            assert!(crate::row::decimal::push_text(&bytes, declared.scale, &mut text));
             serde_json::from_str(&text).unwrap()
         }
         (Value::Array(items), Schema::Array(array)) => items.iter().map(|item| as_json(item, &array.items, names)).collect(),

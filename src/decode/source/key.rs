@@ -32,12 +32,12 @@ impl KeyDecoder {
     ///
     /// # Errors
     /// A path does not parse.
-    pub(super) fn new(takings: Vec<Taking<'_>>, format: KeyFormat, framing: Framing) -> Result<Option<Self>, ApiError> {
+    pub(super) fn new(takings: Vec<Taking<'_>>, readings: &[FieldIndex], format: KeyFormat, framing: Framing) -> Result<Option<Self>, ApiError> {
         if takings.is_empty() {
             return Ok(None);
         }
         let fields = takings.iter().map(|taking| taking.field).collect();
-        let projection = Arc::new(Projection::of_paths(takings)?);
+        let projection = Arc::new(Projection::of_paths(takings)?.with_readings(readings.to_vec()));
         let body = match format {
             KeyFormat::Json => Body::Json(Box::new(JsonDecoder::new(Arc::clone(&projection), JsonRules::RECORD))),
             KeyFormat::Avro => Body::Avro { scratch: AvroScratch::default(), plans: Plans::default() },

@@ -6,6 +6,8 @@
 
 mod key;
 #[cfg(test)]
+mod reading_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::decode::avro::{AvroPlan, AvroScratch};
@@ -13,7 +15,7 @@ use crate::decode::error::{BadRow, DecodeError};
 use crate::decode::json::{JsonDecoder, JsonRules};
 use crate::decode::path;
 use crate::decode::projection::{Projection, Taking};
-use crate::row::{CellError, EventSchema, FieldIndex, FieldType, RowClock, RowsBuilder};
+use crate::row::{CellError, EventSchema, FieldIndex, FieldType, Reading, RowClock, RowsBuilder};
 use key::KeyDecoder;
 use std::sync::Arc;
 use streamgauge_api::inlet::{FetchedSchema, Headers};
@@ -138,6 +140,8 @@ pub struct SourceFormat {
     /// Where fields come from, by name: a field's number depends on what the event was before. A field that
     /// is not named here comes from the body's member of its own name.
     pub fields: Vec<(Box<str>, FieldSource)>,
+    /// How the values of fields are read, by name, where more is said than their place.
+    pub readings: Vec<(Box<str>, Reading)>,
     /// What a record without a value means.
     pub tombstone: Tombstone,
     /// Format of the key.
@@ -252,6 +256,7 @@ pub struct Decoder {
     /// Schema ids that values asked for and that did not come yet.
     asked: Vec<SchemaId>,
     outside: Vec<Outside>,
+    readings: Vec<(FieldIndex, Reading)>,
 }
 
 impl Decoder {
@@ -274,7 +279,8 @@ impl Decoder {
                 FieldSource::Key if key_is_value => of_key.push(Taking { field, path: Projection::WHOLE, aliases: &[] }),
                 FieldSource::KeyPath(path) if key_is_value => of_key.push(Taking { field, path, aliases: &[] }),
                 from => {
-                    check_outside(from, declared.kind).map_err(|error| error.at(&*declared.name))?;
+                    let is_read = format.readings.iter().any(|(named, _)| *named == declared.name);
+                    check_outside(from, declared.kind, is_read).map_err(|error| error.at(&*declared.name))?;
                     outside.push(Outside { field, kind: declared.kind, from: from.clone() });
                 }
             }
@@ -285,9 +291,11 @@ impl Decoder {
             let name = schema.fields.get(usize::from(taking.field.0)).map(|field| field.name.to_string()).unwrap_or_default();
             return Err(ApiError::new(Code::InvalidConfigValue, "a record path is empty").at(name));
         }
-        let key = KeyDecoder::new(of_key, format.key_format, format.framing)?;
+        let readings = readings(&schema, format)?;
+        let read: Vec<FieldIndex> = readings.iter().map(|(field, _)| *field).collect();
+        let key = KeyDecoder::new(of_key, &read, format.key_format, format.framing)?;
         let body_fields = takings.iter().map(|taking| taking.field).collect();
-        let projection = Arc::new(Projection::of_paths(takings)?);
+        let projection = Arc::new(Projection::of_paths(takings)?.with_readings(read));
         let mut decoder = Self {
             body: match format.format {
                 Format::Json => Body::Json(Box::new(JsonDecoder::new(Arc::clone(&projection), JsonRules::RECORD))),
@@ -302,6 +310,7 @@ impl Decoder {
             key,
             asked: Vec::new(),
             outside,
+            readings,
         };
         if format.format == Format::Avro && format.framing == Framing::None {
             let Some(unframed) = &format.schema else {
@@ -313,6 +322,11 @@ impl Decoder {
             decoder.add_schema(UNFRAMED, unframed)?;
         }
         Ok(decoder)
+    }
+
+    /// How the builder of its rows has to read fields.
+    pub fn readings(&self) -> &[(FieldIndex, Reading)] {
+        &self.readings
     }
 
     /// The event that rows are decoded for.
@@ -560,7 +574,21 @@ fn schema_id(headers: Option<&dyn Headers>, name: &str) -> Result<Option<SchemaI
     }
 }
 
-fn check_outside(from: &FieldSource, kind: FieldType) -> Result<(), ApiError> {
+/// The readings of an event's fields by number.
+fn readings(schema: &EventSchema, format: &SourceFormat) -> Result<Vec<(FieldIndex, Reading)>, ApiError> {
+    let mut readings = Vec::with_capacity(format.readings.len());
+    for (name, reading) in &format.readings {
+        let Some(field) = schema.field(name) else { continue };
+        let declared = &schema.fields[usize::from(field.0)];
+        if let Some(unfit) = reading.unfit(declared.kind, declared.optional) {
+            return Err(ApiError::new(Code::InvalidConfigValue, unfit).at(&**name));
+        }
+        readings.push((field, reading.clone()));
+    }
+    Ok(readings)
+}
+
+fn check_outside(from: &FieldSource, kind: FieldType, is_read: bool) -> Result<(), ApiError> {
     use FieldType::{Datetime, F64, I64, Json, Str};
     if let FieldSource::KeyPath(path) = from {
         let reason = format!("a path into the key needs key_format = \"avro\" or \"json\" (key:{path})");
@@ -573,7 +601,7 @@ fn check_outside(from: &FieldSource, kind: FieldType) -> Result<(), ApiError> {
         FieldSource::Offset => (matches!(kind, I64 | F64 | Json), "offset"),
         FieldSource::Timestamp => (matches!(kind, I64 | F64 | Json | Datetime), "timestamp"),
     };
-    if fits {
+    if fits || is_read {
         Ok(())
     } else {
         Err(ApiError::new(Code::InvalidConfigValue, format!("a field of type {} cannot hold the {what}", kind.as_str())))
@@ -613,12 +641,16 @@ fn set_outside(
 
 /// A key's or header's bytes: as they are for bytes, else as text, which numbers and booleans are read from.
 fn set_bytes(field: FieldIndex, kind: FieldType, bytes: &[u8], into: &mut RowsBuilder) -> Result<(), CellError> {
-    if matches!(kind, FieldType::Bytes | FieldType::Str) {
+    if matches!(kind, FieldType::Bytes | FieldType::Str) && !into.has_reading(field) {
         return into.bytes(field, bytes);
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Err(mismatch(field, format!("a key or header that is no UTF-8 text cannot be read as {}", kind.as_str())));
     };
+    // Its reading says what the text may be.
+    if into.has_reading(field) {
+        return into.str(field, text);
+    }
     if matches!(kind, FieldType::I64 | FieldType::Datetime)
         && let Ok(number) = text.parse::<i64>()
     {

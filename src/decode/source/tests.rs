@@ -19,16 +19,16 @@ impl Headers for OneHeader {
     }
 }
 
-const RECORD: RawRecord<'static> =
+pub(super) const RECORD: RawRecord<'static> =
     RawRecord { slot: Slot(0), offset: 42, epoch: 3, timestamp_ms: 1_000, key: Some(b"k1"), value: Some(b"{}"), headers: None };
 const NOW_US: i64 = 5_000_000;
 
-fn format(format: Format, framing: Framing) -> SourceFormat {
-    SourceFormat { format, framing, fields: Vec::new(), tombstone: Tombstone::Reject, key_format: KeyFormat::Raw, schema: None }
+pub(super) fn format(format: Format, framing: Framing) -> SourceFormat {
+    SourceFormat { format, framing, fields: Vec::new(), readings: Vec::new(), tombstone: Tombstone::Reject, key_format: KeyFormat::Raw, schema: None }
 }
 
 /// The first fields of an event come from these places.
-fn with(fields: &str, sources: &[FieldSource], base: SourceFormat) -> SourceFormat {
+pub(super) fn with(fields: &str, sources: &[FieldSource], base: SourceFormat) -> SourceFormat {
     let names = fields.split(' ').filter_map(|field| field.split(':').next());
     SourceFormat { fields: names.map(Into::into).zip(sources.iter().cloned()).collect(), ..base }
 }
@@ -38,9 +38,9 @@ fn run(schema: &Arc<EventSchema>, format: &SourceFormat, record: &RawRecord<'_>)
     decode_with(&mut decoder, record)
 }
 
-fn decode_with(decoder: &mut Decoder, record: &RawRecord<'_>) -> Result<(Decoded, String, i64), DecodeError> {
+pub(super) fn decode_with(decoder: &mut Decoder, record: &RawRecord<'_>) -> Result<(Decoded, String, i64), DecodeError> {
     let schema = Arc::clone(decoder.schema());
-    let mut into = builder(&schema, Strictness::Record);
+    let mut into = builder(&schema, Strictness::Record).with_readings(decoder.readings().to_vec());
     let decoded = decoder.decode(record, "payments", 7, RowClock::at(NOW_US), &mut into, 2);
     assert_eq!(into.len(), usize::from(matches!(decoded, Ok(Decoded::Row | Decoded::Delete))));
     let decoded = decoded?;
@@ -60,7 +60,7 @@ fn code(got: Result<(Decoded, String, i64), DecodeError>) -> Code {
     }
 }
 
-fn avro(text: &str) -> FetchedSchema {
+pub(super) fn avro(text: &str) -> FetchedSchema {
     FetchedSchema { registry: "r".into(), id: 258.into(), kind: "AVRO".into(), text: text.into(), references: Vec::new() }
 }
 

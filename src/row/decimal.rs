@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 const BYTES_MAX: usize = 64;
 const LIMBS: usize = BYTES_MAX / 4;
 /// Largest scale taken; text of a decimal has at least so many digits.
-pub(super) const SCALE_MAX: usize = 1024;
+pub(crate) const SCALE_MAX: usize = 1024;
 
 /// Appends the decimal's exact text (`-12.34`); false when it is wider than taken.
-pub(super) fn push_text(unscaled: &[u8], scale: usize, text: &mut String) -> bool {
+pub(crate) fn push_text(unscaled: &[u8], scale: usize, text: &mut String) -> bool {
     let trimmed = trim(unscaled);
     if trimmed.len() > BYTES_MAX || scale > SCALE_MAX {
         return false;
@@ -36,7 +36,7 @@ pub(super) fn push_text(unscaled: &[u8], scale: usize, text: &mut String) -> boo
 }
 
 /// The nearest double; `None` when it is wider than taken. `text` is a scratch buffer.
-pub(super) fn to_double(unscaled: &[u8], scale: usize, text: &mut String) -> Option<f64> {
+pub(crate) fn to_double(unscaled: &[u8], scale: usize, text: &mut String) -> Option<f64> {
     let trimmed = trim(unscaled);
     if trimmed.len() <= 8 && scale <= 22 {
         let number = small(trimmed);
