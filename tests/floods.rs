@@ -13,14 +13,15 @@ const MEMORY_BYTES_MAX: u64 = 400 << 20;
 
 /// Two events with a source and a table each; `spare` has a field more that some records bring.
 fn config(bootstrap: &str, flooded: &str, healthy: &str) -> String {
-    let part = |name: &str, topic: &str| {
-        format!(
-            "[events.{name}]\nfields = {{ walker = \"str\", note = \"str?\" }}\n[sources.{name}]\nevent = \"{name}\"\nformat = \"json\"\n\
-             [sources.{name}.kafka]\nbrokers = [\"{bootstrap}\"]\ntopic = \"{topic}\"\nstart = \"earliest\"\n\
-             [tables.{name}_walkers]\nfrom = \"{name}\"\nkey = [\"walker\"]\n[tables.{name}_walkers.features]\nn = {{ op = \"count\" }}\n"
-        )
-    };
-    format!("config_version = 1\n{}{}", part("flooded", flooded), part("healthy", healthy))
+    format!("config_version = 1\n{}{}", part(bootstrap, "flooded", flooded), part(bootstrap, "healthy", healthy))
+}
+
+fn part(bootstrap: &str, name: &str, topic: &str) -> String {
+    format!(
+        "[events.{name}]\nfields = {{ walker = \"str\", note = \"str?\" }}\n[sources.{name}]\nevent = \"{name}\"\nformat = \"json\"\n\
+         [sources.{name}.kafka]\nbrokers = [\"{bootstrap}\"]\ntopic = \"{topic}\"\nstart = \"earliest\"\n\
+         [tables.{name}_walkers]\nfrom = \"{name}\"\nkey = [\"walker\"]\n[tables.{name}_walkers.features]\nn = {{ op = \"count\" }}\n"
+    )
 }
 
 fn walked(sidecar: &Sidecar, table: &str) -> u64 {
@@ -106,6 +107,25 @@ fn a_record_larger_than_any_frame_is_a_bad_record_unless_little_of_it_is_kept() 
         wait_walked(&sidecar, "flooded_walkers", 2);
         let bad = metric(&sidecar, "streamgauge_bad_records_total{code=\"row_too_large\",source=\"flooded\"}");
         assert_eq!(bad, 1, "{codec}");
+    }
+}
+
+/// Sources share the Kafka memory; none of them may come to less than a legal record needs.
+#[test]
+fn a_record_that_the_broker_takes_is_read_however_small_its_sources_share_of_the_kafka_memory() {
+    let bootstrap = broker().bootstrap.as_str();
+    let (admin, sources) = (Admin::of(bootstrap), 8);
+    let topics: Vec<String> = (0..sources).map(|_| unique("share")).collect();
+    topics.iter().for_each(|topic| admin.create_with(topic, 1, "max.message.bytes=8388608").unwrap());
+    admin.giant(&topics[0], "none", 7_500_000, UNDECLARED.0, UNDECLARED.1).unwrap();
+    admin.batch(&topics[1], "zstd", 900_000, UNDECLARED.0, UNDECLARED.1, 60).unwrap();
+    admin.giant(&topics[2], "none", 7_500_000, ROW.0, ROW.1).unwrap();
+    console_produce(bootstrap, &topics[0], "{\"walker\":\"w\"}\n").unwrap();
+    let parts = topics.iter().enumerate().map(|(at, topic)| part(bootstrap, &format!("s{at}"), topic)).collect::<String>();
+    let config = format!("config_version = 1\n[limits]\nkafka_memory = \"16MiB\"\n{parts}");
+    let sidecar = Setup::new(BINARY, &config).unwrap().start().unwrap();
+    for (table, steps) in [("s0_walkers", 2), ("s1_walkers", 60), ("s2_walkers", 1)] {
+        wait_walked(&sidecar, table, steps);
     }
 }
 

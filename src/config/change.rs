@@ -122,7 +122,12 @@ fn projections(config: &Config) -> Projections {
             let from = source.fields.iter().find(|(name, _)| **name == *field.name).map(|(_, from)| from);
             let places = from.map_or_else(|| vec![field.name.to_string()], places_of);
             let reading = source.readings.iter().find(|(name, _)| **name == *field.name).map(|(_, reading)| reading);
-            (field.name.clone(), reading.and_then(meaning_of).map_or(places.clone(), |meaning| places.iter().map(|place| format!("{place} ({meaning})")).collect()))
+            (
+                field.name.clone(),
+                reading
+                    .and_then(meaning_of)
+                    .map_or(places.clone(), |meaning| places.iter().map(|place| format!("{place} ({meaning})")).collect()),
+            )
         };
         let fields = event.schema.fields.iter().map(places).collect();
         let of_event = projections.entry(source.event.as_str().into()).or_default();

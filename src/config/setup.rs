@@ -6,10 +6,10 @@
 use super::definitions::OnBadRecord;
 use super::secret::Secret;
 use crate::decode::{FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
+use crate::row::Reading;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use crate::row::Reading;
 use streamgauge_api::inlet::FetchedSchema;
 
 /// Something wrong with a key of `client = { .. }`, as the connector sees it.

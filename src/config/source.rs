@@ -239,8 +239,10 @@ impl<'c> Reader<'_, 'c> {
             _ => None,
         };
         if from.is_none() {
-            let message =
-                format!("`{field}`: a record path, a list of paths, header:NAME, key:PATH, {} or {{ path = .. }} is wanted", OUTSIDE.join(", "));
+            let message = format!(
+                "`{field}`: a record path, a list of paths, header:NAME, key:PATH, {} or {{ path = .. }} is wanted",
+                OUTSIDE.join(", ")
+            );
             self.wrong(message, node, None);
         }
         from
@@ -255,7 +257,9 @@ impl<'c> Reader<'_, 'c> {
             any |= key != "path";
             match (key.as_str(), &node.value) {
                 ("path", _) => {}
-                ("from", _) if word.and_then(Written::parse).is_some() => reading.written = word.and_then(Written::parse).unwrap_or_default(),
+                ("from", _) if word.and_then(Written::parse).is_some() => {
+                    reading.written = word.and_then(Written::parse).unwrap_or_default()
+                }
                 ("from", _) => self.wrong(format!("`from`: {} is wanted", one_of(&Written::NAMES)), node, None),
                 ("unit", _) if word.and_then(TimeUnit::parse).is_some() => reading.unit = word.and_then(TimeUnit::parse),
                 ("unit", _) => {

@@ -629,10 +629,7 @@ fn a_changed_file_is_told_in_names_with_what_is_lost_and_what_to_type() {
             vec!["event Payment: its time changes from {\"field\":\"ts\"} to {\"field\":\"ts\",\"unit\":\"ms\"}"],
         ),
         // What is taken besides changes nothing that was taken.
-        (
-            changed("[sources.payments.kafka]", "fields = { amount = { from = \"any\" } }\n[sources.payments.kafka]"),
-            vec![],
-        ),
+        (changed("[sources.payments.kafka]", "fields = { amount = { from = \"any\" } }\n[sources.payments.kafka]"), vec![]),
         (changed("[sources.clicks", "[sources.website"), vec![]),
     ] {
         assert_eq!(change_told(SAMPLE, &after, false, &[]), Ok(told.into_iter().map(str::to_owned).collect()), "{after}");

@@ -281,7 +281,14 @@ impl Projection {
     }
 
     fn empty() -> Self {
-        Self { root: Node::default(), lists: Vec::new(), choices: Vec::new(), candidates: Vec::new(), takings: Vec::new(), readings: Vec::new() }
+        Self {
+            root: Node::default(),
+            lists: Vec::new(),
+            choices: Vec::new(),
+            candidates: Vec::new(),
+            takings: Vec::new(),
+            readings: Vec::new(),
+        }
     }
 
     /// The same, with fields that have a reading.

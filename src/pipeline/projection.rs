@@ -49,7 +49,9 @@ impl Moved {
     /// The line that declares both places to hold the same value; only paths can stand in a list.
     pub(super) fn kept_by(&self) -> Option<String> {
         let is_path = |place: &String| {
-            !["key", "topic", "partition", "offset", "timestamp"].contains(&place.as_str()) && !place.starts_with("header:") && !place.ends_with(')')
+            !["key", "topic", "partition", "offset", "timestamp"].contains(&place.as_str())
+                && !place.starts_with("header:")
+                && !place.ends_with(')')
         };
         let places: Vec<&String> = self.to.iter().chain(&self.from).collect();
         places.iter().all(|place| is_path(place)).then(|| {

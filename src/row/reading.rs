@@ -13,10 +13,8 @@ use std::borrow::Cow;
 use streamgauge_api::Code;
 
 /// Base64 in the alphabet of JSON producers, with or without padding.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
 /// Bytes of a number that is written as text, at most.
 const NUMBER_TEXT_MAX: usize = 1_200;
@@ -225,7 +223,8 @@ fn number<'a>(text: &str, kind: FieldType) -> Result<Taken<'a>, Unread> {
     if !sound || text.len() > NUMBER_TEXT_MAX {
         return mismatch("text that is no number");
     }
-    decimal(text, kind).map_err(|(code, what)| (code, if code == Code::DecodeOutOfRange { what } else { "text that is no number".to_owned() }))
+    decimal(text, kind)
+        .map_err(|(code, what)| (code, if code == Code::DecodeOutOfRange { what } else { "text that is no number".to_owned() }))
 }
 
 /// An exact number into a field of this type.

@@ -9,6 +9,7 @@
     kafka_admin.py BOOTSTRAP trim   TOPIC PARTITION OFFSET   deletes the records before an offset, as retention would
     kafka_admin.py BOOTSTRAP allow  TOPIC USER            lets a user read the topic
     kafka_admin.py BOOTSTRAP giant  TOPIC CODEC BYTES HEAD TAIL   one record of HEAD, so many letters, and TAIL
+    kafka_admin.py BOOTSTRAP batch  TOPIC CODEC BYTES HEAD TAIL COUNT   COUNT such records in one batch
 
 Every wait is bounded by --within (default 60 s); exit code 1 and the reason on stderr when it runs out. Called by tests/support.
 """
@@ -96,14 +97,16 @@ def ends(admin, topic, deadline):
     return {str(tp.partition): future.result(timeout=left(deadline)).offset for tp, future in futures.items()}
 
 
-def giant(bootstrap, topic, codec, count, head, tail, deadline):
-    """One record that is small on the wire and large when it is decompressed."""
-    producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 1_000_000_000, "compression.type": codec, "linger.ms": 0, **QUIET})
+def giant(bootstrap, topic, codec, letters, head, tail, deadline, count=1):
+    """Records that are small on the wire and large when they are decompressed, all in one batch."""
+    producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 1_000_000_000, "compression.type": codec,
+                         "batch.size": 1_000_000_000, "queue.buffering.max.kbytes": 2_000_000, "linger.ms": 0 if count == 1 else 5_000, **QUIET})
     failures = []
-    producer.produce(topic, (head + "g" * count + tail).encode(), partition=0, on_delivery=lambda error, _: error and failures.append(str(error)))
+    for _ in range(count):
+        producer.produce(topic, (head + "g" * letters + tail).encode(), partition=0, on_delivery=lambda error, _: error and failures.append(str(error)))
     if producer.flush(left(deadline)) or failures:
-        sys.exit(f"kafka_admin: the record was not taken: {failures}")
-    return {"bytes": len(head) + count + len(tail)}
+        sys.exit(f"kafka_admin: the records were not taken: {failures}")
+    return {"bytes": count * (len(head) + letters + len(tail))}
 
 
 def raw(bootstrap, topic, records, deadline):
@@ -123,7 +126,7 @@ def raw(bootstrap, topic, records, deadline):
 def main():
     parser = argparse.ArgumentParser(description="one administrative act on a Kafka cluster")
     parser.add_argument("bootstrap")
-    parser.add_argument("act", choices=["ready", "create", "grow", "delete", "ends", "trim", "allow", "giant", "raw"])
+    parser.add_argument("act", choices=["ready", "create", "grow", "delete", "ends", "trim", "allow", "giant", "batch", "raw"])
     parser.add_argument("topic", nargs="?")
     parser.add_argument("more", nargs="*")
     parser.add_argument("--config", action="append", default=[])
@@ -157,6 +160,9 @@ def main():
     elif given.act == "giant":
         codec, letters, head, tail = given.more
         answer = giant(given.bootstrap, given.topic, codec, int(letters), head, tail, deadline)
+    elif given.act == "batch":
+        codec, letters, head, tail, count = given.more
+        answer = giant(given.bootstrap, given.topic, codec, int(letters), head, tail, deadline, int(count))
     else:
         answer = ends(admin, given.topic, deadline)
     print(json.dumps(answer))

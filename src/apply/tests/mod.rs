@@ -156,8 +156,15 @@ impl House {
     }
 
     fn inlet_with(&self, name: &str, fields: Vec<(Box<str>, FieldSource)>, tombstone: Tombstone) -> EngineInlet {
-        let format =
-            SourceFormat { format: Format::Json, framing: Framing::None, fields, readings: Vec::new(), tombstone, key_format: KeyFormat::Raw, schema: None };
+        let format = SourceFormat {
+            format: Format::Json,
+            framing: Framing::None,
+            fields,
+            readings: Vec::new(),
+            tombstone,
+            key_format: KeyFormat::Raw,
+            schema: None,
+        };
         let (name, event) = (name.to_owned(), "Step".to_owned());
         let setup = SourceSetup { name, event, format, on_bad_record: OnBadRecord::Keep, registry_urls: Vec::new() };
         let clock = Arc::clone(&self.given) as Arc<dyn Clock>;

@@ -374,7 +374,9 @@ impl<'c> Compiler<'c> {
             (Shape::Uuid, Str | Json) => Op::Uuid(field),
             (Shape::UuidFixed, Str | Json) => Op::UuidFixed(field),
             (Shape::UuidFixed, Bytes) => Op::Fixed(field, 16),
-            (Shape::Decimal(_), F64 | Str | Json) => Op::Decimal { field, shape: at, form: if kind == Str { DecimalTaken::Text } else { DecimalTaken::Double } },
+            (Shape::Decimal(_), F64 | Str | Json) => {
+                Op::Decimal { field, shape: at, form: if kind == Str { DecimalTaken::Text } else { DecimalTaken::Double } }
+            }
             (Shape::Record(_) | Shape::Array(_) | Shape::Map(_), Json) => Op::Json(field, at),
             _ => return Ok(None),
         };

@@ -32,7 +32,12 @@ impl KeyDecoder {
     ///
     /// # Errors
     /// A path does not parse.
-    pub(super) fn new(takings: Vec<Taking<'_>>, readings: &[FieldIndex], format: KeyFormat, framing: Framing) -> Result<Option<Self>, ApiError> {
+    pub(super) fn new(
+        takings: Vec<Taking<'_>>,
+        readings: &[FieldIndex],
+        format: KeyFormat,
+        framing: Framing,
+    ) -> Result<Option<Self>, ApiError> {
         if takings.is_empty() {
             return Ok(None);
         }

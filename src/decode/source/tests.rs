@@ -24,7 +24,15 @@ pub(super) const RECORD: RawRecord<'static> =
 const NOW_US: i64 = 5_000_000;
 
 pub(super) fn format(format: Format, framing: Framing) -> SourceFormat {
-    SourceFormat { format, framing, fields: Vec::new(), readings: Vec::new(), tombstone: Tombstone::Reject, key_format: KeyFormat::Raw, schema: None }
+    SourceFormat {
+        format,
+        framing,
+        fields: Vec::new(),
+        readings: Vec::new(),
+        tombstone: Tombstone::Reject,
+        key_format: KeyFormat::Raw,
+        schema: None,
+    }
 }
 
 /// The first fields of an event come from these places.

@@ -171,6 +171,22 @@ impl Admin {
         self.act(&["giant", topic, codec, &letters.to_string(), head, tail]).map(|_| ())
     }
 
+    /// Writes so many records of [`Admin::giant`] in one batch.
+    ///
+    /// # Errors
+    /// What the client said.
+    pub fn batch(&self, topic: &str, codec: &str, letters: usize, head: &str, tail: &str, count: usize) -> Outcome<()> {
+        self.act(&["batch", topic, codec, &letters.to_string(), head, tail, &count.to_string()]).map(|_| ())
+    }
+
+    /// Creates a topic whose batches may be of this size.
+    ///
+    /// # Errors
+    /// What the client said.
+    pub fn create_with(&self, topic: &str, partitions: i32, setting: &str) -> Outcome<()> {
+        self.act(&["create", topic, &partitions.to_string(), "--config", setting]).map(|_| ())
+    }
+
     /// Writes records into partition 0 as they are: an array of objects with `key`, `value` (hexadecimal or null) and `headers` (pairs).
     ///
     /// # Errors
