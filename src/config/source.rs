@@ -20,6 +20,9 @@ use streamgauge_api::{Code, SchemaId, did_you_mean};
 /// Words that stand for a column from outside of the body.
 const OUTSIDE: &[&str] = &["key", "topic", "partition", "offset", "timestamp"];
 
+/// What is said of fields, by their name.
+type ByField<T> = Vec<(String, T)>;
+
 /// 2011-01-01: no topic is older.
 const KAFKA_BEGAN_MS: i64 = 1_293_840_000_000;
 
@@ -198,7 +201,7 @@ impl<'c> Reader<'_, 'c> {
     }
 
     /// Where fields come from, and how they are read where more is said.
-    fn fields(&mut self, event: &str) -> (Vec<(String, FieldSource)>, Vec<(String, Reading)>) {
+    fn fields(&mut self, event: &str) -> (ByField<FieldSource>, ByField<Reading>) {
         let (mut fields, mut readings) = (Vec::new(), Vec::new());
         let Some(node) = self.source.node.get("fields") else { return (fields, readings) };
         let Some(members) = node.members() else {

@@ -42,7 +42,8 @@ fn read_as(kind: &str, reading: &Reading, base: SourceFormat, value: &[u8]) -> R
 fn json_values_are_read_as_declared_and_else_refused_with_their_kind() {
     use Written::{Any, Number, Text};
     let json = || format(Format::Json, Framing::None);
-    let cases: &[(&str, Reading, &str, Result<&str, &str>)] = &[
+    type Case<'c> = (&'c str, Reading, &'c str, Result<&'c str, &'c str>);
+    let cases: &[Case<'_>] = &[
         ("f64", reading(Text), r#""12.50""#, Ok("12.5")),
         ("f64", reading(Any), r#""12.50""#, Ok("12.5")),
         ("f64", reading(Any), "12.5", Ok("12.5")),
@@ -125,7 +126,8 @@ fn avro_values_are_read_as_declared() {
         ..format(Format::Avro, Framing::None)
     };
     let decimal = |scale: u8| format!(r#"{{"type":"bytes","logicalType":"decimal","precision":9,"scale":{scale}}}"#);
-    let cases: &[(&str, Reading, String, &[u8], Result<&str, Code>)] = &[
+    type Case<'c> = (&'c str, Reading, String, &'c [u8], Result<&'c str, Code>);
+    let cases: &[Case<'_>] = &[
         ("str", reading(Number), r#""long""#.into(), b"\xce\x49", Ok("\"4711\"")),
         ("i64", reading(Number), decimal(0), b"\x04\x04\xd2", Ok("1234")),
         ("i64", reading(Any), decimal(2), b"\x04\x04\xb0", Ok("12")),
