@@ -245,7 +245,7 @@ impl RowsBuilder {
             Taken::Bool(truth) => self.set_bool(field, kind, *truth),
             Taken::Text(text) => self.set_str(field, kind, text),
             Taken::Bytes(bytes) => self.set_bytes(field, kind, bytes),
-            Taken::Instant(time_ms, time_us) => self.set_instant(field, kind, *time_ms, *time_us),
+            Taken::Moment(time_ms, time_us) => self.set_instant(field, kind, *time_ms, *time_us),
             Taken::Same => match raw {
                 Raw::Int(number) => self.set_int(field, kind, number),
                 Raw::Float(number) => self.set_float(field, kind, number),
@@ -254,7 +254,7 @@ impl RowsBuilder {
                 Raw::Bool(truth) => self.set_bool(field, kind, truth),
                 Raw::Str(text) => self.set_str(field, kind, text),
                 Raw::Bytes(bytes) => self.set_bytes(field, kind, bytes),
-                Raw::Instant(time_ms, time_us) => self.set_instant(field, kind, time_ms, time_us),
+                Raw::Moment(time_ms, time_us) => self.set_instant(field, kind, time_ms, time_us),
                 Raw::Json(text) => self.set_json(field, kind, text),
                 Raw::Decimal(_) => unreachable!("a decimal is read for every type"),
             },
@@ -318,7 +318,7 @@ impl RowsBuilder {
     pub fn instant(&mut self, field: FieldIndex, time_ms: i64, time_us: i64) -> Result<(), CellError> {
         match self.kind(field) {
             Some(kind) => self.set_instant(field, kind, time_ms, time_us),
-            None => self.read(field, Raw::Instant(time_ms, time_us)),
+            None => self.read(field, Raw::Moment(time_ms, time_us)),
         }
     }
 

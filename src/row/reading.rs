@@ -102,7 +102,7 @@ pub(super) enum Raw<'a> {
     Str(&'a str),
     Bytes(&'a [u8]),
     /// A time that says its own unit: milliseconds, microseconds.
-    Instant(i64, i64),
+    Moment(i64, i64),
     /// An object or array.
     Json(&'a str),
 }
@@ -114,14 +114,14 @@ impl Raw<'_> {
             Self::Bool(_) => "a boolean",
             Self::Str(_) => "text",
             Self::Bytes(_) => "bytes",
-            Self::Instant(..) => "a time",
+            Self::Moment(..) => "a time",
             Self::Json(text) if text.starts_with('[') => "an array",
             Self::Json(_) => "an object",
         }
     }
 
     fn is_number(&self) -> bool {
-        matches!(self, Self::Int(_) | Self::Float(_) | Self::Big(..) | Self::Decimal(_) | Self::Instant(..))
+        matches!(self, Self::Int(_) | Self::Float(_) | Self::Big(..) | Self::Decimal(_) | Self::Moment(..))
     }
 }
 
@@ -135,7 +135,7 @@ pub(super) enum Taken<'a> {
     Bool(bool),
     Text(Cow<'a, str>),
     Bytes(Vec<u8>),
-    Instant(i64, i64),
+    Moment(i64, i64),
 }
 
 /// Why there is none: a code, and what the value is.
@@ -190,7 +190,7 @@ pub(super) fn read<'a>(reading: &Reading, kind: FieldType, raw: Raw<'a>) -> Resu
 
 fn instant<'a>(us: i64, number: impl std::fmt::Display) -> Result<Taken<'a>, Unread> {
     let ms = us.div_euclid(1000);
-    if TIMES_MS.contains(&ms) { Ok(Taken::Instant(ms, us)) } else { range(format!("{number}, which is no time of the years 0001 to 9999")) }
+    if TIMES_MS.contains(&ms) { Ok(Taken::Moment(ms, us)) } else { range(format!("{number}, which is no time of the years 0001 to 9999")) }
 }
 
 /// A time as text: with its own zone, local in the declared one, or a number.
