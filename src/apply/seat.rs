@@ -299,6 +299,8 @@ impl Seat {
             Event::News(news) => engine.hear(news),
             Event::Tick => {
                 let _while_there_is_work = engine.tick();
+                // A tick that took long is followed by work all the same.
+                self.inbox.lock().begin_events(engine.passed_us());
             }
             Event::Round(round) => self.serve(engine, round, Holder::Apply),
             Event::Backlog(round) => {

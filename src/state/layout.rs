@@ -32,6 +32,11 @@ struct SlotLayout {
     accumulator: String,
     at: usize,
     words: usize,
+    /// Columns that it reads, as the plan numbers them.
+    columns: Vec<usize>,
+    filter: Option<usize>,
+    sees_all: bool,
+    idle: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +108,10 @@ impl Layout {
             (true, Some((then, now))) => {
                 format!("the windows of {} us are cut into {} there, and {} here", then.window_us, then.told(), now.told())
             }
-            (true, None) => format!("rows have {} words there, and {} here, or the same in another order", self.row_words, now.row_words),
+            (true, None) if self.row_words != now.row_words => {
+                format!("rows have {} words there, and {} here", self.row_words, now.row_words)
+            }
+            (true, None) => "the same accumulators stand in another order, or read other columns or filters".to_owned(),
         })
     }
 
@@ -119,7 +127,8 @@ impl Layout {
 
 impl SlotLayout {
     fn of(plan: &AccumulatorPlan) -> Self {
-        Self { accumulator: plan.accumulator.identity(), at: plan.at, words: plan.words }
+        let AccumulatorPlan { at, words, filter, sees_all, idle, .. } = *plan;
+        Self { accumulator: plan.accumulator.identity(), at, words, columns: plan.columns().collect(), filter, sees_all, idle }
     }
 }
 

@@ -19,8 +19,8 @@ pub struct Known<'a> {
     pub start: Start,
     /// All positions of the state, by slot.
     pub stored: &'a [StoredPosition],
-    /// Topics of which an operator gave partitions up: should one come back, it is read from its start.
-    pub forgotten: &'a BTreeSet<String>,
+    /// Topics, with their clusters, of which an operator gave partitions up: should one come back, it is read from its start.
+    pub forgotten: &'a BTreeSet<(String, String)>,
     /// Whether another source with other brokers may feed the same event from a topic of this name; then a stored position of another cluster is its own.
     pub rivals: bool,
     /// Partitions attached in this run.
@@ -58,7 +58,12 @@ pub fn place(known: &Known<'_>, found: &Discovered) -> Vec<Placement> {
     let ours = |stored: &&StoredPosition| {
         stored.key.event == known.event && known.topics.selects(&stored.key.topic) && (stored.key.cluster == found.cluster || !known.rivals)
     };
-    let first_run = !known.looked_before && known.forgotten.is_empty() && !known.stored.iter().any(|stored| ours(&stored));
+    let was_given_up = |topic: &str| {
+        let is_it = |(cluster, name): &(String, String)| name == topic && (*cluster == found.cluster || !known.rivals);
+        known.forgotten.iter().any(is_it)
+    };
+    let gave_up = known.forgotten.iter().any(|(_, topic)| was_given_up(topic));
+    let first_run = !known.looked_before && !gave_up && !known.stored.iter().any(|stored| ours(&stored));
     for topic in &found.topics {
         let same = |key: &PartitionKey| {
             key.topic == topic.name
@@ -71,25 +76,27 @@ pub fn place(known: &Known<'_>, found: &Discovered) -> Vec<Placement> {
         if known.attached.iter().any(|key| key.topic == topic.name && !same(key)) {
             continue;
         }
-        if !of_name.is_empty() && !of_name.iter().any(|stored| same(&stored.key)) {
-            // A number that several slots have is the last one's: a decision gives each slot a key of its own.
-            let foreign: BTreeMap<i32, &StoredPosition> = of_name
-                .iter()
-                .filter(|stored| !attached.contains(&stored.key.partition))
-                .map(|stored| (stored.key.partition, *stored))
-                .collect();
-            placements.extend(foreign.into_values().map(|stored| Placement::Recreated { stored: stored.clone(), now: topic.id }));
+        let (here, foreign): (Vec<&StoredPosition>, Vec<&StoredPosition>) = of_name.into_iter().partition(|stored| same(&stored.key));
+        // A number that several slots have is the last one's: a decision gives each slot a key of its own. One that was
+        // decided about is read, whatever becomes of the others.
+        let undecided: BTreeMap<i32, &StoredPosition> = foreign
+            .into_iter()
+            .filter(|stored| !attached.contains(&stored.key.partition))
+            .filter(|stored| !here.iter().any(|decided| decided.key.partition == stored.key.partition))
+            .map(|stored| (stored.key.partition, stored))
+            .collect();
+        placements.extend(undecided.values().map(|stored| Placement::Recreated { stored: (*stored).clone(), now: topic.id }));
+        if here.is_empty() && !undecided.is_empty() {
             continue;
         }
-        let here: Vec<&StoredPosition> = of_name.into_iter().filter(|stored| same(&stored.key)).collect();
         let known_partitions: HashSet<i32> = here.iter().map(|stored| stored.key.partition).chain(attached.iter().copied()).collect();
         let at = match known.topics {
-            _ if !known_partitions.is_empty() || known.looked_before || known.forgotten.contains(&topic.name) => StartAt::LogStart,
+            _ if !known_partitions.is_empty() || known.looked_before || was_given_up(&topic.name) => StartAt::LogStart,
             Topics::Matching(_) if !first_run => StartAt::LogStart,
             _ => StartAt::Policy(known.start),
         };
         for (partition, _leader) in &topic.partitions {
-            if attached.contains(partition) {
+            if attached.contains(partition) || undecided.contains_key(partition) {
                 continue;
             }
             placements.push(match here.iter().find(|stored| stored.key.partition == *partition) {
@@ -108,6 +115,13 @@ pub fn place(known: &Known<'_>, found: &Discovered) -> Vec<Placement> {
             });
         }
     }
+    // A topic that is gone is asked about by its name.
+    let is_there = |stored: &&StoredPosition| found.topics.iter().any(|topic| topic.name == stored.key.topic);
+    let is_attached = |stored: &&StoredPosition| {
+        known.attached.iter().any(|key| (&key.topic, key.partition) == (&stored.key.topic, stored.key.partition))
+    };
+    let gone = known.stored.iter().filter(ours).filter(|stored| stored.key.cluster == found.cluster);
+    placements.extend(gone.filter(|stored| !is_there(stored) && !is_attached(stored)).map(|stored| Placement::Resume(stored.clone())));
     placements
 }
 
@@ -188,6 +202,17 @@ mod tests {
         check("recreated while down", &regex, &[stored("c", "a", 7, 0)], &[], false, false, &["recreated a/0 1", "zero b/0 0"]);
         check("another cluster", &named, &[stored("x", "b", 2, 0)], &[], false, false, &["policy a/0", "policy a/1", "recreated b/0 2"]);
         check("a second cluster", &named, &[stored("x", "b", 2, 0)], &[], false, true, &["policy a/0", "policy a/1", "policy b/0"]);
+        let half = [stored("c", "a", 7, 0), stored("c", "a", 1, 1)];
+        check("one was decided about, then a restart", &named, &half, &[], false, true, &["recreated a/0 1", "resume a/1", "policy b/0"]);
+        check(
+            "gone while down",
+            &Topics::matching("ab?").unwrap(),
+            &[stored("c", "ab", 3, 0)],
+            &[],
+            false,
+            true,
+            &["zero a/0 0", "zero a/1 0", "resume ab/0"],
+        );
         check("recreated while running", &regex, &[], &[key("c", "a", 7, 0)], true, false, &["zero b/0 0"]);
     }
 
@@ -195,20 +220,26 @@ mod tests {
     #[test]
     fn a_topic_that_was_given_up_and_comes_back_is_read_from_its_start() {
         for topics in [Topics::Named(vec!["a".into(), "b".into()]), Topics::matching("[ab]").unwrap()] {
-            let forgotten = BTreeSet::from(["a".to_owned()]);
-            let known = Known {
-                event: "E",
-                topics: &topics,
-                start: Start::Latest,
-                stored: &[],
-                forgotten: &forgotten,
-                rivals: false,
-                attached: &[],
-                looked_before: false,
-            };
-            let starts = place(&known, &found(&[("a", 1, 2)]));
-            assert!(starts.iter().all(|begin| matches!(begin, Placement::Begin { at: StartAt::LogStart, .. })), "{starts:?}");
-            assert_eq!(starts.len(), 2);
+            for (cluster, rivals, from_start) in [("c", false, true), ("c", true, true), ("x", false, true), ("x", true, false)] {
+                let forgotten = BTreeSet::from([(cluster.to_owned(), "a".to_owned())]);
+                let known = Known {
+                    event: "E",
+                    topics: &topics,
+                    start: Start::Latest,
+                    stored: &[],
+                    forgotten: &forgotten,
+                    rivals,
+                    attached: &[],
+                    looked_before: false,
+                };
+                let starts = place(&known, &found(&[("a", 1, 2)]));
+                let of_log = starts.iter().filter(|begin| matches!(begin, Placement::Begin { at: StartAt::LogStart, .. })).count();
+                assert_eq!(
+                    (starts.len(), of_log),
+                    (2, if from_start { 2 } else { 0 }),
+                    "of cluster {cluster}, rivals {rivals}: {starts:?}"
+                );
+            }
         }
     }
 

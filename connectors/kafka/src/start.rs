@@ -120,7 +120,7 @@ pub(crate) fn start_with(
             stored: of_event().filter(|stored| !stored.is_forgotten()).cloned().collect(),
             forgotten: of_event()
                 .filter(|stored| stored.is_forgotten() && source.topics.selects(&stored.key.topic))
-                .map(|stored| stored.key.topic.clone())
+                .map(|stored| (stored.key.cluster.clone(), stored.key.topic.clone()))
                 .collect(),
             rivals: sources
                 .iter()

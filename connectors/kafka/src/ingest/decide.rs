@@ -141,7 +141,14 @@ impl Ingest {
             // First those that are new: a restart in between finds them read, and the others stopped as they were.
             let mut begun = Vec::new();
             for new in &further {
-                begun.push(self.take_on(new)?);
+                match self.take_on(new) {
+                    Ok(index) => begun.push(index),
+                    Err(mut error) => {
+                        let (id, done, all) = (&new.effect.id, begun.len(), further.len());
+                        error.reason.push_str(&format!(" ({id}; {done} of {all} new partitions have begun, none that stands was decided)"));
+                        return Err(error);
+                    }
+                }
             }
             for (done, plan) in planned.iter().enumerate() {
                 if let Err(mut error) = self.carry_out(plan) {
@@ -156,10 +163,11 @@ impl Ingest {
         Ok(planned.into_iter().map(|plan| plan.effect).chain(further.into_iter().map(|new| new.effect)).collect())
     }
 
-    /// Begins a partition where a decision says; what it skips of the log is a gap like any other.
+    /// Begins a partition where a decision says; what it skips of the log is a gap like any other. One that the state knows
+    /// stays where it stands.
     fn take_on(&mut self, new: &Further) -> Result<usize, ApiError> {
-        let index = self.try_attach(&new.key, Position::start(new.low))?;
-        if new.start > new.low {
+        let index = self.try_attach(&new.key, Position::start(new.start))?;
+        if new.start > new.low && self.tracks[index].position == Position::start(new.start) {
             let go_on = GoOn {
                 key: new.key.clone(),
                 position: Some(Position::start(new.start)),
@@ -233,7 +241,8 @@ impl Ingest {
                 return Err(ApiError::new(Code::DecisionRefused, reason).hint("create the topic, or give the partition up: forget"));
             }
             (decision, Some(located)) => {
-                let another = (located.topic_id.is_known() && located.topic_id != track.key.topic_id) || cluster != track.key.cluster;
+                let (ours, there) = (track.key.topic_id, located.topic_id);
+                let another = (ours.is_known() && there.is_known() && ours != there) || cluster != track.key.cluster;
                 if decision == Decision::AcceptGap && another {
                     let reason = format!(
                         "{id} is another topic now (id {}, in cluster {cluster}): no offset of it follows the last one read",
@@ -251,6 +260,11 @@ impl Ingest {
                     Decision::AcceptGap => resume_offset(track).max(located.low).min(located.end.max(located.low)),
                     _ => located.start,
                 };
+                if decision == Decision::AcceptGap && !is_cut(track) && located.end < read_to(track, before) {
+                    let (end, read) = (located.end, read_to(track, before));
+                    let reason = format!("{id} ends at {end} by now, in front of offset {read}, up to which it was read");
+                    return Err(ApiError::new(Code::DecisionRefused, reason).hint("begin --at earliest, latest or a time"));
+                }
                 let (lost, again) = told(track, before, decision, another, to, located);
                 // The clock of another log says nothing of this one.
                 let position = match another {
@@ -266,13 +280,6 @@ impl Ingest {
                 (key, Some(position), reached, lost, again)
             }
         };
-        assert!(
-            decision != Decision::AcceptGap
-                || is_cut(track)
-                || reached.is_some()
-                || position.is_none_or(|to| to.offset >= read_to(track, before)),
-            "{id}: {position:?} is in front of what was read, and would count again"
-        );
         let effect = Effect {
             id,
             incident: kind.as_str().to_owned(),

@@ -49,8 +49,8 @@ pub struct Parts {
     pub source: KafkaSource,
     /// All positions of the state.
     pub stored: Vec<StoredPosition>,
-    /// Topics of which an operator gave partitions up.
-    pub forgotten: BTreeSet<String>,
+    /// Topics, with their clusters, of which an operator gave partitions up.
+    pub forgotten: BTreeSet<(String, String)>,
     /// Whether another source with other brokers feeds the same event.
     pub rivals: bool,
     /// The engine's door.
@@ -81,7 +81,7 @@ pub struct Parts {
 pub struct Ingest {
     source: KafkaSource,
     stored: Vec<StoredPosition>,
-    forgotten: BTreeSet<String>,
+    forgotten: BTreeSet<(String, String)>,
     rivals: bool,
     inlet: Box<dyn Inlet>,
     client: Client,

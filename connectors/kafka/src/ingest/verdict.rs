@@ -31,15 +31,22 @@ impl Ingest {
                         probe.push((index, low));
                         continue;
                     }
-                    Some(Suspicion::Unprobed { low: then }) if then != low => {
-                        self.probe_again(index, low, &mut probe);
+                    // The log began elsewhere when the client asked: it asks there, so often at most.
+                    Some(Suspicion::Unprobed { low: then }) if then != low && self.tracks[index].strikes < STRIKES_MAX => {
+                        self.tracks[index].strikes += 1;
+                        probe.push((index, low));
                         continue;
                     }
-                    // Where the log begins as it did, the brokers know nothing of epochs.
+                    // Where it begins as it did, the brokers know nothing of epochs.
                     Some(_) => {}
                 }
             }
             match verdict {
+                // The questions know ids at best, and this is another cluster's topic.
+                Verdict::Assign { .. } if self.answers_elsewhere(index) => {
+                    let evidence = super::seen_at_start(&self.tracks[index].key.cluster, self.cluster.as_deref().unwrap_or_default());
+                    self.recreated(index, TopicId::NONE, &evidence, true);
+                }
                 Verdict::Assign { offset, epoch, low, end } => {
                     self.show_ends(index, low, end, self.tracks[index].asked_us);
                     self.tracks[index].read_end = Some(end);
@@ -53,6 +60,11 @@ impl Ingest {
         }
         self.assign(&assign);
         self.probe(&probe);
+    }
+
+    /// Whether the brokers that answer are another cluster than the partition's.
+    fn answers_elsewhere(&self, index: usize) -> bool {
+        self.cluster.as_ref().is_some_and(|now| *now != self.tracks[index].key.cluster)
     }
 
     /// Combines the verdict with what the client had said: its text alone decides nothing, but it knows of epochs.
@@ -177,17 +189,6 @@ impl Ingest {
                 gauge.reading.store(true, Ordering::Relaxed);
             }
         }
-    }
-
-    /// The log began elsewhere when the client asked: it asks there, so often at most.
-    fn probe_again(&mut self, index: usize, low: i64, probe: &mut Vec<(usize, i64)>) {
-        self.tracks[index].strikes += 1;
-        if self.tracks[index].strikes < STRIKES_MAX {
-            probe.push((index, low));
-            return;
-        }
-        self.tracks[index].strikes = 0;
-        self.wait(index, Cause::Unknown, "the log's start moves on whenever the client asks where its last record's leader epoch ends");
     }
 
     /// Whether the brokers can tell how much of what was read of a partition their log has still: only a leader epoch says.

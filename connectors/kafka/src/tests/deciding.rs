@@ -418,3 +418,23 @@ fn a_partition_that_another_cluster_lacks_is_given_up_only_when_its_topic_is_rea
     assert_eq!(house.decide("s/t/1", Decision::Forget, false).unwrap()[0].to_offset, None);
     house.stop();
 }
+
+/// What brokers say may be anything: a topic that was made anew under them without ids ended the process.
+#[test]
+fn a_log_that_ends_in_front_of_what_was_read_by_the_time_of_the_decision_is_refused() {
+    let mut house = House::overtaken();
+    // Brokers that tell ids by now say nothing of a position that has none.
+    house.ids.lock().insert("t".to_owned(), streamgauge_api::TopicId([3; 16]));
+    assert_eq!(house.decide("s/0", Decision::AcceptGap, true).unwrap()[0].counted_again, "nothing");
+    house.ids.lock().clear();
+    house.stop();
+    house.mock = MockKafka::start(&[("t", 1)]).unwrap();
+    house.source.brokers = vec![house.mock.bootstrap().to_owned()];
+    house.produce("t", 0, 0..3);
+    house.start();
+    house.until("the incident", |_engine| house.open_incident().is_some());
+    let refused = house.decide("s/0", Decision::AcceptGap, true).unwrap_err();
+    assert!(refused.code == Code::DecisionRefused && refused.reason.contains("ends at 3 by now"), "{}", refused.reason);
+    assert_eq!(house.decide("s/0", Decision::Begin(BeginAt::Earliest), true).unwrap()[0].to_offset, Some(0));
+    house.stop();
+}
