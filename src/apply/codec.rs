@@ -341,6 +341,17 @@ fn decode_positions(frame: &Frame<'_>) -> Result<Positions, String> {
     Ok((positions.chunks_exact(POSITION_BYTES).map(position).collect(), runs))
 }
 
+/// Rows of a frame by event; none when its words do not say that.
+pub fn row_counts_of(frame: &Frame<'_>) -> Option<std::collections::BTreeMap<EventId, u64>> {
+    let mut counts = std::collections::BTreeMap::new();
+    if frame.kind == FrameKind::ROWS {
+        for batch in decode_rows(frame).ok()?.batches {
+            *counts.entry(batch.event()).or_default() += batch.len() as u64;
+        }
+    }
+    Some(counts)
+}
+
 /// Events of the batches of a frame, as far as its words tell; nothing else of the rows is looked at.
 pub fn events_of(frame: &Frame<'_>) -> Vec<EventId> {
     let mut events = Vec::new();

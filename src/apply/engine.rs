@@ -305,10 +305,19 @@ impl Engine {
             cause: Code::StorageFull.as_str().to_owned(),
             lost: lost.to_owned(),
             holds: "everything applied so far is read; the disk is tried again twice a second".to_owned(),
-            evidence: error.to_string(),
+            evidence: format!("{error}; {}", self.kept()),
             actions: vec![Code::StorageFull.advice().to_owned()],
         };
         self.facts.incidents.open(IncidentKind::WriteStall, &Subject::Server, self.clock.now_us(), text);
+    }
+
+    /// For whom the log keeps what it has: what a person wants to know when the disk is full.
+    fn kept(&self) -> String {
+        let kept = self.handle.cursors().into_iter().map(|cursor| {
+            format!("{} bytes for {} from LSN {} on", cursor.bytes, cursor.name, cursor.needs_lsn)
+        });
+        let kept: Vec<String> = kept.collect();
+        if kept.is_empty() { "no reader keeps any of the log".to_owned() } else { format!("the log keeps {}", kept.join(", ")) }
     }
 
     pub(super) fn refused(&mut self, error: WalError) -> ApiError {

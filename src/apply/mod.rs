@@ -18,6 +18,7 @@ mod freshness;
 mod incidents;
 mod inlet;
 mod limit;
+mod log;
 mod long_read;
 mod look;
 mod operator;

@@ -14,7 +14,7 @@ use super::snapshots::crowded;
 use crate::read::{UnknownFeature, find_table, key_to_json};
 use crate::state::Table;
 use crate::storage::Disk;
-use crate::wal::WalHandle;
+use crate::wal::{CURSOR_BYTES_MAX, CursorStatus, Hold, RING_BYTES_MAX, WalHandle};
 use base64::Engine as _;
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use streamgauge_api::control::{Action, Control, KeysPage, PartitionStatus, Readiness, Reject};
+use streamgauge_api::control::{Action, Control, KeysPage, LogPage, PartitionStatus, Readiness, Reject};
 use streamgauge_api::decision::{Decision, DecisionRequest, Effect, Place};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
@@ -225,6 +225,14 @@ fn table_json(table: &Table, bad: u64, refused: u64, counting_us: i64) -> Json {
     })
 }
 
+/// Who keeps the log from where on, and how many bytes of it.
+fn cursor_json(cursor: &CursorStatus) -> Json {
+    json!({
+        "reader": cursor.name, "needs_lsn": cursor.needs_lsn, "bytes": cursor.bytes,
+        "gives_way": cursor.hold == Hold::GivesWay,
+    })
+}
+
 impl Control for EngineControl {
     fn alive(&self) -> bool {
         let beat = self.facts.heartbeat_us.load(Ordering::Relaxed);
@@ -301,6 +309,8 @@ impl Control for EngineControl {
             "wal": wal.map(|wal| json!({
                 "segments": wal.segments, "sealed_bytes": wal.sealed_bytes, "unsynced_bytes": wal.unsynced_bytes, "syncs": wal.syncs, "written_bytes": wal.written_bytes, "counting_since_ms": self.started_us / 1000,
                 "full": wal.full, "poisoned": wal.poisoned,
+                "earliest_lsn": self.wal.get().map(WalHandle::earliest_lsn),
+                "kept_for": self.wal.get().map(|wal| wal.cursors().iter().map(cursor_json).collect::<Vec<_>>()),
             })),
             "memory": {
                 "bytes": self.facts.table_bytes.load(Ordering::Relaxed),
@@ -440,6 +450,10 @@ impl Control for EngineControl {
         .unwrap_or_default()
     }
 
+    fn log(&self, from_lsn: Option<u64>, limit: usize, wait: Duration) -> Result<LogPage, ApiError> {
+        self.log_page(from_lsn, limit, wait)
+    }
+
     fn rejects_gone(&self) -> u64 {
         self.look(|engine| engine.state().rejects_gone()).unwrap_or_default()
     }
@@ -458,6 +472,9 @@ impl Control for EngineControl {
         );
         limits.insert("apply.queue_bytes".into(), json!({"value": super::seat::QUEUE_BYTES_MAX}));
         limits.insert("apply.port_requests".into(), json!({"value": super::seat::PORT_REQUESTS_MAX}));
+        let ring_bytes = self.wal.get().map_or(0, WalHandle::ring_bytes);
+        limits.insert("wal.ring_bytes".into(), json!({"value": RING_BYTES_MAX, "used": ring_bytes}));
+        limits.insert("wal.kept_for_readers_bytes".into(), json!({"value": CURSOR_BYTES_MAX}));
         limits.insert("key.bytes".into(), json!({"value": crate::row::KEY_BYTES_MAX}));
         for (name, value) in &self.settings.limits {
             limits.insert((*name).to_owned(), value.clone());

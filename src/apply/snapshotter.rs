@@ -1,4 +1,4 @@
-//! The snapshot thread: takes frozen states, writes them, verifies them, keeps the newest ones and releases the WAL that they cover.
+//! The snapshot thread: takes frozen states, writes them, verifies them, keeps the newest ones and lets go of the WAL that they cover.
 
 use super::facts::Facts;
 use super::seat::Seat;
@@ -7,7 +7,8 @@ use super::work::News;
 use crate::snapshot::{SnapshotError, SnapshotFacts, SnapshotInfo, SnapshotWriter, releasable_lsn, retain};
 use crate::state::{Frozen, NoRoom, Unwritten};
 use crate::storage::{Disk, IoError, Reserve, Storage};
-use crate::wal::{LogIdentity, WalError, WalHandle};
+use crate::wal::{Cursor, Hold, LogIdentity, WalError, WalHandle};
+use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -103,6 +104,8 @@ struct Worker {
     clock: Arc<dyn Clock>,
     facts: Arc<Facts>,
     metrics: Arc<Metrics>,
+    /// The log from the oldest snapshot that is kept on.
+    cursor: Mutex<Cursor<Disk>>,
 }
 
 impl Snapshotter {
@@ -119,7 +122,11 @@ impl Snapshotter {
         seat: Arc<std::sync::OnceLock<Weak<Seat>>>,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = crossbeam_channel::bounded::<Arc<Frozen>>(1);
-        let worker = Arc::new(Worker { options, handle, clock, facts, metrics });
+        let Ok(cursor) = handle.cursor("snapshot", handle.earliest_lsn(), Hold::Firm) else {
+            unreachable!("nothing of the log goes before somebody has said what may")
+        };
+        let cursor = Mutex::new(cursor);
+        let worker = Arc::new(Worker { options, handle, clock, facts, metrics, cursor });
         let mine = Arc::clone(&worker);
         let thread = std::thread::Builder::new().name("snapshot".into()).spawn(move || {
             // What a process that died had no time to let go.
@@ -205,12 +212,19 @@ impl Worker {
 
     fn release(&self) {
         let released = retain(&Disk, &self.options.folder, self.options.keep, &self.options.log)
-            .and_then(|kept| self.handle.release(releasable_lsn(&kept, None)));
+            .and_then(|kept| {
+                self.cursor.lock().advance(releasable_lsn(&kept, None) + 1);
+                self.handle.release()
+            });
         match released {
-            Ok(released) if released.segments > 0 => {
-                tracing::info!(kind = "wal.released", segments = released.segments, bytes = released.bytes, "WAL segments released");
+            Ok(released) => {
+                if released.segments > 0 {
+                    tracing::info!(kind = "wal.released", segments = released.segments, bytes = released.bytes, "WAL segments released");
+                }
+                for reader in released.passed {
+                    tracing::warn!(kind = "wal.reader_passed", reader, "a reader of the log was too slow: what it had not read is gone");
+                }
             }
-            Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old snapshots or WAL segments could not be removed"),
         }
     }
@@ -234,7 +248,7 @@ fn with_reserve<S: Storage, T>(
         tell_reserve(reserve.restore());
         return first;
     }
-    let _held = handle.hold();
+    let _held = handle.hold_room();
     let lent = reserve.release();
     if let Err(error) = &lent {
         tracing::warn!(%error, "the emergency reserve could not be released");

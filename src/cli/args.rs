@@ -84,10 +84,10 @@ pub enum Command {
     /// Decide about a wall clock that jumped
     #[command(subcommand, before_help = "Examples:\n  streamgauge status\n  streamgauge clock accept", disable_help_subcommand = true)]
     Clock(ClockCommand),
-    /// Decide about the log of a stopped server
+    /// Look at the log, and decide about that of a stopped server
     #[command(
         subcommand,
-        before_help = "Examples:\n  streamgauge wal skip 918220 --data-dir /var/lib/gauge\n  streamgauge wal skip 918220 -c streamgauge.toml",
+        before_help = "Examples:\n  streamgauge wal tail --from 918220\n  streamgauge wal skip 918220 --data-dir /var/lib/gauge",
         disable_help_subcommand = true
     )]
     Wal(WalCommand),
@@ -107,6 +107,7 @@ impl Command {
             Self::Rejects(RejectsCommand::List(args)) => args.json,
             Self::Incident(args) => args.json,
             Self::Clock(ClockCommand::Accept(args)) => args.json,
+            Self::Wal(WalCommand::Tail(args)) => args.json,
             Self::Wal(WalCommand::Skip(args)) => args.json,
         }
     }
@@ -162,12 +163,35 @@ pub struct ClockAcceptArgs {
 /// Verbs on the log.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum WalCommand {
+    /// List frames of a running server's log, from any LSN on
+    #[command(
+        before_help = "Examples:\n  streamgauge wal tail\n  streamgauge wal tail --from 918220 --follow --json",
+        after_help = "What is not synced yet is not shown. With --follow it goes on over restarts of\nthe server, without a gap."
+    )]
+    Tail(WalTailArgs),
     /// Leave the rows of one frame out of every table, for good
     #[command(
         before_help = "Examples:\n  streamgauge wal skip 918220 --data-dir /var/lib/gauge --dry-run\n  streamgauge wal skip 918220 -c streamgauge.toml --json",
         after_help = "For a stopped server whose start dies in that frame and says so (exit code 70).\nPositions pass the rows, tables lack them; the decision is in the log.\nAsk with --dry-run first: it says which rows, tables and offsets."
     )]
     Skip(WalSkipArgs),
+}
+
+/// Arguments of `wal tail`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct WalTailArgs {
+    /// First LSN; the last 100 when absent
+    #[arg(long, value_name = "LSN", value_parser = clap::value_parser!(u64).range(1..))]
+    pub from: Option<u64>,
+    /// Go on with what comes, until interrupted
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Where the server is
+    #[command(flatten)]
+    pub server: AdminArgs,
+    /// One JSON object per frame
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `wal skip`.

@@ -16,6 +16,7 @@ mod lag;
 mod layout;
 mod rejects;
 mod status;
+mod wal;
 
 use std::ffi::OsString;
 use std::io;
@@ -25,7 +26,7 @@ use streamgauge_api::{ApiError, Code};
 
 pub use args::{
     AdminArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, IncidentArgs, LagArgs,
-    LogFormat, Rebuild, RejectsListArgs, RunArgs, StatusArgs, WalCommand, WalSkipArgs, parse,
+    LogFormat, Rebuild, RejectsListArgs, RunArgs, StatusArgs, WalCommand, WalSkipArgs, WalTailArgs, parse,
 };
 pub use console::Console;
 pub(crate) use console::plain;
@@ -93,6 +94,7 @@ fn dispatch(command: &Command, handlers: &Handlers<'_>, console: &mut Console<'_
         Command::Rejects(args::RejectsCommand::List(args)) => rejects::list(args, console),
         Command::Incident(args) => incident::run(args, console),
         Command::Clock(args::ClockCommand::Accept(args)) => clock::accept(args, console),
+        Command::Wal(args::WalCommand::Tail(args)) => wal::tail(args, console),
         Command::Wal(args::WalCommand::Skip(args)) => (handlers.wal_skip)(args, console),
     }
 }

@@ -168,6 +168,35 @@ fn rejects_are_listed_page_by_page() {
 }
 
 #[test]
+fn the_log_is_followed_over_a_restart_and_never_into_another_log() {
+    let page = |log: &str, lsns: &[u64], next_lsn: u64| {
+        let frame = |lsn: &u64| {
+            format!(r#"{{"first_lsn":{lsn},"last_lsn":{lsn},"kind":"mark","at_us":0,"bytes":56,"rows":[],"positions":[]}}"#)
+        };
+        let frames: Vec<String> = lsns.iter().map(frame).collect();
+        let frames = frames.join(",");
+        format!(r#"{{"log_id":"{log}","earliest_lsn":1,"durable_lsn":8,"frames":[{frames}],"next_lsn":{next_lsn}}}"#)
+    };
+    let (one, two, other) = (page("aa", &[7], 8), page("aa", &[8, 9], 10), page("bb", &[], 10));
+    let recovering = r#"{"code":"recovering","detail":"state is being rebuilt"}"#;
+    let (at, requests) = serve(&[(200, "", &one), (503, "", recovering), (200, "", &two), (200, "", &other)]);
+    let ran = run(&format!("streamgauge wal tail --from 7 --follow --admin {at}"), "");
+    let lines: Vec<&str> = ran.out.lines().map(|line| line.split("  ").next().unwrap()).collect();
+    assert_eq!(lines, ["LSN 7", "LSN 8", "LSN 9"]);
+    assert!(ran.err.contains("going on from LSN 8") && ran.err.contains("another log"), "{}", ran.err);
+    assert!(ran.exit != Exit::Ok);
+    let asked: Vec<String> = requests.try_iter().collect();
+    assert_eq!(asked.len(), 4);
+    assert_eq!(asked[1], "GET /wal?limit=1000&from=8&wait_ms=10000 HTTP/1.1");
+    assert_eq!(asked[1], asked[2]);
+    // Without --follow it ends where the log does, and begins near that.
+    let (at, requests) = serve(&[(200, "", &page("aa", &[], 9)), (200, "", &page("aa", &[8], 9))]);
+    let ran = run(&format!("streamgauge wal tail --json --admin {at}"), "");
+    assert_eq!((ran.exit, ran.out.lines().count()), (Exit::Ok, 1));
+    assert_eq!(requests.try_iter().nth(1).unwrap(), "GET /wal?limit=1000&from=1 HTTP/1.1");
+}
+
+#[test]
 fn errors_lists_explains_and_corrects() {
     let all: Json = serde_json::from_str(&run("streamgauge errors --json", "").out).unwrap();
     assert_eq!(all.as_array().map(Vec::len), Some(Code::ALL.len()));

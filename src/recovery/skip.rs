@@ -8,7 +8,7 @@
 use super::RecoveryError;
 use super::beginning::Beginning;
 use crate::apply::Facts;
-use crate::apply::codec::{ContentError, decode, decode_skipped, events_of};
+use crate::apply::codec::{ContentError, decode, decode_skipped, events_of, row_counts_of};
 use crate::pipeline::Registry;
 use crate::row::EventId;
 use crate::state::{Content, State};
@@ -258,12 +258,7 @@ fn looked_at(frame: &Frame<'_>, lsn: u64, skipped: &[u64], known: &Known) -> Res
     };
     // Rows that cannot be read may be why it is left out.
     let mut rows: BTreeMap<EventId, Option<u64>> = events_of(frame).into_iter().map(|event| (event, None)).collect();
-    if let Ok(Content::Rows(content)) = decode(frame) {
-        for batch in &content.batches {
-            let count = rows.entry(batch.event()).or_default();
-            *count = Some(count.unwrap_or(0) + batch.len() as u64);
-        }
-    }
+    rows.extend(row_counts_of(frame).unwrap_or_default().into_iter().map(|(event, count)| (event, Some(count))));
     assert!((frame.first_lsn..=frame.last_lsn()).contains(&lsn), "LSN {lsn} is in the frame that it names");
     Ok(LeftOut {
         lsns: (frame.first_lsn, frame.last_lsn()),

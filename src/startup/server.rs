@@ -422,7 +422,7 @@ fn open_log(options: &ServerOptions, shared: &Shared) -> Result<OpenedLog, ApiEr
 /// The disk has no room for a segment of ours, perhaps not even to make the end of the old one durable. The reserve helps with the latter,
 /// since a snapshot, which lets space go, waits for that; frames never live on it. What is left to do is tried again while the server runs.
 fn start_without_room(handle: &WalHandle<Disk>, reserve: &Reserve<Disk>) -> Result<(), ApiError> {
-    let _held = handle.hold();
+    let _held = handle.hold_room();
     let mut settled = handle.settle()?;
     if !settled && reserve.release()? {
         settled = handle.settle()?;

@@ -35,6 +35,19 @@ impl<F: StorageFile> WordStream<F> {
         Ok(Self { file, file_bytes, read_bytes: 0, buffer, start: 0, end: 0 })
     }
 
+    /// Goes to a place of the file, a multiple of eight, and forgets what was read: it is read again
+    /// as it is by then. The length is asked for anew.
+    ///
+    /// # Errors
+    /// When the length cannot be asked for.
+    pub fn restart_at(&mut self, offset: u64) -> Result<(), IoError> {
+        assert!(offset.is_multiple_of(8), "a stream goes by words, not to byte {offset}");
+        self.file_bytes = self.file.size_bytes()?;
+        self.read_bytes = offset.min(self.file_bytes);
+        (self.start, self.end) = (0, 0);
+        Ok(())
+    }
+
     /// Length of the file in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes

@@ -20,10 +20,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
+use super::cursor::{Cursor, CursorStatus, Cursors, Hold};
 use super::error::WalError;
+use super::frames::FrameRing;
+use super::places::{SegmentPlace, SparseIndex};
 use super::reader::WalTail;
 use super::segment::{SegmentHeader, segment_number, segment_path};
 use super::start::{WalOptions, begin_segment, settle_tail};
+use super::tail::{TailError, TailReader};
 use crate::storage::{IoError, Operation, Storage, StorageFile};
 
 /// A sealed segment.
@@ -31,7 +35,10 @@ use crate::storage::{IoError, Operation, Storage, StorageFile};
 pub(super) struct SealedSegment {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
+    pub(super) first_lsn: u64,
     pub(super) last_lsn: u64,
+    /// Places inside; empty when another process wrote it.
+    pub(super) index: Arc<SparseIndex>,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +52,10 @@ pub(super) struct Signals {
 #[derive(Debug)]
 struct Unsealed<S: Storage> {
     file: Arc<S::File>,
+    /// What a reader opens: the file may have been created under another name.
+    path: PathBuf,
+    first_lsn: u64,
+    index: Arc<SparseIndex>,
     /// Its footer is written: what it is once it has been synced.
     ended: Option<SealedSegment>,
 }
@@ -77,6 +88,9 @@ pub(super) struct SharedFiles<S: Storage> {
     pub(super) storage: S,
     pub(super) folder: PathBuf,
     pub(super) segment_bytes: u64,
+    pub(super) log_id: u128,
+    /// Where the checksums of frames begin.
+    pub(super) salt: u32,
     /// The end of the old log, until it is on the disk for sure.
     tail: Mutex<Option<WalTail>>,
     unsealed: Mutex<Vec<Unsealed<S>>>,
@@ -107,16 +121,20 @@ pub(super) struct Shared<S: Storage> {
     pub(super) files: Option<SharedFiles<S>>,
     pub(super) signals: Mutex<Signals>,
     pub(super) wake: Condvar,
-    durable_changed: Condvar,
+    pub(super) durable_changed: Condvar,
+    pub(super) cursors: Cursors,
+    pub(super) ring: FrameRing,
 }
 
 /// What [`WalHandle::release`] removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Released {
     /// Segments.
     pub segments: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// Whose cursors had to give way.
+    pub passed: Vec<String>,
 }
 
 /// The log as `/status` and metrics show it.
@@ -149,6 +167,8 @@ impl<S: Storage> SharedFiles<S> {
             storage,
             folder,
             segment_bytes,
+            log_id: first.log.log_id,
+            salt: first.log.salt(),
             tail: Mutex::new(tail),
             unsealed: Mutex::new(Vec::new()),
             sync_lock: Mutex::new(()),
@@ -274,16 +294,51 @@ impl<S: Storage> SharedFiles<S> {
         *prepared = Some(file);
     }
 
+    /// The segment that holds `lsn`, which is written; none when it is gone.
+    pub(super) fn segment_of(&self, lsn: u64) -> Option<SegmentPlace> {
+        let slot = self.tail.lock();
+        if let Some(tail) = slot.as_ref() {
+            let holding = tail.survey.segments.iter().rev().find(|segment| segment.header.first_lsn <= lsn)?;
+            let (path, first_lsn) = (holding.path.clone(), holding.header.first_lsn);
+            return Some(SegmentPlace { path, first_lsn, index: Arc::default() });
+        }
+        drop(slot);
+        // One that leaves the unsealed is among the sealed by then.
+        let place = |segment: &Unsealed<S>| SegmentPlace {
+            path: segment.path.clone(),
+            first_lsn: segment.first_lsn,
+            index: Arc::clone(&segment.index),
+        };
+        let unsealed = self.unsealed.lock().iter().rev().find(|segment| segment.first_lsn <= lsn).map(place);
+        unsealed.or_else(|| {
+            let sealed = self.sealed.lock();
+            let holding = sealed.iter().find(|segment| lsn <= segment.last_lsn).filter(|segment| segment.first_lsn <= lsn)?;
+            let (path, first_lsn) = (holding.path.clone(), holding.first_lsn);
+            Some(SegmentPlace { path, first_lsn, index: Arc::clone(&holding.index) })
+        })
+    }
+
+    /// Bytes of the sealed segments that hold `from_lsn` or later ones.
+    fn sealed_bytes_from(&self, from_lsn: u64) -> u64 {
+        self.sealed.lock().iter().filter(|segment| segment.last_lsn >= from_lsn).map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes of the sealed segments before the one that holds `lsn`.
+    fn sealed_bytes_before(&self, lsn: u64) -> u64 {
+        self.sealed.lock().iter().take_while(|segment| segment.last_lsn < lsn).map(|segment| segment.bytes).sum()
+    }
+
     fn ended_one_waits(&self) -> bool {
         self.unsealed.lock().iter().any(|segment| segment.ended.is_some())
     }
 
     /// A segment begins: frames are written into it from here on.
-    pub(super) fn begin(&self, file: Arc<S::File>) {
+    pub(super) fn begin(&self, file: Arc<S::File>, header: &SegmentHeader, index: Arc<SparseIndex>) {
+        let (path, first_lsn) = (segment_path(&self.folder, header.number), header.first_lsn);
         let mut unsealed = self.unsealed.lock();
         assert!(unsealed.iter().all(|segment| segment.ended.is_some()), "the segment before has ended");
         assert!(unsealed.len() <= 1, "at most one segment waits for its sync");
-        unsealed.push(Unsealed { file, ended: None });
+        unsealed.push(Unsealed { file, path, first_lsn, index, ended: None });
     }
 
     /// The segment being written has its footer: nothing is written into it from here on.
@@ -366,8 +421,10 @@ pub(super) fn is_leftover(name: &str) -> bool {
 
 impl<S: Storage> Shared<S> {
     /// Watermarks of a log whose frames up to `written` are there and up to `durable` on the disk for sure.
-    pub(super) fn new(written: u64, durable: u64, options: WalOptions, files: Option<SharedFiles<S>>) -> Self {
+    /// The first LSN that is there is `first_lsn`.
+    pub(super) fn new(first_lsn: u64, written: u64, durable: u64, options: WalOptions, files: Option<SharedFiles<S>>) -> Self {
         assert!(durable <= written, "durable {durable} and written {written}");
+        assert!(first_lsn <= written + 1, "a log begins before its end: {first_lsn} and {written}");
         Self {
             durable: Arc::new(AtomicU64::new(durable)),
             written: AtomicU64::new(written),
@@ -380,6 +437,8 @@ impl<S: Storage> Shared<S> {
             signals: Mutex::new(Signals::default()),
             wake: Condvar::new(),
             durable_changed: Condvar::new(),
+            cursors: Cursors::new(first_lsn),
+            ring: FrameRing::default(),
         }
     }
 
@@ -650,28 +709,33 @@ impl<S: Storage> WalHandle<S> {
 
     /// While the guard lives the log takes no room of the disk, for a new segment, for a longer one, or behind a cut:
     /// what is lent for freeing space is not for frames. Waits for whoever takes some just now.
-    pub fn hold(&self) -> Hold<S> {
+    pub fn hold_room(&self) -> RoomLent<S> {
         if let Some(files) = &self.0.files {
             let before = std::mem::replace(&mut *files.held.write(), true);
             assert!(!before, "room is lent by one at a time");
         }
-        Hold(Arc::clone(&self.0))
+        RoomLent(Arc::clone(&self.0))
     }
 
-    /// Removes sealed segments whose last LSN is at or below `up_to_lsn`, oldest first; the segment being written always stays.
-    /// See [`crate::snapshot::releasable_lsn`] for which LSN that may be.
+    /// Removes the sealed segments that no cursor needs, oldest first; the segment being written always stays. Without a firm cursor
+    /// nothing goes. On a disk without room cursors that give way hold nothing.
     ///
     /// # Errors
     /// What the file layer says; segments removed until then are gone.
-    pub fn release(&self, up_to_lsn: u64) -> Result<Released, IoError> {
+    pub fn release(&self) -> Result<Released, IoError> {
         let mut released = Released::default();
         let Some(files) = &self.0.files else { return Ok(released) };
-        assert!(up_to_lsn <= self.durable_lsn(), "what is released is in a snapshot, and that is durable");
         // One at a time, and without the lock while the disk is asked: the syncer adds to the same list.
         let _one_at_a_time = files.releasing.lock();
+        let short = files.full() || files.may_take_room().is_none();
         loop {
-            let oldest = files.sealed.lock().first().filter(|segment| segment.last_lsn <= up_to_lsn).cloned();
-            let Some(oldest) = oldest else { break };
+            let Some(oldest) = files.sealed.lock().first().cloned() else { break };
+            let (goes, passed) = self.0.cursors.let_go(oldest.last_lsn, short, |firm| files.sealed_bytes_before(firm));
+            released.passed.extend(passed);
+            if !goes {
+                break;
+            }
+            assert!(oldest.last_lsn <= self.durable_lsn(), "what goes is in a snapshot, and that is durable");
             remove_if_there(&files.storage, &oldest.path)?;
             let gone = files.sealed.lock().remove(0);
             assert_eq!(gone.path, oldest.path, "only releasing takes from the front");
@@ -682,6 +746,43 @@ impl<S: Storage> WalHandle<S> {
             self.0.nudge();
         }
         Ok(released)
+    }
+
+    /// Keeps the log from `lsn` on until the cursor is moved or dropped.
+    ///
+    /// # Errors
+    /// The first LSN that is left, when `lsn` is gone already.
+    pub fn cursor(&self, name: &str, lsn: u64, hold: Hold) -> Result<Cursor<S>, u64> {
+        Cursor::open(&self.0, name, lsn, hold)
+    }
+
+    /// All cursors, and what each keeps; the one that holds the log back most comes first.
+    pub fn cursors(&self) -> Vec<CursorStatus> {
+        let bytes_from = |lsn| self.0.files.as_ref().map_or(0, |files| files.sealed_bytes_from(lsn));
+        self.0.cursors.status(bytes_from)
+    }
+
+    /// Which log it is; none at level `memory`.
+    pub fn log_id(&self) -> Option<u128> {
+        self.0.files.as_ref().map(|files| files.log_id)
+    }
+
+    /// The first LSN that can be read.
+    pub fn earliest_lsn(&self) -> u64 {
+        self.0.cursors.earliest()
+    }
+
+    /// Bytes of frames that readers share in memory.
+    pub fn ring_bytes(&self) -> usize {
+        self.0.ring.bytes()
+    }
+
+    /// Reads from `from_lsn` on, as far as the log is durable, and keeps what was not read yet. `name` is shown in `/status`.
+    ///
+    /// # Errors
+    /// [`TailError`]: that LSN is gone, or not written yet; or nothing is kept at all.
+    pub fn tail(&self, name: &str, from_lsn: u64) -> Result<TailReader<S>, TailError> {
+        TailReader::open(&self.0, name, from_lsn)
     }
 
     /// Why the log takes nothing any more, if so.
@@ -710,11 +811,11 @@ impl<S: Storage> WalHandle<S> {
     }
 }
 
-/// See [`WalHandle::hold`].
+/// See [`WalHandle::hold_room`].
 #[derive(Debug)]
-pub struct Hold<S: Storage>(Arc<Shared<S>>);
+pub struct RoomLent<S: Storage>(Arc<Shared<S>>);
 
-impl<S: Storage> Drop for Hold<S> {
+impl<S: Storage> Drop for RoomLent<S> {
     fn drop(&mut self) {
         if let Some(files) = &self.0.files {
             *files.held.write() = false;

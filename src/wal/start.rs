@@ -82,8 +82,9 @@ impl<S: Storage> WalWriter<S> {
             }
         };
         let fresh = tail.is_none();
+        let begins = tail.as_ref().and_then(|tail| tail.survey.first_lsn()).unwrap_or(header.first_lsn);
         let files = SharedFiles::new(storage, folder.to_owned(), options.segment_bytes, tail, header);
-        let shared = Arc::new(Shared::new(written, durable, options, Some(files)));
+        let shared = Arc::new(Shared::new(begins, written, durable, options, Some(files)));
         let ready = shared.prepare().map_err(PrepareError::into_io)?;
         if fresh && !ready {
             return Err(no_room(folder));
@@ -98,7 +99,7 @@ impl<S: Storage> WalWriter<S> {
 
     /// A log without files: the level `memory`. LSNs count, nothing is kept.
     pub fn memory(first_lsn: u64, options: WalOptions) -> (Self, WalHandle<S>) {
-        let shared = Arc::new(Shared::new(first_lsn - 1, first_lsn - 1, options, None));
+        let shared = Arc::new(Shared::new(first_lsn, first_lsn - 1, first_lsn - 1, options, None));
         (Self::in_memory(Arc::clone(&shared), first_lsn), WalHandle(shared))
     }
 }
@@ -140,7 +141,8 @@ pub(super) fn settle_tail<S: Storage>(storage: &S, folder: &Path, tail: &WalTail
             Some(end) if end.path == segment.path => write_again(storage, folder, tail.log, end)?,
             _ => segment.bytes,
         };
-        sealed.push(SealedSegment { path: segment.path.clone(), bytes, last_lsn });
+        let (path, first_lsn) = (segment.path.clone(), segment.header.first_lsn);
+        sealed.push(SealedSegment { path, bytes, first_lsn, last_lsn, index: Arc::default() });
     }
     if tail.segment_end.frames > 0 {
         let end = &tail.segment_end;
@@ -152,7 +154,8 @@ pub(super) fn settle_tail<S: Storage>(storage: &S, folder: &Path, tail: &WalTail
             }
             _ => write_again(storage, folder, tail.log, end)?,
         };
-        sealed.push(SealedSegment { path: end.path.clone(), bytes, last_lsn: tail.last_lsn });
+        let (path, first_lsn, last_lsn) = (end.path.clone(), end.first_lsn, tail.last_lsn);
+        sealed.push(SealedSegment { path, bytes, first_lsn, last_lsn, index: Arc::default() });
     }
     assert!(sealed.is_sorted_by(|one, other| one.last_lsn < other.last_lsn), "segments follow each other");
     assert!(sealed.last().is_none_or(|last| last.last_lsn <= tail.last_lsn), "what is sealed ends where the log does");

@@ -74,6 +74,11 @@ impl WalSurvey {
             if header.log.log_id != wanted {
                 return Err(WalOpenError::OtherLog { file: path, wanted, found: header.log.log_id });
             }
+            // Checksums do not vouch for what was crafted: nothing may be looked for in numbers that go back.
+            if let Some(last) = survey.segments.last().filter(|last| last.header.first_lsn > header.first_lsn) {
+                let wanted = last.header.first_lsn;
+                return Err(WalOpenError::LsnGap { file: path, offset_bytes: 0, wanted, found: header.first_lsn });
+            }
             survey.collect_skips(storage, (&path, bytes), &header, &head)?;
             let next = survey.segments.last().map_or(header.number, |last| last.header.number + 1);
             assert_eq!(header.number, next, "a missing number was refused");

@@ -13,13 +13,14 @@
 //! syncer makes the cut durable, so that no crash brings the turn back, and until then nothing is written behind it. Any other failed
 //! write, and any failed sync, is final.
 //!
-//! While room of the disk is lent for freeing space ([`super::WalHandle::hold`]) the log takes none: what it has reserved it may fill, but
+//! While room of the disk is lent for freeing space ([`super::WalHandle::hold_room`]) the log takes none: what it has reserved it may fill, but
 //! it grows by nothing, and what a cut gave back has to be found anew.
 
 use std::sync::Arc;
 
 use super::error::WalError;
 use super::frame::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameKind, FrameParts, Link, encode};
+use super::places::{Mark, SparseIndex};
 use super::segment::{FOOTER_BYTES, Footer, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_WORDS, SegmentHeader, segment_path};
 use super::shared::{Prepared, RoomGuard, SealedSegment, Shared, SharedFiles, no_room};
 use crate::storage::{IoError, Storage, StorageFile};
@@ -41,6 +42,7 @@ struct Open<S: Storage> {
     /// Up to here it has its room. What is behind a cut has to find some.
     reserved: u64,
     frames: u32,
+    index: Arc<SparseIndex>,
 }
 
 /// Fits behind the room that is kept, and before it.
@@ -155,6 +157,9 @@ impl<S: Storage> WalWriter<S> {
         match written {
             Ok(bytes) if self.staged_frames > 0 => {
                 assert!(self.staged_lsn > self.next_lsn, "every frame takes an LSN");
+                if self.shared.ring.is_read() {
+                    self.shared.ring.push(self.next_lsn, self.staged_lsn - 1, &self.staging);
+                }
                 self.next_lsn = self.staged_lsn;
                 self.last_crc = self.staged_crc;
                 self.recorded_lsn = self.staged_recorded;
@@ -252,6 +257,7 @@ impl<S: Storage> WalWriter<S> {
         if open.offset < half && open.offset + bytes >= half {
             self.shared.want_prepared();
         }
+        open.index.note(Mark { lsn: self.next_lsn, offset: open.offset, prev_crc: self.last_crc });
         open.offset += bytes;
         open.reserved = open.reserved.max(open.offset);
         open.frames += self.staged_frames;
@@ -337,10 +343,11 @@ impl<S: Storage> WalWriter<S> {
             files.end(ended(files, open, last_lsn));
         }
         let file = Arc::new(prepared.file);
-        files.begin(Arc::clone(&file));
+        let index = Arc::new(SparseIndex::default());
+        files.begin(Arc::clone(&file), &header, Arc::clone(&index));
         let capacity = wanted.max(files.segment_bytes);
         assert!(prepared.reserved >= capacity, "a segment begins with its room: {} of {capacity}", prepared.reserved);
-        self.open = Some(Open { file, header, offset: SEGMENT_HEADER_BYTES as u64, capacity, reserved: capacity, frames: 0 });
+        self.open = Some(Open { file, header, offset: SEGMENT_HEADER_BYTES as u64, capacity, reserved: capacity, frames: 0, index });
         Ok(())
     }
 
@@ -392,7 +399,13 @@ impl<S: Storage> Open<S> {
 /// What a segment is once its footer is written and synced.
 fn ended<S: Storage>(files: &SharedFiles<S>, open: &Open<S>, last_lsn: u64) -> SealedSegment {
     assert!(open.frames > 0 && last_lsn >= open.header.first_lsn, "a segment ends with frames in it");
-    SealedSegment { path: segment_path(&files.folder, open.header.number), bytes: open.offset + FOOTER_BYTES as u64, last_lsn }
+    SealedSegment {
+        path: segment_path(&files.folder, open.header.number),
+        bytes: open.offset + FOOTER_BYTES as u64,
+        first_lsn: open.header.first_lsn,
+        last_lsn,
+        index: Arc::clone(&open.index),
+    }
 }
 
 /// Makes the segment being written longer.

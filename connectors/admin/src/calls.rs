@@ -1,6 +1,6 @@
 //! Calls into the engine from the runtime: on blocking threads, bounded in number and in time.
 //!
-//! There are two lanes, so that sixteen slow scrapes cannot starve a liveness probe. A call that outlives its limit is answered with `overloaded` and keeps its
+//! There are three lanes, so that sixteen slow scrapes cannot starve a liveness probe, and nobody who waits for the log a scrape. A call that outlives its limit is answered with `overloaded` and keeps its
 //! place in the lane until it really returns: a stalled engine fills its lanes once and no further threads are started.
 
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use tokio::sync::Semaphore;
 /// Calls in flight, by lane.
 const PROBES_MAX: usize = 8;
 const QUERIES_MAX: usize = 16;
+const FOLLOWERS_MAX: usize = 8;
 
-/// Blocking threads that the runtime needs for both lanes.
-pub(crate) const BLOCKING_THREADS_MAX: usize = PROBES_MAX + QUERIES_MAX;
+/// Blocking threads that the runtime needs for all lanes.
+pub(crate) const BLOCKING_THREADS_MAX: usize = PROBES_MAX + QUERIES_MAX + FOLLOWERS_MAX;
 
 /// What a call is for; decides its lane and its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(crate) enum Kind {
     Query,
     /// A snapshot or a fingerprint: passes over the whole state.
     Long,
+    /// Frames of the log, which may have to come first.
+    Follow,
 }
 
 impl Kind {
@@ -33,6 +36,7 @@ impl Kind {
             Self::Probe => Duration::from_secs(2),
             Self::Query => Duration::from_secs(10),
             Self::Long => Duration::from_secs(120),
+            Self::Follow => Duration::from_secs(20),
         }
     }
 }
@@ -43,11 +47,13 @@ pub(crate) struct Calls {
     control: Arc<dyn Control>,
     probes: Arc<Semaphore>,
     queries: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
 }
 
 impl Calls {
     pub(crate) fn new(control: Arc<dyn Control>) -> Self {
-        Self { control, probes: Arc::new(Semaphore::new(PROBES_MAX)), queries: Arc::new(Semaphore::new(QUERIES_MAX)) }
+        let lane = |places| Arc::new(Semaphore::new(places));
+        Self { control, probes: lane(PROBES_MAX), queries: lane(QUERIES_MAX), followers: lane(FOLLOWERS_MAX) }
     }
 
     /// Runs `call` on a blocking thread.
@@ -59,12 +65,13 @@ impl Calls {
         kind: Kind,
         call: impl FnOnce(&dyn Control) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let lane = if kind == Kind::Probe { &self.probes } else { &self.queries };
+        let (lane, places) = match kind {
+            Kind::Probe => (&self.probes, PROBES_MAX),
+            Kind::Query | Kind::Long => (&self.queries, QUERIES_MAX),
+            Kind::Follow => (&self.followers, FOLLOWERS_MAX),
+        };
         let Ok(place) = Arc::clone(lane).try_acquire_owned() else {
-            return Err(ApiError::new(
-                Code::Overloaded,
-                format!("{} admin calls are in flight already", if kind == Kind::Probe { PROBES_MAX } else { QUERIES_MAX }),
-            ));
+            return Err(ApiError::new(Code::Overloaded, format!("{places} admin calls are in flight already")));
         };
         let control = Arc::clone(&self.control);
         let running = tokio::task::spawn_blocking(move || {

@@ -28,6 +28,10 @@ const KEYS_PER_PAGE_MAX: usize = 1000;
 const REJECTS_PER_PAGE: usize = 50;
 /// A reject shows up to 128 KiB of bytes in base64: 200 of them are about 35 MB.
 const REJECTS_PER_PAGE_MAX: usize = 200;
+const FRAMES_PER_PAGE: usize = 100;
+const FRAMES_PER_PAGE_MAX: usize = 1000;
+/// Longest wait for a frame of the log, milliseconds: below what proxies and clients wait for an answer.
+const FRAME_WAIT_MAX_MS: u64 = 10_000;
 /// Rejects of one frame: as many as a frame may have rows.
 const REJECTS_PER_FRAME_MAX: usize = 65_536;
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -147,6 +151,15 @@ pub(crate) async fn rejects(State(admin): State<Admin>, parameters: Parameters) 
     Ok(Json(json!({"rejects": rejects, "next": next, "gone": gone})).into_response())
 }
 
+pub(crate) async fn log(State(admin): State<Admin>, parameters: Parameters) -> Answer {
+    let parameters = parameters_of(parameters)?;
+    let limit = limit_of(&parameters, FRAMES_PER_PAGE, FRAMES_PER_PAGE_MAX)?;
+    let from_lsn = number_of(&parameters, "from", 1, u64::MAX)?;
+    let wait = Duration::from_millis(number_of(&parameters, "wait_ms", 0, FRAME_WAIT_MAX_MS)?.unwrap_or(0));
+    let page = admin.calls.run(Kind::Follow, move |control| control.log(from_lsn, limit, wait)).await??;
+    Ok(Json(page).into_response())
+}
+
 pub(crate) async fn fingerprint(State(admin): State<Admin>) -> Answer {
     let (lsn, fingerprint) = admin.calls.run(Kind::Long, |control| control.fingerprint()).await??;
     Ok(Json(json!({"lsn": lsn, "fingerprint": fingerprint})).into_response())
@@ -208,6 +221,14 @@ fn flag_of(parameters: &BTreeMap<String, String>, name: &str) -> Result<bool, Ap
             let reason = format!("query parameter {name}={other} is not valid: 1, true, 0 or false is wanted");
             Err(ApiError::new(Code::InvalidRequest, reason).at(name))
         }
+    }
+}
+
+fn number_of(parameters: &BTreeMap<String, String>, name: &str, least: u64, most: u64) -> Result<Option<u64>, ApiError> {
+    let Some(text) = parameters.get(name) else { return Ok(None) };
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(Some(number)),
+        _ => Err(ApiError::new(Code::InvalidRequest, format!("{name}={text:?} is not a number from {least} to {most}")).at(name)),
     }
 }
 

@@ -139,6 +139,18 @@ fn schemas() -> Json {
             "code": {"$ref": "#/components/schemas/Code"}, "reason": {"type": "string"}, "schema_id": {"type": ["integer", "string", "null"]},
             "timestamp_ms": {"type": "integer"}, "key": nullable("string"), "value": nullable("string"), "value_len": {"type": "integer"},
         })),
+        "LogPage": object(&["log_id", "earliest_lsn", "durable_lsn", "frames", "next_lsn"], json!({
+            "log_id": {"type": "string"}, "earliest_lsn": {"type": "integer"}, "durable_lsn": {"type": "integer"},
+            "frames": {"type": "array", "items": {"$ref": "#/components/schemas/LogFrame"}}, "next_lsn": {"type": "integer"},
+        })),
+        "LogFrame": object(&["first_lsn", "last_lsn", "kind", "at_us", "bytes", "rows", "positions"], json!({
+            "first_lsn": {"type": "integer"}, "last_lsn": {"type": "integer"}, "kind": {"type": "string"}, "at_us": {"type": "integer"},
+            "bytes": {"type": "integer"},
+            "rows": {"type": "array", "items": object(&["event", "rows"], json!({"event": {"type": "string"}, "rows": nullable("integer")}))},
+            "positions": {"type": "array", "items": object(&["event", "topic", "partition", "next_offset"], json!({
+                "event": {"type": "string"}, "topic": {"type": "string"}, "partition": {"type": "integer"}, "next_offset": {"type": "integer"},
+            }))},
+        })),
         "Fingerprint": object(&["lsn", "fingerprint"], json!({"lsn": {"type": "integer"}, "fingerprint": {"type": "string"}})),
         "Incidents": {"type": "object", "required": ["incidents", "gaps"], "properties": {
             "incidents": {"type": "array", "items": {"$ref": "#/components/schemas/Incident"}},

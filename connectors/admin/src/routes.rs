@@ -115,6 +115,15 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
         ],
         ..page("/rejects", "Rejected records, oldest first, page by page.", "RejectsPage")
     },
+    RouteSpec {
+        parameters: &[
+            query("from", "integer", "The first LSN wanted; the next one to come when absent."),
+            query("limit", "integer", "Frames per page, 1 to 1000; 100 when absent."),
+            query("wait_ms", "integer", "How long to wait when there is no frame yet, 0 to 10000; 0 when absent."),
+        ],
+        codes: &[Code::PositionExpired, Code::PositionAhead, Code::NotAvailable, Code::Recovering, Code::WalUnavailable, Code::WalDamaged, Code::IoFailed],
+        ..page("/wal", "Durable frames of the log from any LSN on: what each is, its rows by event, its positions.", "LogPage")
+    },
     RouteSpec { codes: &[Code::Recovering], ..page("/fingerprint", "The 128-bit fingerprint of the state and its LSN.", "Fingerprint") },
     RouteSpec {
         method: "post",
@@ -163,6 +172,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/incidents/{id}/{decision}", post(handlers::decide))
         .route("/limits", get(handlers::limits))
         .route("/rejects", get(handlers::rejects))
+        .route("/wal", get(handlers::log))
         .route("/fingerprint", get(handlers::fingerprint))
         .route("/snapshots", post(handlers::take_snapshot))
         .route("/clock/accept", post(handlers::accept_clock))

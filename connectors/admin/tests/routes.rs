@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use streamgauge_admin::{AdminOptions, AdminServer, RunningAdmin};
-use streamgauge_api::control::{Action, Control, KeysPage, PartitionStatus, Readiness, Reject};
+use streamgauge_api::control::{Action, Control, KeysPage, LogPage, PartitionStatus, Readiness, Reject};
 use streamgauge_api::decision::{Decision, Effect, Place};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
@@ -83,6 +83,19 @@ impl Control for Engine {
     fn get(&self, _: &Read) -> Result<(Row, Freshness), ApiError> {
         Err(ApiError::new(Code::NotAvailable, "not asked for"))
     }
+    fn log(&self, from_lsn: Option<u64>, limit: usize, wait: Duration) -> Result<LogPage, ApiError> {
+        match from_lsn {
+            Some(lsn @ ..10) => Err(ApiError::new(Code::PositionExpired, format!("LSN {lsn} is gone")).with("earliest_lsn", 10.into())),
+            from => Ok(LogPage {
+                log_id: "00".into(),
+                earliest_lsn: 10,
+                durable_lsn: limit as u64,
+                frames: Vec::new(),
+                next_lsn: from.unwrap_or(wait.as_millis() as u64),
+            }),
+        }
+    }
+
     fn rejects_gone(&self) -> u64 {
         7
     }

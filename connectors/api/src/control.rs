@@ -165,6 +165,62 @@ pub struct Reject {
     pub value_len: u64,
 }
 
+/// Rows of one event in a frame of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRows {
+    /// The event; `event 7` when its definition is gone.
+    pub event: String,
+    /// How many; `None` when they cannot be read.
+    pub rows: Option<u64>,
+}
+
+/// How far a frame of the log brings one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPosition {
+    /// Event.
+    pub event: String,
+    /// Topic.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// The next offset behind it.
+    pub next_offset: i64,
+}
+
+/// One frame of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFrame {
+    /// LSN of its first row.
+    pub first_lsn: u64,
+    /// LSN of its last row.
+    pub last_lsn: u64,
+    /// What it is, in words.
+    pub kind: String,
+    /// The time that apply was given, microseconds since the epoch.
+    pub at_us: i64,
+    /// Bytes in the log.
+    pub bytes: u64,
+    /// Its rows, by event.
+    pub rows: Vec<LogRows>,
+    /// Partitions that it brings forward.
+    pub positions: Vec<LogPosition>,
+}
+
+/// Frames of the log, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPage {
+    /// Which log: LSNs of another one mean something else.
+    pub log_id: String,
+    /// The first LSN that can be read.
+    pub earliest_lsn: u64,
+    /// The last.
+    pub durable_lsn: u64,
+    /// The frames; the first holds the LSN that was asked for.
+    pub frames: Vec<LogFrame>,
+    /// Where the next page begins.
+    pub next_lsn: u64,
+}
+
 /// What an operator may tell the engine to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -201,6 +257,13 @@ pub trait Control: Send + Sync {
     fn get(&self, read: &Read) -> Result<(Row, Freshness), ApiError>;
     /// Rejected records after this LSN, oldest first.
     fn rejects(&self, after_lsn: u64, limit: usize) -> Vec<Reject>;
+
+    /// Durable frames of the log from the one that holds `from_lsn` on, at most `limit`; from the next one to come when
+    /// none is given. Waits for that long when there is none yet.
+    ///
+    /// # Errors
+    /// `position_expired`, `position_ahead`, `recovering`; `not_available` at level `memory`.
+    fn log(&self, from_lsn: Option<u64>, limit: usize, wait: std::time::Duration) -> Result<LogPage, ApiError>;
 
     /// Rejects that fell out of the bounded log.
     fn rejects_gone(&self) -> u64;

@@ -91,6 +91,8 @@ codes! {
     Stale "stale" 503 true "the table is further behind than max_staleness" "retry later, or accept an older value";
     SourceStopped "source_stopped" 503 true "an incident stops a source before it has caught up" "`warnings` of /ready names it, /status says what to do";
     MinLsnNotReached "min_lsn_not_reached" 503 true "the asked LSN is not applied yet" "retry, or give a larger wait_ms";
+    PositionExpired "position_expired" 410 false "the log begins behind that LSN" "begin at `earliest_lsn`; what is before it is in the tables alone";
+    PositionAhead "position_ahead" 409 false "that LSN was not written to this log" "begin at `durable_lsn` + 1 or before; a data folder that was put back from a copy counts its LSNs from there";
     AsOfOutOfReach "as_of_out_of_reach" 409 false "rows of that time are gone, or later ones are in" "ask for `earliest_ms` or later, or add approximate=1";
     StorageFull "storage_full" 507 true "the disk is full" "free space; pushes resume by themselves";
     TableMemoryExceeded "table_memory_exceeded" 507 false "the memory limit is reached: what needs room is refused" "raise limits.memory, delete keys, or remove tables and features that nobody reads";

@@ -26,7 +26,7 @@ fn a_packet_that_a_full_disk_held_is_tried_as_soon_as_anything_is_written() {
     let (_folder, house, handle) = on_disk();
     let mut inlet = house.inlet("steps");
     let slot = attach(&mut inlet, "steps", 0);
-    let lent = handle.hold();
+    let lent = handle.hold_room();
     let walker = "w".repeat(3_900);
     let body = json!({ "walker": walker }).to_string();
     // The first may find room that the segment has.

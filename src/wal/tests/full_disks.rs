@@ -46,7 +46,7 @@ struct World {
     writer: WalWriter<SimulatedDisk>,
     handle: WalHandle<SimulatedDisk>,
     /// What the log may not go beyond while its room is lent.
-    lent: Option<(crate::wal::Hold<SimulatedDisk>, u64)>,
+    lent: Option<(crate::wal::RoomLent<SimulatedDisk>, u64)>,
     acknowledged: Vec<Owned>,
     /// A turn that was refused, and cut off without a sync yet: a power cut may bring it back.
     refused: Option<Owned>,
@@ -90,7 +90,7 @@ impl World {
             Step::Room => self.disk.set_faults(Faults::default()),
             Step::Lend => {
                 if self.lent.is_none() {
-                    self.lent = Some((self.handle.hold(), self.disk.used_bytes()));
+                    self.lent = Some((self.handle.hold_room(), self.disk.used_bytes()));
                 }
             }
             Step::TakeBack => self.lent = None,
@@ -213,7 +213,7 @@ fn what_was_cut_off_finds_its_room_again_when_none_is_lent() {
     assert!(matches!(append_rows(&mut writer, 2, 30), Err(WalError::StorageFull { .. })));
     disk.set_faults(Faults::default());
     handle.sync_now().unwrap();
-    let hold = handle.hold();
+    let hold = handle.hold_room();
     assert!(matches!(append_rows(&mut writer, 2, 30), Err(WalError::StorageFull { .. })));
     drop(hold);
     let written = append_rows(&mut writer, 2, 30).unwrap();

@@ -8,6 +8,7 @@ mod flips;
 mod full_disks;
 mod golden;
 mod running;
+mod tails;
 mod verdicts;
 
 use std::path::{Path, PathBuf};

@@ -218,7 +218,7 @@ fn a_log_that_had_no_room_all_its_life_closes_and_opens_as_it_was() {
 fn room_that_is_lent_for_freeing_space_is_not_taken_for_frames() {
     let disk = SimulatedDisk::new();
     let (_writer, handle) = fresh(&disk);
-    let hold = handle.hold();
+    let hold = handle.hold_room();
     assert!(!handle.prepare().unwrap());
     drop(hold);
     assert!(handle.prepare().unwrap());
@@ -228,7 +228,7 @@ fn room_that_is_lent_for_freeing_space_is_not_taken_for_frames() {
 fn a_segment_grows_by_no_room_that_is_lent() {
     let disk = SimulatedDisk::new();
     let (mut writer, handle) = fresh(&disk);
-    let hold = handle.hold();
+    let hold = handle.hold_room();
     let used = disk.used_bytes();
     let refused = loop {
         if let Err(refused) = append_rows(&mut writer, 2, 30) {
@@ -340,8 +340,11 @@ fn only_whole_sealed_segments_are_released_and_the_rest_can_be_read() {
     }
     let segments = handle.status().segments;
     assert!(segments > 5);
-    assert_eq!(handle.release(0).unwrap().segments, 0);
-    let released = handle.release(100).unwrap();
+    assert_eq!(handle.release().unwrap().segments, 0, "nobody has said what may go");
+    let mut snapshot = handle.cursor("snapshot", 1, Hold::Firm).unwrap();
+    assert_eq!(handle.release().unwrap().segments, 0);
+    snapshot.advance(101);
+    let released = handle.release().unwrap();
     assert!(released.segments > 1 && released.bytes > 4096);
     assert_eq!(handle.status().segments, segments - released.segments);
     let first = WalSurvey::look(&disk, folder(), None).unwrap().first_lsn().unwrap();
@@ -352,7 +355,9 @@ fn only_whole_sealed_segments_are_released_and_the_rest_can_be_read() {
     drop(writer);
     let (_writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
     assert_eq!(handle.status().segments, segments - released.segments + 1);
-    handle.release(200).unwrap();
+    let mut snapshot = handle.cursor("snapshot", first, Hold::Firm).unwrap();
+    snapshot.advance(201);
+    handle.release().unwrap();
     assert_eq!(handle.status().segments, 1);
     assert_eq!(read_from(&disk, 201, 200).unwrap().0, []);
 }
