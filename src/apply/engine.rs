@@ -313,9 +313,11 @@ impl Engine {
 
     /// For whom the log keeps what it has: what a person wants to know when the disk is full.
     fn kept(&self) -> String {
-        let kept = self.handle.cursors().into_iter().map(|cursor| {
-            format!("{} bytes for {} from LSN {} on", cursor.bytes, cursor.name, cursor.needs_lsn)
-        });
+        let kept = self
+            .handle
+            .cursors()
+            .into_iter()
+            .map(|cursor| format!("{} bytes for {} from LSN {} on", cursor.bytes, cursor.name, cursor.needs_lsn));
         let kept: Vec<String> = kept.collect();
         if kept.is_empty() { "no reader keeps any of the log".to_owned() } else { format!("the log keeps {}", kept.join(", ")) }
     }

@@ -211,11 +211,10 @@ impl Worker {
     }
 
     fn release(&self) {
-        let released = retain(&Disk, &self.options.folder, self.options.keep, &self.options.log)
-            .and_then(|kept| {
-                self.cursor.lock().advance(releasable_lsn(&kept, None) + 1);
-                self.handle.release()
-            });
+        let released = retain(&Disk, &self.options.folder, self.options.keep, &self.options.log).and_then(|kept| {
+            self.cursor.lock().advance(releasable_lsn(&kept, None) + 1);
+            self.handle.release()
+        });
         match released {
             Ok(released) => {
                 if released.segments > 0 {

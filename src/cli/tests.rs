@@ -170,9 +170,8 @@ fn rejects_are_listed_page_by_page() {
 #[test]
 fn the_log_is_followed_over_a_restart_and_never_into_another_log() {
     let page = |log: &str, lsns: &[u64], next_lsn: u64| {
-        let frame = |lsn: &u64| {
-            format!(r#"{{"first_lsn":{lsn},"last_lsn":{lsn},"kind":"mark","at_us":0,"bytes":56,"rows":[],"positions":[]}}"#)
-        };
+        let frame =
+            |lsn: &u64| format!(r#"{{"first_lsn":{lsn},"last_lsn":{lsn},"kind":"mark","at_us":0,"bytes":56,"rows":[],"positions":[]}}"#);
         let frames: Vec<String> = lsns.iter().map(frame).collect();
         let frames = frames.join(",");
         format!(r#"{{"log_id":"{log}","earliest_lsn":1,"durable_lsn":8,"frames":[{frames}],"next_lsn":{next_lsn}}}"#)

@@ -77,7 +77,8 @@ fn page(client: &Client, target: &str) -> Result<LogPage, ApiError> {
 
 fn rendered(frame: &LogFrame) -> String {
     let at = jiff::Timestamp::from_microsecond(frame.at_us).map_or_else(|_| frame.at_us.to_string(), |at| format!("{at:.3}"));
-    let lsns = if frame.first_lsn == frame.last_lsn { frame.first_lsn.to_string() } else { format!("{}-{}", frame.first_lsn, frame.last_lsn) };
+    let lsns =
+        if frame.first_lsn == frame.last_lsn { frame.first_lsn.to_string() } else { format!("{}-{}", frame.first_lsn, frame.last_lsn) };
     let mut line = format!("LSN {lsns}  {at}  {}, {} bytes", frame.kind, grouped(i64::try_from(frame.bytes).unwrap_or(i64::MAX)));
     for rows in &frame.rows {
         let count = rows.rows.map_or_else(|| "unreadable".to_owned(), |rows| rows.to_string());

@@ -139,9 +139,9 @@ impl<S: Storage> TailReader<S> {
         if self.next_lsn > durable_lsn {
             return Ok(None);
         }
-        let frame = match self.from_memory() {
+        let frame = match self.take_shared() {
             Some(frame) => frame,
-            None => self.from_file()?,
+            None => self.read_on()?,
         };
         assert!(frame.first_lsn() <= self.next_lsn && self.next_lsn <= frame.last_lsn(), "the frame that holds {}", self.next_lsn);
         assert!(frame.last_lsn() <= durable_lsn, "frames are durable as a whole: {} and {durable_lsn}", frame.last_lsn());
@@ -168,7 +168,7 @@ impl<S: Storage> TailReader<S> {
         }
     }
 
-    fn from_memory(&mut self) -> Option<SharedFrame> {
+    fn take_shared(&mut self) -> Option<SharedFrame> {
         if self.turn.as_ref().is_none_or(|(turn, _)| turn.last_lsn < self.next_lsn) {
             self.turn = self.shared.ring.turn_of(self.next_lsn).map(|turn| (turn, 0));
             if let Some(file) = self.file.take_if(|_| self.turn.is_some()) {
@@ -187,7 +187,7 @@ impl<S: Storage> TailReader<S> {
         }
     }
 
-    fn from_file(&mut self) -> Result<SharedFrame, TailError> {
+    fn read_on(&mut self) -> Result<SharedFrame, TailError> {
         // Where the segment before ended, so that the same end is not looked for for ever.
         let mut ended: Option<(PathBuf, u64)> = None;
         loop {
@@ -247,9 +247,7 @@ impl<S: Storage> TailReader<S> {
             Err(error) => Err(error),
         };
         let mut stream = stream?;
-        let damaged = |offset_bytes| {
-            Err(TailError::Damaged { file: place.path.clone(), offset_bytes, lsn: self.next_lsn })
-        };
+        let damaged = |offset_bytes| Err(TailError::Damaged { file: place.path.clone(), offset_bytes, lsn: self.next_lsn });
         if let Some((_, offset_bytes)) = ended.filter(|(path, _)| *path == place.path) {
             return damaged(*offset_bytes);
         }

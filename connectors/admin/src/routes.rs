@@ -121,7 +121,15 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
             query("limit", "integer", "Frames per page, 1 to 1000; 100 when absent."),
             query("wait_ms", "integer", "How long to wait when there is no frame yet, 0 to 10000; 0 when absent."),
         ],
-        codes: &[Code::PositionExpired, Code::PositionAhead, Code::NotAvailable, Code::Recovering, Code::WalUnavailable, Code::WalDamaged, Code::IoFailed],
+        codes: &[
+            Code::PositionExpired,
+            Code::PositionAhead,
+            Code::NotAvailable,
+            Code::Recovering,
+            Code::WalUnavailable,
+            Code::WalDamaged,
+            Code::IoFailed,
+        ],
         ..page("/wal", "Durable frames of the log from any LSN on: what each is, its rows by event, its positions.", "LogPage")
     },
     RouteSpec { codes: &[Code::Recovering], ..page("/fingerprint", "The 128-bit fingerprint of the state and its LSN.", "Fingerprint") },
