@@ -44,7 +44,7 @@ pub(super) const KEYS: &[Key] = &[
         "server.io_threads",
         Form::Count { min: 1, max: 64 },
         Some("1"),
-        "Data-plane I/O threads. More than one pays from about 100,000 requests/s.",
+        "Data-plane I/O threads, beside the one that all requests of 16 KiB and more go to. More than one pays from about 100,000 requests/s.",
     ),
     key(
         "server.cors",

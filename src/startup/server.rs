@@ -181,7 +181,7 @@ impl Bound {
         let shared = Shared { seat, facts, board, clock, engine_clock, metrics, wal, control };
         let plane = DataPlane::bind(options.native.clone()).map_err(|error| unbound("cannot bind the data plane", &error))?;
         let (http, tcp) = (plane.http_addr(), plane.tcp_addr());
-        let ports = (0..options.native.io_threads)
+        let ports = (0..options.native.threads())
             .map(|_| {
                 let port = EnginePort::new(
                     Arc::clone(&shared.seat),

@@ -33,6 +33,10 @@ pub const NESTING_MAX: usize = 128;
 /// Largest HTTP reply body in bytes; a TCP reply is bounded by `frame_max`.
 pub const RESPONSE_BYTES_MAX: usize = streamgauge_api::port::REPLY_BYTES_MAX;
 
+/// Body or frame bytes from which on a request is bulk: what it takes to parse, decode and answer it would keep other
+/// connections waiting, so that the bulk thread does it.
+pub const BULK_BYTES: usize = 16 * 1024;
+
 /// Bytes of unsent replies at which a connection is not read any further.
 pub const UNSENT_BYTES_HIGH: usize = 256 * 1024;
 
@@ -49,7 +53,7 @@ pub struct NativeConfig {
     pub http: Option<SocketAddr>,
     /// Where framed TCP listens; `None` = not at all. Port 0 = any.
     pub tcp: Option<SocketAddr>,
-    /// Number of I/O threads, one [`Port`](streamgauge_api::Port) each.
+    /// Number of I/O threads beside the one for bulk requests; each of all has a [`Port`](streamgauge_api::Port).
     pub io_threads: usize,
     /// Pages of other sites that may read answers.
     pub cors: Cors,
@@ -75,6 +79,13 @@ pub struct NativeConfig {
     pub test_mode: bool,
     /// The level at which a push is acknowledged that asks for none: one of [`DURABILITIES`](streamgauge_api::metrics::DURABILITIES).
     pub durability: &'static str,
+}
+
+impl NativeConfig {
+    /// Threads, and ports: those for what is light, then the one for bulk.
+    pub fn threads(&self) -> usize {
+        self.io_threads + 1
+    }
 }
 
 impl Default for NativeConfig {

@@ -84,6 +84,10 @@ pub(crate) struct Connection {
     half_closed: bool,
     /// Parsing stopped for want of room, not of bytes.
     held: bool,
+    /// The next request is the other lane's.
+    moves: bool,
+    /// The thread of light requests that it came to first.
+    pub(crate) home: usize,
     received: u64,
     last_active: Instant,
     /// Since when the peer takes none of the bytes that wait for it.
@@ -114,6 +118,8 @@ impl Connection {
             readable: false,
             half_closed: false,
             held: false,
+            moves: false,
+            home: 0,
             received: 0,
             last_active: now,
             stalled_since: None,
@@ -150,7 +156,7 @@ impl Connection {
     /// Whether `receive` would do something.
     pub(crate) fn wants_service(&self) -> bool {
         match self.life {
-            Life::Open => (self.readable || self.held) && !self.is_full(),
+            Life::Open => (self.readable || self.held) && !self.moves && !self.is_full(),
             Life::Ending | Life::Lingering(_) => self.readable,
             Life::Dead => false,
         }
@@ -169,6 +175,18 @@ impl Connection {
     /// Whether nothing is open on it: no request, no reply, no part of a request.
     pub(crate) fn is_quiet(&self) -> bool {
         self.slots.is_empty() && self.unsent() == 0 && self.arrival.phase == Phase::Idle
+    }
+
+    /// Whether it goes to the other lane now: everything that it asked is answered and sent.
+    pub(crate) fn may_move(&self) -> bool {
+        self.moves && self.life == Life::Open && self.slots.is_empty() && self.unsent() == 0
+    }
+
+    /// It is another thread's from here on: what is there of the next request is parsed again, and the socket is read.
+    pub(crate) fn moved(&mut self, id: ConnectionId) {
+        assert!(self.may_move(), "a connection moves between two requests");
+        (self.id, self.moves, self.held, self.readable) = (id, false, true, true);
+        (self.entered_at, self.listed, self.touched) = (None, false, false);
     }
 
     /// Takes no further request.
@@ -192,7 +210,7 @@ impl Connection {
                 self.discard(scratch, &mut budget);
                 continue;
             }
-            if self.held || self.is_full() {
+            if self.held || self.moves || self.is_full() {
                 break;
             }
             let carried = if self.input.len() <= CARRY_BYTES_MAX { self.input.len() } else { 0 };
@@ -281,7 +299,7 @@ impl Connection {
             Life::Lingering(until) => Some(until),
             _ if self.unsent() > 0 => self.stalled_since.map(|since| since + config.write_timeout),
             Life::Ending => None,
-            Life::Open if self.held || self.is_full() => None,
+            Life::Open if self.held || self.moves || self.is_full() => None,
             Life::Open => match self.arrival.phase {
                 Phase::Idle if !self.slots.is_empty() => None,
                 Phase::Idle => Some(self.last_active + self.idle_timeout(config)),
@@ -320,7 +338,7 @@ impl Connection {
             Protocol::Http(http) => http.parse(bytes, desk),
             Protocol::Framed(framed) => framed.parse(bytes, desk),
         });
-        self.held = progress.stop == Stop::Blocked;
+        (self.held, self.moves) = (progress.stop == Stop::Blocked, progress.stop == Stop::Moves);
         if progress.stop == Stop::Ended {
             self.end();
             // What follows the last request is not read as one.
@@ -401,7 +419,7 @@ impl Connection {
             Protocol::Http(http) => (http.phase(self.input.len()), http.requests()),
             Protocol::Framed(framed) => (framed.phase(self.input.len()), framed.requests()),
         };
-        if (phase, request) != (self.arrival.phase, self.arrival.request) || self.held {
+        if (phase, request) != (self.arrival.phase, self.arrival.request) || self.held || self.moves {
             let rate_at = now + RATE_INTERVAL;
             self.arrival = Arrival { phase, request, since: now, rate_at, received_at_rate: self.received };
         }
@@ -440,6 +458,7 @@ mod tests {
     use super::*;
     use crate::census::Census;
     use crate::desk::fake::{Notes, shared};
+    use crate::protocol::Lane;
 
     const HEAD: &[u8] = b"POST /push/E HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
 
@@ -476,6 +495,10 @@ mod tests {
             while self.connection.received < whole {
                 self.connection.notice(true, false);
                 self.connection.receive(&mut scratch, &mut self.port, &self.shared, self.now);
+                if self.connection.may_move() {
+                    self.shared.lane = Lane::Bulk;
+                    self.connection.moved(self.connection.id);
+                }
             }
         }
 

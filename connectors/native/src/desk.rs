@@ -4,6 +4,7 @@
 
 use crate::config::{BULK_SHARE, NativeConfig, UNSENT_BYTES_HIGH};
 use crate::deadlines::ConnectionId;
+use crate::protocol::Lane;
 use crate::server::Readiness;
 use crate::shape::Shape;
 use crate::slots::Slots;
@@ -14,6 +15,8 @@ use streamgauge_api::port::{Port, Request, Tag};
 
 /// What all connections of one I/O thread share.
 pub(crate) struct Shared {
+    /// Which requests the thread serves.
+    pub(crate) lane: Lane,
     /// Bounds and deadlines.
     pub(crate) config: Arc<NativeConfig>,
     /// Answers `GET /ready`.
@@ -100,7 +103,7 @@ pub(crate) fn split_tag(tag: Tag) -> (ConnectionId, u16) {
 /// An engine for unit tests.
 #[cfg(test)]
 pub(crate) mod fake {
-    use super::{Arc, Cell, NativeConfig, Port, RefCell, Request, Shared, Tag, Tally};
+    use super::{Arc, Cell, Lane, NativeConfig, Port, RefCell, Request, Shared, Tag, Tally};
     use streamgauge_api::metrics::Metrics;
     use streamgauge_api::port::{Encoding, PushRow, Reply, Wait};
 
@@ -135,7 +138,7 @@ pub(crate) mod fake {
     pub(crate) fn shared(config: NativeConfig) -> Shared {
         let readiness = Arc::new(|| (true, "{}".to_owned()));
         let tally = RefCell::new(Tally::new(Arc::new(Metrics::new("0", "0")), "written"));
-        Shared { config: Arc::new(config), readiness, registry_version: Cell::new(0), tally }
+        Shared { lane: Lane::Light, config: Arc::new(config), readiness, registry_version: Cell::new(0), tally }
     }
 }
 

@@ -9,6 +9,23 @@ pub(crate) enum Stop {
     Blocked,
     /// No further request will be taken: the connection ends when everything is answered.
     Ended,
+    /// The next request is the other lane's: the connection goes there when everything is answered.
+    Moves,
+}
+
+/// Which requests a thread serves. Each connection is where its next request belongs, so that nobody who sends light
+/// requests waits for a body of megabytes to be parsed, or for its answer to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Light,
+    Bulk,
+}
+
+impl Lane {
+    /// The lane of a request with this many bytes of body or frame.
+    pub(crate) fn of(bytes: usize) -> Self {
+        if bytes < crate::config::BULK_BYTES { Self::Light } else { Self::Bulk }
+    }
 }
 
 /// What one pass of a parser did.
@@ -46,7 +63,7 @@ mod tests {
     /// Everything that comes of `wire` when it arrives in pieces of `sizes`, over and over.
     fn outcome(wire: &[u8], sizes: &[usize], mut parse: impl FnMut(&[u8], &mut Desk<'_>) -> Progress) -> (Vec<String>, Vec<u8>, bool) {
         let config = NativeConfig { body_max: 1_000, frame_max: 1_000, ..NativeConfig::default() };
-        let shared = shared(config);
+        let mut shared = shared(config);
         let (mut port, mut slots, mut out) = (Notes::default(), Slots::default(), Vec::new());
         let (mut buffer, mut rest) = (Vec::new(), wire);
         for size in sizes.iter().cycle() {
@@ -59,7 +76,10 @@ mod tests {
                     Desk { port: &mut port, slots: &mut slots, out: &mut out, sent: 0, shared: &shared, id, unanswered_max: 1_000 };
                 let progress = parse(buffer, &mut desk);
                 buffer.drain(..progress.consumed);
-                if progress.stop == Stop::Blocked {
+                if progress.stop == Stop::Moves {
+                    shared.lane = if shared.lane == Lane::Light { Lane::Bulk } else { Lane::Light };
+                }
+                if progress.stop != Stop::NeedMore {
                     // A fence: everything that is open is answered, with nothing.
                     for sequence in 0..1_000 {
                         let _answered = slots.fill(sequence, &mut out, |_, _| {});
@@ -68,7 +88,7 @@ mod tests {
                 progress
             };
             let mut progress = pass(&mut buffer);
-            while progress.stop == Stop::Blocked {
+            while matches!(progress.stop, Stop::Blocked | Stop::Moves) {
                 progress = pass(&mut buffer);
             }
             if progress.stop == Stop::Ended {

@@ -5,6 +5,7 @@
 
 use crate::census::Census;
 use crate::config::NativeConfig;
+use crate::protocol::Lane;
 use crate::tally::Tally;
 use crate::worker::{Door, Mailbox, Speech, Worker, shared};
 use mio::Poll;
@@ -58,13 +59,14 @@ impl Server {
         self.tcp
     }
 
-    /// Starts one I/O thread per port. `ports` has `io_threads` items, at least one.
+    /// Starts one I/O thread per port, of which [`NativeConfig::threads`] says how many; the last is for bulk requests.
     pub fn start(self, ports: Vec<Box<dyn Port>>, readiness: Readiness, metrics: &Arc<Metrics>) -> io::Result<Running> {
-        if ports.is_empty() || ports.len() != self.config.io_threads {
-            let text = format!("{} ports for {} I/O threads", ports.len(), self.config.io_threads);
+        if self.config.io_threads == 0 || ports.len() != self.config.threads() {
+            let text = format!("{} ports for {} I/O threads and the one for bulk", ports.len(), self.config.io_threads);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let config = Arc::new(self.config);
+        let light = config.io_threads;
         let census = Census::new(config.connections_max, config.connections_per_peer_max);
         let polls = ports.iter().map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let mailboxes = polls.iter().map(Mailbox::new).collect::<io::Result<Vec<_>>>()?;
@@ -73,11 +75,14 @@ impl Server {
         for (index, (poll, port)) in polls.into_iter().zip(ports).enumerate() {
             let (config, readiness) = (Arc::clone(&config), Arc::clone(&readiness));
             let tally = Tally::new(Arc::clone(metrics), config.durability);
-            let mut worker = Worker::new(poll, port, shared(config, readiness, tally), Arc::clone(&census), mailboxes.clone(), index);
+            let lane = if index < light { Lane::Light } else { Lane::Bulk };
+            let shared = shared(lane, config, readiness, tally);
+            let mut worker = Worker::new(poll, port, shared, Arc::clone(&census), mailboxes.clone(), index);
             if let Some(doors) = doors.take() {
                 worker.open_doors(doors)?;
             }
-            let thread = std::thread::Builder::new().name(format!("native-io-{index}")).spawn(move || worker.run())?;
+            let name = if lane == Lane::Light { format!("native-io-{index}") } else { "native-bulk".to_owned() };
+            let thread = std::thread::Builder::new().name(name).spawn(move || worker.run())?;
             running.threads.push(thread);
         }
         Ok(running)

@@ -16,6 +16,7 @@ use crate::deadlines::{ConnectionId, Deadlines};
 use crate::desk::{Shared, connection_number, split_tag};
 use crate::framed::{self, Framed};
 use crate::http::{self, Http};
+use crate::protocol::Lane;
 use crate::shape::HttpReply;
 use crate::tally::Tally;
 use mio::net::{TcpListener, TcpStream};
@@ -70,11 +71,12 @@ pub(crate) struct Door {
     pub(crate) speech: Speech,
 }
 
-/// An accepted connection on its way to its thread.
-struct Newcomer {
-    stream: TcpStream,
-    speech: Speech,
-    place: Place,
+/// A connection on its way to its thread.
+enum Newcomer {
+    /// Accepted.
+    Fresh { stream: TcpStream, speech: Speech, place: Place },
+    /// Its next request is of the thread's lane.
+    Moved(Box<Connection>),
 }
 
 /// How others reach an I/O thread.
@@ -124,7 +126,7 @@ pub(crate) struct Worker {
     port: Box<dyn Port>,
     shared: Shared,
     census: Arc<Census>,
-    /// All threads' mailboxes, this one's at `index`.
+    /// All threads' mailboxes, this one's at `index`: those for light requests, then the one for bulk.
     mailboxes: Vec<Arc<Mailbox>>,
     index: usize,
     doors: Vec<Door>,
@@ -264,10 +266,8 @@ impl Worker {
             if !self.stopping && mailbox.stopping.load(Ordering::Acquire) {
                 self.begin_stop();
             }
-            if self.mailboxes.len() > 1 {
-                let newcomers = std::mem::take(&mut *mailbox.newcomers.lock().unwrap_or_else(PoisonError::into_inner));
-                newcomers.into_iter().for_each(|newcomer| self.settle_in(newcomer, now));
-            }
+            let newcomers = std::mem::take(&mut *mailbox.newcomers.lock().unwrap_or_else(PoisonError::into_inner));
+            newcomers.into_iter().for_each(|newcomer| self.settle_in(newcomer, now));
         }
         if self.accept_at.is_some_and(|at| at <= now) {
             self.accept_at = None;
@@ -311,9 +311,10 @@ impl Worker {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY is not set");
         }
-        let newcomer = Newcomer { stream, speech, place };
+        let newcomer = Newcomer::Fresh { stream, speech, place };
         let thread = self.next_thread;
-        self.next_thread = (thread + 1) % self.mailboxes.len().max(1);
+        // Nobody begins with the bulk thread.
+        self.next_thread = (thread + 1) % (self.mailboxes.len() - 1).max(1);
         match self.mailboxes.get(thread) {
             Some(mailbox) if thread != self.index => mailbox.send(newcomer),
             _ => self.settle_in(newcomer, now),
@@ -328,7 +329,9 @@ impl Worker {
             Some(place) => place,
             None => {
                 let Ok(place) = u16::try_from(self.connections.len()) else {
-                    turn_away(newcomer.stream, newcomer.speech);
+                    if let Newcomer::Fresh { stream, speech, .. } = newcomer {
+                        turn_away(stream, speech);
+                    }
                     return;
                 };
                 self.connections.push(None);
@@ -338,12 +341,22 @@ impl Worker {
         };
         let index = usize::from(place);
         let id = ConnectionId { place, tenant: self.tenants.get(index).copied().unwrap_or_default() };
-        let protocol = match newcomer.speech {
-            Speech::Http => Protocol::Http(Http::default()),
-            Speech::Framed => Protocol::Framed(Framed::default()),
+        let mut connection = match newcomer {
+            Newcomer::Fresh { stream, speech, place } => {
+                let protocol = match speech {
+                    Speech::Http => Protocol::Http(Http::default()),
+                    Speech::Framed => Protocol::Framed(Framed::default()),
+                };
+                let open = self.shared.tally.get_mut().open(speech);
+                let mut fresh = Box::new(Connection::new(id, stream, place, open, protocol, now));
+                fresh.home = self.index;
+                fresh
+            }
+            Newcomer::Moved(mut connection) => {
+                connection.moved(id);
+                connection
+            }
         };
-        let open = self.shared.tally.get_mut().open(newcomer.speech);
-        let mut connection = Box::new(Connection::new(id, newcomer.stream, newcomer.place, open, protocol, now));
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(&mut connection.stream, Token(CONNECTIONS + index), interest) {
             tracing::warn!(%error, "a connection cannot be watched");
@@ -351,9 +364,29 @@ impl Worker {
             return;
         }
         connection.touched = true;
+        connection.listed = connection.wants_service();
+        if connection.listed {
+            self.serving.push(place);
+        }
         if let Some(home) = self.connections.get_mut(index) {
             *home = Some(connection);
             self.touched.push(place);
+        }
+    }
+
+    /// Gives a connection to the thread of its next request.
+    fn move_on(&mut self, mut connection: Box<Connection>) {
+        if let Err(error) = self.poll.registry().deregister(&mut connection.stream) {
+            tracing::warn!(%error, "a connection cannot be moved, and is closed");
+            return;
+        }
+        let thread = match self.shared.lane {
+            Lane::Light => self.mailboxes.len() - 1,
+            Lane::Bulk => connection.home,
+        };
+        assert_ne!(thread, self.index, "a connection moves to the other lane");
+        if let Some(mailbox) = self.mailboxes.get(thread) {
+            mailbox.send(Newcomer::Moved(connection));
         }
     }
 
@@ -420,6 +453,13 @@ impl Worker {
                 self.tells_gone = true;
             }
             *home = None;
+            self.vacate(place);
+            return;
+        }
+        if connection.may_move() {
+            if let Some(connection) = home.take() {
+                self.move_on(connection);
+            }
             self.vacate(place);
             return;
         }
@@ -507,6 +547,6 @@ fn turn_away(mut stream: TcpStream, speech: Speech) {
 }
 
 /// Keeps the configuration next to what the thread's requests may do with it.
-pub(crate) fn shared(config: Arc<NativeConfig>, readiness: crate::server::Readiness, tally: Tally) -> Shared {
-    Shared { config, readiness, registry_version: std::cell::Cell::new(0), tally: RefCell::new(tally) }
+pub(crate) fn shared(lane: Lane, config: Arc<NativeConfig>, readiness: crate::server::Readiness, tally: Tally) -> Shared {
+    Shared { lane, config, readiness, registry_version: std::cell::Cell::new(0), tally: RefCell::new(tally) }
 }

@@ -11,7 +11,7 @@ pub(crate) mod handle;
 pub(crate) mod write;
 
 use crate::desk::Desk;
-use crate::protocol::{Phase, Progress, Stop};
+use crate::protocol::{Lane, Phase, Progress, Stop};
 use streamgauge_api::{ApiError, Code};
 
 /// Bytes of a frame before its payload.
@@ -39,6 +39,9 @@ impl Framed {
             if let Err(error) = within(length, desk.shared.config.frame_max) {
                 self.refuse(&error, desk);
                 break Stop::Ended;
+            }
+            if Lane::of(length) != desk.shared.lane {
+                break Stop::Moves;
             }
             let Some((frame, following)) = after.split_at_checked(length) else { break Stop::NeedMore };
             // `length` is at least 3, so this always matches.

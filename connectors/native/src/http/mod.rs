@@ -13,7 +13,7 @@ pub(crate) mod write;
 
 use crate::config::{HEAD_BYTES_MAX, NativeConfig};
 use crate::desk::Desk;
-use crate::protocol::{Phase, Progress, Stop};
+use crate::protocol::{Lane, Phase, Progress, Stop};
 use crate::shape::HttpReply;
 use chunked::Chunked;
 use head::{Body, Head, Scan};
@@ -50,6 +50,7 @@ impl Http {
                 Ok(Step::Took(count)) => consumed += count,
                 Ok(Step::Last(count)) => return Progress { consumed: consumed + count, stop: Stop::Ended },
                 Ok(Step::NeedMore(count)) => return Progress { consumed: consumed + count, stop: Stop::NeedMore },
+                Ok(Step::Moves(count)) => return Progress { consumed: consumed + count, stop: Stop::Moves },
                 Err(error) => {
                     self.refuse(&error, desk);
                     return Progress { consumed, stop: Stop::Ended };
@@ -98,6 +99,10 @@ impl Http {
         match head.body {
             Body::Length(length) => {
                 let length = within(length, &desk.shared.config)?;
+                if Lane::of(length) != desk.shared.lane {
+                    self.scan = Scan::default();
+                    return Ok(Step::Moves(0));
+                }
                 let whole = head_length + length;
                 let Some(body) = bytes.get(head_length..whole) else {
                     self.wanted = whole;
@@ -122,7 +127,9 @@ impl Http {
         let Some(arriving) = &mut self.arriving else { return Ok(Step::NeedMore(0)) };
         let count = arriving.body.take(bytes)?;
         if !arriving.body.is_complete() {
-            return Ok(Step::NeedMore(count));
+            // How long it gets is seen only as it comes; what came of it goes with the connection.
+            let is_bulk = Lane::of(arriving.body.bytes().len()) == Lane::Bulk;
+            return Ok(if is_bulk && desk.shared.lane == Lane::Light { Step::Moves(count) } else { Step::NeedMore(count) });
         }
         let Some(arriving) = self.arriving.take() else { return Ok(Step::NeedMore(count)) };
         self.taken();
@@ -150,6 +157,8 @@ enum Step {
     /// Took so many bytes; no request follows on this connection.
     Last(usize),
     NeedMore(usize),
+    /// Took so many bytes; what follows is the other lane's.
+    Moves(usize),
 }
 
 impl Step {

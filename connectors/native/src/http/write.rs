@@ -166,6 +166,7 @@ fn status_line(status: u16) -> &'static [u8] {
         405 => b"HTTP/1.1 405 Method Not Allowed\r\n",
         408 => b"HTTP/1.1 408 Request Timeout\r\n",
         409 => b"HTTP/1.1 409 Conflict\r\n",
+        410 => b"HTTP/1.1 410 Gone\r\n",
         413 => b"HTTP/1.1 413 Content Too Large\r\n",
         415 => b"HTTP/1.1 415 Unsupported Media Type\r\n",
         431 => b"HTTP/1.1 431 Request Header Fields Too Large\r\n",

@@ -28,15 +28,17 @@ pub struct Engine {
     pub recovering: AtomicBool,
     /// Number of turns.
     pub turns: AtomicU64,
-    wake: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    /// Pushes of event `gated` wait here,
+    pub gate: Mutex<()>,
+    /// and so many have come.
+    pub at_gate: AtomicU64,
+    wakes: Mutex<Vec<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 impl Engine {
-    /// Wakes the I/O thread.
+    /// Wakes the I/O threads.
     pub fn wake(&self) {
-        if let Some(wake) = &*self.wake.lock().unwrap() {
-            wake();
-        }
+        self.wakes.lock().unwrap().iter().for_each(|wake| wake());
     }
 }
 
@@ -104,6 +106,10 @@ impl Port for FakePort {
         if !rows.iter().all(is_object) {
             return self.refuse(tag, Code::InvalidEvent, "the row is no object");
         }
+        if rows[0].event == "gated" {
+            self.engine.at_gate.fetch_add(1, Ordering::SeqCst);
+            drop(self.engine.gate.lock());
+        }
         let mut pushed = self.engine.pushed.lock().unwrap();
         pushed.extend(rows.iter().map(|row| (row.event.to_owned(), row.body.to_owned(), encoding)));
         drop(pushed);
@@ -161,7 +167,7 @@ impl Port for FakePort {
     }
 
     fn on_ready(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
-        *self.engine.wake.lock().unwrap() = Some(wake);
+        self.engine.wakes.lock().unwrap().push(wake);
     }
 
     fn recovered(&self) -> bool {
@@ -184,7 +190,7 @@ pub fn plane(change: impl FnOnce(&mut NativeConfig)) -> Plane {
     change(&mut config);
     let engine = Arc::new(Engine::default());
     let port = |_| -> Box<dyn Port> { Box::new(FakePort { engine: Arc::clone(&engine), ready: vec![], held: vec![], lsn: 0 }) };
-    let ports = (0..config.io_threads).map(port).collect();
+    let ports = (0..config.threads()).map(port).collect();
     let server = Server::bind(config).unwrap();
     let (http, tcp) = (server.http_addr().unwrap(), server.tcp_addr().unwrap());
     let seen = Arc::clone(&engine);
