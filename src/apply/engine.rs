@@ -14,6 +14,7 @@ use super::floods::Now;
 use super::freshness::Freshnesses;
 use super::incidents::{IncidentText, Incidents, Subject};
 use super::long_read::LongReads;
+use super::names::Names;
 use super::panic::applying;
 use super::port::Outbox;
 use super::shedding::Shedding;
@@ -138,6 +139,8 @@ pub struct Engine {
     /// When kept memory was last given back.
     pub(super) trimmed_us: i64,
     failure: Option<WalError>,
+    /// Events or partitions have changed since the log was told what stands at the heads of segments.
+    pub(super) head_is_stale: bool,
     rows_ahead: RowsAhead,
     /// When rows were last kept out by the memory limit, by the time that only passes.
     pub(super) lacking_us: i64,
@@ -224,6 +227,8 @@ impl Engine {
             shedding: Shedding::default(),
             trimmed_us: passed_us,
             failure: None,
+            // The log was opened with what recovery found.
+            head_is_stale: false,
             rows_ahead,
             lacking_us: i64::MIN,
             refuses: false,
@@ -263,7 +268,10 @@ impl Engine {
         let now_us = self.clock.now_us();
         let Some(writer) = self.writer.as_mut() else { return Err(ApiError::new(Code::Draining, "the server is stopping")) };
         encode(content, &mut self.encoded);
-        let written = staged(writer, &self.encoded, kind_of(content), &[], now_us).and_then(|lsn| writer.write().map(|_| lsn));
+        let written = staged(writer, &self.encoded, kind_of(content), &[], now_us).and_then(|lsn| {
+            tell_head(writer, &self.state, &mut self.head_is_stale);
+            writer.write().map(|_| lsn)
+        });
         let lsn = match written {
             Ok(lsn) => lsn,
             Err(error) => {
@@ -273,6 +281,7 @@ impl Engine {
         };
         self.wrote();
         applying(lsn, lsn, || self.state.apply(content, lsn, now_us));
+        self.head_is_stale |= Names::are_changed_by(content);
         let next = self.writer.as_ref().map(WalWriter::next_lsn);
         assert_eq!(next, Some(self.state.lsn() + 1), "what was written is applied, and nothing else");
         self.facts.applied_lsn.store(lsn, Ordering::Release);
@@ -431,7 +440,15 @@ impl Engine {
         }
     }
 
+    /// The log hears what is declared before it writes by itself.
+    fn freshen_head(&mut self) {
+        if let Some(writer) = self.writer.as_mut().filter(|_| std::mem::take(&mut self.head_is_stale)) {
+            writer.set_head(&Names::head(self.state.registry(), self.state.partitions()));
+        }
+    }
+
     fn append_mark(&mut self, now_us: i64) {
+        self.freshen_head();
         let Some(writer) = self.writer.as_mut() else { return };
         match writer.append_mark(now_us) {
             Ok(lsn) => {
@@ -731,6 +748,7 @@ impl Engine {
             !self.is_mid_turn() && self.state.lsn() + 1 == self.writer.as_ref().map_or(self.state.lsn() + 1, WalWriter::next_lsn),
             "what is written is applied when the log closes"
         );
+        self.freshen_head();
         match self.writer.take() {
             Some(writer) => writer.close(self.clock.now_us()),
             None => Ok(self.state.lsn()),
@@ -748,6 +766,14 @@ fn slot_of(index: usize) -> Slot {
     match u32::try_from(index) {
         Ok(slot) => Slot(slot),
         Err(_) => unreachable!("partitions are bounded by PARTITIONS_MAX"),
+    }
+}
+
+/// Where the log is about to begin a segment, its head says what is declared by now.
+pub(super) fn tell_head(writer: &mut WalWriter<Disk>, state: &State, is_stale: &mut bool) {
+    if *is_stale && writer.will_roll() {
+        writer.set_head(&Names::head(state.registry(), state.partitions()));
+        *is_stale = false;
     }
 }
 

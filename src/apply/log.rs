@@ -2,47 +2,59 @@
 //!
 //! A page is read through a tail reader of its own ([`crate::wal::TailReader`]), so that it begins
 //! anywhere, ends at what is durable, and may wait there for the next frame. Rows are counted by
-//! event and not shown. Names are those of the definitions and partitions that are in force now; an
-//! event that is gone keeps its number. The seat is asked for names once a page; everything else
-//! happens on the caller's thread.
+//! event and not shown. Names are those of the frame's time ([`super::names`]): the first page of a
+//! reader reads its segment from the head; the names that it ended with are kept for the next one.
+//! Everything happens on the caller's thread; the seat is not asked.
 
-use super::codec::{decode_skipped, events_of, row_counts_of};
+use super::names::Names;
 use super::operator::EngineControl;
-use crate::state::Content;
-use crate::wal::{FrameKind, SharedFrame};
+use crate::storage::Disk;
+use crate::wal::WalHandle;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use streamgauge_api::control::{LogFrame, LogPage, LogPosition, LogRows};
-use streamgauge_api::{ApiError, Code, PartitionKey, Position, Slot};
+use streamgauge_api::control::{LogFrame, LogPage};
+use streamgauge_api::{ApiError, Code};
 
 /// Whose cursor it is in `/status`.
 const READER: &str = "admin";
 /// Positions of one page: the page ends with the frame that passes this.
 const POSITIONS_MAX: usize = 10_000;
+/// Readers whose names are kept between two pages.
+const KEPT_MAX: usize = 8;
 
-/// A frame before anybody has named what it is about.
-struct Described {
-    frame: SharedFrame,
-    events: Vec<(crate::row::EventId, Option<u64>)>,
-    positions: Vec<(Slot, Position)>,
-}
+/// Names as of the LSNs where pages ended.
+#[derive(Debug, Default)]
+pub(super) struct KeptNames(Mutex<BTreeMap<u64, Names>>);
 
-impl Described {
-    fn of(shared: SharedFrame) -> Self {
-        let frame = shared.frame();
-        let events = match row_counts_of(&frame) {
-            Some(counts) => counts.into_iter().map(|(event, rows)| (event, Some(rows))).collect(),
-            None => events_of(&frame).into_iter().map(|event| (event, None)).collect(),
-        };
-        let positions = match frame.kind {
-            FrameKind::ROWS => match decode_skipped(&frame) {
-                Ok(Content::Skipped { positions, .. }) => positions,
-                // Whether it has a meaning is for a start to say.
-                _ => Vec::new(),
-            },
-            _ => Vec::new(),
-        };
-        Self { frame: shared, events, positions }
+impl KeptNames {
+    /// The names as of `lsn`, from the head of its segment on if no page ended there.
+    fn take(&self, wal: &WalHandle<Disk>, lsn: u64) -> Result<Names, ApiError> {
+        if let Some(names) = self.0.lock().remove(&lsn) {
+            return Ok(names);
+        }
+        let head = wal.head_before(lsn)?;
+        let unreadable = |reason| ApiError::new(Code::WalDamaged, format!("the head of the segment at LSN {}: {reason}", head.first_lsn));
+        let mut names = Names::of_head(&head.text).map_err(unreadable)?;
+        let mut reader = wal.tail(READER, head.first_lsn)?;
+        while reader.next_lsn() < lsn
+            && let Some(shared) = reader.next()?
+        {
+            let frame = shared.frame();
+            // The frame that holds it is passed when it is shown.
+            if frame.last_lsn() < lsn {
+                names.pass(&frame);
+            }
+        }
+        Ok(names)
+    }
+
+    fn keep(&self, lsn: u64, names: Names) {
+        let mut kept = self.0.lock();
+        kept.insert(lsn, names);
+        while kept.len() > KEPT_MAX {
+            kept.pop_first();
+        }
     }
 }
 
@@ -51,54 +63,39 @@ impl EngineControl {
     pub(super) fn log_page(&self, from_lsn: Option<u64>, limit: usize, wait: Duration) -> Result<LogPage, ApiError> {
         let recovering = || ApiError::new(Code::Recovering, "state is being rebuilt from snapshot and WAL");
         let wal = self.wal.get().ok_or_else(recovering)?;
-        let mut reader = wal.tail(READER, from_lsn.unwrap_or_else(|| wal.durable_lsn() + 1))?;
+        let from_lsn = from_lsn.unwrap_or_else(|| wal.durable_lsn() + 1);
+        let mut reader = wal.tail(READER, from_lsn)?;
+        let mut names = self.names.take(wal, from_lsn)?;
         let deadline = Instant::now() + wait;
-        let (mut described, mut positions) = (Vec::new(), 0);
-        while described.len() < limit && positions < POSITIONS_MAX {
-            match reader.next()? {
-                Some(frame) => {
-                    let one = Described::of(frame);
-                    positions += one.positions.len();
-                    described.push(one);
+        let (mut frames, mut positions) = (Vec::new(), 0);
+        while frames.len() < limit && positions < POSITIONS_MAX {
+            let Some(shared) = reader.next()? else {
+                if frames.is_empty() && reader.wait(deadline.saturating_duration_since(Instant::now()))? {
+                    continue;
                 }
-                None if described.is_empty() && reader.wait(deadline.saturating_duration_since(Instant::now()))? => {}
-                None => break,
-            }
-        }
-        let next_lsn = reader.next_lsn();
-        drop(reader);
-        let mut keys: BTreeMap<u32, PartitionKey> = BTreeMap::new();
-        let slots = described.iter().flat_map(|one| one.positions.iter().map(|(slot, _)| slot.0));
-        self.look(|engine| {
-            let known = engine.state().partitions();
-            keys.extend(slots.filter_map(|slot| Some((slot, known.get(slot as usize)?.key.clone()))));
-        })?;
-        let registry = self.facts.registry();
-        let event_name = |event: crate::row::EventId| {
-            registry.event_by_id(event).map_or_else(|| format!("event {}", event.0), |event| event.schema.name.to_string())
-        };
-        let named = |one: &Described| {
-            let frame = one.frame.frame();
-            let position = |(slot, position): &(Slot, Position)| {
-                let key = keys.get(&slot.0)?;
-                let (event, topic) = (key.event.clone(), key.topic.clone());
-                Some(LogPosition { event, topic, partition: key.partition, next_offset: position.offset })
+                break;
             };
-            LogFrame {
+            let frame = shared.frame();
+            let shown = LogFrame {
                 first_lsn: frame.first_lsn,
                 last_lsn: frame.last_lsn(),
                 kind: frame.kind.name().to_owned(),
                 at_us: frame.now_us,
-                bytes: one.frame.bytes() as u64,
-                rows: one.events.iter().map(|(event, rows)| LogRows { event: event_name(*event), rows: *rows }).collect(),
-                positions: one.positions.iter().filter_map(position).collect(),
-            }
-        };
+                bytes: shared.bytes() as u64,
+                rows: names.rows(&frame),
+                positions: names.positions(&frame),
+            };
+            names.pass(&frame);
+            positions += shown.positions.len();
+            frames.push(shown);
+        }
+        let next_lsn = reader.next_lsn();
+        self.names.keep(next_lsn, names);
         Ok(LogPage {
             log_id: format!("{:032x}", wal.log_id().unwrap_or_default()),
             earliest_lsn: wal.earliest_lsn(),
             durable_lsn: wal.durable_lsn(),
-            frames: described.iter().map(named).collect(),
+            frames,
             next_lsn,
         })
     }

@@ -21,6 +21,7 @@ mod limit;
 mod log;
 mod long_read;
 mod look;
+pub(crate) mod names;
 mod operator;
 mod packets;
 pub(crate) mod panic;

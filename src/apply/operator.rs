@@ -6,6 +6,7 @@ use super::catch_up::CatchUp;
 use super::engine::Engine;
 use super::facts::{Facts, Phase};
 use super::incidents::Subject;
+use super::log::KeptNames;
 use super::port::SeatSlot;
 use super::rates::Rates;
 use super::scrape::Scraped;
@@ -71,6 +72,8 @@ pub struct EngineControl {
     started_us: i64,
     rates: Mutex<Rates>,
     pub(super) scraped: Mutex<Scraped>,
+    /// What readers of the log know where they are.
+    pub(super) names: KeptNames,
 }
 
 impl EngineControl {
@@ -97,6 +100,7 @@ impl EngineControl {
             started_us,
             rates: Mutex::default(),
             scraped: Mutex::default(),
+            names: KeptNames::default(),
         }
     }
 

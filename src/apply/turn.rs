@@ -16,7 +16,7 @@
 //! it reads the clock twice, for the histogram of turns.
 
 use super::codec::encode_rows;
-use super::engine::{Engine, staged};
+use super::engine::{Engine, staged, tell_head};
 use super::look::Looking;
 use super::panic::applying;
 use super::port::Outbox;
@@ -157,6 +157,7 @@ impl Engine {
                 }
             }
         }
+        tell_head(writer, &self.state, &mut self.head_is_stale);
         if let Some(error) = refused.or_else(|| writer.write().err()) {
             return Err(Box::new((frames, self.refused(error))));
         }

@@ -19,6 +19,7 @@ use skip::content_of;
 
 use crate::apply::Facts;
 use crate::apply::codec::ContentError;
+use crate::apply::names::Names;
 use crate::apply::panic::applying;
 use crate::snapshot::{Choice, ChoiceError};
 use crate::state::{Content, ImageError, State};
@@ -230,7 +231,8 @@ impl<S: Storage> Replay<'_, S> {
         facts.replay_done.store(total, Ordering::Relaxed);
         facts.replayed_rows.store(report.rows, Ordering::Relaxed);
         report.replay_took = begun.elapsed();
-        let Some(tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
+        let Some(mut tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
+        tail.head = Names::head(state.registry(), state.partitions());
         assert_eq!(state.lsn(), tail.last_lsn, "the state stands at the last good row of the log");
         assert!(tail.durable_lsn <= tail.last_lsn, "what was synced is there: anything else was refused as damage");
         Ok(Recovered { state, log: tail.log, start: Start::After(Box::new(tail)), report, damaged_snapshots })

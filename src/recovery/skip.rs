@@ -9,6 +9,7 @@ use super::RecoveryError;
 use super::beginning::Beginning;
 use crate::apply::Facts;
 use crate::apply::codec::{ContentError, decode, decode_skipped, events_of, row_counts_of};
+use crate::apply::names::Names;
 use crate::pipeline::Registry;
 use crate::row::EventId;
 use crate::state::{Content, State};
@@ -183,11 +184,11 @@ fn look<S: Storage>(storage: &S, wal: &Path, snapshots: &Path, lsn: u64) -> Resu
         now_us = frame.now_us;
         if (frame.first_lsn..=frame.last_lsn()).contains(&lsn) {
             found = Some(looked_at(&frame, lsn, &skipped, &known)?);
-        } else if found.is_none() {
-            known.pass(&frame);
         }
+        known.pass(&frame);
     }
-    let Some(tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
+    let Some(mut tail) = reader.tail() else { unreachable!("a reader that gives no more frames has found the end of the log") };
+    tail.head = Names::head(&known.registry, &known.partitions);
     assert!(tail.last_lsn + 1 >= choice.from_lsn, "an end before what a snapshot has is refused as damage");
     match found {
         Some(left_out) => Ok(Looked { left_out, tail, now_us }),

@@ -39,12 +39,12 @@ pub use error::{WalError, WalOpenError};
 pub use frame::{FRAME_BODY_BYTES_MAX, Frame, FrameKind, FrameParts};
 pub use frames::{RING_BYTES_MAX, SharedFrame};
 pub use reader::{TailEnd, WalReader, WalTail};
-pub use segment::{FORMAT, LogIdentity};
+pub use segment::{FORMAT, HEAD_TEXT_BYTES_MAX, LogIdentity};
 pub use shared::{PrepareError, Released, RoomLent, WalHandle, WalStatus};
 pub use start::{Start, WalOptions};
 pub use survey::WalSurvey;
 pub use syncer::{SyncEvent, WalSyncer};
-pub use tail::{TailError, TailReader};
+pub use tail::{SegmentHead, TailError, TailReader};
 pub use writer::WalWriter;
 
 /// The LSN of the first row ever; 0 means "nothing yet".

@@ -22,7 +22,7 @@ use super::behind::{Behind, Wanted};
 use super::damage::{Damage, DamageKind};
 use super::error::WalOpenError;
 use super::frame::{FRAME_FORMAT, FRAME_HEADER_WORDS, FRAME_MAGIC, Fault, Frame, FrameKind, Header, halves};
-use super::segment::{FOOTER_MAGIC, FOOTER_WORDS, Footer, LogIdentity, SEGMENT_HEADER_WORDS};
+use super::segment::{FOOTER_MAGIC, FOOTER_WORDS, Footer, LogIdentity, SEGMENT_HEADER_WORDS, parse_head};
 use super::survey::{SegmentFacts, WalSurvey};
 use crate::storage::{Storage, WordStream};
 use std::path::PathBuf;
@@ -66,6 +66,8 @@ pub struct WalTail {
     pub(super) behind: Vec<PathBuf>,
     /// The segments up to the end.
     pub(super) survey: WalSurvey,
+    /// What is declared there, for the head of the segment that goes on; nothing says "nothing".
+    pub head: Vec<u8>,
 }
 
 impl WalTail {
@@ -100,6 +102,8 @@ pub struct WalReader<S: Storage> {
     spare: Vec<u64>,
     /// Words of the frame given last; consumed when the next is asked for.
     given_words: usize,
+    /// Words of the segment's head, until that is looked at.
+    head_words: usize,
     salt: u32,
     from_lsn: u64,
     next_lsn: u64,
@@ -151,6 +155,7 @@ impl<S: Storage> WalReader<S> {
             stream: None,
             spare: Vec::new(),
             given_words: 0,
+            head_words: 0,
             salt: log.salt(),
             from_lsn,
             next_lsn: first.first_lsn,
@@ -201,7 +206,8 @@ impl<S: Storage> WalReader<S> {
         assert!(self.next_lsn > self.durable_lsn, "an end before what was synced is refused as damage");
         // A sync takes the older segment first, with its footer; that all frames of it are durable may be older than the footer.
         let unproven = self.before.filter(|(before, footer)| !footer || before.last_lsn >= self.durable_lsn).map(|(before, _)| before);
-        Some(WalTail { end, last_lsn: self.next_lsn - 1, durable_lsn: self.durable_lsn, log, segment_end, unproven, behind, survey })
+        let (last_lsn, durable_lsn) = (self.next_lsn - 1, self.durable_lsn);
+        Some(WalTail { end, last_lsn, durable_lsn, log, segment_end, unproven, behind, survey, head: Vec::new() })
     }
 
     /// Goes to the next frame, over segment ends. None at the end of the log.
@@ -268,6 +274,8 @@ impl<S: Storage> WalReader<S> {
         }
         self.stream = Some(stream);
         self.frames = 0;
+        let Ok(head_words) = usize::try_from(header.head_bytes / 8) else { unreachable!("a head is bounded far below 32 bits") };
+        self.head_words = head_words;
         if header.first_lsn != self.next_lsn {
             let file = self.segment_path();
             return Err(WalOpenError::LsnGap { file, offset_bytes: 0, wanted: self.next_lsn, found: header.first_lsn });
@@ -287,6 +295,16 @@ impl<S: Storage> WalReader<S> {
     fn look(&mut self) -> Result<Found, WalOpenError> {
         let salt = self.salt;
         let Some(stream) = &mut self.stream else { unreachable!("a segment is entered before it is looked at") };
+        // What it says is for others; that it is there as it was written is not.
+        if self.head_words > 0 {
+            if !stream.fill(self.head_words)? {
+                return Ok(Found::Bad(DamageKind::Short));
+            }
+            if parse_head(salt, &stream.window()[..self.head_words]).is_none() {
+                return Ok(Found::Bad(DamageKind::Checksum));
+            }
+            stream.consume(std::mem::take(&mut self.head_words));
+        }
         if !stream.fill(FRAME_HEADER_WORDS)? {
             return Ok(if stream.only_zeroes_follow()? { Found::Zeroes } else { Found::Bad(DamageKind::Short) });
         }

@@ -27,7 +27,8 @@ use super::places::{SegmentPlace, SparseIndex};
 use super::reader::WalTail;
 use super::segment::{SegmentHeader, segment_number, segment_path};
 use super::start::{WalOptions, begin_segment, settle_tail};
-use super::tail::{TailError, TailReader};
+use super::tail::{SegmentHead, TailError, TailReader};
+use super::writer::TAIL_ROOM_BYTES;
 use crate::storage::{IoError, Operation, Storage, StorageFile};
 
 /// A sealed segment.
@@ -77,8 +78,8 @@ pub(super) type RoomGuard<'a> = RwLockReadGuard<'a, bool>;
 /// Where this process's own segments begin.
 #[derive(Debug)]
 enum Next {
-    /// With this header, in place of whatever stands under its name.
-    First(SegmentHeader),
+    /// With this header and head, in place of whatever stands under its name.
+    First(SegmentHeader, Vec<u8>),
     /// With a file of this number.
     Number(u64),
 }
@@ -162,7 +163,8 @@ pub struct WalStatus {
 
 impl<S: Storage> SharedFiles<S> {
     /// The files of a log that goes on behind `tail`, or begins anew, with `first` as its first segment.
-    pub(super) fn new(storage: S, folder: PathBuf, segment_bytes: u64, tail: Option<WalTail>, first: SegmentHeader) -> Self {
+    pub(super) fn new(storage: S, folder: PathBuf, segment_bytes: u64, tail: Option<WalTail>, first: SegmentHeader, head: Vec<u8>) -> Self {
+        assert_eq!(first.head_bytes, head.len() as u64, "a header counts the bytes of its head");
         Self {
             storage,
             folder,
@@ -173,7 +175,7 @@ impl<S: Storage> SharedFiles<S> {
             unsealed: Mutex::new(Vec::new()),
             sync_lock: Mutex::new(()),
             prepared: Mutex::new(None),
-            next: Mutex::new(Next::First(first)),
+            next: Mutex::new(Next::First(first, head)),
             sealed: Mutex::new(Vec::new()),
             releasing: Mutex::new(()),
             prepare_wanted: AtomicBool::new(false),
@@ -232,15 +234,17 @@ impl<S: Storage> SharedFiles<S> {
 
     fn create_next(&self, next: &mut Next) -> Result<Prepared<S>, IoError> {
         let made = match next {
-            Next::First(header) => {
+            Next::First(header, head) => {
                 // Whole before it has its name: the file that may stand under it goes in the same moment.
                 let path = self.folder.join(FIRST_NAME);
-                self.create_reserved(&path, |file| file.write_all_at(&header.encode(), 0))
+                let reserved = self.segment_bytes.max(header.frames_at() + TAIL_ROOM_BYTES);
+                let begin = [&header.encode()[..], head].concat();
+                self.create_reserved(&path, reserved, |file| file.write_all_at(&begin, 0))
                     .and_then(|file| begin_segment(&self.storage, &self.folder, file, header.number))
-                    .map(|file| Prepared { file, number: header.number, reserved: self.segment_bytes, header: Some(*header) })?
+                    .map(|file| Prepared { file, number: header.number, reserved, header: Some(*header) })?
             }
             Next::Number(number) => {
-                let file = self.create_reserved(&segment_path(&self.folder, *number), |_| Ok(()))?;
+                let file = self.create_reserved(&segment_path(&self.folder, *number), self.segment_bytes, |_| Ok(()))?;
                 Prepared { file, number: *number, reserved: self.segment_bytes, header: None }
             }
         };
@@ -249,10 +253,10 @@ impl<S: Storage> SharedFiles<S> {
     }
 
     /// A file with its space, or none at all: what was created before a failure would hold a name and perhaps space.
-    fn create_reserved(&self, path: &Path, then: impl FnOnce(&S::File) -> Result<(), IoError>) -> Result<S::File, IoError> {
+    fn create_reserved(&self, path: &Path, bytes: u64, then: impl FnOnce(&S::File) -> Result<(), IoError>) -> Result<S::File, IoError> {
         remove_if_there(&self.storage, path)?;
         let file = self.storage.create(path)?;
-        match file.preallocate(self.segment_bytes).and_then(|()| then(&file)) {
+        match file.preallocate(bytes).and_then(|()| then(&file)) {
             Ok(()) => Ok(file),
             Err(error) => {
                 drop(file);
@@ -760,6 +764,15 @@ impl<S: Storage> WalHandle<S> {
     pub fn cursors(&self) -> Vec<CursorStatus> {
         let bytes_from = |lsn| self.0.files.as_ref().map_or(0, |files| files.sealed_bytes_from(lsn));
         self.0.cursors.status(bytes_from)
+    }
+
+    /// What was declared where the segment begins that holds `lsn`: with the frames from there on, a reader knows what was declared at
+    /// any later one.
+    ///
+    /// # Errors
+    /// [`TailError`].
+    pub fn head_before(&self, lsn: u64) -> Result<SegmentHead, TailError> {
+        SegmentHead::before(&self.0, lsn)
     }
 
     /// Which log it is; none at level `memory`.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::FIRST_LSN;
 use super::reader::{SegmentEnd, TailEnd, WalTail};
-use super::segment::{FOOTER_BYTES, Footer, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, segment_path};
+use super::segment::{FOOTER_BYTES, Footer, LogIdentity, SEGMENT_HEADER_BYTES, SegmentHeader, encode_head, segment_path};
 use super::shared::{PrepareError, SealedSegment, Shared, SharedFiles, WalHandle, is_leftover, no_room, remove_if_there};
 use super::writer::WalWriter;
 use crate::storage::{IoError, Operation, Storage, StorageFile};
@@ -72,7 +72,12 @@ impl<S: Storage> WalWriter<S> {
             }
         }
         let options = WalOptions { segment_bytes: options.segment_bytes.max(SEGMENT_BYTES_MIN).next_multiple_of(8), ..options };
-        let header = first_header(&start, now_us);
+        let (log, text) = match &start {
+            Start::Fresh { log } => (*log, &[][..]),
+            Start::After(tail) => (tail.log, &tail.head[..]),
+        };
+        let (text, head) = (Arc::from(text), encode_head(log.salt(), text));
+        let header = SegmentHeader { head_bytes: head.len() as u64, ..first_header(&start, now_us) };
         let written = header.first_lsn - 1;
         let (durable, tail) = match start {
             Start::Fresh { .. } => (written, None),
@@ -83,13 +88,13 @@ impl<S: Storage> WalWriter<S> {
         };
         let fresh = tail.is_none();
         let begins = tail.as_ref().and_then(|tail| tail.survey.first_lsn()).unwrap_or(header.first_lsn);
-        let files = SharedFiles::new(storage, folder.to_owned(), options.segment_bytes, tail, header);
+        let files = SharedFiles::new(storage, folder.to_owned(), options.segment_bytes, tail, header, head);
         let shared = Arc::new(Shared::new(begins, written, durable, options, Some(files)));
         let ready = shared.prepare().map_err(PrepareError::into_io)?;
         if fresh && !ready {
             return Err(no_room(folder));
         }
-        let mut writer = Self::on_files(Arc::clone(&shared), header);
+        let mut writer = Self::on_files(Arc::clone(&shared), header, text);
         if ready {
             writer.begin_first()?;
         }
@@ -108,7 +113,7 @@ impl<S: Storage> WalWriter<S> {
 fn first_header(start: &Start, now_us: i64) -> SegmentHeader {
     match start {
         Start::Fresh { log } => {
-            SegmentHeader { log: *log, writer_epoch: 1, number: 1, first_lsn: FIRST_LSN, created_us: now_us, prev_crc: 0 }
+            SegmentHeader { log: *log, writer_epoch: 1, number: 1, first_lsn: FIRST_LSN, created_us: now_us, prev_crc: 0, head_bytes: 0 }
         }
         Start::After(tail) => {
             let last = tail.survey.last();
@@ -121,6 +126,7 @@ fn first_header(start: &Start, now_us: i64) -> SegmentHeader {
                 first_lsn: tail.last_lsn + 1,
                 created_us: now_us,
                 prev_crc: tail.segment_end.last_crc,
+                head_bytes: 0,
             }
         }
     }

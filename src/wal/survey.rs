@@ -2,19 +2,17 @@
 //! skipped.
 //!
 //! The last file may lack a sound header: it is prepared before its header is known, and a crash may tear a header that was not synced.
-//! Whether that is so or the disk lost something is for the reader to say, with what stands behind it. Reads the first page of every
-//! segment and nothing else. Start-up calls it before a snapshot is chosen, since the choice depends on how far the log reaches back.
+//! Whether that is so or the disk lost something is for the reader to say, with what stands behind it. Reads the header and the
+//! first frame of every segment and nothing else. Start-up calls it before a snapshot is chosen, since the choice depends on how far the log reaches back.
 
 use std::path::{Path, PathBuf};
 
 use super::damage::{Damage, DamageKind};
 use super::error::WalOpenError;
+use super::frame::FRAME_HEADER_WORDS;
 use super::frame::{FrameKind, Header};
 use super::segment::{FORMAT, HeaderFault, LogIdentity, SEGMENT_HEADER_WORDS, SegmentHeader, segment_number, segment_path};
 use crate::storage::{IoError, Storage, StorageFile, read_head};
-
-/// Words of a segment's head that are read to find a skip frame.
-const HEAD_WORDS: usize = 512;
 
 /// One segment, as its header and length tell.
 #[derive(Debug, Clone)]
@@ -62,7 +60,7 @@ impl WalSurvey {
                 let wanted = last.header.first_lsn.saturating_add(1);
                 return Err(WalOpenError::SegmentMissing { folder: folder.to_owned(), wanted, found: None });
             }
-            let head = read_head(storage, &path, HEAD_WORDS)?;
+            let head = read_head(storage, &path, SEGMENT_HEADER_WORDS)?;
             let header = match SegmentHeader::parse(&head) {
                 Err(HeaderFault::Damaged) if index + 1 == files.len() && index > 0 => {
                     survey.headless = Some(Headless { path, bytes });
@@ -79,7 +77,7 @@ impl WalSurvey {
                 let wanted = last.header.first_lsn;
                 return Err(WalOpenError::LsnGap { file: path, offset_bytes: 0, wanted, found: header.first_lsn });
             }
-            survey.collect_skips(storage, (&path, bytes), &header, &head)?;
+            survey.collect_skips(storage, (&path, bytes), &header)?;
             let next = survey.segments.last().map_or(header.number, |last| last.header.number + 1);
             assert_eq!(header.number, next, "a missing number was refused");
             survey.segments.push(SegmentFacts { path, bytes, header });
@@ -111,20 +109,18 @@ impl WalSurvey {
     }
 
     /// A skip frame is the first of its segment; one that is not sound is left to the reader's verdict.
-    fn collect_skips<S: Storage>(
-        &mut self,
-        storage: &S,
-        (path, bytes): (&Path, u64),
-        header: &SegmentHeader,
-        head: &[u64],
-    ) -> Result<(), IoError> {
-        let Some(Ok(first)) = head.get(SEGMENT_HEADER_WORDS..).map(Header::parse) else { return Ok(()) };
+    fn collect_skips<S: Storage>(&mut self, storage: &S, (path, bytes): (&Path, u64), header: &SegmentHeader) -> Result<(), IoError> {
+        let file = storage.open_read(path)?;
+        let at = header.frames_at();
+        let mut words = vec![0_u64; FRAME_HEADER_WORDS];
+        file.read_at(bytemuck::cast_slice_mut(&mut words), at)?;
+        let Ok(first) = Header::parse(&words) else { return Ok(()) };
         // No more is reserved than the file has.
-        if first.kind != FrameKind::SKIP || (SEGMENT_HEADER_WORDS + first.words()) as u64 * 8 > bytes {
+        if first.kind != FrameKind::SKIP || at + first.words() as u64 * 8 > bytes {
             return Ok(());
         }
         let mut words = vec![0_u64; first.words()];
-        storage.open_read(path)?.read_at(bytemuck::cast_slice_mut(&mut words), SEGMENT_HEADER_WORDS as u64 * 8)?;
+        file.read_at(bytemuck::cast_slice_mut(&mut words), at)?;
         if first.sound(header.log.salt(), &words) {
             self.skipped.extend_from_slice(first.frame(&words).body);
         }

@@ -24,7 +24,7 @@ use super::cursor::{Cursor, Hold};
 use super::error::WalError;
 use super::frame::{FRAME_HEADER_WORDS, Header};
 use super::frames::{SharedFrame, Turn};
-use super::segment::{SEGMENT_HEADER_BYTES, SEGMENT_HEADER_WORDS, SegmentHeader};
+use super::segment::{SEGMENT_HEADER_BYTES, SEGMENT_HEADER_WORDS, SegmentHeader, parse_head};
 use super::shared::Shared;
 use crate::storage::{IoError, Storage, WordStream};
 use std::path::PathBuf;
@@ -262,9 +262,41 @@ impl<S: Storage> TailReader<S> {
             Ok(header) if header.first_lsn == place.first_lsn => header,
             _ => return damaged(0),
         };
-        stream.consume(SEGMENT_HEADER_WORDS);
-        assert_eq!(stream.offset(), SEGMENT_HEADER_BYTES as u64, "frames begin behind the header");
+        stream.restart_at(header.frames_at())?;
         Ok(Reading { stream, path: place.path, next_lsn: header.first_lsn, prev_crc: header.prev_crc, whole_lsn })
+    }
+}
+
+/// What was declared where a segment begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentHead {
+    /// LSN of the segment's first frame: from there on frames say what changed.
+    pub first_lsn: u64,
+    /// The text that the writer was given ([`super::WalWriter::set_head`]); nothing says "nothing".
+    pub text: Vec<u8>,
+}
+
+impl SegmentHead {
+    /// That of the segment which holds `lsn`, or will.
+    pub(super) fn before<S: Storage>(shared: &Shared<S>, lsn: u64) -> Result<Self, TailError> {
+        let Some(files) = &shared.files else { return Err(TailError::NoLog) };
+        let expired = || TailError::Expired { wanted_lsn: lsn, earliest_lsn: shared.cursors.earliest() };
+        let place = files.segment_of(lsn).ok_or_else(expired)?;
+        let damaged = |offset_bytes| TailError::Damaged { file: place.path.clone(), offset_bytes, lsn: place.first_lsn };
+        let mut stream = WordStream::new(files.storage.open_read(&place.path)?, Vec::new())?;
+        let header = match stream.fill(SEGMENT_HEADER_WORDS)?.then(|| SegmentHeader::parse(stream.window())) {
+            Some(Ok(header)) if header.first_lsn == place.first_lsn => header,
+            _ => return Err(damaged(0)),
+        };
+        stream.consume(SEGMENT_HEADER_WORDS);
+        let Ok(words) = usize::try_from(header.head_bytes / 8) else { unreachable!("a head is bounded far below 32 bits") };
+        let whole = words > 0 && stream.fill(words)?;
+        let text = match whole.then(|| parse_head(files.salt, &stream.window()[..words])) {
+            Some(Some(text)) => text.to_vec(),
+            None if words == 0 => Vec::new(),
+            _ => return Err(damaged(SEGMENT_HEADER_BYTES as u64)),
+        };
+        Ok(Self { first_lsn: place.first_lsn, text })
     }
 }
 

@@ -21,7 +21,9 @@ use std::sync::Arc;
 use super::error::WalError;
 use super::frame::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameKind, FrameParts, Link, encode};
 use super::places::{Mark, SparseIndex};
-use super::segment::{FOOTER_BYTES, Footer, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_WORDS, SegmentHeader, segment_path};
+use super::segment::{
+    FOOTER_BYTES, Footer, HEAD_TEXT_BYTES_MAX, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_WORDS, SegmentHeader, encode_head, segment_path,
+};
 use super::shared::{Prepared, RoomGuard, SealedSegment, Shared, SharedFiles, no_room};
 use crate::storage::{IoError, Storage, StorageFile};
 
@@ -57,6 +59,8 @@ pub struct WalWriter<S: Storage> {
     /// What the first segment of this process says of the log.
     first: Option<SegmentHeader>,
     salt: u32,
+    /// What the head of the next segment says.
+    head: Arc<[u8]>,
     staging: Vec<u8>,
     staged_frames: u32,
     staged_lsn: u64,
@@ -74,9 +78,9 @@ pub struct WalWriter<S: Storage> {
 
 impl<S: Storage> WalWriter<S> {
     /// A writer that goes on where `first` begins; it has no segment yet.
-    pub(super) fn on_files(shared: Arc<Shared<S>>, first: SegmentHeader) -> Self {
+    pub(super) fn on_files(shared: Arc<Shared<S>>, first: SegmentHeader, head: Arc<[u8]>) -> Self {
         assert_eq!(first.first_lsn, shared.written_lsn() + 1, "the first segment goes on behind what is written");
-        Self::at(shared, Some(first), first.log.salt(), first.first_lsn, first.prev_crc)
+        Self { head, ..Self::at(shared, Some(first), first.log.salt(), first.first_lsn, first.prev_crc) }
     }
 
     pub(super) fn in_memory(shared: Arc<Shared<S>>, first_lsn: u64) -> Self {
@@ -90,6 +94,7 @@ impl<S: Storage> WalWriter<S> {
             open: None,
             first,
             salt,
+            head: Arc::default(),
             staging: Vec::new(),
             staged_frames: 0,
             staged_lsn: next_lsn,
@@ -146,6 +151,29 @@ impl<S: Storage> WalWriter<S> {
             self.last_data_lsn = self.staged_lsn - 1;
         }
         Ok(first_lsn)
+    }
+
+    /// Says what is declared where the log stands: it stands at the head of each segment from here on. Whoever declares something says
+    /// it before the next roll ([`WalWriter::will_roll`]).
+    pub fn set_head(&mut self, text: &[u8]) {
+        assert!(text.len() <= HEAD_TEXT_BYTES_MAX, "a head of {} bytes: whoever makes it bounds it", text.len());
+        self.head = Arc::from(text);
+    }
+
+    /// Whether what is staged does not fit into the segment being written, so that the next write begins another one if it can.
+    pub fn will_roll(&self) -> bool {
+        self.shared.files.is_some() && !self.staging.is_empty() && !self.open.as_ref().is_some_and(|open| self.fits(open))
+    }
+
+    /// Whether what is staged fits into the segment being written.
+    fn fits(&self, open: &Open<S>) -> bool {
+        let skip = self.staged_kind == Some(FrameKind::SKIP);
+        open.offset + self.staging.len() as u64 + self.tail_room() <= open.capacity && !(skip && open.frames > 0)
+    }
+
+    /// What has to stay free behind what is staged: a close frame may use the room that is kept for it.
+    fn tail_room(&self) -> u64 {
+        if self.staged_kind == Some(FrameKind::CLOSE) { FOOTER_BYTES as u64 } else { TAIL_ROOM_BYTES }
     }
 
     /// Writes what was staged; with nothing staged it does nothing. Gives the last LSN.
@@ -240,12 +268,9 @@ impl<S: Storage> WalWriter<S> {
         if let Some(files) = self.shared.files.as_ref().filter(|files| files.cut_waits()) {
             return Err(WalError::StorageFull { bytes: self.staging.len(), cause: no_room(&files.folder) });
         }
-        // A close frame may use the room that is kept for it.
-        let room = if self.staged_kind == Some(FrameKind::CLOSE) { FOOTER_BYTES as u64 } else { TAIL_ROOM_BYTES };
-        let skip = self.staged_kind == Some(FrameKind::SKIP);
-        let fits = |open: &Open<S>| open.offset + bytes + room <= open.capacity && !(skip && open.frames > 0);
-        if !self.open.as_ref().is_some_and(fits) {
-            self.make_room(bytes, skip)?;
+        let room = self.tail_room();
+        if self.will_roll() {
+            self.make_room(bytes, self.staged_kind == Some(FrameKind::SKIP))?;
         }
         let Some(open) = &mut self.open else { unreachable!("room was made in a segment") };
         assert!(open.offset + bytes + room <= open.capacity, "{bytes} bytes at {} of {}", open.offset, open.capacity);
@@ -268,15 +293,17 @@ impl<S: Storage> WalWriter<S> {
     fn make_room(&mut self, bytes: u64, only_next: bool) -> Result<(), WalError> {
         let shared = Arc::clone(&self.shared);
         let Some(files) = &shared.files else { return Ok(()) };
-        let wanted = SEGMENT_HEADER_BYTES as u64 + bytes + TAIL_ROOM_BYTES;
         // A segment without frames is not ended: there would be nothing in it.
         if let Some(open) = &mut self.open
             && open.frames == 0
         {
+            let wanted = open.offset + bytes + TAIL_ROOM_BYTES;
             return grow(&shared, open, wanted, self.staging.len());
         }
+        let head = encode_head(self.salt, &self.head);
+        let wanted = (SEGMENT_HEADER_BYTES + head.len()) as u64 + bytes + TAIL_ROOM_BYTES;
         match files.take_prepared(wanted) {
-            Ok(Some(prepared)) => return self.roll(&shared, files, prepared, wanted),
+            Ok(Some(prepared)) => return self.roll(&shared, files, prepared, wanted, &head),
             Ok(None) => {}
             Err(error) => return Err(shared.poisoned_by(error)),
         }
@@ -299,7 +326,14 @@ impl<S: Storage> WalWriter<S> {
 
     /// Ends the segment being written, if there is one, and begins the prepared one. No sync: the syncer does that, and opening knows
     /// that the last two segments may not be on the disk.
-    fn roll(&mut self, shared: &Shared<S>, files: &SharedFiles<S>, prepared: Prepared<S>, wanted: u64) -> Result<(), WalError> {
+    fn roll(
+        &mut self,
+        shared: &Shared<S>,
+        files: &SharedFiles<S>,
+        prepared: Prepared<S>,
+        wanted: u64,
+        head: &[u8],
+    ) -> Result<(), WalError> {
         let last_lsn = self.next_lsn - 1;
         if let Some(open) = &mut self.open {
             assert_eq!(prepared.number, open.header.number + 1, "segments are numbered without gaps");
@@ -326,6 +360,7 @@ impl<S: Storage> WalWriter<S> {
                 number: prepared.number,
                 first_lsn: self.next_lsn,
                 prev_crc: self.last_crc,
+                head_bytes: head.len() as u64,
                 created_us: if open.is_some() { self.staged_now_us } else { first.created_us },
             },
             (Some(_), Some(_)) => unreachable!("only the first segment of a process is prepared with its header"),
@@ -335,7 +370,7 @@ impl<S: Storage> WalWriter<S> {
             let encoded = header.encode();
             let read = SegmentHeader::parse(&bytemuck::cast::<_, [u64; SEGMENT_HEADER_WORDS]>(encoded));
             assert_eq!(read, Ok(header), "a header reads back as it was written");
-            if let Err(error) = prepared.file.write_all_at(&encoded, 0) {
+            if let Err(error) = prepared.file.write_all_at(&[&encoded, head].concat(), 0) {
                 return Err(self.roll_undone(shared, files, prepared, error));
             }
         }
@@ -345,9 +380,9 @@ impl<S: Storage> WalWriter<S> {
         let file = Arc::new(prepared.file);
         let index = Arc::new(SparseIndex::default());
         files.begin(Arc::clone(&file), &header, Arc::clone(&index));
-        let capacity = wanted.max(files.segment_bytes);
+        let capacity = wanted.max(files.segment_bytes).max(header.frames_at() + TAIL_ROOM_BYTES);
         assert!(prepared.reserved >= capacity, "a segment begins with its room: {} of {capacity}", prepared.reserved);
-        self.open = Some(Open { file, header, offset: SEGMENT_HEADER_BYTES as u64, capacity, reserved: capacity, frames: 0, index });
+        self.open = Some(Open { file, header, offset: header.frames_at(), capacity, reserved: capacity, frames: 0, index });
         Ok(())
     }
 
@@ -373,7 +408,7 @@ impl<S: Storage> WalWriter<S> {
         let shared = Arc::clone(&self.shared);
         let Some(files) = &shared.files else { unreachable!("level memory has no segments") };
         let Some(prepared) = files.take_prepared(0)? else { unreachable!("it was prepared just now") };
-        match self.roll(&shared, files, prepared, 0) {
+        match self.roll(&shared, files, prepared, 0, &[]) {
             Ok(()) => Ok(()),
             Err(error) => unreachable!("a segment with its header begins without writing: {error}"),
         }

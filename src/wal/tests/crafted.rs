@@ -43,6 +43,7 @@ fn segment(dice: &mut Dice, number: u64, first_lsn: u64, prev_crc: u32) -> (Vec<
         first_lsn: dice.odd(first_lsn),
         created_us: dice.odd(5).cast_signed(),
         prev_crc: dice.odd_u32(prev_crc),
+        head_bytes: dice.odd(0),
     };
     let mut bytes = header.encode().to_vec();
     let (mut next_lsn, mut crc, frames) = (header.first_lsn, header.prev_crc, dice.roll(4) as u32);

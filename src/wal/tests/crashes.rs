@@ -136,7 +136,10 @@ impl World {
                 let writer = self.writer.as_mut().unwrap();
                 if writer.needs_mark() {
                     let result = writer.append_mark(1);
-                    self.died(result);
+                    // As with rows: nobody has prepared a segment for long.
+                    if !matches!(result, Err(WalError::SyncBehind { .. })) {
+                        self.died(result);
+                    }
                 }
             }
             Step::Close => {

@@ -1,4 +1,4 @@
-//! Bytes written once can be read for ever: a segment in `tests/golden/`, written by the helper below where there is
+//! Bytes written once can be read for ever: two segments in `tests/golden/`, written by the helper below where there is
 //! none, or anew with `STREAMGAUGE_WRITE_GOLDEN=1`. Both formats, of segments and of frames, are in the folder's name.
 
 use super::*;
@@ -27,7 +27,13 @@ fn fixture() -> PathBuf {
             writer.append([parts]).unwrap();
             handle.sync_now().unwrap();
         }
+        // A second segment, with a head.
+        writer.set_head(b"what is declared");
+        handle.prepare().unwrap();
+        let now_us = 1_795_146_062_000_006;
+        writer.append([FrameParts { kind: FrameKind::SKIP, flags: 0, row_count: 0, now_us, positions: &[], body: &[&[1]] }]).unwrap();
         writer.close(1_795_146_063_000_000).unwrap();
+        assert_eq!(handle.head_before(12).unwrap(), SegmentHead { first_lsn: 12, text: b"what is declared".to_vec() });
     }
     path
 }
@@ -37,7 +43,7 @@ fn a_segment_written_by_the_first_build_opens() {
     let path = fixture();
     let folder = path.parent().unwrap();
     let survey = WalSurvey::look(&Disk, folder, Some(LOG.log_id)).unwrap();
-    assert_eq!(survey.log(), Some(LOG));
+    assert_eq!((survey.log(), survey.skipped()), (Some(LOG), [1].as_slice()));
     let mut reader = WalReader::open(Disk, survey, FIRST_LSN, 0).unwrap();
     for (kind, first_lsn) in [(1_u8, 1), (2, 2), (3, 3), (4, 5), (5, 8)] {
         let frame = reader.next().unwrap().unwrap();
@@ -46,8 +52,9 @@ fn a_segment_written_by_the_first_build_opens() {
         assert_eq!((frame.positions, frame.body), (b"positions".as_slice(), [1, 2, u64::from(kind)].as_slice()));
         assert_eq!(frame.durable_lsn, first_lsn - 1);
     }
+    assert_eq!(reader.next().unwrap().unwrap().kind, FrameKind::SKIP);
     assert_eq!(reader.next().unwrap().unwrap().kind, FrameKind::CLOSE);
     assert_eq!(reader.next().unwrap(), None);
     assert_eq!(reader.tail().unwrap().end, TailEnd::Sealed { synced: true });
-    assert_eq!(Disk.list(folder).unwrap().len(), 1);
+    assert_eq!(Disk.list(folder).unwrap().len(), 2);
 }

@@ -57,8 +57,14 @@ fn small() -> WalOptions {
 }
 
 fn fresh(disk: &SimulatedDisk) -> (WalWriter<SimulatedDisk>, WalHandle<SimulatedDisk>) {
-    WalWriter::start(disk.clone(), folder(), Start::Fresh { log: LOG }, small(), 1).unwrap()
+    let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::Fresh { log: LOG }, small(), 1).unwrap();
+    // Every segment but the first has a head.
+    writer.set_head(HEAD);
+    (writer, handle)
 }
+
+/// Longer than a sector, so that a crash may keep a header and lose its head.
+const HEAD: &[u8] = &[b'h'; 400];
 
 /// What the syncer does when it comes round: a sync, and the next segment.
 fn attend(handle: &WalHandle<SimulatedDisk>) {
@@ -111,7 +117,7 @@ impl Raw {
     }
 
     fn of(log: LogIdentity, number: u64, first_lsn: u64, prev_crc: u32) -> Self {
-        let header = SegmentHeader { log, writer_epoch: 1, number, first_lsn, created_us: 0, prev_crc };
+        let header = SegmentHeader { log, writer_epoch: 1, number, first_lsn, created_us: 0, prev_crc, head_bytes: 0 };
         Self { bytes: header.encode().to_vec(), prev_crc, next_lsn: first_lsn, durable_lsn: 0, log }
     }
 

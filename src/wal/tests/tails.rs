@@ -321,6 +321,41 @@ fn what_was_on_the_disk_and_is_not_there_is_damage() {
 }
 
 #[test]
+fn each_segment_says_what_was_declared_where_it_begins() {
+    let disk = SimulatedDisk::new();
+    let (mut writer, handle) = fresh(&disk);
+    let mut declared = vec![(1, Vec::new())];
+    for round in 0..40_u64 {
+        // One that is longer than a segment as well.
+        let head = vec![b'a' + (round % 26) as u8; if round == 20 { 9000 } else { round as usize * 7 }];
+        let segments = handle.status().segments;
+        writer.set_head(&head);
+        let first_lsn = append_rows(&mut writer, 2, 60).unwrap().first_lsn;
+        if handle.status().segments > segments {
+            declared.push((first_lsn, head));
+        }
+        attend(&handle);
+    }
+    assert!(declared.len() > 5);
+    let check = |handle: &WalHandle<SimulatedDisk>, declared: &[(u64, Vec<u8>)], last_lsn| {
+        for lsn in 1..=last_lsn {
+            let (first_lsn, text) = declared.iter().rev().find(|(first_lsn, _)| *first_lsn <= lsn).unwrap().clone();
+            assert_eq!(handle.head_before(lsn).unwrap(), SegmentHead { first_lsn, text }, "{lsn}");
+        }
+    };
+    check(&handle, &declared, handle.durable_lsn() + 1);
+    // A start says it anew.
+    let (_, mut tail) = read_all(&disk).unwrap();
+    tail.head = b"after the start".to_vec();
+    declared.push((tail.last_lsn + 1, tail.head.clone()));
+    let (mut writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
+    let last_lsn = append_rows(&mut writer, 1, 4).unwrap().last_lsn();
+    handle.sync_now().unwrap();
+    check(&handle, &declared, last_lsn);
+    assert_eq!(drain(&mut handle.tail("test", 1).unwrap()).unwrap().len(), 41);
+}
+
+#[test]
 fn a_log_of_level_memory_cannot_be_read() {
     let (_writer, handle) = WalWriter::<SimulatedDisk>::memory(10, small());
     assert_eq!(handle.tail("test", 10).unwrap_err(), TailError::NoLog);

@@ -1,6 +1,7 @@
 //! The decision table of an opening log, one test per line.
 
 use super::*;
+use crate::storage::{Storage as _, StorageFile as _};
 use crate::wal::damage::DamageKind;
 
 fn flip(disk: &SimulatedDisk, number: u64, byte: usize) {
@@ -277,13 +278,47 @@ fn sound_frames_that_do_not_belong_there_are_refused_one_error_each() {
 fn a_newer_format_is_named_and_refused() {
     let disk = SimulatedDisk::new();
     let mut raw = Raw::new(1, 1, 0).frame(FrameKind::ROWS);
-    raw.bytes[8] = 2;
+    raw.bytes[8] = 3;
     let crc = crate::storage::Checksum::of(&raw.bytes[..124]);
     raw.bytes[124..128].copy_from_slice(&crc.to_le_bytes());
     raw.place(&disk, 1);
     let error = read_all(&disk).unwrap_err();
-    assert!(matches!(error, WalOpenError::FormatTooNew { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, WalOpenError::FormatTooNew { found: 3, known: 2, .. }), "{error}");
     assert_eq!(streamgauge_api::ApiError::from(error).code, streamgauge_api::Code::FormatTooNew);
+}
+
+/// What a head says is for readers of the log; that it is there as it was written is a start's to see.
+#[test]
+fn a_head_is_torn_or_damaged_like_a_frame() {
+    let written = |synced: bool| {
+        let disk = SimulatedDisk::new();
+        let (mut writer, handle) = fresh(&disk);
+        while handle.status().segments < 2 {
+            append_rows(&mut writer, 1, 60).unwrap();
+            if handle.status().segments < 2 {
+                attend(&handle);
+            }
+        }
+        if synced {
+            // The frame behind it says so.
+            handle.sync_now().unwrap();
+            append_rows(&mut writer, 1, 4).unwrap();
+        }
+        let file = disk.open(&segment_path(folder(), 2)).unwrap();
+        file.write_all_at(&[0; 100], 300).unwrap();
+        (disk, handle.durable_lsn())
+    };
+    let (disk, _) = written(true);
+    let error = read_all(&disk).unwrap_err();
+    assert!(matches!(&error, WalOpenError::Damaged(damage) if damage.offset_bytes == 128), "{error}");
+    let (disk, durable_lsn) = written(false);
+    let (frames, tail) = read_all(&disk).unwrap();
+    assert!(matches!(tail.end, TailEnd::Torn { .. }), "{:?}", tail.end);
+    assert_eq!((tail.last_lsn, frames.len() as u64), (durable_lsn, durable_lsn));
+    // The log goes on in its place.
+    let (mut writer, _) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
+    append_rows(&mut writer, 1, 4).unwrap();
+    assert_eq!(read_all(&disk).unwrap().0.len(), frames.len() + 1);
 }
 
 #[test]
