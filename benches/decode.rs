@@ -100,6 +100,8 @@ fn decoder(format: Format, names: &[&str], headers: bool) -> (Decoder, RowsBuild
             tombstone: Tombstone::Reject,
             key_format: KeyFormat::Raw,
             schema: None,
+            message: None,
+            csv: streamgauge::decode::CsvLines::default(),
         },
     )
     .unwrap();

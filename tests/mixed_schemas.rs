@@ -4,7 +4,7 @@
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use streamgauge_testing::{Admin, Setup, broker, registry, unique, wait_for};
+use streamgauge_testing::{Admin, Setup, Sidecar, broker, registry, unique, wait_for};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -174,5 +174,65 @@ total = {{ op = "sum", field = "n" }}
     assert_eq!(sidecar.get("orders", "b").unwrap(), None);
     let rejects = sidecar.admin_get("/rejects?limit=200").unwrap();
     assert_eq!(codes(&rejects.body), BTreeMap::from([("decode_framing".to_owned(), 1)]), "{}", rejects.text);
+    sidecar.terminate(WITHIN).unwrap();
+}
+
+/// Protobuf by id and message, MessagePack, CSV and raw values, each with values written otherwise than declared.
+#[test]
+fn every_format_becomes_rows_and_what_is_none_a_coded_reject() {
+    let admin = Admin::of(&broker().bootstrap);
+    let proto = "syntax = \"proto3\";\npackage shop;\nmessage Other { string x = 1; }\nmessage Order { string id = 1; int64 n = 2; }\n";
+    let topics: Vec<String> = ["protobuf", "msgpack", "csv", "raw"].iter().map(|name| unique(name)).collect();
+    topics.iter().for_each(|topic| admin.create(topic, 1).unwrap());
+    let id = registry().register(&format!("{}-value", topics[0]), "PROTOBUF", proto).unwrap();
+    let framed = |indexes: &[u8], body: &[u8]| json!({ "value": hex(&[&[0][..], &id.to_be_bytes(), indexes, body].concat()) });
+    let bare = |value: &[u8]| json!({ "key": hex(b"a"), "value": hex(value) });
+    admin
+        .raw(
+            &topics[0],
+            &json!([
+                framed(&[2, 2], b"\x0a\x01a\x10\x03"),
+                // No message at that index, a body that ends early, and the message that has no `n`.
+                framed(&[2, 8], b"\x0a\x01a\x10\x03"),
+                framed(&[2, 2], b"\x0a\x09a"),
+                framed(&[0], b"\x0a\x01a"),
+                framed(&[2, 2], b"\x10\x04\x0a\x01a"),
+            ]),
+        )
+        .unwrap();
+    admin.raw(&topics[1], &json!([bare(b"\x82\xa2id\xa1a\xa1n\x03"), bare(b"\x82\xa2id\xa1a\xa1n\xa14"), bare(b"\xc1")])).unwrap();
+    admin.raw(&topics[2], &json!([bare(b"a;\"3\""), bare(b"a;4\n"), bare(b"a;x"), bare(b"a")])).unwrap();
+    admin.raw(&topics[3], &json!([bare(b"3"), bare(b"4"), bare(b"x")])).unwrap();
+    let (brokers, url) = (&broker().bootstrap, &registry().url);
+    let mut config = "config_version = 1\n".to_owned();
+    for ((name, topic), more) in ["protobuf", "msgpack", "csv", "raw"].iter().zip(&topics).zip([
+        format!("[sources.protobuf.registry]\nurl = [\"{url}\"]\n"),
+        "[sources.msgpack.fields]\nn = { from = \"any\" }\n".to_owned(),
+        "[sources.csv.csv]\ncolumns = [\"id\", \"n\"]\ndelimiter = \";\"\n".to_owned(),
+        "[sources.raw.fields]\nid = \"key\"\nn = \"value\"\n".to_owned(),
+    ]) {
+        config.push_str(&format!(
+            "[events.E{name}]\nfields = {{ id = \"str\", n = \"i64\" }}\n[sources.{name}]\nevent = \"E{name}\"\nformat = \"{name}\"\n\
+             [sources.{name}.kafka]\nbrokers = [\"{brokers}\"]\ntopic = \"{topic}\"\n{more}\
+             [tables.{name}]\nfrom = \"E{name}\"\nkey = [\"id\"]\n[tables.{name}.features]\nrows = {{ op = \"count\" }}\n\
+             total = {{ op = \"sum\", field = \"n\" }}\n"
+        ));
+    }
+    let setup = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &config).unwrap();
+    let sidecar = setup.start().unwrap();
+    let told = |sidecar: &Sidecar| {
+        for (name, topic) in ["protobuf", "msgpack", "csv", "raw"].iter().zip(&topics) {
+            sidecar.wait_positions(topic, &admin.ends(topic).unwrap(), WITHIN).unwrap();
+            assert_eq!(sidecar.get(name, "a").unwrap(), Some(json!({ "rows": 2, "total": 7.0 })), "{name}");
+        }
+        codes(&sidecar.admin_get("/rejects?limit=200").unwrap().body)
+    };
+    let expected = [("decode_framing", 1), ("decode_malformed", 3), ("decode_type_mismatch", 2), ("schema_unusable", 1)];
+    let expected: BTreeMap<String, usize> = expected.into_iter().map(|(code, count)| (code.to_owned(), count)).collect();
+    assert_eq!(told(&sidecar), expected);
+    // The schema is in the log: a restart needs no registry for it.
+    sidecar.kill9();
+    let sidecar = setup.start().unwrap();
+    assert_eq!(told(&sidecar), expected);
     sidecar.terminate(WITHIN).unwrap();
 }

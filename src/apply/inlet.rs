@@ -508,7 +508,7 @@ fn with_waiting(open: Incident, again: Option<&WaitingOffsets>) -> Incident {
 }
 
 fn bytes_of(schema: &FetchedSchema) -> usize {
-    schema.text.len() + schema.references.iter().map(String::len).sum::<usize>()
+    schema.text.len() + schema.references.iter().map(|reference| reference.name.len() + reference.text.len()).sum::<usize>()
 }
 
 fn same_registry(url: &str, stored: &str) -> bool {

@@ -339,11 +339,17 @@ fn meant(text: &str, words: &[&str]) -> Option<String> {
 
 /// Reads a small file.
 pub(super) fn read_file(path: &Path) -> Result<String, std::io::Error> {
+    String::from_utf8(read_bytes(path)?)
+        .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "stream did not contain valid UTF-8"))
+}
+
+/// A file's bytes, when it is no larger than a config may be.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, std::io::Error> {
     use std::io::Read as _;
-    let mut text = String::new();
-    let read = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if read as u64 > FILE_BYTES_MAX {
         return Err(std::io::Error::other(format!("larger than {FILE_BYTES_MAX} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
 }

@@ -5,7 +5,7 @@
 
 use super::definitions::OnBadRecord;
 use super::secret::Secret;
-use crate::decode::{FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
+use crate::decode::{CsvLines, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
 use crate::row::Reading;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -58,8 +58,12 @@ pub struct SourceSetup {
     pub tombstone: Tombstone,
     /// Format of the key.
     pub key_format: KeyFormat,
-    /// The writer schema of Avro bodies without framing.
+    /// The writer schema of Avro or Protobuf bodies without framing.
     pub schema: Option<FetchedSchema>,
+    /// The message of Protobuf bodies without framing.
+    pub message: Option<String>,
+    /// How lines of CSV are read.
+    pub csv: CsvLines,
     /// What happens to a record that is no row.
     pub on_bad_record: OnBadRecord,
     /// Registry addresses, for messages; empty without a registry.
@@ -77,6 +81,8 @@ impl SourceSetup {
             tombstone: self.tombstone,
             key_format: self.key_format,
             schema: self.schema.clone(),
+            message: self.message.as_deref().map(Into::into),
+            csv: self.csv.clone(),
         }
     }
 }

@@ -9,9 +9,10 @@ use super::problem::ConfigProblem;
 use super::secret::Secret;
 use super::setup::{KafkaSetup, RegistryLogin, RegistrySetup, SaslSetup, SourceSetup, StartSetup, TlsSetup, TopicsSetup};
 use super::value::{Parsed, one_of};
-use crate::decode::{Decoder, FieldSource, Format, Framing, KeyFormat, Tombstone};
+use crate::decode::{CsvLines, Decoder, FieldSource, Format, Framing, KeyFormat, Tombstone};
 use crate::pipeline::{KeyColumn, Registry, TableDef};
 use crate::row::{FieldIndex, Reading, TimeUnit, Written};
+use base64::Engine as _;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use streamgauge_api::inlet::FetchedSchema;
@@ -107,13 +108,25 @@ impl<'c> Reader<'_, 'c> {
 
     fn setup(&mut self, event: &str, registry: Option<&RegistrySetup>) -> Option<SourceSetup> {
         let declared = self.check.root.at(&format!("events.{event}"));
-        let format = if self.word("format") == Some("avro") { Format::Avro } else { Format::Json };
+        let format = match self.word("format") {
+            Some("avro") => Format::Avro,
+            Some("protobuf") => Format::Protobuf,
+            Some("msgpack") => Format::Msgpack,
+            Some("csv") => Format::Csv,
+            Some("raw") => Format::Raw,
+            _ => Format::Json,
+        };
         let framing = match (self.word("framing"), format) {
             (Some("confluent"), _) | (None, Format::Avro) => Framing::Confluent,
+            (None, Format::Protobuf) if self.source.node.get("schema").is_none() => Framing::Confluent,
             (Some("apicurio8"), _) => Framing::Apicurio8,
             _ => Framing::None,
         };
         let schema = self.schema(format, framing);
+        self.framing_fits(format, framing);
+        let message =
+            self.only_for("message", format == Format::Protobuf && framing == Framing::None, "format = \"protobuf\" with a schema file");
+        let csv = self.csv(format);
         self.registry_is_used(format, framing);
         let tombstone = self.word("tombstone").or_else(|| declared?.get("tombstone")?.text());
         let on_bad_record = declared.and_then(|event| event.get("on_bad_record")).and_then(Node::text);
@@ -139,6 +152,8 @@ impl<'c> Reader<'_, 'c> {
                 _ => KeyFormat::Raw,
             },
             schema,
+            message: message.and_then(Node::text).map(str::to_owned),
+            csv,
             on_bad_record: match on_bad_record {
                 Some("skip") => OnBadRecord::Skip,
                 Some("stop") => OnBadRecord::Stop,
@@ -149,26 +164,37 @@ impl<'c> Reader<'_, 'c> {
     }
 
     fn schema(&mut self, format: Format, framing: Framing) -> Option<FetchedSchema> {
-        let needed = format == Format::Avro && framing == Framing::None;
+        let needed = format.has_schema() && framing == Framing::None;
         let node = self.source.node.get("schema");
         match (node, needed) {
             (None, false) => None,
             (None, true) => {
-                let what = format!("source {} reads Avro without framing and", self.source.key);
+                let what = format!("source {} reads {} without framing and", self.source.key, noun(format));
                 self.check.required(self.source, "schema", &what);
                 None
             }
             (Some(node), false) => {
-                self.wrong("`schema` has no effect here", node, Some("it is for format = \"avro\" with framing = \"none\"".to_owned()));
+                self.wrong(
+                    "`schema` has no effect here",
+                    node,
+                    Some("it is for format = \"avro\" and \"protobuf\" with framing = \"none\"".to_owned()),
+                );
                 None
             }
             (Some(node), true) => {
                 let name = node.text().filter(|name| !name.is_empty())?;
-                match super::check::read_file(&self.check.folder.join(name)) {
+                let file = self.check.folder.join(name);
+                // A descriptor set is bytes, which stand in base64 as a registry has them.
+                let is_set = format == Format::Protobuf && file.extension().is_none_or(|extension| extension != "proto");
+                let read = match is_set {
+                    true => super::check::read_bytes(&file).map(|set| base64::engine::general_purpose::STANDARD.encode(set)),
+                    false => super::check::read_file(&file),
+                };
+                match read {
                     Ok(text) => Some(FetchedSchema {
                         registry: String::new(),
                         id: SchemaId::Number(0),
-                        kind: "AVRO".to_owned(),
+                        kind: if format == Format::Protobuf { "PROTOBUF" } else { "AVRO" }.to_owned(),
                         text,
                         references: Vec::new(),
                     }),
@@ -181,19 +207,58 @@ impl<'c> Reader<'_, 'c> {
         }
     }
 
+    /// CSV and raw bytes have no frame that could be told from them.
+    fn framing_fits(&mut self, format: Format, framing: Framing) {
+        if matches!(format, Format::Csv | Format::Raw)
+            && framing != Framing::None
+            && let Some(node) = self.source.node.get("framing")
+        {
+            self.wrong(format!("format = {:?} has no framing", self.word("format").unwrap_or_default()), node, None);
+        }
+    }
+
+    /// A key that means something beside some formats only.
+    fn only_for(&mut self, key: &str, fits: bool, what: &str) -> Option<&'c Node> {
+        let node = self.source.node.get(key)?;
+        if !fits {
+            self.wrong(format!("`{key}` has no effect here"), node, Some(format!("it is for {what}")));
+        }
+        fits.then_some(node)
+    }
+
+    fn csv(&mut self, format: Format) -> CsvLines {
+        let mut lines = CsvLines::default();
+        let Some(csv) = self.only_for("csv", format == Format::Csv, "format = \"csv\"") else { return lines };
+        if let Some(node) = csv.get("columns") {
+            let columns = self.check.texts("columns", node).unwrap_or_default();
+            if let Some(twice) = columns.iter().enumerate().find(|(at, name)| columns[..*at].contains(name)) {
+                self.wrong(format!("`columns`: {} stands twice", twice.1), node, None);
+            }
+            lines.columns = columns.into_iter().map(Into::into).collect();
+        }
+        if let Some(node) = csv.get("delimiter") {
+            match node.text().map(str::as_bytes) {
+                Some([one]) if one.is_ascii() && !matches!(one, b'"' | b'\n' | b'\r') => lines.delimiter = *one,
+                _ => self.wrong("`delimiter`: one ASCII character that is no quote is wanted", node, None),
+            }
+        }
+        lines
+    }
+
     fn registry_is_used(&mut self, format: Format, framing: Framing) {
         let of_keys = self.word("key_format") == Some("avro");
-        let needed = format == Format::Avro && framing != Framing::None || of_keys;
+        let needed = format.has_schema() && framing != Framing::None || of_keys;
         match self.source.node.member("registry") {
             None if needed => {
-                let what = format!("source {} reads Avro by schema id and", self.source.key);
+                let read = if format.has_schema() { noun(format) } else { "Avro keys" };
+                let what = format!("source {} reads {read} by schema id and", self.source.key);
                 self.check.required(self.source, "registry", &what);
             }
             Some(member) if !needed => {
                 let problem = ConfigProblem::new(Code::InvalidConfigValue, "`registry` has no effect here");
                 let problem = problem
                     .at(member.key_span.clone(), "")
-                    .help("it is for format = \"avro\" with a framing that has schema ids, and for key_format = \"avro\"");
+                    .help("it is for format = \"avro\" and \"protobuf\" with a framing that has schema ids, and for key_format = \"avro\"");
                 self.check.problems.push(problem);
             }
             _ => {}
@@ -290,7 +355,7 @@ impl<'c> Reader<'_, 'c> {
     /// Whether a decoder can be made; it knows which types fit which columns.
     fn decodes(&mut self, setup: &SourceSetup, event: &str, registry: &Registry) {
         let Some(event) = registry.event(event) else { return };
-        if setup.format == Format::Avro && setup.framing == Framing::None && setup.schema.is_none() {
+        if setup.format.has_schema() && setup.framing == Framing::None && setup.schema.is_none() {
             return;
         }
         let Err(error) = Decoder::new(event.schema.clone(), &setup.format()) else { return };
@@ -608,6 +673,11 @@ fn field_source(text: &str) -> Option<FieldSource> {
             (None, None) => FieldSource::path(text),
         },
     })
+}
+
+/// What a format with schemas is called.
+fn noun(format: Format) -> &'static str {
+    if format == Format::Protobuf { "Protobuf" } else { "Avro" }
 }
 
 /// A time zone by its name, or an offset.

@@ -1,7 +1,7 @@
 //! Record bytes -> rows.
 //!
 //! Decoders run on connector threads and write straight into a [`crate::row::RowsBuilder`]; they know only the fields that an event takes. [`Decoder`] serves one
-//! Kafka source (framing, tombstones, columns from key, headers and position), [`PushDecoder`] serves the push ports. Formats: [`json`], [`msgpack`], [`avro`].
+//! Kafka source (framing, tombstones, columns from key, headers and position), [`PushDecoder`] serves the push ports. Formats: [`json`], [`msgpack`], [`avro`], [`protobuf`]; CSV and raw bytes stand with their source.
 //! Never here: positions' bookkeeping, queues, files, registries. Any bytes get an answer; a panic or an unbounded buffer from input is a bug.
 
 pub mod avro;
@@ -16,6 +16,7 @@ pub mod msgpack;
 mod msgpack_tests;
 mod path;
 mod projection;
+mod protobuf;
 mod push;
 mod source;
 mod text;
@@ -23,4 +24,4 @@ mod text;
 pub use error::{BadRow, DecodeError};
 pub use projection::{Projection, Taking};
 pub use push::PushDecoder;
-pub use source::{Decoded, Decoder, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
+pub use source::{CsvLines, Decoded, Decoder, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};

@@ -206,7 +206,8 @@ pub(super) fn look_outside(config: &Config) -> Result<Outside, ApiError> {
 }
 
 fn lenient(topic: &str, schema: &FetchedSchema) -> Option<String> {
-    let departure = crate::decode::avro::departure(schema)?;
+    let is_avro = schema.kind.is_empty() || schema.kind.eq_ignore_ascii_case("AVRO");
+    let departure = crate::decode::avro::departure(schema).filter(|_| is_avro)?;
     Some(format!("the newest schema of topic {topic} (id {}) is read, but other readers may refuse it: {departure}", schema.id))
 }
 

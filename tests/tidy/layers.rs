@@ -35,6 +35,8 @@ const DOORWAYS: &[(&str, &[&str])] = &[
     ("hyper", &["connectors/admin/"]),
     ("prometheus", &["connectors/api/src/metrics"]),
     ("apache_avro", &["src/decode/avro/"]),
+    ("prost_reflect", &["src/decode/protobuf/"]),
+    ("protox", &["src/decode/protobuf/"]),
     ("hashbrown", &["src/state/index.rs"]),
     ("crc32fast", &["src/storage/checksum.rs"]),
     ("libm", &["src/operators/decay/half_life.rs", "src/operators/geo/place.rs"]),

@@ -91,8 +91,17 @@ pub struct FetchedSchema {
     pub kind: String,
     /// The schema text.
     pub text: String,
-    /// Texts of referenced schemas, dependencies first.
-    pub references: Vec<String>,
+    /// Referenced schemas, dependencies first.
+    pub references: Vec<SchemaReference>,
+}
+
+/// A schema that another one refers to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SchemaReference {
+    /// What it is imported as.
+    pub name: String,
+    /// Its text.
+    pub text: String,
 }
 
 /// What was read of a partition beyond its position: all of it is in the tables, but for the records that wait for room.

@@ -20,7 +20,7 @@ mod turns;
 mod waiting;
 
 use super::{Engine, EngineClock, EngineInlet, EngineOptions, EnginePort, Facts, OnBadRecord, Parts, Seat, SeatSlot, SourceSetup};
-use crate::decode::{FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
+use crate::decode::{CsvLines, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
 use crate::pipeline::{RegisterOptions, Registry};
 use crate::state::{Frozen, State};
 use crate::storage::Disk;
@@ -148,6 +148,8 @@ impl House {
             tombstone: Tombstone::Reject,
             key_format: KeyFormat::Raw,
             schema: None,
+            message: None,
+            csv: CsvLines::default(),
         };
         let (name, event) = (name.to_owned(), "Step".to_owned());
         let setup = SourceSetup { name, event, format, on_bad_record, registry_urls: vec!["http://r".to_owned()] };
@@ -164,6 +166,8 @@ impl House {
             tombstone,
             key_format: KeyFormat::Raw,
             schema: None,
+            message: None,
+            csv: CsvLines::default(),
         };
         let (name, event) = (name.to_owned(), "Step".to_owned());
         let setup = SourceSetup { name, event, format, on_bad_record: OnBadRecord::Keep, registry_urls: Vec::new() };

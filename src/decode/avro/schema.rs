@@ -13,16 +13,17 @@ use super::shape::{DecimalForm, Shape, ShapeIndex, Shapes};
 use crate::row::TimeUnit;
 use serde_json::Value as Json;
 use std::collections::HashMap;
+use streamgauge_api::inlet::SchemaReference;
 
 /// Parses a schema with those that it refers to, in any order; gives all shapes and that of the root.
 ///
 /// # Errors
 /// Why it is no Avro schema that records can be read by.
-pub(super) fn parse(text: &str, references: &[String]) -> Result<(Shapes, ShapeIndex), String> {
+pub(super) fn parse(text: &str, references: &[SchemaReference]) -> Result<(Shapes, ShapeIndex), String> {
     let mut parser = Parser { shapes: Shapes::default(), named: HashMap::new(), wanted: Vec::new() };
     let json = |text: &str| serde_json::from_str::<Json>(text).map_err(|error| format!("it is no JSON: {error}"));
     for reference in references {
-        parser.schema(&json(reference)?, "")?;
+        parser.schema(&json(&reference.text)?, "")?;
     }
     let root = parser.schema(&json(text)?, "")?;
     parser.resolve()?;

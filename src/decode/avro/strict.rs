@@ -8,18 +8,19 @@ use streamgauge_api::inlet::FetchedSchema;
 
 /// Why a strict reader may refuse the schema; none when it is Avro to the letter.
 pub fn departure(schema: &FetchedSchema) -> Option<String> {
-    let references = schema.references.iter().map(String::as_str);
+    let references = schema.references.iter().map(|reference| reference.text.as_str());
     Schema::parse_str_with_list(&schema.text, references).err().map(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use streamgauge_api::inlet::SchemaReference;
 
     #[test]
     fn what_other_readers_may_refuse_is_said_and_what_is_avro_is_not() {
         let said = |text: &str, references: &[&str]| {
-            let references = references.iter().map(|text| (*text).to_owned()).collect();
+            let references = references.iter().map(|text| SchemaReference { name: String::new(), text: (*text).to_owned() }).collect();
             departure(&FetchedSchema { registry: String::new(), id: 1.into(), kind: "AVRO".into(), text: text.into(), references })
         };
         let of = |field: &str| format!(r#"{{"type":"record","name":"R","fields":[{field}]}}"#);

@@ -45,7 +45,10 @@ fn fetched(text: &str, references: &[&str]) -> FetchedSchema {
         id: 9.into(),
         kind: "AVRO".into(),
         text: text.into(),
-        references: references.iter().map(|&text| text.into()).collect(),
+        references: references
+            .iter()
+            .map(|&text| streamgauge_api::inlet::SchemaReference { name: String::new(), text: text.into() })
+            .collect(),
     }
 }
 

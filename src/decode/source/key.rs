@@ -4,8 +4,7 @@
 //! which are of the same registry. A key that a registry's serializer framed is never taken as text: its
 //! schema id would become part of every key.
 
-use super::{Body, Framing, KeyFormat, Outside, Plans, mismatch, set_bytes, unframe};
-use crate::decode::avro::AvroScratch;
+use super::{Body, Format, Framing, KeyFormat, Outside, Plans, mismatch, set_bytes, unframe};
 use crate::decode::error::{BadRow, DecodeError};
 use crate::decode::json::{JsonDecoder, JsonRules};
 use crate::decode::projection::{Projection, Taking};
@@ -45,7 +44,7 @@ impl KeyDecoder {
         let projection = Arc::new(Projection::of_paths(takings)?.with_readings(readings.to_vec()));
         let body = match format {
             KeyFormat::Json => Body::Json(Box::new(JsonDecoder::new(Arc::clone(&projection), JsonRules::RECORD))),
-            KeyFormat::Avro => Body::Avro { scratch: AvroScratch::default(), plans: Plans::default() },
+            KeyFormat::Avro => Body::BySchema(Box::new(Plans::new(Format::Avro, None))),
             KeyFormat::Raw | KeyFormat::Text | KeyFormat::Integer => unreachable!("only values have paths"),
         };
         let framing = if framing == Framing::Apicurio8 { framing } else { Framing::Confluent };
@@ -69,8 +68,8 @@ impl KeyDecoder {
     /// Whether the schema of this id has come.
     pub(super) fn has(&mut self, id: SchemaId) -> bool {
         match &mut self.body {
-            Body::Avro { plans, .. } => plans.find(id).is_some(),
-            Body::Json(_) => false,
+            Body::BySchema(plans) => plans.has(id),
+            Body::Json(_) | Body::Msgpack(_) | Body::Csv(_) | Body::Raw(_) => false,
         }
     }
 
@@ -86,10 +85,14 @@ impl KeyDecoder {
                 let body = if let [0, _, _, _, _, framed @ ..] = key { framed } else { key };
                 json.any(body, into).map_err(DecodeError::from)
             }
-            Body::Avro { scratch, plans } => super::schema_id(record.headers, SCHEMA_HEADER)
-                .and_then(|named| named.map_or_else(|| unframe(self.framing, key, "key"), |id| Ok((id, key))))
+            Body::BySchema(plans) => super::schema_id(record.headers, SCHEMA_HEADER)
+                .and_then(|named| match named {
+                    Some((id, behind)) => Ok((id, Some(behind), key)),
+                    None => unframe(self.framing, key, "key").map(|(id, body)| (id, None, body)),
+                })
                 .map_err(DecodeError::from)
-                .and_then(|(id, body)| plans.decode(id, body, scratch, into)),
+                .and_then(|(id, behind, body)| plans.decode(id, behind, body, &self.projection, into)),
+            Body::Msgpack(_) | Body::Csv(_) | Body::Raw(_) => unreachable!("keys are Avro or JSON"),
         };
         match done {
             Err(DecodeError::NeedSchema(id)) => {

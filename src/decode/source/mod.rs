@@ -4,25 +4,29 @@
 //! time, commit. A record that fails anywhere leaves the builder as it was. One decoder belongs to one source and one ingest thread, hence to one registry: a schema
 //! id of its records means one schema. Not here: fetching schemas, positions, rejects.
 
+mod csv;
+#[cfg(test)]
+mod format_tests;
 mod key;
+mod plans;
 #[cfg(test)]
 mod reading_tests;
 #[cfg(test)]
 mod tests;
 
-use crate::decode::avro::{AvroPlan, AvroScratch};
 use crate::decode::error::{BadRow, DecodeError};
 use crate::decode::json::{JsonDecoder, JsonRules};
+use crate::decode::msgpack::MsgpackDecoder;
 use crate::decode::path;
 use crate::decode::projection::{Projection, Taking};
 use crate::row::{CellError, EventSchema, FieldIndex, FieldType, Reading, RowClock, RowsBuilder};
+use csv::CsvDecoder;
+pub use csv::CsvLines;
 use key::KeyDecoder;
+use plans::Plans;
 use std::sync::Arc;
 use streamgauge_api::inlet::{FetchedSchema, Headers};
 use streamgauge_api::{ApiError, Code, RawRecord, SchemaId};
-
-/// Schema ids that garbage records name are remembered up to here.
-const MISSING_MAX: usize = 4_096;
 
 /// The header that names a value's schema, where serializers put it there instead of before the body.
 const SCHEMA_HEADER: &str = "__value_schema_id";
@@ -37,6 +41,21 @@ pub enum Format {
     Json,
     /// An Avro record.
     Avro,
+    /// A Protobuf message.
+    Protobuf,
+    /// A MessagePack map.
+    Msgpack,
+    /// One line of values between delimiters.
+    Csv,
+    /// The bytes as they are.
+    Raw,
+}
+
+impl Format {
+    /// Whether a body is read by its writer's schema.
+    pub fn has_schema(self) -> bool {
+        matches!(self, Self::Avro | Self::Protobuf)
+    }
 }
 
 /// What stands in front of the body.
@@ -146,8 +165,12 @@ pub struct SourceFormat {
     pub tombstone: Tombstone,
     /// Format of the key.
     pub key_format: KeyFormat,
-    /// The writer schema of Avro bodies without framing.
+    /// The writer schema of Avro or Protobuf bodies without framing.
     pub schema: Option<FetchedSchema>,
+    /// The message of Protobuf bodies without framing; none where the schema has one only.
+    pub message: Option<Box<str>>,
+    /// How lines of CSV are read.
+    pub csv: CsvLines,
 }
 
 /// What a record became.
@@ -159,72 +182,6 @@ pub enum Decoded {
     Delete,
     /// Nothing.
     Ignored,
-}
-
-/// What is known about a schema id.
-#[derive(Debug)]
-enum Known {
-    Plan(Box<AvroPlan>),
-    Unusable(Box<ApiError>),
-    Missing(String),
-}
-
-/// Plans by schema id, sorted; records of one writer follow each other, so the last one is tried first.
-#[derive(Debug, Default)]
-struct Plans {
-    known: Vec<(SchemaId, Known)>,
-    last: usize,
-}
-
-impl Plans {
-    #[inline]
-    fn find(&mut self, id: SchemaId) -> Option<&Known> {
-        if self.known.get(self.last).is_none_or(|&(known, _)| known != id) {
-            self.last = self.known.binary_search_by_key(&id, |&(known, _)| known).ok()?;
-        }
-        self.known.get(self.last).map(|(_, known)| known)
-    }
-
-    /// Decodes a body of this schema.
-    #[inline]
-    fn decode(&mut self, id: SchemaId, body: &[u8], scratch: &mut AvroScratch, into: &mut RowsBuilder) -> Result<(), DecodeError> {
-        match self.find(id) {
-            Some(Known::Plan(plan)) => Ok(plan.fields(body, scratch, into)?),
-            Some(Known::Unusable(error)) => Err(DecodeError::SchemaUnusable(error.clone())),
-            Some(Known::Missing(detail)) => {
-                Err(BadRow::new(Code::SchemaMissing, "", format!("the registry does not know schema id {id}: {detail}")).into())
-            }
-            None => Err(DecodeError::NeedSchema(id)),
-        }
-    }
-
-    /// Compiles the plan of a schema, or remembers that there can be none.
-    fn add(&mut self, id: SchemaId, schema: &FetchedSchema, event: &EventSchema, projection: &Projection) -> Result<(), ApiError> {
-        match AvroPlan::compile(schema, event, projection) {
-            Ok(plan) => {
-                self.set(id, Known::Plan(Box::new(plan)));
-                Ok(())
-            }
-            Err(error) => {
-                self.set(id, Known::Unusable(Box::new(error.clone())));
-                Err(error)
-            }
-        }
-    }
-
-    fn set(&mut self, id: SchemaId, known: Known) {
-        match self.known.binary_search_by_key(&id, |&(known, _)| known) {
-            Ok(index) => self.known[index].1 = known,
-            Err(index) => {
-                if matches!(known, Known::Missing(_)) && self.known.len() >= MISSING_MAX {
-                    // Forgotten ids are asked for again: slow, but bounded and still right.
-                    self.known.retain(|(_, known)| !matches!(known, Known::Missing(_)));
-                    return self.set(id, known);
-                }
-                self.known.insert(index, (id, known));
-            }
-        }
-    }
 }
 
 /// A field that comes from outside of the body.
@@ -239,7 +196,11 @@ struct Outside {
 #[derive(Debug)]
 enum Body {
     Json(Box<JsonDecoder>),
-    Avro { scratch: AvroScratch, plans: Plans },
+    /// Avro and Protobuf.
+    BySchema(Box<Plans>),
+    Msgpack(Box<MsgpackDecoder>),
+    Csv(Box<CsvDecoder>),
+    Raw(Vec<FieldIndex>),
 }
 
 /// Decodes the records of one source.
@@ -299,7 +260,10 @@ impl Decoder {
         let mut decoder = Self {
             body: match format.format {
                 Format::Json => Body::Json(Box::new(JsonDecoder::new(Arc::clone(&projection), JsonRules::RECORD))),
-                Format::Avro => Body::Avro { scratch: AvroScratch::default(), plans: Plans::default() },
+                Format::Avro | Format::Protobuf => Body::BySchema(Box::new(Plans::new(format.format, format.message.clone()))),
+                Format::Msgpack => Body::Msgpack(Box::new(MsgpackDecoder::new(Arc::clone(&projection), JsonRules::RECORD))),
+                Format::Csv => Body::Csv(Box::new(CsvDecoder::new(&format.csv, &schema, &projection)?)),
+                Format::Raw => Body::Raw(raw_fields(&schema, &projection)?),
             },
             schema,
             projection,
@@ -312,12 +276,9 @@ impl Decoder {
             outside,
             readings,
         };
-        if format.format == Format::Avro && format.framing == Framing::None {
+        if format.format.has_schema() && format.framing == Framing::None {
             let Some(unframed) = &format.schema else {
-                return Err(ApiError::new(
-                    Code::MissingConfigKey,
-                    "framing = \"none\" with format = \"avro\" needs schema = \"file.avsc\"",
-                ));
+                return Err(ApiError::new(Code::MissingConfigKey, "framing = \"none\" needs schema = \"file\" for Avro and Protobuf"));
             };
             decoder.add_schema(UNFRAMED, unframed)?;
         }
@@ -336,17 +297,17 @@ impl Decoder {
 
     /// Whether records name schemas that [`Decoder::decode`] may ask for.
     pub fn needs_schemas(&self) -> bool {
-        let of_values = matches!(self.body, Body::Avro { .. }) && self.framing != Framing::None && !self.body_fields.is_empty();
-        of_values || self.key.as_ref().is_some_and(|key| matches!(key.body, Body::Avro { .. }))
+        let of_values = matches!(self.body, Body::BySchema(_)) && self.framing != Framing::None && !self.body_fields.is_empty();
+        of_values || self.key.as_ref().is_some_and(|key| matches!(key.body, Body::BySchema(_)))
     }
 
     /// The schema id that a record's value names, for its reject; none where values name none.
     pub fn schema_id_of(&self, record: &RawRecord<'_>) -> Option<SchemaId> {
-        if !matches!(self.body, Body::Avro { .. }) || self.framing == Framing::None {
+        if !matches!(self.body, Body::BySchema(_)) || self.framing == Framing::None {
             return None;
         }
         match schema_id(record.headers, SCHEMA_HEADER) {
-            Ok(Some(named)) => Some(named),
+            Ok(Some((named, _))) => Some(named),
             _ => unframe(self.framing, record.value?, "value").ok().map(|(id, _)| id),
         }
     }
@@ -364,10 +325,10 @@ impl Decoder {
 
     /// Takes a schema that nothing asked for yet: records of it need none to be fetched. Whether it serves is told when a record names it.
     pub fn knows_schema(&mut self, id: SchemaId, schema: &FetchedSchema) {
-        if let Body::Avro { plans, .. } = &mut self.body {
+        if let Body::BySchema(plans) = &mut self.body {
             let _told_later = plans.add(id, schema, &self.schema, &self.projection).is_ok();
         }
-        if let Some(KeyDecoder { body: Body::Avro { plans, .. }, projection, .. }) = &mut self.key {
+        if let Some(KeyDecoder { body: Body::BySchema(plans), projection, .. }) = &mut self.key {
             let _told_later = plans.add(id, schema, &self.schema, projection).is_ok();
         }
     }
@@ -377,28 +338,28 @@ impl Decoder {
     fn asked(&mut self, id: SchemaId) -> Option<(&mut Plans, &EventSchema, &Projection)> {
         if let Some(key) = &mut self.key
             && (key.asked_for(id) || key.has(id) && !self.asked.contains(&id))
-            && let Body::Avro { plans, .. } = &mut key.body
+            && let Body::BySchema(plans) = &mut key.body
         {
-            return Some((plans, &*self.schema, &*key.projection));
+            return Some((&mut **plans, &*self.schema, &*key.projection));
         }
         self.asked.retain(|known| *known != id);
         match &mut self.body {
-            Body::Avro { plans, .. } => Some((plans, &*self.schema, &*self.projection)),
-            Body::Json(_) => None,
+            Body::BySchema(plans) => Some((&mut **plans, &*self.schema, &*self.projection)),
+            Body::Json(_) | Body::Msgpack(_) | Body::Csv(_) | Body::Raw(_) => None,
         }
     }
 
     /// A schema that was given by nobody cannot serve the event either: records with it answer so from now on.
     pub fn schema_unusable(&mut self, id: SchemaId, error: ApiError) {
         if let Some((plans, ..)) = self.asked(id) {
-            plans.set(id, Known::Unusable(Box::new(error)));
+            plans.unusable(id, error);
         }
     }
 
     /// The registry says for good that this id does not exist: records with it are bad from now on, until [`Decoder::add_schema`] brings it after all.
     pub fn schema_missing(&mut self, id: SchemaId, detail: &str) {
         if let Some((plans, ..)) = self.asked(id) {
-            plans.set(id, Known::Missing(detail.to_owned()));
+            plans.missing(id, detail);
         }
     }
 
@@ -498,23 +459,28 @@ impl Decoder {
     #[inline]
     fn body(&mut self, value: &[u8], headers: Option<&dyn Headers>, into: &mut RowsBuilder) -> Result<(), DecodeError> {
         match &mut self.body {
-            // No JSON begins with a zero byte, so a frame is told from a bare body: headers, which cost more, are asked last.
-            Body::Json(json) => {
-                let body = match unframe(self.framing, value, "value") {
-                    Ok((_, body)) => body,
-                    Err(unframed) => schema_id(headers, SCHEMA_HEADER)?.map(|_| value).ok_or(unframed)?,
-                };
-                Ok(json.fields(body, into)?)
-            }
+            Body::Json(json) => Ok(json.fields(unframed(self.framing, value, headers)?, into)?),
             // A bare body may begin as a frame does, so what a header says wins over what a body looks like.
-            Body::Avro { scratch, plans } => {
+            Body::BySchema(plans) => {
                 let named = if self.framing == Framing::None { None } else { schema_id(headers, SCHEMA_HEADER)? };
-                let (id, body) = named.map_or_else(|| unframe(self.framing, value, "value"), |id| Ok((id, value)))?;
-                let decoded = plans.decode(id, body, scratch, into);
+                let (id, indexes, body) = match named {
+                    Some((id, indexes)) => (id, Some(indexes), value),
+                    None => unframe(self.framing, value, "value").map(|(id, body)| (id, None, body))?,
+                };
+                let decoded = plans.decode(id, indexes, body, &self.projection, into);
                 if decoded == Err(DecodeError::NeedSchema(id)) && !self.asked.contains(&id) {
                     self.asked.push(id);
                 }
                 decoded
+            }
+            Body::Msgpack(msgpack) => Ok(msgpack.fields(unframed(self.framing, value, headers)?, into)?),
+            Body::Csv(csv) => Ok(csv.fields(value, into)?),
+            Body::Raw(fields) => {
+                for &field in &*fields {
+                    let kind = self.schema.fields[usize::from(field.0)].kind;
+                    set_bytes(field, kind, value, into).map_err(|error| BadRow::cell(error, &self.schema))?;
+                }
+                Ok(())
             }
         }
     }
@@ -559,19 +525,45 @@ fn not_framed(value: &[u8], width: usize, what: &str) -> Box<BadRow> {
     BadRow::new(Code::DecodeFraming, "", reason)
 }
 
-/// The schema that a header names, when there is the header: a zero byte and the number, as before a body, or a one and a GUID.
-fn schema_id(headers: Option<&dyn Headers>, name: &str) -> Result<Option<SchemaId>, Box<BadRow>> {
+/// The body behind a frame that is skipped. Neither JSON nor a MessagePack map begins with a zero byte, so a frame is
+/// told from a bare body, and headers, which cost more, are asked last.
+#[inline]
+fn unframed<'a>(framing: Framing, value: &'a [u8], headers: Option<&dyn Headers>) -> Result<&'a [u8], Box<BadRow>> {
+    match unframe(framing, value, "value") {
+        Ok((_, body)) => Ok(body),
+        Err(unframed) => schema_id(headers, SCHEMA_HEADER)?.map(|_| value).ok_or(unframed),
+    }
+}
+
+/// The schema that a header names, when there is the header: a zero byte and the number, as before a body, or a one and a
+/// GUID; and what stands behind it, which of Protobuf is the way to the message.
+fn schema_id<'a>(headers: Option<&'a dyn Headers>, name: &str) -> Result<Option<(SchemaId, &'a [u8])>, Box<BadRow>> {
     match headers.and_then(|headers| headers.last(name)) {
         None => Ok(None),
-        Some(Some([0, a, b, c, d])) => Ok(Some(u32::from_be_bytes([*a, *b, *c, *d]).into())),
-        Some(value) => match value.and_then(|value| value.strip_prefix(&[1])).map(<[u8; 16]>::try_from) {
-            Some(Ok(guid)) => Ok(Some(SchemaId::Guid(guid))),
-            _ => {
+        Some(Some([0, a, b, c, d, rest @ ..])) => Ok(Some((u32::from_be_bytes([*a, *b, *c, *d]).into(), rest))),
+        Some(value) => match value.and_then(|value| value.strip_prefix(&[1])).and_then(<[u8]>::split_first_chunk::<16>) {
+            Some((guid, rest)) => Ok(Some((SchemaId::Guid(*guid), rest))),
+            None => {
                 let reason = format!("header {name} of {} bytes is no schema id", value.map_or(0, <[u8]>::len));
                 Err(BadRow::new(Code::DecodeFraming, "", reason))
             }
         },
     }
+}
+
+/// The fields that take the bytes of a value that has no format.
+fn raw_fields(schema: &EventSchema, projection: &Projection) -> Result<Vec<FieldIndex>, ApiError> {
+    for (field, paths) in &projection.takings {
+        if !matches!(&paths[..], [only] if **only == *"value") {
+            let name = &schema.fields[usize::from(field.0)].name;
+            let reason =
+                format!("format = \"raw\" has the whole value as `value` and nothing else; {name} comes from {}", paths.join(" or "));
+            return Err(ApiError::new(Code::InvalidConfigValue, reason)
+                .at(&**name)
+                .hint(format!("write fields = {{ {name} = \"value\" }}")));
+        }
+    }
+    Ok(projection.takings.iter().map(|(field, _)| *field).collect())
 }
 
 /// The readings of an event's fields by number.
@@ -584,6 +576,9 @@ fn readings(schema: &EventSchema, format: &SourceFormat) -> Result<Vec<(FieldInd
             return Err(ApiError::new(Code::InvalidConfigValue, unfit).at(&**name));
         }
         readings.push((field, reading.clone()));
+    }
+    if format.format == Format::Csv {
+        csv::read_as_text(schema, format, &mut readings);
     }
     Ok(readings)
 }

@@ -32,6 +32,8 @@ pub(super) fn format(format: Format, framing: Framing) -> SourceFormat {
         tombstone: Tombstone::Reject,
         key_format: KeyFormat::Raw,
         schema: None,
+        message: None,
+        csv: CsvLines::default(),
     }
 }
 
@@ -144,8 +146,8 @@ fn garbage_schema_ids_are_remembered_up_to_a_bound() {
     for id in 1_000..20_000 {
         decoder.schema_missing(id.into(), "40403");
     }
-    let Body::Avro { plans, .. } = &decoder.body else { panic!("avro") };
-    assert!(plans.known.len() <= MISSING_MAX + 1);
+    let Body::BySchema(plans) = &decoder.body else { panic!("avro") };
+    assert!(plans.len() <= plans::MISSING_MAX + 1);
     assert!(decode_with(&mut decoder, &RawRecord { value: Some(&[0, 0, 0, 0, 7, 2, b'a', 0, 0, 0, 0, 0, 0, 0, 0]), ..RECORD }).is_ok());
 }
 

@@ -6,7 +6,7 @@
 use super::http::{Http, REFERENCE_NOT_FOUND, RegistryError, SCHEMA_NOT_FOUND, SUBJECT_NOT_FOUND};
 use serde_json::Value as Json;
 use streamgauge_api::SchemaId;
-use streamgauge_api::inlet::FetchedSchema;
+use streamgauge_api::inlet::{FetchedSchema, SchemaReference};
 
 const REFERENCE_DEPTH_MAX: usize = 16;
 
@@ -17,14 +17,14 @@ pub fn schema(http: &Http, id: SchemaId) -> Result<FetchedSchema, RegistryError>
         SchemaId::Guid(_) => format!("/schemas/guids/{id}"),
     };
     let answer = http.get(&path, SCHEMA_NOT_FOUND)?;
-    let mut walk = Walk { http, open: Vec::new(), done: Vec::new(), texts: Vec::new() };
+    let mut walk = Walk { http, open: Vec::new(), done: Vec::new(), found: Vec::new() };
     walk.references(&answer)?;
     Ok(FetchedSchema {
         registry: http.name(),
         id,
         kind: answer.get("schemaType").and_then(Json::as_str).unwrap_or("AVRO").to_owned(),
         text: text(&answer, || format!("schema id {id}"))?,
-        references: walk.texts,
+        references: walk.found,
     })
 }
 
@@ -44,7 +44,7 @@ struct Walk<'a> {
     /// References from the root to here.
     open: Vec<(String, i64)>,
     done: Vec<(String, i64)>,
-    texts: Vec<String>,
+    found: Vec<SchemaReference>,
 }
 
 impl Walk<'_> {
@@ -56,12 +56,13 @@ impl Walk<'_> {
             let (Some(subject), Some(version)) = (subject, version) else {
                 return Err(RegistryError::Missing(format!("a reference without subject or version: {reference}")));
             };
-            self.reference((subject.to_owned(), version))?;
+            let name = reference.get("name").and_then(Json::as_str).unwrap_or(subject);
+            self.reference(name, (subject.to_owned(), version))?;
         }
         Ok(())
     }
 
-    fn reference(&mut self, place: (String, i64)) -> Result<(), RegistryError> {
+    fn reference(&mut self, name: &str, place: (String, i64)) -> Result<(), RegistryError> {
         if self.done.contains(&place) {
             return Ok(());
         }
@@ -79,7 +80,7 @@ impl Walk<'_> {
         self.references(&answer)?;
         self.open.pop();
         self.done.push(place);
-        self.texts.push(text);
+        self.found.push(SchemaReference { name: name.to_owned(), text });
         Ok(())
     }
 }

@@ -98,7 +98,8 @@ fn a_schema_is_fetched_once_with_its_references_dependencies_first() {
     }
     let Outcome::Ready(schema) = next(&replies) else { panic!("not ready") };
     assert_eq!((schema.text.as_str(), schema.kind.as_str(), schema.id), ("root", "AVRO", SchemaId::Number(7)));
-    assert_eq!(schema.references, ["b", "a"]);
+    let named: Vec<(&str, &str)> = schema.references.iter().map(|found| (&*found.name, &*found.text)).collect();
+    assert_eq!(named, [("B", "b"), ("A", "a")]);
     assert_eq!(schema.registry, registry.url);
     handle.want(7.into(), None, &reply);
     assert!(matches!(next(&replies), Outcome::Ready(_)));
