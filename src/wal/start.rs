@@ -76,7 +76,7 @@ impl<S: Storage> WalWriter<S> {
             Start::Fresh { log } => (*log, &[][..]),
             Start::After(tail) => (tail.log, &tail.head[..]),
         };
-        let (text, head) = (Arc::from(text), encode_head(log.salt(), text));
+        let head = encode_head(log.salt(), text);
         let header = SegmentHeader { head_bytes: head.len() as u64, ..first_header(&start, now_us) };
         let written = header.first_lsn - 1;
         let (durable, tail) = match start {
@@ -88,13 +88,13 @@ impl<S: Storage> WalWriter<S> {
         };
         let fresh = tail.is_none();
         let begins = tail.as_ref().and_then(|tail| tail.survey.first_lsn()).unwrap_or(header.first_lsn);
-        let files = SharedFiles::new(storage, folder.to_owned(), options.segment_bytes, tail, header, head);
+        let files = SharedFiles::new(storage, folder.to_owned(), options.segment_bytes, tail, header, head.clone());
         let shared = Arc::new(Shared::new(begins, written, durable, options, Some(files)));
         let ready = shared.prepare().map_err(PrepareError::into_io)?;
         if fresh && !ready {
             return Err(no_room(folder));
         }
-        let mut writer = Self::on_files(Arc::clone(&shared), header, text);
+        let mut writer = Self::on_files(Arc::clone(&shared), header, head);
         if ready {
             writer.begin_first()?;
         }

@@ -281,7 +281,8 @@ impl SegmentHead {
     pub(super) fn before<S: Storage>(shared: &Shared<S>, lsn: u64) -> Result<Self, TailError> {
         let Some(files) = &shared.files else { return Err(TailError::NoLog) };
         let expired = || TailError::Expired { wanted_lsn: lsn, earliest_lsn: shared.cursors.earliest() };
-        let place = files.segment_of(lsn).ok_or_else(expired)?;
+        // On a disk without room the next LSN has no segment yet.
+        let place = files.segment_of(lsn).or_else(|| files.segment_of(lsn.saturating_sub(1))).ok_or_else(expired)?;
         let damaged = |offset_bytes| TailError::Damaged { file: place.path.clone(), offset_bytes, lsn: place.first_lsn };
         let mut stream = WordStream::new(files.storage.open_read(&place.path)?, Vec::new())?;
         let header = match stream.fill(SEGMENT_HEADER_WORDS)?.then(|| SegmentHeader::parse(stream.window())) {

@@ -21,9 +21,7 @@ use std::sync::Arc;
 use super::error::WalError;
 use super::frame::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameKind, FrameParts, Link, encode};
 use super::places::{Mark, SparseIndex};
-use super::segment::{
-    FOOTER_BYTES, Footer, HEAD_TEXT_BYTES_MAX, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_WORDS, SegmentHeader, encode_head, segment_path,
-};
+use super::segment::{FOOTER_BYTES, Footer, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_WORDS, SegmentHeader, encode_head, segment_path};
 use super::shared::{Prepared, RoomGuard, SealedSegment, Shared, SharedFiles, no_room};
 use crate::storage::{IoError, Storage, StorageFile};
 
@@ -59,8 +57,8 @@ pub struct WalWriter<S: Storage> {
     /// What the first segment of this process says of the log.
     first: Option<SegmentHeader>,
     salt: u32,
-    /// What the head of the next segment says.
-    head: Arc<[u8]>,
+    /// The head of the next segment, as it is written there.
+    head: Vec<u8>,
     staging: Vec<u8>,
     staged_frames: u32,
     staged_lsn: u64,
@@ -78,7 +76,7 @@ pub struct WalWriter<S: Storage> {
 
 impl<S: Storage> WalWriter<S> {
     /// A writer that goes on where `first` begins; it has no segment yet.
-    pub(super) fn on_files(shared: Arc<Shared<S>>, first: SegmentHeader, head: Arc<[u8]>) -> Self {
+    pub(super) fn on_files(shared: Arc<Shared<S>>, first: SegmentHeader, head: Vec<u8>) -> Self {
         assert_eq!(first.first_lsn, shared.written_lsn() + 1, "the first segment goes on behind what is written");
         Self { head, ..Self::at(shared, Some(first), first.log.salt(), first.first_lsn, first.prev_crc) }
     }
@@ -94,7 +92,7 @@ impl<S: Storage> WalWriter<S> {
             open: None,
             first,
             salt,
-            head: Arc::default(),
+            head: Vec::new(),
             staging: Vec::new(),
             staged_frames: 0,
             staged_lsn: next_lsn,
@@ -156,8 +154,7 @@ impl<S: Storage> WalWriter<S> {
     /// Says what is declared where the log stands: it stands at the head of each segment from here on. Whoever declares something says
     /// it before the next roll ([`WalWriter::will_roll`]).
     pub fn set_head(&mut self, text: &[u8]) {
-        assert!(text.len() <= HEAD_TEXT_BYTES_MAX, "a head of {} bytes: whoever makes it bounds it", text.len());
-        self.head = Arc::from(text);
+        self.head = encode_head(self.salt, text);
     }
 
     /// Whether what is staged does not fit into the segment being written, so that the next write begins another one if it can.
@@ -300,7 +297,7 @@ impl<S: Storage> WalWriter<S> {
             let wanted = open.offset + bytes + TAIL_ROOM_BYTES;
             return grow(&shared, open, wanted, self.staging.len());
         }
-        let head = encode_head(self.salt, &self.head);
+        let head = self.head.clone();
         let wanted = (SEGMENT_HEADER_BYTES + head.len()) as u64 + bytes + TAIL_ROOM_BYTES;
         match files.take_prepared(wanted) {
             Ok(Some(prepared)) => return self.roll(&shared, files, prepared, wanted, &head),

@@ -356,6 +356,33 @@ fn each_segment_says_what_was_declared_where_it_begins() {
 }
 
 #[test]
+fn a_log_that_has_no_room_for_a_segment_is_read_all_the_same() {
+    for settles in [true, false] {
+        let disk = SimulatedDisk::new();
+        let (mut writer, handle) = fresh(&disk);
+        let mut written = Vec::new();
+        for _ in 0..30 {
+            written.push(append_rows(&mut writer, 2, 40).unwrap());
+            attend(&handle);
+        }
+        drop((writer, handle));
+        disk.kill();
+        let (_, tail) = read_all(&disk).unwrap();
+        let durable_lsn = if settles { 60 } else { tail.durable_lsn };
+        // The old end can be written over itself, or not even that; and there is no room for the next segment.
+        disk.set_faults(Faults { capacity_bytes: Some(1), refuse_writes: !settles, ..Faults::default() });
+        let (_writer, handle) = WalWriter::start(disk.clone(), folder(), Start::After(Box::new(tail)), small(), 1).unwrap();
+        assert!(handle.status().full);
+        assert_eq!(handle.durable_lsn(), durable_lsn, "{settles}");
+        for from_lsn in [1, 2, durable_lsn - 3, durable_lsn, durable_lsn + 1] {
+            let mut reader = handle.tail("test", from_lsn).unwrap();
+            assert_eq!(drain(&mut reader).unwrap(), expected(&written, from_lsn, durable_lsn), "from {from_lsn}");
+            assert!(handle.head_before(from_lsn).unwrap().first_lsn <= from_lsn);
+        }
+    }
+}
+
+#[test]
 fn a_log_of_level_memory_cannot_be_read() {
     let (_writer, handle) = WalWriter::<SimulatedDisk>::memory(10, small());
     assert_eq!(handle.tail("test", 10).unwrap_err(), TailError::NoLog);
