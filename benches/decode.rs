@@ -102,6 +102,7 @@ fn decoder(format: Format, names: &[&str], headers: bool) -> (Decoder, RowsBuild
             schema: None,
             message: None,
             csv: streamgauge::decode::CsvLines::default(),
+            mode: streamgauge::decode::DebeziumMode::default(),
         },
     )
     .unwrap();

@@ -236,3 +236,57 @@ fn every_format_becomes_rows_and_what_is_none_a_coded_reject() {
     assert_eq!(told(&sidecar), expected);
     sidecar.terminate(WITHIN).unwrap();
 }
+
+/// A row of a database as its newest state, and as all its changes, from one topic of change events.
+#[test]
+fn change_events_are_rows_or_the_newest_state_of_one() {
+    let (topic, admin) = (unique("changes"), Admin::of(&broker().bootstrap));
+    admin.create(&topic, 1).unwrap();
+    let record = |key: &str, value: Json| {
+        let value = if value.is_null() { Json::Null } else { json!(hex(value.to_string().as_bytes())) };
+        json!({ "key": hex(key.as_bytes()), "value": value })
+    };
+    let change = |op: &str, before: Json, after: Json| json!({ "op": op, "before": before, "after": after, "source": { "ts_ms": 1 } });
+    let row = |id: &str, n: i64| json!({ "id": id, "n": n });
+    let wrapped = json!({ "schema": { "type": "struct" }, "payload": change("u", row("a", 1), row("a", 5)) });
+    admin
+        .raw(
+            &topic,
+            &json!([
+                record("a", change("r", Json::Null, row("a", 1))),
+                record("b", change("c", Json::Null, row("b", 2))),
+                record("a", wrapped),
+                record("b", change("d", row("b", 2), Json::Null)),
+                record("b", Json::Null),
+                record("h", json!({ "ts_ms": 5 })),
+                record("a", change("z", Json::Null, row("a", 1))),
+            ]),
+        )
+        .unwrap();
+    let mut config = "config_version = 1\n".to_owned();
+    for (mode, feature) in [("latest", "last"), ("changes", "sum")] {
+        config.push_str(&format!(
+            "[events.E{mode}]\nfields = {{ id = \"str\", n = \"i64\", op = \"str\" }}\n[sources.{mode}]\nevent = \"E{mode}\"\nformat = \"debezium\"\n\
+             mode = \"{mode}\"\n[sources.{mode}.kafka]\nbrokers = [\"{}\"]\ntopic = \"{topic}\"\n\
+             [tables.{mode}]\nfrom = \"E{mode}\"\nkey = [\"id\"]\n[tables.{mode}.features]\nn = {{ op = \"{feature}\", field = \"n\" }}\n\
+             op = {{ op = \"last\", field = \"op\" }}\n",
+            broker().bootstrap
+        ));
+    }
+    let sidecar = Setup::new(env!("CARGO_BIN_EXE_streamgauge"), &config).unwrap().start().unwrap();
+    let settled = |table: &str, key: &str, expected: Option<Json>| {
+        wait_for(&format!("{key} of {table}"), WITHIN, || match sidecar.get(table, key)? {
+            found if found == expected => Ok(()),
+            found => Err(format!("{found:?}, not {expected:?}")),
+        })
+        .unwrap();
+    };
+    sidecar.wait_positions(&topic, &admin.ends(&topic).unwrap(), WITHIN).unwrap();
+    settled("latest", "a", Some(json!({ "n": 5, "op": "u" })));
+    settled("latest", "b", None);
+    settled("changes", "a", Some(json!({ "n": 6.0, "op": "u" })));
+    settled("changes", "b", Some(json!({ "n": 4.0, "op": "d" })));
+    let rejects = sidecar.admin_get("/rejects?limit=200").unwrap();
+    assert_eq!(codes(&rejects.body), BTreeMap::from([("decode_malformed".to_owned(), 2)]), "{}", rejects.text);
+    sidecar.terminate(WITHIN).unwrap();
+}

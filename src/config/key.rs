@@ -175,15 +175,15 @@ pub(super) const KEYS: &[Key] = &[
     key("sources.*.event", Form::Text, None, "The event that records become. Required."),
     key(
         "sources.*.format",
-        Form::Word(&["json", "avro", "protobuf", "msgpack", "csv", "raw"]),
+        Form::Word(&["json", "avro", "protobuf", "msgpack", "csv", "raw", "debezium", "debezium_avro"]),
         Some("json"),
-        "Format of a record's value. raw has it whole, as `value`.",
+        "Format of a record's value. raw has it whole, as `value`; debezium and debezium_avro are change events in JSON and Avro.",
     ),
     key(
         "sources.*.framing",
         Form::Word(&["none", "confluent", "apicurio8"]),
         None,
-        "What stands before the body: confluent is 0x00 and a 4-byte schema id, apicurio8 has 8 bytes. Default: confluent for avro, and for protobuf without a schema file; none for others.",
+        "What stands before the body: confluent is 0x00 and a 4-byte schema id, apicurio8 has 8 bytes. Default: confluent for avro and debezium_avro, and for protobuf without a schema file; none for others.",
     ),
     key(
         "sources.*.schema",
@@ -196,6 +196,12 @@ pub(super) const KEYS: &[Key] = &[
         Form::Text,
         None,
         "Full name of the message of Protobuf records without framing; not needed where the schema file has one only.",
+    ),
+    key(
+        "sources.*.mode",
+        Form::Word(&["changes", "latest"]),
+        Some("changes"),
+        "What a change event is: each change a row, a delete too; or the row's latest state, so that a delete forgets its key.",
     ),
     key("sources.*.csv.columns", Form::Texts, None, "Names of the columns of a CSV line, in their order. Required for csv."),
     key("sources.*.csv.delimiter", Form::Text, Some(","), "What stands between the values of a CSV line: one character."),

@@ -5,7 +5,7 @@
 
 use super::definitions::OnBadRecord;
 use super::secret::Secret;
-use crate::decode::{CsvLines, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
+use crate::decode::{CsvLines, DebeziumMode, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
 use crate::row::Reading;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -64,6 +64,8 @@ pub struct SourceSetup {
     pub message: Option<String>,
     /// How lines of CSV are read.
     pub csv: CsvLines,
+    /// What a change event of Debezium is.
+    pub mode: DebeziumMode,
     /// What happens to a record that is no row.
     pub on_bad_record: OnBadRecord,
     /// Registry addresses, for messages; empty without a registry.
@@ -83,6 +85,7 @@ impl SourceSetup {
             schema: self.schema.clone(),
             message: self.message.as_deref().map(Into::into),
             csv: self.csv.clone(),
+            mode: self.mode,
         }
     }
 }

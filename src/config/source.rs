@@ -9,7 +9,7 @@ use super::problem::ConfigProblem;
 use super::secret::Secret;
 use super::setup::{KafkaSetup, RegistryLogin, RegistrySetup, SaslSetup, SourceSetup, StartSetup, TlsSetup, TopicsSetup};
 use super::value::{Parsed, one_of};
-use crate::decode::{CsvLines, Decoder, FieldSource, Format, Framing, KeyFormat, Tombstone};
+use crate::decode::{CsvLines, DebeziumMode, Decoder, FieldSource, Format, Framing, KeyFormat, Tombstone};
 use crate::pipeline::{KeyColumn, Registry, TableDef};
 use crate::row::{FieldIndex, Reading, TimeUnit, Written};
 use base64::Engine as _;
@@ -20,6 +20,10 @@ use streamgauge_api::{Code, SchemaId, did_you_mean};
 
 /// Words that stand for a column from outside of the body.
 const OUTSIDE: &[&str] = &["key", "topic", "partition", "offset", "timestamp"];
+
+/// Operators whose value is that of single rows, so that a row's next state may replace the one before it.
+const REPLACEABLE: &[&str] =
+    &["last", "first", "lag", "last_n", "first_n", "most_recent_n", "first_seen", "last_seen", "age", "has_seen", "time_since"];
 
 /// What is said of fields, by their name.
 type ByField<T> = Vec<(String, T)>;
@@ -79,6 +83,7 @@ impl<'c> Reader<'_, 'c> {
         if let (Some(setup), Some(event)) = (&setup, event.as_ref()) {
             self.decodes(setup, event, registry);
             self.deletes(setup, event, registry);
+            self.replaces(setup, event, registry);
         }
         let connection = kafka.and_then(|kafka| self.kafka(kafka, event.clone().unwrap_or_default(), registry_setup));
         (setup, connection.filter(|connection| !connection.event.is_empty()))
@@ -114,10 +119,12 @@ impl<'c> Reader<'_, 'c> {
             Some("msgpack") => Format::Msgpack,
             Some("csv") => Format::Csv,
             Some("raw") => Format::Raw,
+            Some("debezium") => Format::Debezium,
+            Some("debezium_avro") => Format::DebeziumAvro,
             _ => Format::Json,
         };
         let framing = match (self.word("framing"), format) {
-            (Some("confluent"), _) | (None, Format::Avro) => Framing::Confluent,
+            (Some("confluent"), _) | (None, Format::Avro | Format::DebeziumAvro) => Framing::Confluent,
             (None, Format::Protobuf) if self.source.node.get("schema").is_none() => Framing::Confluent,
             (Some("apicurio8"), _) => Framing::Apicurio8,
             _ => Framing::None,
@@ -127,6 +134,8 @@ impl<'c> Reader<'_, 'c> {
         let message =
             self.only_for("message", format == Format::Protobuf && framing == Framing::None, "format = \"protobuf\" with a schema file");
         let csv = self.csv(format);
+        let mode = self.only_for("mode", format.is_debezium(), "format = \"debezium\" and \"debezium_avro\"");
+        let mode = if mode.and_then(Node::text) == Some("latest") { DebeziumMode::Latest } else { DebeziumMode::Changes };
         self.registry_is_used(format, framing);
         let tombstone = self.word("tombstone").or_else(|| declared?.get("tombstone")?.text());
         let on_bad_record = declared.and_then(|event| event.get("on_bad_record")).and_then(Node::text);
@@ -142,6 +151,8 @@ impl<'c> Reader<'_, 'c> {
                 Some("ignore") => Tombstone::Ignore,
                 Some("delete_key") => Tombstone::DeleteKey,
                 Some("row") => Tombstone::Row,
+                // The delete before it has told all.
+                None if format.is_debezium() => Tombstone::Ignore,
                 _ => Tombstone::Reject,
             },
             key_format: match self.word("key_format") {
@@ -154,6 +165,7 @@ impl<'c> Reader<'_, 'c> {
             schema,
             message: message.and_then(Node::text).map(str::to_owned),
             csv,
+            mode,
             on_bad_record: match on_bad_record {
                 Some("skip") => OnBadRecord::Skip,
                 Some("stop") => OnBadRecord::Stop,
@@ -409,6 +421,27 @@ impl<'c> Reader<'_, 'c> {
             format!("source {}: tombstone = \"delete_key\" deletes nothing: a record without a value has no body, and {what}", setup.name);
         let problem = self.tombstone_problem(event, message).help(help);
         self.check.problems.push(problem);
+    }
+
+    /// The latest state of a row replaces the one before it, which what adds up cannot take back.
+    fn replaces(&mut self, setup: &SourceSetup, event: &str, registry: &Registry) {
+        if !setup.format.is_debezium() || setup.mode != DebeziumMode::Latest {
+            return;
+        }
+        let node = self.source.node.get("mode").map_or_else(|| self.source.key_span.clone(), |node| node.span.clone());
+        for table in registry.tables.values().filter(|table| *table.event_name == *event) {
+            let op = |feature: &crate::pipeline::FeatureDef| feature.node["op"].as_str().unwrap_or_default().to_owned();
+            let Some(feature) = table.features.iter().find(|feature| !REPLACEABLE.contains(&op(feature).as_str())) else { continue };
+            let message = format!(
+                "source {}: mode = \"latest\" replaces a row by its next state, which {} of feature {}.{} cannot take back",
+                setup.name,
+                op(feature),
+                table.name,
+                feature.name
+            );
+            let help = format!("mode = \"changes\" counts each change; of the latest state there are {}", REPLACEABLE.join(", "));
+            self.check.problems.push(ConfigProblem::new(Code::InvalidConfigValue, message).at(node.clone(), "").help(help));
+        }
     }
 
     /// About the `tombstone` of the source, or of its event.

@@ -661,6 +661,22 @@ fn how_a_field_is_written_is_checked_where_it_stands() {
     }
 }
 
+/// Additive operators over rows that are replaced would count each state of a row.
+#[test]
+fn the_latest_state_of_a_row_is_not_added_up() {
+    let file = |mode: &str, op: &str| {
+        format!(
+            "config_version = 1\n[events.E]\nfields = {{ id = \"str\", n = \"i64?\" }}\n[sources.s]\nevent = \"E\"\nformat = \"debezium\"\nmode = \"{mode}\"\n\
+             fields = {{ id = \"key\" }}\n[sources.s.kafka]\nbrokers = [\"h:1\"]\ntopic = \"t\"\n\
+             [tables.T]\nfrom = \"E\"\nkey = [\"id\"]\nfeatures = {{ f = {{ op = \"{op}\", field = \"n\" }} }}\n"
+        )
+    };
+    assert_eq!(told(&file("latest", "last")), vec![]);
+    assert_eq!(told(&file("changes", "sum")), vec![]);
+    assert_eq!(told(&file("latest", "sum")), vec![(Code::InvalidConfigValue, 7, 8)]);
+    assert_eq!(told(&file("newest", "last")), vec![(Code::InvalidConfigValue, 7, 8)]);
+}
+
 #[test]
 fn a_former_name_is_checked_where_it_stands() {
     let table = |name: &str, former: &str| {

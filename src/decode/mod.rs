@@ -24,4 +24,4 @@ mod text;
 pub use error::{BadRow, DecodeError};
 pub use projection::{Projection, Taking};
 pub use push::PushDecoder;
-pub use source::{CsvLines, Decoded, Decoder, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
+pub use source::{CsvLines, DebeziumMode, Decoded, Decoder, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};

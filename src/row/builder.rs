@@ -125,6 +125,20 @@ impl RowsBuilder {
         self.kinds[usize::from(field.0)].is_none()
     }
 
+    /// The text in a json or str field of the row that was begun.
+    pub(crate) fn text_of(&self, field: FieldIndex) -> Option<&str> {
+        let index = usize::from(field.0);
+        let (word, state) = (self.row[index], u64::from(self.row_states[index]));
+        let (offset, len) = ((word >> 32) as usize, (word & 0xFFFF_FFFF) as usize);
+        let bytes = self.heap.get(offset..offset + len)?;
+        let bytes = match (state, self.declared(field)) {
+            (STATE_VALUE, FieldType::Str) => bytes,
+            (STATE_ESCAPED, _) => bytes.strip_prefix(&[tag::STR])?,
+            _ => return None,
+        };
+        std::str::from_utf8(bytes).ok()
+    }
+
     /// The declaration that rows are written for.
     pub fn schema(&self) -> &Arc<EventSchema> {
         &self.schema

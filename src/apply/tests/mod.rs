@@ -20,7 +20,7 @@ mod turns;
 mod waiting;
 
 use super::{Engine, EngineClock, EngineInlet, EngineOptions, EnginePort, Facts, OnBadRecord, Parts, Seat, SeatSlot, SourceSetup};
-use crate::decode::{CsvLines, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
+use crate::decode::{CsvLines, DebeziumMode, FieldSource, Format, Framing, KeyFormat, SourceFormat, Tombstone};
 use crate::pipeline::{RegisterOptions, Registry};
 use crate::state::{Frozen, State};
 use crate::storage::Disk;
@@ -150,6 +150,7 @@ impl House {
             schema: None,
             message: None,
             csv: CsvLines::default(),
+            mode: DebeziumMode::default(),
         };
         let (name, event) = (name.to_owned(), "Step".to_owned());
         let setup = SourceSetup { name, event, format, on_bad_record, registry_urls: vec!["http://r".to_owned()] };
@@ -168,6 +169,7 @@ impl House {
             schema: None,
             message: None,
             csv: CsvLines::default(),
+            mode: DebeziumMode::default(),
         };
         let (name, event) = (name.to_owned(), "Step".to_owned());
         let setup = SourceSetup { name, event, format, on_bad_record: OnBadRecord::Keep, registry_urls: Vec::new() };

@@ -69,7 +69,7 @@ impl KeyDecoder {
     pub(super) fn has(&mut self, id: SchemaId) -> bool {
         match &mut self.body {
             Body::BySchema(plans) => plans.has(id),
-            Body::Json(_) | Body::Msgpack(_) | Body::Csv(_) | Body::Raw(_) => false,
+            Body::Json(_) | Body::Debezium(_) | Body::Msgpack(_) | Body::Csv(_) | Body::Raw(_) => false,
         }
     }
 
@@ -91,8 +91,8 @@ impl KeyDecoder {
                     None => unframe(self.framing, key, "key").map(|(id, body)| (id, None, body)),
                 })
                 .map_err(DecodeError::from)
-                .and_then(|(id, behind, body)| plans.decode(id, behind, body, &self.projection, into)),
-            Body::Msgpack(_) | Body::Csv(_) | Body::Raw(_) => unreachable!("keys are Avro or JSON"),
+                .and_then(|(id, behind, body)| plans.decode(id, behind, body, &self.projection, into).map(|_row| ())),
+            Body::Debezium(_) | Body::Msgpack(_) | Body::Csv(_) | Body::Raw(_) => unreachable!("keys are Avro or JSON"),
         };
         match done {
             Err(DecodeError::NeedSchema(id)) => {

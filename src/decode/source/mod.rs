@@ -5,6 +5,9 @@
 //! id of its records means one schema. Not here: fetching schemas, positions, rejects.
 
 mod csv;
+mod debezium;
+#[cfg(test)]
+mod debezium_tests;
 #[cfg(test)]
 mod format_tests;
 mod key;
@@ -22,6 +25,8 @@ use crate::decode::projection::{Projection, Taking};
 use crate::row::{CellError, EventSchema, FieldIndex, FieldType, Reading, RowClock, RowsBuilder};
 use csv::CsvDecoder;
 pub use csv::CsvLines;
+pub use debezium::DebeziumMode;
+use debezium::{Became, DebeziumAvro, DebeziumJson};
 use key::KeyDecoder;
 use plans::Plans;
 use std::sync::Arc;
@@ -49,12 +54,21 @@ pub enum Format {
     Csv,
     /// The bytes as they are.
     Raw,
+    /// Debezium's change events in JSON.
+    Debezium,
+    /// Debezium's change events in Avro.
+    DebeziumAvro,
 }
 
 impl Format {
     /// Whether a body is read by its writer's schema.
     pub fn has_schema(self) -> bool {
-        matches!(self, Self::Avro | Self::Protobuf)
+        matches!(self, Self::Avro | Self::Protobuf | Self::DebeziumAvro)
+    }
+
+    /// Whether records are changes of rows.
+    pub fn is_debezium(self) -> bool {
+        matches!(self, Self::Debezium | Self::DebeziumAvro)
     }
 }
 
@@ -171,6 +185,8 @@ pub struct SourceFormat {
     pub message: Option<Box<str>>,
     /// How lines of CSV are read.
     pub csv: CsvLines,
+    /// What a change event of Debezium is.
+    pub mode: DebeziumMode,
 }
 
 /// What a record became.
@@ -198,6 +214,7 @@ enum Body {
     Json(Box<JsonDecoder>),
     /// Avro and Protobuf.
     BySchema(Box<Plans>),
+    Debezium(Box<DebeziumJson>),
     Msgpack(Box<MsgpackDecoder>),
     Csv(Box<CsvDecoder>),
     Raw(Vec<FieldIndex>),
@@ -217,6 +234,8 @@ pub struct Decoder {
     /// Schema ids that values asked for and that did not come yet.
     asked: Vec<SchemaId>,
     outside: Vec<Outside>,
+    /// Whether records are changes of rows, so that the body is read for what became of the row.
+    changes: bool,
     readings: Vec<(FieldIndex, Reading)>,
 }
 
@@ -261,6 +280,8 @@ impl Decoder {
             body: match format.format {
                 Format::Json => Body::Json(Box::new(JsonDecoder::new(Arc::clone(&projection), JsonRules::RECORD))),
                 Format::Avro | Format::Protobuf => Body::BySchema(Box::new(Plans::new(format.format, format.message.clone()))),
+                Format::Debezium => Body::Debezium(Box::new(DebeziumJson::new(format.mode, &projection)?)),
+                Format::DebeziumAvro => Body::BySchema(Box::new(Plans::of_changes(DebeziumAvro::new(format.mode, &projection)?))),
                 Format::Msgpack => Body::Msgpack(Box::new(MsgpackDecoder::new(Arc::clone(&projection), JsonRules::RECORD))),
                 Format::Csv => Body::Csv(Box::new(CsvDecoder::new(&format.csv, &schema, &projection)?)),
                 Format::Raw => Body::Raw(raw_fields(&schema, &projection)?),
@@ -274,6 +295,7 @@ impl Decoder {
             key,
             asked: Vec::new(),
             outside,
+            changes: format.format.is_debezium(),
             readings,
         };
         if format.format.has_schema() && format.framing == Framing::None {
@@ -297,7 +319,8 @@ impl Decoder {
 
     /// Whether records name schemas that [`Decoder::decode`] may ask for.
     pub fn needs_schemas(&self) -> bool {
-        let of_values = matches!(self.body, Body::BySchema(_)) && self.framing != Framing::None && !self.body_fields.is_empty();
+        let of_values =
+            matches!(self.body, Body::BySchema(_)) && self.framing != Framing::None && (self.changes || !self.body_fields.is_empty());
         of_values || self.key.as_ref().is_some_and(|key| matches!(key.body, Body::BySchema(_)))
     }
 
@@ -345,7 +368,7 @@ impl Decoder {
         self.asked.retain(|known| *known != id);
         match &mut self.body {
             Body::BySchema(plans) => Some((&mut **plans, &*self.schema, &*self.projection)),
-            Body::Json(_) | Body::Msgpack(_) | Body::Csv(_) | Body::Raw(_) => None,
+            Body::Json(_) | Body::Debezium(_) | Body::Msgpack(_) | Body::Csv(_) | Body::Raw(_) => None,
         }
     }
 
@@ -428,12 +451,19 @@ impl Decoder {
         clock: RowClock,
         into: &mut RowsBuilder,
         position_index: u32,
-        delete: bool,
+        mut delete: bool,
     ) -> Result<Decoded, DecodeError> {
         match record.value {
             // Nothing is taken of the body, so nothing is asked of it: events that come from keys and headers alone.
-            Some(_) if self.body_fields.is_empty() => {}
-            Some(value) => self.body(value, record.headers, into)?,
+            Some(_) if self.body_fields.is_empty() && !self.changes => {}
+            Some(value) => match self.body(value, record.headers, into)? {
+                Became::Row => {}
+                Became::Delete => delete = true,
+                Became::Nothing => {
+                    into.rollback();
+                    return Ok(Decoded::Ignored);
+                }
+            },
             None if delete => self.check_delete(record)?,
             None => self.body_fields.iter().for_each(|&field| into.null(field)),
         }
@@ -457,9 +487,10 @@ impl Decoder {
     }
 
     #[inline]
-    fn body(&mut self, value: &[u8], headers: Option<&dyn Headers>, into: &mut RowsBuilder) -> Result<(), DecodeError> {
+    fn body(&mut self, value: &[u8], headers: Option<&dyn Headers>, into: &mut RowsBuilder) -> Result<Became, DecodeError> {
         match &mut self.body {
-            Body::Json(json) => Ok(json.fields(unframed(self.framing, value, headers)?, into)?),
+            Body::Json(json) => json.fields(unframed(self.framing, value, headers)?, into)?,
+            Body::Debezium(changes) => return Ok(changes.fields(unframed(self.framing, value, headers)?, into)?),
             // A bare body may begin as a frame does, so what a header says wins over what a body looks like.
             Body::BySchema(plans) => {
                 let named = if self.framing == Framing::None { None } else { schema_id(headers, SCHEMA_HEADER)? };
@@ -471,18 +502,18 @@ impl Decoder {
                 if decoded == Err(DecodeError::NeedSchema(id)) && !self.asked.contains(&id) {
                     self.asked.push(id);
                 }
-                decoded
+                return decoded;
             }
-            Body::Msgpack(msgpack) => Ok(msgpack.fields(unframed(self.framing, value, headers)?, into)?),
-            Body::Csv(csv) => Ok(csv.fields(value, into)?),
+            Body::Msgpack(msgpack) => msgpack.fields(unframed(self.framing, value, headers)?, into)?,
+            Body::Csv(csv) => csv.fields(value, into)?,
             Body::Raw(fields) => {
                 for &field in &*fields {
                     let kind = self.schema.fields[usize::from(field.0)].kind;
                     set_bytes(field, kind, value, into).map_err(|error| BadRow::cell(error, &self.schema))?;
                 }
-                Ok(())
             }
         }
+        Ok(Became::Row)
     }
 
     fn check_delete(&self, record: &RawRecord<'_>) -> Result<(), Box<BadRow>> {

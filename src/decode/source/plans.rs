@@ -4,6 +4,7 @@
 //! are remembered up to a bound: garbage records can name any.
 
 use super::Format;
+use super::debezium::{Became, ChangePlans, DebeziumAvro};
 use crate::decode::avro::{AvroPlan, AvroScratch};
 use crate::decode::error::{BadRow, DecodeError};
 use crate::decode::projection::Projection;
@@ -19,6 +20,8 @@ pub(super) const MISSING_MAX: usize = 4_096;
 #[derive(Debug)]
 enum Known {
     Avro(Box<AvroPlan>),
+    /// Change events in Avro.
+    Changes(Box<ChangePlans>),
     /// One message, which the config names.
     Message(Box<MessagePlan>),
     /// A registry's schema: records say which of its messages they are.
@@ -32,6 +35,7 @@ enum Known {
 pub(super) struct Plans {
     format: Format,
     message: Option<Box<str>>,
+    changes: Option<Box<DebeziumAvro>>,
     known: Vec<(SchemaId, Known)>,
     last: usize,
     avro: AvroScratch,
@@ -42,7 +46,20 @@ impl Plans {
     /// Plans of Avro or Protobuf bodies; `message` is that of bodies without framing.
     pub(super) fn new(format: Format, message: Option<Box<str>>) -> Self {
         assert!(format.has_schema(), "other formats have no plans");
-        Self { format, message, known: Vec::new(), last: 0, avro: AvroScratch::default(), protobuf: ProtobufScratch::default() }
+        Self {
+            format,
+            message,
+            changes: None,
+            known: Vec::new(),
+            last: 0,
+            avro: AvroScratch::default(),
+            protobuf: ProtobufScratch::default(),
+        }
+    }
+
+    /// Plans of change events in Avro.
+    pub(super) fn of_changes(changes: DebeziumAvro) -> Self {
+        Self { changes: Some(Box::new(changes)), ..Self::new(Format::DebeziumAvro, None) }
     }
 
     /// Whether something is known of this id.
@@ -64,8 +81,8 @@ impl Plans {
         body: &[u8],
         projection: &Projection,
         into: &mut RowsBuilder,
-    ) -> Result<(), DecodeError> {
-        if self.format == Format::Avro && indexes.is_some_and(|indexes| !indexes.is_empty()) {
+    ) -> Result<Became, DecodeError> {
+        if self.format != Format::Protobuf && indexes.is_some_and(|indexes| !indexes.is_empty()) {
             return Err(BadRow::new(Code::DecodeFraming, "", "the header has bytes behind the schema id".to_owned()).into());
         }
         if self.known.get(self.last).is_none_or(|&(known, _)| known != id) {
@@ -76,12 +93,16 @@ impl Plans {
         }
         let Some((_, known)) = self.known.get_mut(self.last) else { unreachable!("the place was just found") };
         match known {
-            Known::Avro(plan) => Ok(plan.fields(body, &mut self.avro, into)?),
-            Known::Message(plan) => Ok(plan.fields(body, &mut self.protobuf, into)?),
+            Known::Avro(plan) => Ok(plan.fields(body, &mut self.avro, into).map(|()| Became::Row)?),
+            Known::Changes(plans) => {
+                let Some(changes) = &mut self.changes else { unreachable!("only change events have such plans") };
+                Ok(changes.fields(plans, body, &mut self.avro, into)?)
+            }
+            Known::Message(plan) => Ok(plan.fields(body, &mut self.protobuf, into).map(|()| Became::Row)?),
             Known::Messages(plans) => {
                 // A header without indexes means the first message.
                 let indexes = indexes.map(|indexes| if indexes.is_empty() { &[0][..] } else { indexes });
-                plans.fields(indexes, body, &mut self.protobuf, into, projection).map_err(|unread| match unread {
+                plans.fields(indexes, body, &mut self.protobuf, into, projection).map(|()| Became::Row).map_err(|unread| match unread {
                     Unread::Bad(bad) => DecodeError::Bad(bad),
                     Unread::Unusable(error) => DecodeError::SchemaUnusable(error),
                 })
@@ -106,7 +127,10 @@ impl Plans {
                 MessagePlan::of(schema, self.message.as_deref(), event, projection).map(|plan| Known::Message(Box::new(plan)))
             }
             Format::Protobuf => MessagePlans::compile(schema, event, projection).map(|plans| Known::Messages(Box::new(plans))),
-            _ => AvroPlan::compile(schema, event, projection).map(|plan| Known::Avro(Box::new(plan))),
+            _ => match &self.changes {
+                Some(changes) => changes.compile(schema, event).map(|plans| Known::Changes(Box::new(plans))),
+                None => AvroPlan::compile(schema, event, projection).map(|plan| Known::Avro(Box::new(plan))),
+            },
         };
         match known {
             Ok(known) => {

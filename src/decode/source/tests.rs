@@ -34,6 +34,7 @@ pub(super) fn format(format: Format, framing: Framing) -> SourceFormat {
         schema: None,
         message: None,
         csv: CsvLines::default(),
+        mode: DebeziumMode::default(),
     }
 }
 
