@@ -26,6 +26,8 @@ pub mod read;
 pub mod apply;
 pub mod recovery;
 
+pub mod subscribe;
+
 pub mod cli;
 
 pub mod startup;

@@ -140,6 +140,11 @@ impl Facts {
         self.bad_rows.lock().clone()
     }
 
+    /// Whether nothing more will become durable: the server is stopping, or failed.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.phase(), Phase::Draining | Phase::Failed)
+    }
+
     /// The registry in force.
     pub fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry.read())

@@ -8,7 +8,7 @@
 
 use super::names::Names;
 use super::operator::EngineControl;
-use crate::storage::Disk;
+use crate::storage::{Disk, Storage};
 use crate::wal::WalHandle;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -33,20 +33,7 @@ impl KeptNames {
         if let Some(names) = self.0.lock().remove(&lsn) {
             return Ok(names);
         }
-        let head = wal.head_before(lsn)?;
-        let unreadable = |reason| ApiError::new(Code::WalDamaged, format!("the head of the segment at LSN {}: {reason}", head.first_lsn));
-        let mut names = Names::of_head(&head.text).map_err(unreadable)?;
-        let mut reader = wal.tail(READER, head.first_lsn)?;
-        while reader.next_lsn() < lsn
-            && let Some(shared) = reader.next()?
-        {
-            let frame = shared.frame();
-            // The frame that holds it is passed when it is shown.
-            if frame.last_lsn() < lsn {
-                names.pass(&frame);
-            }
-        }
-        Ok(names)
+        names_at(wal, lsn)
     }
 
     fn keep(&self, lsn: u64, names: Names) {
@@ -56,6 +43,27 @@ impl KeptNames {
             kept.pop_first();
         }
     }
+}
+
+/// The names as of `lsn`: what the head of its segment says, and the frames in front of it.
+///
+/// # Errors
+/// As a reader of the log from there on.
+pub(crate) fn names_at<S: Storage>(wal: &WalHandle<S>, lsn: u64) -> Result<Names, ApiError> {
+    let head = wal.head_before(lsn)?;
+    let unreadable = |reason| ApiError::new(Code::WalDamaged, format!("the head of the segment at LSN {}: {reason}", head.first_lsn));
+    let mut names = Names::of_head(&head.text).map_err(unreadable)?;
+    let mut reader = wal.tail(READER, head.first_lsn)?;
+    while reader.next_lsn() < lsn
+        && let Some(shared) = reader.next()?
+    {
+        let frame = shared.frame();
+        // The frame that holds it is passed when it is shown.
+        if frame.last_lsn() < lsn {
+            names.pass(&frame);
+        }
+    }
+    Ok(names)
 }
 
 impl EngineControl {

@@ -76,6 +76,11 @@ impl Names {
         matches!(content, Content::Definition { .. } | Content::Partition(_) | Content::Moved { .. } | Content::Reset)
     }
 
+    /// The declarations.
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
     fn event(&self, event: EventId) -> String {
         self.registry.event_by_id(event).map_or_else(|| format!("event {}", event.0), |event| event.schema.name.to_string())
     }

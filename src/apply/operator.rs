@@ -28,6 +28,7 @@ use streamgauge_api::decision::{Decision, DecisionRequest, Effect, Place};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
 use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard, SourceNote};
+use streamgauge_api::subscribe::{SubscribeRequest, Subscription};
 use streamgauge_api::{ApiError, Clock, Code, PartitionKey};
 
 /// Without a heartbeat for this long the apply thread is stuck.
@@ -74,7 +75,12 @@ pub struct EngineControl {
     pub(super) scraped: Mutex<Scraped>,
     /// What readers of the log know where they are.
     pub(super) names: KeptNames,
+    /// Who begins subscriptions: they stand on the log, and not on this.
+    subscriptions: std::sync::OnceLock<Subscriptions>,
 }
+
+/// Begins subscriptions.
+pub type Subscriptions = Box<dyn Fn(&SubscribeRequest) -> Result<Box<dyn Subscription>, ApiError> + Send + Sync>;
 
 impl EngineControl {
     /// Control over an engine that may still be recovering.
@@ -101,6 +107,7 @@ impl EngineControl {
             rates: Mutex::default(),
             scraped: Mutex::default(),
             names: KeptNames::default(),
+            subscriptions: std::sync::OnceLock::new(),
         }
     }
 
@@ -235,6 +242,14 @@ fn cursor_json(cursor: &CursorStatus) -> Json {
         "reader": cursor.name, "needs_lsn": cursor.needs_lsn, "bytes": cursor.bytes,
         "gives_way": cursor.hold == Hold::GivesWay,
     })
+}
+
+impl EngineControl {
+    /// Says who begins subscriptions, once.
+    pub fn open_subscriptions(&self, begin: Subscriptions) {
+        let fresh = self.subscriptions.set(begin).is_ok();
+        assert!(fresh, "subscriptions are opened once");
+    }
 }
 
 impl Control for EngineControl {
@@ -456,6 +471,13 @@ impl Control for EngineControl {
 
     fn log(&self, from_lsn: Option<u64>, limit: usize, wait: Duration) -> Result<LogPage, ApiError> {
         self.log_page(from_lsn, limit, wait)
+    }
+
+    fn subscribe(&self, request: &SubscribeRequest) -> Result<Box<dyn Subscription>, ApiError> {
+        match self.subscriptions.get() {
+            Some(begin) => begin(request),
+            None => Err(ApiError::new(Code::Recovering, "state is being rebuilt from snapshot and WAL")),
+        }
     }
 
     fn rejects_gone(&self) -> u64 {

@@ -56,6 +56,12 @@ pub enum Command {
     /// Read features by key from a running server
     #[command(before_help = "Examples:\n  streamgauge get card_stats 4711\n  cut -f1 cards.tsv | streamgauge get card_stats - --json")]
     Get(GetArgs),
+    /// Print rows of events as they become durable
+    #[command(
+        before_help = "Examples:\n  streamgauge tap payments --where 'amount > 100' --fields card,amount\n  streamgauge tap payments,logins --from @2026-11-20T03:41:00Z -n 10",
+        after_help = "One JSON line per row, with the LSN that it has in the log, in whole\ntransactions. It goes on over restarts of the server, without a gap and without\na repeat."
+    )]
+    Tap(TapArgs),
     /// Show how far each partition is behind
     #[command(before_help = "Examples:\n  streamgauge lag\n  streamgauge lag --json")]
     Lag(LagArgs),
@@ -100,6 +106,7 @@ impl Command {
             Self::Run(args) => args.json,
             Self::Check(args) => args.json,
             Self::Get(args) => args.json,
+            Self::Tap(args) => args.json,
             Self::Lag(args) => args.json,
             Self::Status(args) => args.json,
             Self::Errors(args) => args.json,
@@ -327,6 +334,32 @@ pub struct AdminArgs {
     /// Admin port of the server
     #[arg(long, value_name = "URL", env = "STREAMGAUGE_ADMIN", default_value = "http://127.0.0.1:8090", value_parser = NonEmptyStringValueParser::new())]
     pub admin: String,
+}
+
+/// Arguments of `tap`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct TapArgs {
+    /// Events, separated by commas
+    #[arg(value_name = "EVENTS", value_parser = NonEmptyStringValueParser::new())]
+    pub events: String,
+    /// Where to begin: live, earliest, an LSN, or @ and a time in RFC 3339
+    #[arg(long, value_name = "PLACE", default_value = "live", value_parser = NonEmptyStringValueParser::new())]
+    pub from: String,
+    /// Only rows for which this expression over their fields is true
+    #[arg(long = "where", value_name = "EXPRESSION", value_parser = NonEmptyStringValueParser::new())]
+    pub filter: Option<String>,
+    /// Only these fields
+    #[arg(long, value_name = "NAMES", value_parser = NonEmptyStringValueParser::new())]
+    pub fields: Option<String>,
+    /// End after so many rows
+    #[arg(short = 'n', long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Where the server is
+    #[command(flatten)]
+    pub server: AdminArgs,
+    /// Errors as JSON too; rows always are
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `get`.

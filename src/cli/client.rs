@@ -58,6 +58,45 @@ impl Client {
         Self { agent: config.new_agent(), base: base.trim_end_matches('/').to_owned(), flag }
     }
 
+    /// The same for answers that end when either side wants.
+    pub(super) fn following(address: &str, flag: &'static str) -> Self {
+        let Self { base, .. } = Self::new(address, flag);
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_LIMIT))
+            .timeout_recv_response(Some(REQUEST_LIMIT))
+            .proxy(None)
+            .user_agent(concat!("streamgauge/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { agent: config.new_agent(), base, flag }
+    }
+
+    /// One GET whose answer is read as it comes.
+    ///
+    /// # Errors
+    /// `server_unreachable` when no answer begins, and what the server refuses with.
+    pub(super) fn stream(&self, target: &str) -> Result<impl std::io::Read + use<>, ApiError> {
+        let response = self.agent.get(format!("{}{target}", self.base)).call().map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response.into_body().into_reader());
+        }
+        let status = response.status().as_u16();
+        let mut text = String::new();
+        response
+            .into_body()
+            .into_with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .reader()
+            .read_to_string(&mut text)
+            .map_err(|error| self.unreachable(&error))?;
+        Err(refusal(status, &serde_json::from_str(&text).unwrap_or(Json::Null)))
+    }
+
+    fn unreachable(&self, error: &dyn std::fmt::Display) -> ApiError {
+        ApiError::new(Code::ServerUnreachable, format!("no server answers at {}: {error}", self.base))
+            .hint(format!("start it with `streamgauge run`, or give {} URL", self.flag))
+    }
+
     /// One GET; `target` is path and query.
     ///
     /// # Errors
@@ -79,14 +118,10 @@ impl Client {
         target: &str,
         send: impl FnOnce(String) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<Answer, ApiError> {
-        let unreachable = |error: &dyn std::fmt::Display| {
-            ApiError::new(Code::ServerUnreachable, format!("no server answers at {}: {error}", self.base))
-                .hint(format!("start it with `streamgauge run`, or give {} URL", self.flag))
-        };
-        let response = send(format!("{}{target}", self.base)).map_err(|error| unreachable(&error))?;
+        let response = send(format!("{}{target}", self.base)).map_err(|error| self.unreachable(&error))?;
         let (parts, body) = response.into_parts();
         let mut bytes = Vec::new();
-        body.into_with_config().limit(ANSWER_BYTES_MAX).reader().read_to_end(&mut bytes).map_err(|error| unreachable(&error))?;
+        body.into_with_config().limit(ANSWER_BYTES_MAX).reader().read_to_end(&mut bytes).map_err(|error| self.unreachable(&error))?;
         let body = if bytes.is_empty() {
             Json::Null
         } else {

@@ -16,6 +16,7 @@ mod lag;
 mod layout;
 mod rejects;
 mod status;
+mod tap;
 mod wal;
 
 use std::ffi::OsString;
@@ -26,7 +27,7 @@ use streamgauge_api::{ApiError, Code};
 
 pub use args::{
     AdminArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, IncidentArgs, LagArgs,
-    LogFormat, Rebuild, RejectsListArgs, RunArgs, StatusArgs, WalCommand, WalSkipArgs, WalTailArgs, parse,
+    LogFormat, Rebuild, RejectsListArgs, RunArgs, StatusArgs, TapArgs, WalCommand, WalSkipArgs, WalTailArgs, parse,
 };
 pub use console::Console;
 pub(crate) use console::plain;
@@ -88,6 +89,7 @@ fn dispatch(command: &Command, handlers: &Handlers<'_>, console: &mut Console<'_
         Command::Check(args) => (handlers.check)(args, console),
         Command::Demo(args) => (handlers.demo)(args, console),
         Command::Get(args) => get::run(args, &mut io::stdin().lock(), console),
+        Command::Tap(args) => tap::tap(args, console),
         Command::Lag(args) => lag::run(args, console),
         Command::Status(args) => status::run(args, console),
         Command::Errors(args) => errors::run(args, console),

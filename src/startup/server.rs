@@ -11,6 +11,7 @@ use crate::apply::{
 use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
 use crate::storage::{DataFolder, Disk, RESERVE_BYTES, Reserve, Storage};
+use crate::subscribe::EventSubscription;
 use crate::wal::{FIRST_LSN, LogIdentity, Start, SyncEvent, TailEnd, WalHandle, WalOptions, WalSyncer, WalWriter};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use streamgauge_admin::{AdminOptions, AdminServer, RunningAdmin};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::source::SourceBoard;
+use streamgauge_api::subscribe::Subscription;
 use streamgauge_api::{ApiError, Clock, Code, Control, Cors, Inlet, Port, SystemClock};
 use streamgauge_kafka::{KafkaHandle, KafkaSource};
 use streamgauge_native::{NativeConfig, Running, Server as DataPlane};
@@ -269,6 +271,10 @@ impl Bound {
         let running = Arc::clone(&seat);
         let apply = spawn("apply", move || running.run())?;
         let _first = shared.seat.set(Arc::clone(&seat));
+        let (log, facts) = (handle.clone(), Arc::clone(&shared.facts));
+        shared.control.open_subscriptions(Box::new(move |request| {
+            EventSubscription::begin(&log, &facts, request).map(|subscription| Box::new(subscription) as Box<dyn Subscription>)
+        }));
         shared.metrics.recovery.record(begun.elapsed());
         let waits = options.wait_for_catch_up && !options.sources.is_empty();
         shared.facts.set_phase(if waits { Phase::CatchingUp } else { Phase::Ready });

@@ -95,6 +95,10 @@ fn flags() -> BTreeSet<String> {
     for line in text.lines().map(str::trim_start) {
         if line.starts_with("#[arg(") {
             long = line.contains("long");
+            // A flag whose name is no field's.
+            if let Some(named) = line.split_once("long = \"").and_then(|(_, rest)| rest.split('"').next()) {
+                flags.insert(format!("--{named}"));
+            }
         } else if let Some(field) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(':')).filter(|_| long) {
             flags.insert(format!("--{}", field.0.replace('_', "-")));
             long = false;

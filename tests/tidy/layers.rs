@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["read"],
     &["apply"],
     &["recovery"],
+    &["subscribe"],
     &["cli"],
     &["startup"],
 ];

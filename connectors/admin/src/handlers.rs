@@ -15,6 +15,8 @@ use streamgauge_api::control::{Action, KeysPage, Readiness, Reject};
 use streamgauge_api::decision::{Decision, Place};
 use streamgauge_api::{ApiError, Code};
 
+use tokio::sync::Semaphore;
+
 use crate::calls::{Calls, Kind};
 use crate::index;
 use crate::openapi::document;
@@ -41,11 +43,13 @@ const BODY_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) calls: Calls,
+    /// Places for subscribers.
+    pub(crate) subscribers: Arc<Semaphore>,
     pub(crate) version: Arc<str>,
 }
 
-type Answer = Result<Response, Problem>;
-type Parameters = Result<Query<BTreeMap<String, String>>, QueryRejection>;
+pub(crate) type Answer = Result<Response, Problem>;
+pub(crate) type Parameters = Result<Query<BTreeMap<String, String>>, QueryRejection>;
 
 pub(crate) async fn index(State(admin): State<Admin>) -> Response {
     let policy = (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
@@ -208,7 +212,7 @@ async fn refuse_body(body: Body, hint: &str) -> Result<(), ApiError> {
     }
 }
 
-fn parameters_of(parameters: Parameters) -> Result<BTreeMap<String, String>, ApiError> {
+pub(crate) fn parameters_of(parameters: Parameters) -> Result<BTreeMap<String, String>, ApiError> {
     parameters.map(|Query(parameters)| parameters).map_err(|rejection| ApiError::new(Code::InvalidRequest, rejection.body_text()))
 }
 

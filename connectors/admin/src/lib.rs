@@ -19,6 +19,7 @@ mod problem;
 mod request;
 mod routes;
 mod server;
+mod subscribe;
 
 pub use server::{AdminOptions, AdminServer, RunningAdmin};
 pub use streamgauge_api::Control;

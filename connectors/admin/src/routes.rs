@@ -132,6 +132,35 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
         ],
         ..page("/wal", "Durable frames of the log from any LSN on: what each is, its rows by event, its positions.", "LogPage")
     },
+    RouteSpec {
+        parameters: &[
+            Parameter { name: "events", place: "path", kind: "string", summary: "Names of events, separated by commas." },
+            query("from", "string", "live (when absent), earliest, the first LSN wanted, or @TIME in RFC 3339."),
+            query("after", "integer", "The last LSN that was had; Last-Event-ID says the same and wins."),
+            query("log", "string", "The log that these LSNs are of: log_id of hello."),
+            query("where", "string", "Which rows: an expression over the event's fields."),
+            query("fields", "string", "Which fields of them, separated by commas; all when absent."),
+        ],
+        media_type: "text/event-stream",
+        codes: &[
+            Code::SubscribeAllExcludesEvents,
+            Code::EventNotFound,
+            Code::InvalidExpression,
+            Code::LogChanged,
+            Code::PositionExpired,
+            Code::PositionAhead,
+            Code::TooManySubscribers,
+            Code::NotAvailable,
+            Code::Recovering,
+            Code::WalDamaged,
+            Code::IoFailed,
+        ],
+        ..page(
+            "/subscribe/{events}",
+            "Rows of events, live or from any LSN on, a message per transaction: hello, txn, position, schema, close.",
+            "Text",
+        )
+    },
     RouteSpec { codes: &[Code::Recovering], ..page("/fingerprint", "The 128-bit fingerprint of the state and its LSN.", "Fingerprint") },
     RouteSpec {
         method: "post",
@@ -181,6 +210,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/limits", get(handlers::limits))
         .route("/rejects", get(handlers::rejects))
         .route("/wal", get(handlers::log))
+        .route("/subscribe/{events}", get(crate::subscribe::subscribe))
         .route("/fingerprint", get(handlers::fingerprint))
         .route("/snapshots", post(handlers::take_snapshot))
         .route("/clock/accept", post(handlers::accept_clock))

@@ -89,7 +89,11 @@ impl AdminServer {
 
 fn router(control: Arc<dyn Control>, options: AdminOptions) -> Router {
     let requests = Arc::new(Requests::new(&options.metrics, options.cors));
-    let admin = Admin { calls: Calls::new(control), version: options.version.into() };
+    let admin = Admin {
+        calls: Calls::new(control),
+        subscribers: Arc::new(tokio::sync::Semaphore::new(crate::subscribe::SUBSCRIBERS_MAX)),
+        version: options.version.into(),
+    };
     routes::router(admin).layer(from_fn_with_state(requests, request::around))
 }
 

@@ -47,7 +47,25 @@ impl Engine {
     }
 }
 
+/// A subscription that is over when it has said what it is to.
+struct Ends(Vec<String>);
+
+impl streamgauge_api::subscribe::Subscription for Ends {
+    fn hello(&self) -> String {
+        json!({"events": self.0}).to_string()
+    }
+    fn next(&mut self, _wait: Duration) -> Result<Option<streamgauge_api::subscribe::Message>, ApiError> {
+        Err(ApiError::new(Code::ServerStopping, "the server is stopping").with("last_lsn", 7.into()))
+    }
+}
+
 impl Control for Engine {
+    fn subscribe(
+        &self,
+        request: &streamgauge_api::subscribe::SubscribeRequest,
+    ) -> Result<Box<dyn streamgauge_api::subscribe::Subscription>, ApiError> {
+        Ok(Box::new(Ends(request.events.clone())))
+    }
     fn alive(&self) -> bool {
         self.alive.load(Ordering::SeqCst)
     }

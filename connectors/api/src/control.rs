@@ -5,6 +5,7 @@ use crate::decision::{Decision, Effect, Place};
 use crate::error::ApiError;
 use crate::port::{Freshness, Read, Row};
 use crate::schema_id::SchemaId;
+use crate::subscribe::{SubscribeRequest, Subscription};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
@@ -264,6 +265,13 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// `position_expired`, `position_ahead`, `recovering`; `not_available` at level `memory`.
     fn log(&self, from_lsn: Option<u64>, limit: usize, wait: std::time::Duration) -> Result<LogPage, ApiError>;
+
+    /// Begins a subscription to events.
+    ///
+    /// # Errors
+    /// `subscribe_all_excludes_events`, `event_not_found`, `invalid_expression`, `log_changed`, `position_expired`,
+    /// `position_ahead`, `recovering`; `not_available` at level `memory`.
+    fn subscribe(&self, request: &SubscribeRequest) -> Result<Box<dyn Subscription>, ApiError>;
 
     /// Rejects that fell out of the bounded log.
     fn rejects_gone(&self) -> u64;

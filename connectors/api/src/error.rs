@@ -92,6 +92,11 @@ codes! {
     SourceStopped "source_stopped" 503 true "an incident stops a source before it has caught up" "`warnings` of /ready names it, /status says what to do";
     MinLsnNotReached "min_lsn_not_reached" 503 true "the asked LSN is not applied yet" "retry, or give a larger wait_ms";
     PositionExpired "position_expired" 410 false "the log begins behind that LSN" "begin at `earliest_lsn`; what is before it is in the tables alone";
+    LogChanged "log_changed" 409 false "the LSN is of another log" "begin anew: from=earliest gives what this log has, and what came of the other one is in the tables alone";
+    SubscribeAllExcludesEvents "subscribe_all_excludes_events" 400 false "there is no subscription to all events" "name the events: /subscribe/payments,logins";
+    SubscriptionInvalidated "subscription_invalidated" 409 false "the event was declared anew and the filter does not fit it" "subscribe again after `last_lsn`, with a filter over the fields that there are";
+    TooManySubscribers "too_many_subscribers" 503 true "as many subscribers are connected as may be" "close some, or subscribe to several events at once";
+    ServerStopping "server_stopping" 503 true "the server is stopping" "subscribe again after `last_lsn`; nothing is left out";
     PositionAhead "position_ahead" 409 false "that LSN was not written to this log" "begin at `durable_lsn` + 1 or before; a data folder that was put back from a copy counts its LSNs from there";
     AsOfOutOfReach "as_of_out_of_reach" 409 false "rows of that time are gone, or later ones are in" "ask for `earliest_ms` or later, or add approximate=1";
     StorageFull "storage_full" 507 true "the disk is full" "free space; pushes resume by themselves";

@@ -20,6 +20,7 @@ pub mod port;
 pub mod position;
 pub mod schema_id;
 pub mod source;
+pub mod subscribe;
 pub mod value;
 
 pub use clock::{Clock, ManualClock, SystemClock};
