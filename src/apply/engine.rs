@@ -655,6 +655,10 @@ impl Engine {
                 Ok(reply) => Answer::Now(reply),
                 Err(error) => self.refusal(error),
             },
+            Request::Member(read) => match self.member(&read) {
+                Ok(reply) => Answer::Now(reply),
+                Err(error) => self.refusal(error),
+            },
             Request::BatchGet(_) | Request::GetMany { .. } => unreachable!("reads of many entries are served in slices"),
             Request::Register(_) => unreachable!("a registration may have to wait"),
             Request::Ping => Answer::Now(Reply::Pong {

@@ -4,7 +4,7 @@ use super::engine::Engine;
 use crate::read::{UnknownFeature, find_table};
 use crate::state::Table;
 use std::collections::BTreeMap;
-use streamgauge_api::port::{Freshness, KeyText, Read, ReadOptions, Row};
+use streamgauge_api::port::{Freshness, KeyText, MemberRead, Read, ReadOptions, Row};
 use streamgauge_api::{ApiError, Code, Reply, Value};
 
 /// Cells of one `mget` or `get_multi`.
@@ -86,6 +86,19 @@ impl Engine {
                 Err(ApiError::new(Code::FeatureNotFound, reason))
             }
         }
+    }
+
+    /// Which of some values a feature has had.
+    ///
+    /// # Errors
+    /// `unknown_table`, `key_parse_failure`, `feature_not_found`, `invalid_request` for a feature that keeps no set and a
+    /// value that its field cannot have.
+    pub(super) fn member(&mut self, read: &MemberRead) -> Result<Reply, ApiError> {
+        let mut freshness = self.freshness_of(&[&read.table]);
+        freshness.as_of_ms = whole_ms_up(self.read_clock_us()).div_euclid(1000);
+        let (reader, state) = self.reader();
+        let (found, false_positives) = reader.members(state, read)?;
+        Ok(Reply::Members { found, false_positives, freshness })
     }
 
     /// Tables that have a feature of this name, or the one that `T.f` names.

@@ -466,13 +466,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
 }
 
 fn definition(beava: bool) -> clap::Command {
-    // The flags of `run` are accepted at the top but shown where they belong.
+    // Whoever asks the bare binary for help may be about to start it as a 0.0.6 client does.
     let command = Arguments::command().mut_args(|argument| match argument.get_id().as_str() {
         "help" | "version" => argument,
-        _ => argument.hide(true),
+        _ => argument.help_heading("Flags of run"),
     });
     let command = command.arg_required_else_help(!beava);
-    if beava { command.name(BEAVA).version(concat!("0.0.6 (streamgauge ", env!("CARGO_PKG_VERSION"), ")")) } else { command }
+    if beava {
+        let usage = "beava [FLAGS OF run]\n       beava <COMMAND>";
+        command.name(BEAVA).version(concat!("0.0.6 (streamgauge ", env!("CARGO_PKG_VERSION"), ")")).override_usage(usage)
+    } else {
+        command
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -232,7 +232,7 @@ fn insert(slot: &mut [u64], arena: &mut Arena, hash: u64) {
 
 /// Where a hash is in an ascending list, or where it belongs. Hashes are spread evenly, so that a hash stands near its share of the list (interpolation search:
 /// W. W. Peterson, 1957): one or two cache lines are read, where halving would read ten.
-fn search(list: &[u64], hash: u64) -> Result<usize, usize> {
+pub(super) fn search(list: &[u64], hash: u64) -> Result<usize, usize> {
     let share = (u128::from(hash) * list.len() as u128) >> 64;
     let mut at = index(share as u64);
     while at > 0 && list[at - 1] >= hash {

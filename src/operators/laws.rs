@@ -129,7 +129,11 @@ impl State {
     }
 
     pub(super) fn fed<'a>(accumulator: &dyn Accumulator, rows: impl IntoIterator<Item = &'a Row>) -> Self {
-        let mut state = Self::empty(accumulator);
+        Self::resumed(accumulator, Self::empty(accumulator), rows)
+    }
+
+    /// A state that rows were fed to before.
+    pub(super) fn resumed<'a>(accumulator: &dyn Accumulator, mut state: Self, rows: impl IntoIterator<Item = &'a Row>) -> Self {
         rows.into_iter().for_each(|row| state.feed(accumulator, row));
         state
     }

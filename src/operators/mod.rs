@@ -3,6 +3,8 @@
 //! An operator says what it accepts ([`Signature`]), which accumulators it needs, and how to read its value from them. It knows no windows, no tables and
 //! no files: the plan feeds its accumulators per row and per bucket, and merges buckets before a read.
 
+mod bloom;
+mod bloom_member;
 mod buffer;
 mod category;
 mod cells;
@@ -62,6 +64,18 @@ pub trait Operator: Sync {
     /// Which accumulators a feature needs, and how its value is read from them.
     fn compile(&self, feature: &FeatureParams<'_>) -> Compiled;
 
+    /// How its features are asked whether a value came; none when they cannot be.
+    fn membership(&self, params: &ParamValues) -> Option<Membership> {
+        let _ = params;
+        None
+    }
+
+    /// A parameter that its bounds allow and others forbid, and why.
+    fn refuses(&self, params: &ParamValues) -> Option<(&'static str, String)> {
+        let _ = params;
+        None
+    }
+
     /// Whether the slots of its accumulators, in the order of its needs, can be those of the same rows. Each is sound by
     /// itself; asked of words that a file brought.
     fn agree(&self, slots: &[&[u64]]) -> bool {
@@ -119,6 +133,14 @@ pub enum Fields {
     Named(&'static [&'static str]),
 }
 
+/// How a feature is asked whether a value came.
+pub struct Membership {
+    /// How often a value is found that never came, at most, while no more came than were expected.
+    pub false_positives: f64,
+    /// Whether the value with this hash came.
+    pub holds: Box<dyn Fn(&Slot<'_>, u64) -> bool + Send + Sync>,
+}
+
 /// Reads a value from the slots of a feature's accumulators, in the order of its needs, at a time in microseconds.
 pub type ReadValue = Box<dyn Fn(&[Slot<'_>], i64) -> Value + Send + Sync>;
 
@@ -172,6 +194,7 @@ pub static OPERATORS: &[&dyn Operator] = &[
     &n_unique::NUnique,
     &quantile::Quantile,
     &top_k::TopK,
+    &bloom_member::BloomMember,
     &category::Entropy,
     &recency::FirstSeen,
     &recency::LastSeen,
@@ -195,6 +218,7 @@ pub static OPERATORS: &[&dyn Operator] = &[
     &velocity::DeltaFromPrev,
     &velocity::Trend,
     &velocity::TrendResidual,
+    &velocity::OutlierCount,
     &velocity::ValueChangeCount,
     &velocity::ZScore,
     &buffer::FirstN,
@@ -264,8 +288,9 @@ mod tests {
         for operator in OPERATORS {
             let zeroes = |count| Value::List(vec![Value::I64(0); count]);
             let value = match operator.signature().name {
-                "count" | "n_unique" | "streak" | "max_streak" | "negative_streak" | "value_change_count" | "burst_count" => Value::I64(0),
-                "has_seen" | "first_seen_in_window" => Value::Bool(false),
+                "count" | "n_unique" | "streak" | "max_streak" | "negative_streak" | "value_change_count" | "burst_count"
+                | "outlier_count" => Value::I64(0),
+                "has_seen" | "first_seen_in_window" | "bloom_member" => Value::Bool(false),
                 "top_k" | "first_n" | "last_n" | "most_recent_n" | "reservoir_sample" => Value::List(vec![]),
                 "entropy" | "geo_distance" => Value::F64(0.0),
                 "event_type_mix" => Value::Map(vec![]),

@@ -34,6 +34,49 @@ impl Moments {
         (all.numbers >= 2.0).then(|| (all.mean, all.m2 / (all.numbers - 1.0)))
     }
 
+    /// Takes a number (Welford).
+    #[inline]
+    #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
+    pub(super) fn take(slot: &mut [u64], number: f64) {
+        debug_assert_eq!(slot.len(), 3, "moments have three words");
+        let numbers = slot[0] + 1;
+        let before = number - f64_of(slot[1]);
+        let mean = f64_of(slot[1]) + before / numbers as f64;
+        slot[2] = (f64_of(slot[2]) + before * (number - mean)).to_bits();
+        slot[1] = mean.to_bits();
+        slot[0] = numbers;
+    }
+
+    /// Adds the moments of further numbers (Chan).
+    #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
+    pub(super) fn join(slot: &mut [u64], other: &[u64]) {
+        debug_assert_eq!((slot.len(), other.len()), (3, 3), "moments have three words");
+        if slot[0] == 0 || other[0] == 0 {
+            if slot[0] == 0 {
+                slot.copy_from_slice(other);
+            }
+            return;
+        }
+        let (here, there) = (slot[0] as f64, other[0] as f64);
+        let both = here + there;
+        let apart = f64_of(other[1]) - f64_of(slot[1]);
+        slot[1] = (f64_of(slot[1]) + apart * (there / both)).to_bits();
+        slot[2] = (f64_of(slot[2]) + f64_of(other[2]) + apart * apart * (here * there / both)).to_bits();
+        slot[0] += other[0];
+    }
+
+    /// Whether words that a file brought are moments.
+    pub(super) fn check(slot: &[u64]) -> Result<(), &'static str> {
+        let &[numbers, mean, m2] = slot else { unreachable!("moments have three words") };
+        if numbers > SLOT_ROWS_MAX || (numbers == 0 && (mean, m2) != (0, 0)) {
+            Err("its count of numbers is not theirs")
+        } else if f64_of(m2) < 0.0 {
+            Err("squared distances add up to less than nothing")
+        } else {
+            Ok(())
+        }
+    }
+
     /// What cut buckets leave open of a figure that grows with the variance.
     pub(super) fn open(slot: &Slot<'_>, figure: impl Fn(f64) -> f64) -> Accuracy {
         let (core, cut) = (Spread::of(slot.core), Spread::cut(slot));
@@ -112,42 +155,18 @@ impl Accumulator for Moments {
     }
 
     #[inline]
-    #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
     fn update(&self, slot: &mut [u64], _arena: &mut Arena, input: &Input<'_>) {
-        let Some(number) = input.cell.number() else { return };
-        let numbers = slot[0] + 1;
-        let before = number - f64_of(slot[1]);
-        let mean = f64_of(slot[1]) + before / numbers as f64;
-        slot[2] = (f64_of(slot[2]) + before * (number - mean)).to_bits();
-        slot[1] = mean.to_bits();
-        slot[0] = numbers;
+        if let Some(number) = input.cell.number() {
+            Self::take(slot, number);
+        }
     }
 
     fn verify(&self, slot: &[u64], _arena: &Arena) -> Result<(), &'static str> {
-        let &[numbers, mean, m2] = slot else { unreachable!("moments have three words") };
-        if numbers > SLOT_ROWS_MAX || (numbers == 0 && (mean, m2) != (0, 0)) {
-            Err("its count of numbers is not theirs")
-        } else if f64_of(m2) < 0.0 {
-            Err("squared distances add up to less than nothing")
-        } else {
-            Ok(())
-        }
+        Self::check(slot)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "row counts stay below 2^53")]
     fn merge(&self, slot: &mut [u64], _arena: &mut Arena, other: &[u64], _from: &Arena) {
-        if slot[0] == 0 || other[0] == 0 {
-            if slot[0] == 0 {
-                slot.copy_from_slice(other);
-            }
-            return;
-        }
-        let (here, there) = (slot[0] as f64, other[0] as f64);
-        let both = here + there;
-        let apart = f64_of(other[1]) - f64_of(slot[1]);
-        slot[1] = (f64_of(slot[1]) + apart * (there / both)).to_bits();
-        slot[2] = (f64_of(slot[2]) + f64_of(other[2]) + apart * apart * (here * there / both)).to_bits();
-        slot[0] += other[0];
+        Self::join(slot, other);
     }
 }
 

@@ -131,6 +131,11 @@ pub(super) fn compile(
     let window_us = builder.baseline(window_us, &mut params);
     let resolution = builder.resolution(window_us);
     builder.sub_window(window_us, &params);
+    // What is out of its own bounds is not in `params`.
+    let are_within = builder.problems.errors.len() == before;
+    if let Some((param, reason)) = are_within.then(|| op.refuses(&params)).flatten() {
+        builder.error(Code::AggregationInvalidParam, param, reason);
+    }
     let field = builder.field();
     let filter = builder.filter();
     let more_fields = builder.more_fields(&params);

@@ -3,6 +3,7 @@
 //! Runs on whichever thread holds the apply seat, between frames. Changes nothing.
 
 mod key;
+mod member;
 mod row;
 
 pub use key::{KeyRefused, key_to_json, parse_key};

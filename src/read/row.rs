@@ -17,6 +17,14 @@ pub struct TablePlan {
     places: Vec<(usize, usize)>,
 }
 
+impl TablePlan {
+    /// Where the feature of this name stands in its table.
+    pub(super) fn place(&self, feature: &str) -> Option<(usize, usize)> {
+        let index = self.names.iter().position(|name| **name == *feature)?;
+        self.places.get(index).copied()
+    }
+}
+
 /// Reused parts of reads: plans by table, and the arena that windows are merged in.
 #[derive(Debug, Default)]
 pub struct Reader {
@@ -35,7 +43,11 @@ pub enum UnknownFeature {
 }
 
 impl Reader {
-    fn plan(&mut self, registry: &Registry, table: &Table) -> Arc<TablePlan> {
+    pub(super) fn scratch(&mut self) -> &mut ReadScratch {
+        &mut self.scratch
+    }
+
+    pub(super) fn plan(&mut self, registry: &Registry, table: &Table) -> Arc<TablePlan> {
         if self.version != Some(registry.version) {
             self.version = Some(registry.version);
             self.plans.clear();

@@ -86,6 +86,11 @@ pub trait Accumulator: Send + Sync + Debug {
         Order::Any
     }
 
+    /// Whether what a bucket holds hangs on the buckets before it, and how.
+    fn follows(&self) -> Option<&dyn Follows> {
+        None
+    }
+
     /// Takes one row that passed the filter.
     fn update(&self, slot: &mut [u64], arena: &mut Arena, input: &Input<'_>);
 
@@ -124,6 +129,26 @@ pub trait Accumulator: Send + Sync + Debug {
         }
         slot.fill(0);
     }
+}
+
+/// What an accumulator can do whose bucket hangs on the rows of one window before it.
+///
+/// The window before a bucket is made of whole buckets, those that begin no longer than a window
+/// before it does, so that a list and a ring measure a row by the same rows
+/// (`docs/decisions/what-a-row-is-measured-by.md`).
+pub trait Follows {
+    /// Tells the slot of a bucket that begins what an earlier one holds; called for each in order of
+    /// time, before the bucket's first row.
+    fn follow(&self, slot: &mut [u64], earlier: &[u64]);
+
+    /// Rows that the slot's are measured by are gone.
+    fn lacks(&self, slot: &mut [u64]);
+
+    /// This row came late: it belongs in front of rows that the slot has counted.
+    fn overtaken(&self, slot: &mut [u64], late: &Input<'_>);
+
+    /// Counts from here on. What rows are measured by stays.
+    fn count_anew(&self, slot: &mut [u64]);
 }
 
 /// Fixed seed of value hashes: part of the state format.

@@ -1,9 +1,10 @@
 //! A key whose rows have all expired gives its list or its rings back.
 //!
 //! All rows of a key that ever came are older than every window once its edge is [`SlabPlan::keep_us`], the longest
-//! window and its bucket, beyond the newest of them. For a list that is its last entry. For rings the longest ring tells
-//! for all: a row that any ring was fed was taken there, refused there (and its time noted), or older than that
-//! already. Nothing stays behind but the key's edge in its row ([`Form::Expired`]); the next row begins a list.
+//! window and its bucket (and what decides their rows before them), beyond the newest of them. For a list that is its last
+//! entry. For rings the longest ring tells for all: a row that any ring was fed was taken there, refused there (and its
+//! time noted), or older than that already; where its window is measured by the one before it, it takes all rows of the list that
+//! it grows from, and so it has the newest. Nothing stays behind but the key's edge in its row ([`Form::Expired`]); the next row begins a list.
 //!
 //! Two occasions, one rule. An *update* whose row moves the edge far enough does it before it takes the row, so that live
 //! and replay agree however frames are cut. A *sweep* does it early, by the time of its frame, while memory is short;

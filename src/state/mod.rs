@@ -39,13 +39,14 @@ mod touched;
 mod unseen;
 mod verify;
 mod waiting;
+mod walk;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
 pub use accumulator::{
-    Accumulator, Input, Need, Order, SLOT_ROWS_MAX, f64_of, hash_cell, holds_bytes, load_bytes, store_bytes, words_of_bytes,
+    Accumulator, Follows, Input, Need, Order, SLOT_ROWS_MAX, f64_of, hash_cell, holds_bytes, load_bytes, store_bytes, words_of_bytes,
 };
 pub use arena::{Arena, Handle};
 pub use by_key::{Numbers, Weighing};

@@ -159,6 +159,25 @@ pub(crate) struct WindowPlan {
     pub(crate) stride: usize,
     /// Whether an accumulator keeps objects in the arena.
     pub(crate) has_leaves: bool,
+    /// Whether what a bucket of an accumulator holds hangs on the window before it.
+    pub(crate) follows: bool,
+}
+
+impl WindowPlan {
+    /// How long before what an accumulator counts in the window the rows begin that decide it.
+    pub(crate) fn behind_us(&self) -> i64 {
+        if self.follows { self.window_us.saturating_add(self.bucket_us) } else { 0 }
+    }
+
+    /// The same of one of its accumulators.
+    pub(crate) fn behind_us_of(&self, accumulator: usize) -> i64 {
+        if self.accumulators[accumulator].accumulator.follows().is_some() { self.behind_us() } else { 0 }
+    }
+
+    /// How long behind the edge a list keeps rows for this window.
+    fn list_keep_us(&self) -> i64 {
+        self.keep_us.saturating_add(self.behind_us())
+    }
 }
 
 /// A window cut into more buckets than one object holds.
@@ -235,6 +254,19 @@ pub(crate) struct FeaturePlan {
     pub(crate) accuracy: ReadAccuracy,
 }
 
+impl SlabPlan {
+    /// How far back the rows reach that decide what a feature answers; none for a lifetime.
+    pub(crate) fn reach_us(&self, feature: usize) -> Option<i64> {
+        let FeaturePlan { def, slots, .. } = &self.features[feature];
+        let behind_us = slots.iter().map(|slot| match *slot {
+            SlotRef::Windowed { window, accumulator } => self.windows[window].behind_us_of(accumulator),
+            SlotRef::Lifetime(_) => 0,
+        });
+        let most_us = behind_us.fold(0, i64::max);
+        def.window_us.map(|window_us| window_us.saturating_add(most_us))
+    }
+}
+
 /// The plan of one slab.
 pub(crate) struct SlabPlan {
     pub(crate) features: Vec<FeaturePlan>,
@@ -246,7 +278,7 @@ pub(crate) struct SlabPlan {
     pub(crate) stride: usize,
     /// How long behind the edge a list keeps rows; 0 without windows.
     pub(crate) keep_us: i64,
-    /// The window whose ring keeps them as long.
+    /// The window that makes it so long: its ring has the newest row of all until that time.
     pub(crate) longest: usize,
     /// A list with more live rows than this grows into rings.
     pub(crate) entries_max: usize,
@@ -369,6 +401,7 @@ impl SlabPlan {
                 accumulators: Vec::new(),
                 stride: 1,
                 has_leaves: false,
+                follows: false,
             });
             self.windows.len() - 1
         });
@@ -377,6 +410,7 @@ impl SlabPlan {
             let placed = wanted.at(plan.stride);
             plan.stride += placed.words;
             plan.has_leaves |= !placed.accumulator.handles().is_empty();
+            plan.follows |= placed.accumulator.follows().is_some();
             plan.accumulators.push(placed);
             plan.accumulators.len() - 1
         });
@@ -392,9 +426,9 @@ impl SlabPlan {
                 at += 1;
                 window.keep_us = window.window_us.saturating_add(window.bucket_us);
             }
-            let longest = (0..self.windows.len()).max_by_key(|&window| self.windows[window].keep_us);
+            let longest = (0..self.windows.len()).max_by_key(|&window| self.windows[window].list_keep_us());
             let Some(longest) = longest else { unreachable!("there are windows") };
-            (self.longest, self.keep_us) = (longest, self.windows[longest].keep_us);
+            (self.longest, self.keep_us) = (longest, self.windows[longest].list_keep_us());
             self.listed = (0..self.columns.len()).filter(|&index| self.columns[index].listed != Need::Nothing).collect();
             self.tag_words = (self.listed.len() * 4 + self.filters.len()).div_ceil(64);
             self.entry_words = 1 + usize::from(self.keeps_lsn) + self.tag_words + self.listed.len();

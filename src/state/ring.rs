@@ -139,12 +139,18 @@ pub(crate) fn update(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, 
             refuse(object, time_us);
         }
         object[0] = head.with_dropped(gone || head.dropped()).word();
+        if plan.follows {
+            overtake(plan, object, epoch, row);
+        }
         return if gone { Kept::Late } else { Kept::Ahead };
     }
     let kept = if age_us >= plan.window_us { Kept::Late } else { Kept::Taken };
     let at = bucket(plan, arena, handle, (epoch, time_us), &mut head);
     let object = arena.get_mut(*handle);
     object[0] = head.word();
+    if plan.follows {
+        overtake(plan, object, epoch, row);
+    }
     object[at] = object[at].cast_signed().max(time_us).cast_unsigned();
     if !plan.has_leaves {
         let mut nowhere = Arena::default();
@@ -217,7 +223,55 @@ fn bucket(plan: &WindowPlan, arena: &mut Arena, handle: &mut Handle, (epoch, tim
     object[start..start + plan.stride].fill(0);
     object[start] = time_us.cast_unsigned();
     *head = head.with_count(count + 1);
+    if plan.follows {
+        // The window before a late bucket may have left already.
+        follow(plan, object, at, at < count && head.dropped());
+    }
     start
+}
+
+/// The first bucket of a window that begins with this epoch: a row of the bucket that begins one
+/// window later is measured by it.
+fn measured_from(plan: &WindowPlan, object: &[u64], count: usize, epoch: i64) -> usize {
+    partition(count, |index| epoch_of(plan, newest_at(plan, object, index)) < epoch)
+}
+
+/// Tells a new bucket what those of one window before it hold.
+fn follow(plan: &WindowPlan, object: &mut [u64], index: usize, lacks_some: bool) {
+    let epoch = epoch_of(plan, newest_at(plan, object, index));
+    let from = measured_from(plan, object, index, epoch.saturating_sub(plan.window_us));
+    let (earlier, bucket) = object.split_at_mut(HEAD_WORDS + index * plan.stride);
+    for accumulator in &plan.accumulators {
+        let Some(follows) = accumulator.accumulator.follows() else { continue };
+        let words = accumulator.at..accumulator.at + accumulator.words;
+        for index in from..index {
+            follows.follow(&mut bucket[words.clone()], &earlier[bucket_words(plan, index)][words.clone()]);
+        }
+        if lacks_some {
+            follows.lacks(&mut bucket[words]);
+        }
+    }
+}
+
+/// A row stands in front of buckets that have measured their rows without it.
+fn overtake(plan: &WindowPlan, object: &mut [u64], epoch: i64, row: SlabRow<'_, '_>) {
+    let mut index = Head::of(object).count();
+    while index > 0 {
+        index -= 1;
+        let later = epoch_of(plan, newest_at(plan, object, index));
+        if later <= epoch {
+            return;
+        }
+        if later.saturating_sub(plan.window_us) > epoch {
+            continue;
+        }
+        let start = HEAD_WORDS + index * plan.stride;
+        for accumulator in &plan.accumulators {
+            let Some(follows) = accumulator.accumulator.follows() else { continue };
+            let slot = &mut object[start + accumulator.at..start + accumulator.at + accumulator.words];
+            accumulator.with_input(row, |input| follows.overtaken(slot, input));
+        }
+    }
 }
 
 /// Buckets that an object of this many words has room for.
@@ -302,12 +356,14 @@ pub(crate) struct Cut {
     pub(crate) after: Option<(usize, f64)>,
     /// Whether rows that were refused may be inside.
     pub(crate) lacks_rows: bool,
+    /// The same, or before it where those decide what is counted.
+    pub(crate) lacks_behind: bool,
 }
 
 /// Where the window that ends at `now_us` cuts the ring.
 pub(crate) fn cut(plan: &WindowPlan, object: &[u64], now_us: i64) -> Cut {
     if object.is_empty() {
-        return Cut { before: None, core: 0..0, after: None, lacks_rows: false };
+        return Cut { before: None, core: 0..0, after: None, lacks_rows: false, lacks_behind: false };
     }
     let (count, from_us) = (len(object), now_us.saturating_sub(plan.window_us));
     // Last microseconds of the buckets that hold the two edges.
@@ -324,8 +380,9 @@ pub(crate) fn cut(plan: &WindowPlan, object: &[u64], now_us: i64) -> Cut {
         after = Some((core.end, share_after(plan, now_us, Head::of(object).edge_us())));
     }
     debug_assert!(core.start <= core.end && core.end <= count, "{core:?} of {count} buckets");
-    let lacks_rows = refused_us(object).is_some_and(|(earliest, newest)| earliest <= now_us && newest > from_us);
-    Cut { before, core, after, lacks_rows }
+    let lacks = |from_us| refused_us(object).is_some_and(|(earliest, newest)| earliest <= now_us && newest > from_us);
+    let (lacks_rows, lacks_behind) = (lacks(from_us), lacks(from_us.saturating_sub(plan.behind_us())));
+    Cut { before, core, after, lacks_rows, lacks_behind }
 }
 
 /// The share of the bucket that holds `now_us`. Rows fill it up to the key's edge: of what stands
@@ -412,6 +469,7 @@ mod tests {
             accumulators: Vec::new(),
             stride: 1,
             has_leaves: false,
+            follows: false,
         }
     }
 
@@ -437,7 +495,7 @@ mod tests {
 
     fn check(now_us: i64, newest_us: &[i64], before: Option<(usize, f64)>, core: Range<usize>, after: Option<(usize, f64)>) {
         let cut = cut(&plan(), &object(100_000, [0, 0], newest_us), now_us);
-        assert_eq!(cut, Cut { before, core, after, lacks_rows: false }, "{newest_us:?} at {now_us}");
+        assert_eq!(cut, Cut { before, core, after, lacks_rows: false, lacks_behind: false }, "{newest_us:?} at {now_us}");
     }
 
     /// Where nothing is cut off, or no row is on the window's side of the edge, nothing is open.

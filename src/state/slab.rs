@@ -12,12 +12,13 @@ use super::form::Form;
 use super::head::Head;
 use super::list::{self, Inserted};
 use super::older::{Older, Passed};
-use super::plan::{FeaturePlan, SlabPlan, SlabRow, SlotRef};
+use super::plan::{FeaturePlan, SlabPlan, SlabRow, SlotRef, WindowPlan};
 use super::retire::{Moves, RowWords};
 use super::ring::{self, Cut, Kept};
 use super::shedding::Gone;
 use super::table::GROUP;
 use super::unseen::Unseen;
+use super::walk::Walk;
 use super::words::Words;
 use crate::operators::{Edge, Part, Slot};
 use crate::pipeline::{FeatureDef, TableDef};
@@ -337,12 +338,14 @@ impl Slab {
         slots
             .filter_map(|slot| match *slot {
                 SlotRef::Lifetime(index) => (!plan.lifetime[index].idle).then_some(lifetime_us),
-                SlotRef::Windowed { window, .. } => {
+                SlotRef::Windowed { window, accumulator } => {
                     let window = &plan.windows[window];
+                    let behind_us = window.behind_us_of(accumulator);
+                    // A ring has measured its rows when they came.
                     let (head, keep_us) = match Form::of(words[0]) {
-                        Form::List(handle) => (Head::of(arena.get(handle)), keep_us),
+                        Form::List(handle) => (Head::of(arena.get(handle)), keep_us.saturating_sub(behind_us)),
                         Form::Rings => (Head::of(arena.get(words[window.at])), window.keep_us),
-                        Form::Expired(head) => (head, keep_us),
+                        Form::Expired(head) => (head, keep_us.saturating_sub(behind_us)),
                     };
                     head.dropped().then(|| head.edge_us().saturating_sub(keep_us).saturating_add(window.window_us))
                 }
@@ -353,7 +356,7 @@ impl Slab {
 
     /// Whether rows that came before this slab began may be in what a feature answers at a time.
     pub(crate) fn lacks_earlier_rows(&self, feature: usize, now_us: i64) -> bool {
-        self.unseen.is_some_and(|unseen| unseen.may_be_in(self.plan.features[feature].def.window_us, now_us))
+        self.unseen.is_some_and(|unseen| unseen.may_be_in(self.plan.reach_us(feature), now_us))
     }
 
     /// Reads features (indices into the plan) of one row at a time: `each` makes of a feature's
@@ -503,17 +506,23 @@ fn grow(plan: &SlabPlan, arena: &mut Arena, words: &mut [u64], edge_us: i64, (mi
     let mut lifted = Arena::default();
     let moved = list::lift(plan, arena, list, &mut lifted);
     *worked += plan.grow_work(list::len(lifted.get(moved))) + expiry::weight(plan, arena, words);
-    let mut handles: smallvec::SmallVec<[u64; 4]> = plan.windows.iter().map(|_| ring::open(arena, head)).collect();
+    let first = |window: &WindowPlan| if window.follows { Head::of(&[]) } else { head };
+    let mut handles: smallvec::SmallVec<[u64; 4]> = plan.windows.iter().map(|window| ring::open(arena, first(window))).collect();
     list::visit(plan, &lifted, moved, |row| {
         for ((window, handle), missed) in plan.windows.iter().zip(&mut handles).zip(&mut *missed) {
+            // What the rows of a window hang on before it comes as it came, and leaves again.
+            let edge_us = if window.follows { row.edge_us.min(row.bare.time_us) } else { row.edge_us };
             // A row that is too old for a short window was counted as late when it came or has had
             // its time.
-            if ring::update(window, arena, handle, row) == Kept::Ahead {
+            if ring::update(window, arena, handle, SlabRow { edge_us, ..row }) == Kept::Ahead {
                 missed.ahead += 1;
             }
         }
     });
     for (window, handle) in plan.windows.iter().zip(handles) {
+        if let [first, ..] = arena.get_mut(handle) {
+            *first = Head::of(&[*first]).with_edge(head.edge_us()).with_dropped(head.dropped()).word();
+        }
         words[window.at] = handle;
     }
     list::release(plan, arena, list);
@@ -573,16 +582,26 @@ impl Wanted {
                 ring::merge(plan, accumulator, arena, object, cut.core.clone(), &mut slots[at..at + len], scratch);
             }
         } else if let Form::List(handle) = Form::of(words[0]) {
+            let follows = |place: &&Place| plan.windows[place.window].accumulators[place.accumulator].accumulator.follows().is_some();
+            let mut walks: smallvec::SmallVec<[Walk<'_>; 2]> =
+                places.iter().filter(follows).map(|place| Walk::new(&plan.windows[place.window], place.accumulator, now_us)).collect();
             list::visit(plan, arena, handle, |row| {
                 let age = now_us.saturating_sub(row.bare.time_us);
+                walks.iter_mut().for_each(|walk| walk.update(row));
                 for &Place { window, accumulator, at, words } in places.iter() {
                     let window = &plan.windows[window];
                     if age < 0 || age >= window.window_us {
                         continue;
                     }
-                    window.accumulators[accumulator].update(&mut slots[at..at + words], scratch, row);
+                    let accumulator = &window.accumulators[accumulator];
+                    if !window.follows || accumulator.accumulator.follows().is_none() {
+                        accumulator.update(&mut slots[at..at + words], scratch, row);
+                    }
                 }
             });
+            for (walk, place) in walks.iter().zip(places.iter().filter(follows)) {
+                walk.counted(&mut slots[place.at..place.at + place.words]);
+            }
         }
     }
 
@@ -603,6 +622,7 @@ impl Wanted {
         let plan = &plan.windows[window];
         let object = arena.get(words[plan.at]);
         let edge = |(index, share)| Edge { part: Part { words: ring::slot(plan, accumulator, object, index), arena }, share };
-        Slot { before: cut.before.map(edge), after: cut.after.map(edge), bucketed: true, lacks_rows: cut.lacks_rows, ..core }
+        let lacks_rows = if plan.behind_us_of(accumulator) > 0 { cut.lacks_behind } else { cut.lacks_rows };
+        Slot { before: cut.before.map(edge), after: cut.after.map(edge), bucketed: true, lacks_rows, ..core }
     }
 }

@@ -10,7 +10,7 @@ use super::plan::{FeaturePlan, SlabPlan, SlabRow};
 use super::shedding::{Gone, Leaving};
 use super::slab::{Missed, Slab};
 use super::unseen::Unseen;
-use crate::operators::{Accuracy, Reading, Slot};
+use crate::operators::{Accuracy, Membership, Reading, Slot};
 use crate::pipeline::{Derived, KeyColumn, KeyKind, RowEnv, TableDef};
 use crate::row::{Cell, EventSchema, KEY_BYTES_MAX, Key, Rows, key};
 use std::collections::BTreeMap;
@@ -401,6 +401,23 @@ impl Table {
             }
         }
         readings
+    }
+
+    /// Whether values with these hashes came, by a feature that keeps a set of them.
+    pub(crate) fn holds(
+        &self,
+        number: u32,
+        place: (usize, usize),
+        membership: &Membership,
+        hashes: &[u64],
+        scratch: &mut Arena,
+    ) -> Vec<bool> {
+        let mut found = self.read(number, &[place], 0, scratch, |_, slots| {
+            let [slot] = slots else { unreachable!("a set is one accumulator") };
+            hashes.iter().map(|&hash| (membership.holds)(slot, hash)).collect::<Vec<bool>>()
+        });
+        let Some(found) = found.pop() else { unreachable!("one feature was asked for") };
+        found
     }
 
     fn read<R: Clone>(

@@ -95,6 +95,12 @@ def z_score(found):
     return (found[-1] - mean(found)) / deviation if deviation else None
 
 
+def outliers(found, sigma):
+    """Numbers that are far from the mean of those before them, of which there are five that are not all equal."""
+    far = lambda before, value: abs(value - mean(before)) > sigma * std(before)
+    return sum(1 for at, value in enumerate(found) if at >= 5 and len(set(found[:at])) > 1 and far(found[:at], value))
+
+
 def top_k(found, k):
     ordered = sorted(Counter(found).items(), key=lambda pair: (-pair[1], pair[0]))
     return [{"count": times, "value": value} for value, times in ordered[:k]]

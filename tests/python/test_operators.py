@@ -4,10 +4,11 @@ import random
 import time
 
 import beava as bv
+import httpx
 import naive
 import pytest
 
-from conftest import until
+from conftest import code_of, until
 
 
 def payments(n, seed, keys=5, merchants=12):
@@ -283,6 +284,106 @@ def test_sketches_stay_within_their_bounds(app):
     assert row["visitors"] == pytest.approx(len(set(took)), rel=0.065)
     assert row["p90"] == pytest.approx(naive.at_rank(took, 0.9), rel=0.0101)
     assert len(row["often"]) == 2
+
+
+def test_outliers_are_measured_by_the_numbers_before_them(app):
+    @bv.event
+    class Payment:
+        user: str
+        amount: float
+        items: int
+        merchant: str
+
+    @bv.table(key="user")
+    def Odd(payment: Payment):
+        return payment.group_by("user").agg(
+            hour=bv.outlier_count("amount", window="1h", sigma=1.234567), month=bv.outlier_count("amount", window="30d", sigma=2.345678),
+            ever=bv.outlier_count("amount", window="forever", sigma=1.234567),
+            large=bv.outlier_count("items", window="1h", sigma=0.987654, where=bv.col("amount") > 500))
+
+    app.register(Payment, Odd)
+    seen = {}
+    for i, row in enumerate(payments(400, seed=13)):
+        app.push("Payment", row)
+        mine = seen.setdefault(row["user"], [])
+        mine.append(row)
+        if i >= 40 and i % 41:
+            continue
+        amounts = naive.values(mine, "amount")
+        assert app.get("Odd", row["user"]) == {
+            "hour": naive.outliers(amounts, 1.234567), "month": naive.outliers(amounts, 2.345678), "ever": naive.outliers(amounts, 1.234567),
+            "large": naive.outliers(naive.values(mine, "items", lambda row: row["amount"] > 500), 0.987654)}
+
+
+def test_a_set_knows_whether_it_is_empty(app):
+    @bv.event
+    class Login:
+        user: str
+        device: str
+        ok: int
+
+    @bv.table(key="user")
+    def Devices(login: Login):
+        return login.group_by("user").agg(seen=bv.bloom_member("device"), failed=bv.bloom_member("device", where=bv.col("ok") == 0))
+
+    app.register(Login, Devices)
+    app.push("Login", {"user": "a", "device": "d1", "ok": 1})
+    assert app.get("Devices", "a") == {"seen": True, "failed": False}
+    app.push("Login", {"user": "a", "device": "d2", "ok": 0})
+    assert app.get("Devices", "a") == {"seen": True, "failed": True}
+    assert app.get("Devices", "b") == {}
+
+
+@pytest.mark.gauge_only
+def test_a_set_is_asked_for_values(start):
+    @bv.event
+    class Login:
+        user: str
+        device: str
+        place: int
+
+    server = start()
+    with bv.App(f"http://{server.http}") as app:
+        app.register(Login, {
+            "kind": "derivation", "name": "Devices", "output_kind": "table", "upstreams": ["Login"], "table_primary_key": ["user"],
+            "ops": [{"op": "group_by", "keys": ["user"], "agg": {
+                "device": {"op": "bloom_member", "params": {"field": "device", "capacity": 100, "fpr": 0.001}},
+                "place": {"op": "bloom_member", "params": {"field": "place"}}, "n": {"op": "count", "params": {}}}}],
+            "schema": {"fields": {}, "optional_fields": []}})
+        for i in range(300):
+            app.push("Login", {"user": "a|b", "device": f"d{i}", "place": i})
+    ask = lambda **body: httpx.post(f"http://{server.http}/member", json={"table": "Devices", "key": "a|b", **body}, timeout=10)
+    asked = ask(feature="device", values=[f"d{i}" for i in range(300)])
+    assert (asked.status_code, asked.json()) == (200, {"results": [True] * 300, "fpr": 0.001})
+    found = ask(feature="place", values=[0, 299, 299.0, 300, -1, None, "7"]).json()["results"]
+    assert found[:3] == [True] * 3 and found[5:] == [False, True] and len(found) == 7
+    others = ask(feature="place", values=list(range(10**6, 10**6 + 1000))).json()["results"]
+    assert sum(others) < 40, "one in a hundred is found though it never came"
+    assert ask(feature="place", values=[1], key="nobody").json()["results"] == [False]
+    row = httpx.get(f"http://{server.http}/tables/Devices/a%7Cb", params=[("member.device", "d7"), ("member.device", "x")], timeout=10)
+    assert row.json() == {"results": [True, False], "fpr": 0.001}
+    for refused, code in [
+        (ask(feature="n", values=[1]), "invalid_request"), (ask(feature="gone", values=[1]), "feature_not_found"),
+        (ask(feature="place", values=["x"]), "invalid_request"), (ask(feature="place", values=[{}]), "invalid_request"),
+        (ask(feature="place", values=[0] * 1025), "batch_too_large"), (ask(feature="place", values=[1], table="T"), "unknown_table"),
+        (ask(feature="place"), "invalid_request"),
+    ]:
+        assert refused.json()["error"]["code"] == code, refused.text
+
+
+@pytest.mark.gauge_only
+def test_a_set_without_bound_is_refused(app):
+    def table(**params):
+        return {"kind": "derivation", "name": "T", "output_kind": "table", "upstreams": ["Login"], "table_primary_key": ["user"],
+                "ops": [{"op": "group_by", "keys": ["user"], "agg": {"seen": {"op": "bloom_member", "params": {"field": "user", **params}}}}]}
+
+    event = {"kind": "event", "name": "Login", "schema": {"fields": {"user": "str"}, "optional_fields": []}}
+    for params, code in [
+        ({"capacity": 10**12}, "aggregation_invalid_param"), ({"expected_n": 1_000_000}, "aggregation_invalid_param"),
+        ({"fpr": 0}, "invalid_bloom_fpr"), ({"target_fpr": 1e-9}, "invalid_bloom_fpr"), ({"window": "1h"}, "window_not_supported"),
+    ]:
+        assert code_of(app.register, event, table(**params)) == code, params
+    app.register(event, table(capacity=1000, fpr=0.5))
 
 
 def test_a_window_forgets(app):

@@ -81,6 +81,7 @@ const OPCODES: &[(&str, &str)] = &[
     ("GET_MULTI", "Some features of many keys."),
     ("GET_RESPONSE", "Only in answers: what a read found."),
     ("BATCH_GET", "Features of many keys, in order, each with its own error."),
+    ("MEMBER", "Which of some values a feature of a key has had, for features that keep a set (`bloom_member`)."),
     ("RESET", "Forgets everything; in test mode only."),
 ];
 

@@ -65,6 +65,8 @@ codes! {
     AggregationFeatureNameCollisionAcrossAggregations "aggregation_feature_name_collision_across_aggregations" 400 false "two features share a name" "rename one of them";
     InvalidPercentileQ "invalid_percentile_q" 400 false "q is out of range" "0 < q < 1";
     InvalidTopKK "invalid_top_k_k" 400 false "k is out of range" "1 to 1024";
+    InvalidBloomFpr "invalid_bloom_fpr" 400 false "target_fpr is out of range" "0.000001 to 0.5";
+    WindowNotSupported "window_not_supported" 400 false "this operator takes no window" "leave the window out: what the operator keeps is of the key's whole life";
     UnboundedOpInLifetimeMode "unbounded_op_in_lifetime_mode" 400 false "this operator needs a bound over a lifetime" "give a window, or the parameter that bounds it: docs/OPERATORS.md lists them by operator";
     UnsupportedNodeKind "unsupported_node_kind" 400 false "a node is neither event nor derivation" "use kind event or derivation";
     FeatureRemovedNoJoinsV0 "feature_removed_no_joins_v0" 400 false "there are no joins" "enrich before Kafka, or key two tables alike";

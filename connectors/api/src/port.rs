@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Reads of more entries than this are served in slices, beside other requests; see [`Port::call`].
 pub const SLICED_ABOVE: usize = 16;
 
+/// Most values that one request asks a feature's set for.
+pub const MEMBER_VALUES_MAX: usize = 1_024;
+
 /// Largest reply in bytes, as its text. A connection may be bounded further.
 pub const REPLY_BYTES_MAX: usize = 32 << 20;
 
@@ -95,6 +98,19 @@ pub struct Read {
     pub options: ReadOptions,
 }
 
+/// Which of some values a feature has had: asked of features that keep a set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberRead {
+    /// Table name.
+    pub table: String,
+    /// Key as written.
+    pub key: KeyText,
+    /// Feature name.
+    pub feature: String,
+    /// Values as written; the field's type decides what they mean.
+    pub values: Vec<Value>,
+}
+
 /// Everything but pushes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
@@ -116,6 +132,8 @@ pub enum Request {
         /// Keys as written.
         keys: Vec<KeyText>,
     },
+    /// Which of some values a feature has had.
+    Member(MemberRead),
     /// Register JSON, verbatim.
     Register(String),
     /// Registry version and watermarks.
@@ -139,7 +157,7 @@ impl Request {
             Self::BatchGet(reads) => reads.len() > SLICED_ABOVE,
             Self::GetMany { features, keys } => features.len().saturating_mul(keys.len()) > SLICED_ABOVE,
             Self::Get(read) => read.options.min_lsn.is_some() && read.options.wait_ms > 0,
-            Self::GetFeature { .. } | Self::Ping => false,
+            Self::GetFeature { .. } | Self::Member(_) | Self::Ping => false,
         }
     }
 }
@@ -198,6 +216,15 @@ pub enum Reply {
     Rows(Vec<Result<Row, ApiError>>, Freshness),
     /// Answer to `GetMany`: found keys as written, each with its features.
     Many(Vec<(String, Vec<(String, Value)>)>),
+    /// Answer to `Member`.
+    Members {
+        /// Whether each value came, in the order asked for.
+        found: Vec<bool>,
+        /// How often a value is found that never came, at most.
+        false_positives: f64,
+        /// Freshness.
+        freshness: Freshness,
+    },
     /// Answer to `Register`: the JSON body of a 200.
     Registered(String),
     /// Answer to `Ping`.

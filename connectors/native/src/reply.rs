@@ -51,6 +51,12 @@ pub(crate) fn write_body<'a>(out: &mut Vec<u8>, shape: Shape, reply: &'a Reply, 
             write_many(out, shape.encoding, keys);
             within(out, limit, Body::Whole { encoding: shape.encoding, freshness: None })
         }
+        Reply::Members { found, false_positives, freshness } => {
+            let results = Value::List(found.iter().copied().map(Value::Bool).collect());
+            let members = [("results", &results), ("fpr", &Value::F64(*false_positives))];
+            write_features(out, shape.encoding, members.into_iter());
+            within(out, limit, Body::Whole { encoding: shape.encoding, freshness: Some(freshness) })
+        }
         Reply::Registered(body) => {
             out.extend_from_slice(body.as_bytes());
             within(out, limit, json(None))

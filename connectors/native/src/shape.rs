@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Batch,
     /// `{key:{feature:value}}`.
     Many,
+    /// `{"results":[..],"fpr":..}`.
+    Member,
     /// A register reply.
     Register,
     /// The ping reply of HTTP.

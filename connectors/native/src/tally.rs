@@ -24,6 +24,7 @@ pub(crate) enum Template {
     Feature,
     Table,
     BatchGet,
+    Member,
     Register,
     Ping,
     Reset,
@@ -33,13 +34,14 @@ pub(crate) enum Template {
 }
 
 impl Template {
-    const ALL: [(Template, &'static str); 12] = [
+    const ALL: [(Template, &'static str); 13] = [
         (Template::Push, "/push"),
         (Template::PushBatch, "/push-batch"),
         (Template::Get, "/get"),
         (Template::Feature, "/get/{feature}/{key}"),
         (Template::Table, "/tables/{table}/{key}"),
         (Template::BatchGet, "/batch_get"),
+        (Template::Member, "/member"),
         (Template::Register, "/register"),
         (Template::Ping, "/ping"),
         (Template::Reset, "/reset"),
@@ -57,6 +59,7 @@ impl Template {
             Kind::Feature => Self::Feature,
             Kind::KeyedGet => Self::Table,
             Kind::Batch | Kind::Many => Self::BatchGet,
+            Kind::Member => Self::Member,
             Kind::Register => Self::Register,
             Kind::Ping | Kind::FramedPing => Self::Ping,
             Kind::Reset => Self::Reset,

@@ -49,6 +49,14 @@ fn every_opcode_answers_in_its_shape() {
         (0x0021, 2, b"\x82\xa7feature\xa1f\xa4keys\x91\x01", 0x0023, 2, b"\x81\xa6Int(1)\x81\xa1f\x01".to_vec()),
         (0x0022, 1, br#"{"keys":[1,2],"features":["f","g"]}"#, 0x0023, 1, br#"{"Int(1)":{"f":1,"g":1},"Int(2)":{"f":1,"g":1}}"#.to_vec()),
         (0x0024, 1, br#"{"requests":[{"table":"T","key":"k"}]}"#, 0x0023, 1, [&b"{\"results\":["[..], &row, b"]}"].concat()),
+        (
+            0x0025,
+            1,
+            br#"{"table":"T","key":"k","feature":"seen","values":["a",1]}"#,
+            0x0023,
+            1,
+            b"{\"results\":[true,true],\"fpr\":0.01}".to_vec(),
+        ),
         (0x0024, 2, b"\x81\xa8requests\x91\x81\xa5table\xa1T", 0x0023, 1, [&b"{\"results\":["[..], &row, b"]}"].concat()),
         (0x0040, 1, b"{}", 0x0023, 1, br#"{"registry_version":4,"reset":true}"#.to_vec()),
     ] {

@@ -78,10 +78,10 @@ pub(super) static ALL: &[&dyn Operator] = &[
     &Fake(&signature(
         "bloom_member",
         FieldRule::Optional,
-        WindowRule::Refused(Code::AggregationInvalidWindow),
+        WindowRule::Refused(Code::WindowNotSupported),
         &[
             param("expected_n", &["capacity"], ParamKind::Int { min: 1, max: 1_000_000, default: Some(1024) }, BAD),
-            param("target_fpr", &["fpr"], ParamKind::Float { above: 1e-7, below: 0.5, default: Some(0.01) }, Code::AggregationInvalidParam),
+            param("target_fpr", &["fpr"], ParamKind::Float { above: 1e-7, below: 0.5, default: Some(0.01) }, Code::InvalidBloomFpr),
         ],
         None,
     )),

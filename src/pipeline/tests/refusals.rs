@@ -147,10 +147,10 @@ fn every_refusal_has_its_code_and_path() {
             "aggregation_invalid_window",
             format!("{params}.window"),
         ),
-        (feature(json!({ "op": "bloom_member", "params": { "window": "1h" } })), "aggregation_invalid_window", format!("{params}.window")),
+        (feature(json!({ "op": "bloom_member", "params": { "window": "1h" } })), "window_not_supported", format!("{params}.window")),
         (feature(json!({ "op": "quantile", "params": { "field": "n", "q": 1 } })), "invalid_percentile_q", format!("{params}.q")),
         (feature(json!({ "op": "top_k", "params": { "field": "n", "k": 1025 } })), "invalid_top_k_k", format!("{params}.k")),
-        (feature(json!({ "op": "bloom_member", "params": { "fpr": 0.9 } })), "aggregation_invalid_param", format!("{params}.fpr")),
+        (feature(json!({ "op": "bloom_member", "params": { "fpr": 0.9 } })), "invalid_bloom_fpr", format!("{params}.fpr")),
         (
             feature(json!({ "op": "bloom_member", "params": { "capacity": 1e11 } })),
             "aggregation_invalid_param",

@@ -10,10 +10,10 @@ pub(super) struct Feature {
     pub(super) op: &'static str,
     pub(super) field: Option<fn(&Row) -> Datum>,
     /// Name of the field in the payload.
-    field_name: &'static str,
+    pub(super) field_name: &'static str,
     pub(super) filter: Option<Filter>,
     pub(super) window: Option<&'static str>,
-    more: fn() -> Json,
+    pub(super) more: fn() -> Json,
 }
 
 impl Feature {
@@ -22,6 +22,9 @@ impl Feature {
         (self.more)()["resolution"].as_i64().unwrap_or(64)
     }
 }
+
+/// Standard deviations of every feature that counts outliers: no fraction of small numbers lies on that edge.
+pub(super) const SIGMA: f64 = 1.234_567_8;
 
 /// A row filter: its text and what it means.
 #[derive(Clone, Copy)]
@@ -174,6 +177,10 @@ fn order_features() -> Vec<Feature> {
         over("entropy_1h", "entropy", ("label", label), Some("1h")),
         over("season", "seasonal_deviation", ("n", n), None),
         Feature { more: || json!({ "sub_window": "2s" }), ..filtered(LARGE, plain("burst_1m", "burst_count", Some("1m"))) },
+        Feature { more: || json!({ "sigma": SIGMA }), ..over("outliers", "outlier_count", ("amount", amount), None) },
+        Feature { more: || json!({ "sigma": SIGMA }), ..over("outliers_1m", "outlier_count", ("amount", amount), Some("1m")) },
+        Feature { more: || json!({ "sigma": SIGMA }), ..filtered(LARGE, over("outliers_1h", "outlier_count", ("n", n), Some("1h"))) },
+        Feature { more: || json!({ "sigma": SIGMA, "resolution": 16 }), ..over("outliers_16", "outlier_count", ("n", n), Some("1h")) },
         over("z_1m", "z_score", ("amount", amount), Some("1m")),
         fading(over("ewma", "ewma", ("amount", amount), None)),
         fading(over("ewma_1m", "ewma", ("n", n), Some("1m"))),

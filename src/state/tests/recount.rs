@@ -8,7 +8,7 @@
 
 use super::Driven;
 use super::fading;
-use super::pipeline::{Feature, Table, payload, tables};
+use super::pipeline::{Feature, SIGMA, Table, payload, tables};
 use super::rows::{Datum, Row, ends, newest_us, rows};
 use crate::operators::Accuracy;
 use crate::pipeline::duration::parse_duration;
@@ -149,6 +149,7 @@ fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
             let values: Vec<Value> = values().map(value).collect();
             exactly(Value::I64(values.windows(2).filter(|pair| pair[0] != pair[1]).count() as i64))
         }
+        "outlier_count" => exactly(Value::I64(outliers(feature, entity, now_us))),
         "streak" | "max_streak" | "negative_streak" => {
             let matches = all.iter().map(|(row, _)| feature.filter.is_none_or(|filter| (filter.passes)(row)));
             exactly(Value::I64(streaks(matches)[feature.op]))
@@ -174,6 +175,40 @@ fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
         }
         op => exactly(of_times(op, &passing.iter().map(|row| row.time_us).collect::<Vec<_>>(), now_us)),
     }
+}
+
+/// Rows inside whose number is far from the mean of those before it: of all, or of those since the beginning of the bucket that
+/// lies one window before its own.
+fn outliers(feature: &Feature, entity: &Entity, now_us: i64) -> i64 {
+    let lifetime = Feature { window: None, ..*feature };
+    let all: Vec<(i64, f64)> = seen(entity, &lifetime, now_us)
+        .into_iter()
+        .filter(|(row, _)| feature.filter.is_none_or(|filter| (filter.passes)(row)))
+        .filter_map(|(row, _)| Some((row.time_us, (feature.field?)(row).number()?)))
+        .collect();
+    let measured_from_us = |time_us: i64| {
+        let Some(window_us) = window_us(feature) else { return i64::MIN };
+        let bucket_us = bucket_us(feature, window_us);
+        let begins_us = time_us.div_euclid(bucket_us) * bucket_us - window_us;
+        (begins_us + bucket_us - 1).div_euclid(bucket_us) * bucket_us
+    };
+    let is_outlier = |at: usize| {
+        let (time_us, number) = all[at];
+        let before: Vec<f64> = all[..at].iter().filter(|(us, _)| *us >= measured_from_us(time_us)).map(|(_, number)| *number).collect();
+        let count = before.len() as f64;
+        let mean = before.iter().sum::<f64>() / count;
+        let variance = before.iter().map(|number| (number - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        before.len() >= 5 && before.iter().any(|number| *number != before[0]) && (number - mean).abs() > SIGMA * variance.sqrt()
+    };
+    let inside = |time_us: i64| window_us(feature).is_none_or(|window_us| (0..window_us).contains(&(now_us - time_us)));
+    (0..all.len()).filter(|&at| inside(all[at].0) && is_outlier(at)).count() as i64
+}
+
+/// How far back the rows reach that decide what a feature answers.
+fn reach_us(feature: &Feature) -> Option<i64> {
+    let window_us = window_us(feature)?;
+    let behind_us = if feature.op == "outlier_count" { window_us + bucket_us(feature, window_us) } else { 0 };
+    Some(window_us + behind_us)
 }
 
 /// What an operator makes of the times of rows, in order.
@@ -307,7 +342,8 @@ const UNBOUND: [&str; 12] = [
 ];
 
 /// Operators that take a row which comes after a later one as the latest, and say so.
-const IN_ORDER: [&str; 11] = [
+const IN_ORDER: [&str; 12] = [
+    "outlier_count",
     "burst_count",
     "streak",
     "max_streak",
@@ -401,7 +437,7 @@ fn may_lack_rows(entity: &Entity, feature: &Feature, now_us: i64) -> bool {
     let Some(window_us) = window_us(feature) else { return false };
     let far_us = 62 * bucket_us(feature, window_us);
     let times = || entity.iter().map(|(row, _)| row).filter(|row| row.ahead_us > far_us).map(|row| row.time_us);
-    times().min().is_some_and(|earliest_us| earliest_us <= now_us) && times().max() > Some(now_us - window_us)
+    times().min().is_some_and(|earliest_us| earliest_us <= now_us) && times().max() > reach_us(feature).map(|reach_us| now_us - reach_us)
 }
 
 /// Rows, as they come or in any order.
@@ -554,7 +590,7 @@ proptest! {
                 for now_us in waits_us.iter().map(|wait_us| edge_us + wait_us).chain([edge_us, edge_us - 1_000]) {
                     for feature in &table.features {
                         let Some(reading) = driven.read(table.name, key, feature.name, now_us) else { continue };
-                        let begins_us = window_us(feature).map(|window_us| now_us - window_us);
+                        let begins_us = reach_us(feature).map(|reach_us| now_us - reach_us);
                         let at = format!("{}.{} of {key:?} at {now_us}: {reading:?}", table.name, feature.name);
                         if feature.op == "reservoir_sample" {
                             continue;

@@ -11,8 +11,8 @@ use crate::msgpack::Reader;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use streamgauge_api::port::{Encoding, KeyText, Read, ReadOptions, Request};
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::port::{Encoding, KeyText, MEMBER_VALUES_MAX, MemberRead, Read, ReadOptions, Request};
+use streamgauge_api::{ApiError, Code, Value};
 
 /// Wait for `min_lsn` when the request names none, ms.
 const WAIT_MS_DEFAULT: u64 = 1_000;
@@ -26,9 +26,13 @@ const ENTRY: &[&str] = &["table", "key", "entity_id", "features", "as_of", "appr
 const GET_FEATURE: &[&str] = &["feature", "key"];
 const MGET: &[&str] = &["feature", "keys"];
 const GET_MULTI: &[&str] = &["features", "keys"];
+const MEMBER: &[&str] = &["table", "key", "entity_id", "feature", "values"];
+
+/// What the names of query parameters begin with that ask whether a feature has had a value.
+pub(crate) const MEMBER_OF: &str = "member.";
 
 /// Query parameters of `GET /tables/{table}/{key}`.
-pub(crate) const KEYED_GET: &[&str] = &["features", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5]];
+pub(crate) const KEYED_GET: &[&str] = &["features", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5], MEMBER_OF];
 
 /// Any read, as written. Which of these a request may have is its own list.
 #[derive(Debug, Deserialize)]
@@ -39,6 +43,7 @@ struct WrittenRead {
     feature: Option<String>,
     features: Option<Bounded<String>>,
     keys: Option<Bounded<Json>>,
+    values: Option<Bounded<Json>>,
     requests: Option<Bounded<Object<WrittenEntry>>>,
     as_of: Option<Json>,
     min_lsn: Option<u64>,
@@ -56,6 +61,7 @@ impl Members for WrittenRead {
         "feature",
         "features",
         "keys",
+        "values",
         "requests",
         OPTIONS[0],
         OPTIONS[1],
@@ -134,8 +140,63 @@ pub(crate) fn get_multi(payload: &[u8], encoding: Encoding) -> Result<Request, A
     matrix(features, written.keys)
 }
 
+/// `member`: which of some values a feature has had.
+pub(crate) fn member(payload: &[u8], encoding: Encoding) -> Result<Request, ApiError> {
+    let written: Object<WrittenRead> = parse(payload, encoding)?;
+    let written = written.only("member", MEMBER)?;
+    let lacks = |name: &str| invalid(&format!("the request has no member \"{name}\""));
+    let table = written.table.ok_or_else(|| lacks("table"))?;
+    let feature = written.feature.ok_or_else(|| lacks("feature"))?;
+    let values = written.values.ok_or_else(|| lacks("values"))?.whole()?;
+    let values = values.into_iter().enumerate().map(|(at, written)| {
+        let wrong = || invalid("a text, a number, a boolean or null is wanted").at(format!("values[{at}]"));
+        value(written).ok_or_else(wrong)
+    });
+    let values = values.collect::<Result<_, _>>()?;
+    member_read(MemberRead { table, key: key(written.key, written.entity_id)?, feature, values })
+}
+
+/// The same as the query of a keyed read: `?member.seen=a&member.seen=b`.
+fn member_of(table: String, parts: Vec<String>, query: &Query) -> Result<Request, ApiError> {
+    let (mut feature, mut values) = (None, Vec::new());
+    for (name, value) in query.pairs() {
+        let of = name.strip_prefix(MEMBER_OF);
+        let (Some(of), true) = (of, feature.is_none() || of == feature) else {
+            return Err(invalid("a request asks for the members of one feature, and for nothing else").at(name.clone()));
+        };
+        feature = Some(of);
+        values.push(Value::Str(value.as_str().into()));
+    }
+    let feature = feature.unwrap_or_default().to_owned();
+    let key = if parts.is_empty() { KeyText::None } else { KeyText::Segments(parts) };
+    member_read(MemberRead { table, key, feature, values })
+}
+
+fn member_read(read: MemberRead) -> Result<Request, ApiError> {
+    let count = read.values.len();
+    if count > MEMBER_VALUES_MAX {
+        let error = ApiError::new(Code::BatchTooLarge, format!("{count} values are asked for, at most {MEMBER_VALUES_MAX} at once"));
+        return Err(error.at("values").hint("ask in several requests"));
+    }
+    Ok(Request::Member(read))
+}
+
+/// A value that a field may have.
+fn value(written: Json) -> Option<Value> {
+    Some(match written {
+        Json::Null => Value::Null,
+        Json::Bool(truth) => Value::Bool(truth),
+        Json::String(text) => Value::Str(text.into()),
+        Json::Number(number) => number.as_i64().map(Value::I64).or_else(|| number.as_f64().map(Value::F64))?,
+        Json::Array(_) | Json::Object(_) => return None,
+    })
+}
+
 /// `GET /tables/{table}/{part}..?query`: parameters are those of [`KEYED_GET`].
 pub(crate) fn keyed_get(table: String, parts: Vec<String>, query: &Query) -> Result<Request, ApiError> {
+    if query.pairs().iter().any(|(name, _)| name.starts_with(MEMBER_OF)) {
+        return member_of(table, parts, query);
+    }
     let mut options = ReadOptions::default();
     let (mut min_lsn, mut wait_ms) = (None, None);
     for (name, value) in query.pairs() {

@@ -19,6 +19,7 @@ const MGET: u16 = 0x0021;
 const GET_MULTI: u16 = 0x0022;
 const GET_RESPONSE: u16 = 0x0023;
 const BATCH_GET: u16 = 0x0024;
+const MEMBER: u16 = 0x0025;
 const RESET: u16 = 0x0040;
 
 /// Answers one frame, now or through the engine.
@@ -39,6 +40,7 @@ fn kind_of(opcode: u16) -> Option<Kind> {
         GET => Kind::Get,
         MGET | GET_MULTI => Kind::Many,
         BATCH_GET => Kind::Batch,
+        MEMBER => Kind::Member,
         RESET => Kind::Reset,
         _ => return None,
     })
@@ -75,6 +77,10 @@ fn act(opcode: u16, kind: Option<Kind>, content_type: u8, payload: &[u8], desk: 
         BATCH_GET => {
             let request = read::batch_get(payload, encoding(opcode, content_type)?)?;
             desk.call(shape(GET_RESPONSE, Encoding::Json), request);
+        }
+        MEMBER => {
+            let encoding = encoding(opcode, content_type)?;
+            desk.call(shape(GET_RESPONSE, encoding), read::member(payload, encoding)?);
         }
         REGISTER => {
             if encoding(opcode, content_type)? == Encoding::MsgPack {

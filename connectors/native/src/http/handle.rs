@@ -54,6 +54,7 @@ fn kind_of(route: &Route<'_>) -> Kind {
         Route::GetFeature { .. } => Kind::Feature,
         Route::Table { .. } => Kind::KeyedGet,
         Route::BatchGet => Kind::Batch,
+        Route::Member => Kind::Member,
         Route::Register => Kind::Register,
         Route::Ping | Route::Health | Route::Ready => Kind::Ping,
         Route::Reset => Kind::Reset,
@@ -85,6 +86,7 @@ fn act(route: Route<'_>, head: &Head<'_>, body: &[u8], http: HttpReply, desk: &m
         Route::GetFeature { name, key } => desk.call(shape, Request::GetFeature { name, key: key_of(key) }),
         Route::Table { table, parts } => desk.call(shape, read::keyed_get(table, parts, &query)?),
         Route::BatchGet => desk.call(shape, read::batch_get(body, Encoding::Json)?),
+        Route::Member => desk.call(shape, read::member(body, Encoding::Json)?),
         Route::Register => desk.call(shape, Request::Register(register_text(head, body)?)),
         Route::Ping => desk.call(shape, Request::Ping),
         Route::Health => {
@@ -172,7 +174,8 @@ fn key_of(mut segments: Vec<String>) -> KeyText {
 
 fn register_text(head: &Head<'_>, body: &[u8]) -> Result<String, ApiError> {
     if !head.media_type.eq_ignore_ascii_case("application/json") {
-        let reason = format!("Content-Type is \"{}\"; /register takes application/json", head.media_type);
+        // Clients of 0.0.6 look for the words "expected `application/json`".
+        let reason = format!("expected `application/json` as Content-Type of /register, found \"{}\"", head.media_type);
         return Err(ApiError::new(Code::UnsupportedMediaType, reason).at(head.path));
     }
     register_payload(body)

@@ -3,9 +3,10 @@
 //! A parameter that is ignored is a guard that is not there (`?max_stalenes=2s`), so none is. Pure.
 
 use super::route::percent_decoded;
+use crate::form::read::MEMBER_OF;
 use streamgauge_api::{ApiError, Code, unknown_member};
 
-/// The one parameter that may stand several times: each adds to the list.
+/// The parameter that may stand several times: each adds to the list, as those do that begin with [`MEMBER_OF`].
 const LIST: &str = "features";
 
 /// Decoded parameters in order.
@@ -21,10 +22,11 @@ impl Query {
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
-            if !known.contains(&name.as_str()) {
+            let is_member_of = known.contains(&MEMBER_OF) && name.len() > MEMBER_OF.len() && name.starts_with(MEMBER_OF);
+            if !is_member_of && (name == MEMBER_OF || !known.contains(&name.as_str())) {
                 return Err(unknown_member("query parameter", &name, place, known));
             }
-            if name != LIST && pairs.iter().any(|(given, _)| *given == name) {
+            if name != LIST && !is_member_of && pairs.iter().any(|(given, _)| *given == name) {
                 return Err(ApiError::new(Code::InvalidRequest, format!("query parameter {name} stands twice")).at(name));
             }
             pairs.push((name, value));

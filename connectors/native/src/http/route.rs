@@ -12,6 +12,7 @@ pub(crate) enum Route<'a> {
     Get,
     GetFeature { name: String, key: Vec<String> },
     BatchGet,
+    Member,
     Table { table: String, parts: Vec<String> },
     Register,
     Ping,
@@ -29,6 +30,7 @@ impl Route<'_> {
             Route::Get => ("/get", &[]),
             Route::GetFeature { .. } => ("/get/{feature}/{key}", &[]),
             Route::BatchGet => ("/batch_get", &[]),
+            Route::Member => ("/member", &[]),
             Route::Table { .. } => ("/tables/{table}/{key}", read::KEYED_GET),
             Route::Register => ("/register", &[]),
             Route::Ping => ("/ping", &[]),
@@ -88,6 +90,7 @@ pub(crate) fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, Stray>
             (GET, Route::GetFeature { name: decode(name)?.into_owned(), key: segments(key)? })
         }
         ("batch_get", None) => (POST, Route::BatchGet),
+        ("member", None) => (POST, Route::Member),
         ("tables", Some(rest)) => {
             let (table, parts) = rest.split_once('/').map_or((rest, None), |(table, parts)| (table, Some(parts)));
             let parts = parts.map(segments).transpose()?.unwrap_or_default();
@@ -167,6 +170,8 @@ mod tests {
             ("GET", "/tables/T/%zz", Err(Stray::Encoding)),
             ("GET", "/tables/T/%ff", Err(Stray::Encoding)),
             ("GET", "/tables/T/%4", Err(Stray::Encoding)),
+            ("POST", "/member/", Ok(Route::Member)),
+            ("GET", "/member", Err(Stray::Method(POST))),
             ("GET", "/ping", Ok(Route::Ping)),
             ("POST", "/ping", Ok(Route::Ping)),
             ("GET", "/push", Err(Stray::Method(POST))),

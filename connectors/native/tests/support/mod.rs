@@ -146,6 +146,9 @@ impl Port for FakePort {
             Request::GetMany { features, keys } => Ok(Reply::Many(
                 keys.iter().map(|key| (format!("{key:?}"), features.iter().map(|name| (name.clone(), Value::I64(1))).collect())).collect(),
             )),
+            Request::Member(read) => {
+                Ok(Reply::Members { found: vec![true; read.values.len()], false_positives: 0.01, freshness: freshness() })
+            }
             Request::Register(text) => Ok(Reply::Registered(text.clone())),
             Request::Ping => Ok(Reply::Pong { registry_version: 3, applied_lsn: 9, durable_lsn: 8 }),
             Request::Reset => Ok(Reply::WasReset { registry_version: 4 }),
