@@ -133,12 +133,15 @@ pub enum Fields {
     Named(&'static [&'static str]),
 }
 
+/// Says whether the value with this hash is in the set that a slot holds.
+pub type Holds = Box<dyn Fn(&Slot<'_>, u64) -> bool + Send + Sync>;
+
 /// How a feature is asked whether a value came.
 pub struct Membership {
     /// How often a value is found that never came, at most, while no more came than were expected.
     pub false_positives: f64,
     /// Whether the value with this hash came.
-    pub holds: Box<dyn Fn(&Slot<'_>, u64) -> bool + Send + Sync>,
+    pub holds: Holds,
 }
 
 /// Reads a value from the slots of a feature's accumulators, in the order of its needs, at a time in microseconds.

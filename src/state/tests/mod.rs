@@ -7,6 +7,7 @@ mod counts;
 mod crafted;
 mod definitions;
 mod edges;
+mod every_operator;
 mod expiry;
 mod extremes;
 mod fading;

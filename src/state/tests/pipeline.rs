@@ -17,6 +17,16 @@ pub(super) struct Feature {
 }
 
 impl Feature {
+    /// With more parameters.
+    pub(super) fn with(self, more: fn() -> Json) -> Self {
+        Self { more, ..self }
+    }
+
+    /// Of large rows alone.
+    pub(super) fn large(self) -> Self {
+        filtered(LARGE, self)
+    }
+
     /// Buckets of its window.
     pub(super) fn resolution(&self) -> i64 {
         (self.more)()["resolution"].as_i64().unwrap_or(64)
@@ -36,8 +46,8 @@ pub(super) struct Filter {
 /// A table of the recount.
 pub(super) struct Table {
     pub(super) name: &'static str,
-    chain: fn() -> Vec<Json>,
-    key_columns: &'static [&'static str],
+    pub(super) chain: fn() -> Vec<Json>,
+    pub(super) key_columns: &'static [&'static str],
     /// None when the row has no key here; deletes ask for the key alone.
     pub(super) key: fn(&Row) -> Option<Key>,
     pub(super) passes: fn(&Row) -> bool,
@@ -87,11 +97,11 @@ fn nothing() -> Json {
     json!({})
 }
 
-fn plain(name: &'static str, op: &'static str, window: Option<&'static str>) -> Feature {
+pub(super) fn plain(name: &'static str, op: &'static str, window: Option<&'static str>) -> Feature {
     Feature { name, op, field: None, field_name: "", filter: None, window, more: nothing }
 }
 
-fn over(
+pub(super) fn over(
     name: &'static str,
     op: &'static str,
     (field_name, field): (&'static str, fn(&Row) -> Datum),
@@ -100,16 +110,16 @@ fn over(
     Feature { name, op, field: Some(field), field_name, filter: None, window, more: nothing }
 }
 
-fn filtered(filter: Filter, feature: Feature) -> Feature {
+pub(super) fn filtered(filter: Filter, feature: Feature) -> Feature {
     Feature { filter: Some(filter), ..feature }
 }
 
-fn fading(feature: Feature) -> Feature {
+pub(super) fn fading(feature: Feature) -> Feature {
     Feature { more: || json!({ "half_life": "10m" }), ..feature }
 }
 
 /// A feature of places: `n` north, `amount` east.
-fn placed(name: &'static str, op: &'static str) -> Feature {
+pub(super) fn placed(name: &'static str, op: &'static str) -> Feature {
     Feature { more: || json!({ "lat": "n", "lon": "amount", "samples": 5 }), ..plain(name, op, None) }
 }
 
@@ -172,6 +182,7 @@ fn order_features() -> Vec<Feature> {
         over("off_trend_1h", "trend_residual", ("n", n), Some("1h")),
         over("changes_1h", "value_change_count", ("label", label), Some("1h")),
         over("changes", "value_change_count", ("extra", extra), None),
+        over("set", "bloom_member", ("label", label), None),
         Feature { more: || json!({ "samples": 1000 }), ..over("sample", "reservoir_sample", ("label", label), None) },
         over("mix", "event_type_mix", ("label", label), None),
         over("entropy_1h", "entropy", ("label", label), Some("1h")),

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use streamgauge_api::Value;
 
 /// Rows and LSNs of a key, in order of arrival.
-type Entity = Vec<(Row, u64)>;
+pub(super) type Entity = Vec<(Row, u64)>;
 
 fn window_us(feature: &Feature) -> Option<i64> {
     feature.window.map(|window| parse_duration(window).unwrap())
@@ -75,12 +75,12 @@ fn cut(entity: &Entity, feature: &Feature, now_us: i64) -> bool {
 }
 
 /// An answer, and the rounding that its doubles may have.
-type Expected = (Value, f64);
+pub(super) type Expected = (Value, f64);
 
 /// What means and distances may differ by, relative to their size.
 const ROUNDING: f64 = 1e-9;
 
-fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
+pub(super) fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
     let all = seen(entity, feature, now_us);
     let passing: Vec<&Row> =
         all.iter().map(|(row, _)| row).filter(|row| feature.filter.is_none_or(|filter| (filter.passes)(row))).collect();
@@ -149,6 +149,7 @@ fn expected(feature: &Feature, entity: &Entity, now_us: i64) -> Expected {
             let values: Vec<Value> = values().map(value).collect();
             exactly(Value::I64(values.windows(2).filter(|pair| pair[0] != pair[1]).count() as i64))
         }
+        "bloom_member" => exactly(Value::Bool(values().next().is_some())),
         "outlier_count" => exactly(Value::I64(outliers(feature, entity, now_us))),
         "streak" | "max_streak" | "negative_streak" => {
             let matches = all.iter().map(|(row, _)| feature.filter.is_none_or(|filter| (filter.passes)(row)));
@@ -326,7 +327,7 @@ fn of_points(op: &str, points: &[(i64, f64)]) -> Option<f64> {
 }
 
 /// Operators that say nothing of the value where a bucket is cut.
-const UNBOUND: [&str; 12] = [
+pub(super) const UNBOUND: [&str; 12] = [
     "entropy",
     "ewma",
     "ewvar",
@@ -342,7 +343,7 @@ const UNBOUND: [&str; 12] = [
 ];
 
 /// Operators that take a row which comes after a later one as the latest, and say so.
-const IN_ORDER: [&str; 12] = [
+pub(super) const IN_ORDER: [&str; 12] = [
     "outlier_count",
     "burst_count",
     "streak",
