@@ -45,6 +45,7 @@ fn event(names: &[&str]) -> Arc<EventSchema> {
         fields,
         time: TimeSource::Record,
         max_future_us: 3_600_000_000,
+        cold_after_us: None,
     })
 }
 

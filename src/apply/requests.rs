@@ -95,9 +95,10 @@ impl Engine {
     /// value that its field cannot have.
     pub(super) fn member(&mut self, read: &MemberRead) -> Result<Reply, ApiError> {
         let mut freshness = self.freshness_of(&[&read.table]);
-        freshness.as_of_ms = whole_ms_up(self.read_clock_us()).div_euclid(1000);
+        let now_us = whole_ms_up(self.read_clock_us());
+        freshness.as_of_ms = now_us.div_euclid(1000);
         let (reader, state) = self.reader();
-        let (found, false_positives) = reader.members(state, read)?;
+        let (found, false_positives) = reader.members(state, read, now_us)?;
         Ok(Reply::Members { found, false_positives, freshness })
     }
 

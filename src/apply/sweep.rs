@@ -1,4 +1,5 @@
-//! Sweeps: while the memory limit keeps rows out, what has wholly expired is looked for and given back.
+//! Sweeps: while the memory limit keeps rows out, what has wholly expired is looked for and given back. Where tables have keys that
+//! go cold, the same is done now and then, and those keys go.
 //!
 //! Time alone makes room then: rows that wait move no key's edge, but windows pass over what is in them. Each second
 //! a round of at most [`ROWS_PER_ROUND`] rows is gone through, all tables one after the other and round again, in slices
@@ -16,6 +17,8 @@ use std::time::Instant;
 
 /// How often a round begins.
 const SWEEP_EVERY_US: i64 = 1_000_000;
+/// The same while there is room, where keys go cold.
+const COLD_EVERY_US: i64 = 10_000_000;
 /// Rows that one round looks at: a hundredth of a second or two.
 const ROWS_PER_ROUND: u32 = 1 << 17;
 /// Rows between two looks at the clock.
@@ -28,8 +31,10 @@ pub(super) struct Sweeping {
     at: Place,
     /// Rows that the round has left.
     left: u32,
-    /// When the next round begins.
+    /// When the next round begins,
     next_us: i64,
+    /// and when if it is for cold keys alone.
+    cold_next_us: i64,
     /// A round was gone through since a snapshot was begun: one that is due comes first.
     gives_way: bool,
     /// Keys that gave something back in this round, and what tables gave back with it.
@@ -40,8 +45,12 @@ pub(super) struct Sweeping {
 impl Engine {
     /// Begins a round when one is due.
     pub(super) fn begin_sweep(&mut self, passed_us: i64) {
-        let is_wanted = self.facts.memory_full.load(Ordering::Relaxed) || self.waits_for_room();
-        if !is_wanted || self.sweeping.left > 0 || passed_us < self.sweeping.next_us {
+        let lacks_room = self.facts.memory_full.load(Ordering::Relaxed) || self.waits_for_room();
+        let is_due = match lacks_room {
+            true => passed_us >= self.sweeping.next_us,
+            false => self.state.goes_cold() && passed_us >= self.sweeping.cold_next_us,
+        };
+        if !is_due || self.sweeping.left > 0 {
             return;
         }
         // Rounds may take longer than the time between two: a snapshot would wait for the end of each, and never come.
@@ -49,6 +58,7 @@ impl Engine {
             return;
         }
         self.sweeping.next_us = passed_us.saturating_add(SWEEP_EVERY_US);
+        self.sweeping.cold_next_us = passed_us.saturating_add(COLD_EVERY_US);
         self.sweeping.left = self.windowed_rows();
     }
 

@@ -206,6 +206,10 @@ impl Maker<'_, '_> {
             let value = self.check.setting_text(form, node).ok()?;
             millis(form, &value)
         });
+        let cold_after = self.life(event.node.get("cold_after"), "events.*.cold_after");
+        if let Some(node) = event.node.get("cold_after") {
+            self.places.value(format!("{path}.cold_after_ms"), node);
+        }
         self.places.keys.insert(path.clone(), event.key_span.clone());
         let key = Node { span: event.key_span.clone(), value: Value::Text(event.key.clone()) };
         self.places.value(path.clone(), &key);
@@ -221,8 +225,19 @@ impl Maker<'_, '_> {
             ("schema", map(vec![("fields", Tree::Map(declared.types)), ("optional_fields", Tree::List(optional))])),
             ("time", time),
             ("max_future_ms", Tree::Int(max_future_ms.unwrap_or(3_600_000))),
+            ("cold_after_ms", cold_after),
         ]));
         Some(())
+    }
+
+    /// How long keys live behind their last row: what the file does not say is for ever.
+    fn life(&mut self, node: Option<&Node>, key: &str) -> Tree {
+        let ms = node.and_then(|node| {
+            let form = super::key::of(key)?.form;
+            let value = self.check.setting_text(form, node).ok()?;
+            millis(form, &value)
+        });
+        ms.map_or(Tree::Null, Tree::Int)
     }
 
     fn fields(&mut self, node: &Node, path: &str) -> Option<Fields> {
@@ -360,6 +375,10 @@ impl Maker<'_, '_> {
         if let Some(former) = renamed_from {
             self.places.value(format!("{path}.renamed_from"), former);
         }
+        let expire_after = table.node.get("expire_after");
+        if let Some(written) = expire_after {
+            self.places.value(format!("{path}.expire_after_ms"), written);
+        }
         self.places.subjects.insert(path, what);
         let mut node = vec![
             ("kind", text("derivation")),
@@ -369,6 +388,7 @@ impl Maker<'_, '_> {
             ("ops", Tree::List(ops)),
             ("table_primary_key", names),
         ];
+        node.push(("expire_after_ms", self.life(expire_after, "tables.*.expire_after")));
         if let Some(former) = renamed_from {
             node.push(("renamed_from", text(former.text()?)));
         }

@@ -158,6 +158,12 @@ pub(super) const KEYS: &[Key] = &[
         "A row further ahead of its arrival than this is a bad row, so that one wrong clock cannot empty all windows.",
     ),
     key(
+        "events.*.cold_after",
+        Form::Duration { min_us: 1_000, max_us: 3650 * DAY_US },
+        None,
+        "The same as `expire_after` for every table of the event; where a table has its own, the shorter one holds.",
+    ),
+    key(
         "events.*.on_bad_record",
         Form::Word(&["dlq", "skip", "stop"]),
         Some("dlq"),
@@ -296,7 +302,12 @@ pub(super) const KEYS: &[Key] = &[
         None,
         "The table's former name: its state goes on under this one. Means nothing once the table exists.",
     ),
-    later("tables.*.expire_after", "expiry of idle keys"),
+    key(
+        "tables.*.expire_after",
+        Form::Duration { min_us: 1_000, max_us: 3650 * DAY_US },
+        None,
+        "What a key has is dropped when no row of it came for longer than this, by row times; a read then finds no such key. 24 bytes for each key. Without it keys stay.",
+    ),
     later("tables.*.backfill", "filling a table from history"),
     later("tables.*.trace_last", "explanations of single values"),
     later("archive", "the Parquet archive"),

@@ -15,7 +15,8 @@ pub(super) fn event(fields: &str) -> Arc<EventSchema> {
             Field { name: name.into(), kind: FieldType::parse(kind.trim_end_matches('?')).unwrap(), optional }
         })
         .collect();
-    Arc::new(EventSchema { id: EventId(1), version: 1, name: "E".into(), fields, time: TimeSource::Arrival, max_future_us: 3_600_000_000 })
+    let (time, max_future_us, cold_after_us) = (TimeSource::Arrival, 3_600_000_000, None);
+    Arc::new(EventSchema { id: EventId(1), version: 1, name: "E".into(), fields, time, max_future_us, cold_after_us })
 }
 
 /// The projection that takes field by field from these paths.

@@ -9,7 +9,7 @@ use super::definition::{DerivationDef, EventDef, Origin, TableDef, TableEffect};
 use super::diff::{Diff, Difference, compare_features, compare_ops};
 use super::event;
 use super::feature::Checks;
-use super::node::{DerivationSpec, EventSpec, GroupSpec, NodeSpec};
+use super::node::{DerivationSpec, EventSpec, GroupSpec, Life, NodeSpec};
 use super::problem::{Problem, Problems};
 use super::projection::{Moved, Projections, merged, moved};
 use super::reads::{Kept, kept};
@@ -263,12 +263,20 @@ impl<'c> Change<'c> {
         if self.broken.contains(upstream) {
             return None;
         }
+        let spec = &self.living(spec);
         let sound = match &spec.group {
             Some(group) => self.table(spec, group),
             None => self.event_derivation(spec),
         };
         self.world.derivations.insert(spec.name.as_str().into(), Arc::new(spec.clone()));
         sound
+    }
+
+    /// The same with the life of its keys that is in force when the node says nothing.
+    fn living(&self, spec: &DerivationSpec) -> DerivationSpec {
+        let before = self.now.table(self.renames.before(&spec.name)).and_then(|old| old.expire_after_us());
+        let expire_after_us = spec.expire_after_us.over(before).map_or(Life::Endless, Life::Us);
+        DerivationSpec { expire_after_us, ..spec.clone() }
     }
 
     fn event_derivation(&mut self, spec: &DerivationSpec) -> Option<()> {
@@ -325,6 +333,11 @@ impl<'c> Change<'c> {
         };
         let mut diff = Diff::default();
         let whole = compare_tables(&old, &table, spec, &mut diff);
+        if old.expire_after_us() != table.expire_after_us() {
+            let ms = |table: &TableDef| table.node["expire_after_ms"].clone();
+            diff.additive.push(Difference::LifeChange { table: name.clone(), from: ms(&old), to: ms(&table) });
+            self.extended.insert(name.clone());
+        }
         let (whole, mut restarted) = match self.kept(&old, &table) {
             Kept::Without(changed) => (whole, changed),
             Kept::Nothing => (true, BTreeSet::new()),

@@ -181,6 +181,11 @@ pub struct TableDef {
 }
 
 impl TableDef {
+    /// How long a key lives behind its last row, microseconds; none for ever.
+    pub fn expire_after_us(&self) -> Option<i64> {
+        self.node["expire_after_ms"].as_i64().map(|ms| ms.saturating_mul(1_000))
+    }
+
     /// The feature of this name.
     pub fn feature(&self, name: &str) -> Option<&Arc<FeatureDef>> {
         let index = self.features.binary_search_by(|feature| (*feature.name).cmp(name)).ok()?;

@@ -118,6 +118,12 @@ pub(super) enum Difference {
         from: Json,
         to: Json,
     },
+    /// Keys of a table live longer or shorter behind their last row; null stands for ever.
+    LifeChange {
+        table: String,
+        from: Json,
+        to: Json,
+    },
     /// A source takes a field from another place of its records.
     PathChange {
         event: String,
@@ -165,6 +171,7 @@ impl Difference {
             Self::ParamChange { table, feature, param, .. } => (9, format!("{table}.{feature}.{param}")),
             Self::ChainChange { table, op, .. } => (10, format!("{table}.{op}")),
             Self::OptionChange { event, option, .. } => (11, format!("{event}.{option}")),
+            Self::LifeChange { table, .. } => (11, format!("{table}.expire_after_ms")),
             Self::PathChange { event, field, source, .. } => (12, format!("{event}.{field} {source}")),
             Self::KindChange { name, .. } => (13, name.clone()),
             Self::Stranded { name, feature, .. } => (14, format!("{name}.{}", feature.as_deref().unwrap_or_default())),
@@ -207,6 +214,9 @@ impl Difference {
             Self::OptionChange { event, option, from, to } => {
                 json!({ "kind": "option_change", "event": event, "option": option, "from": from, "to": to })
             }
+            Self::LifeChange { table, from, to } => {
+                json!({ "kind": "option_change", "table": table, "option": "expire_after_ms", "from": from, "to": to })
+            }
             Self::PathChange { event, field, source, from, to, .. } => {
                 let field = format!("{event}.{field}");
                 let (from, to) = (Moved::text(from), Moved::text(to));
@@ -229,6 +239,7 @@ impl Difference {
             | Self::NewDescriptor { name, .. }
             | Self::OpRemoval { table: name, .. }
             | Self::KeyColsChange { table: name, .. }
+            | Self::LifeChange { table: name, .. }
             | Self::ChainChange { table: name, .. }
             | Self::KindChange { name, .. }
             | Self::Stranded { name, feature: None, .. }
@@ -271,6 +282,7 @@ impl Difference {
             }
             Self::ChainChange { table, op, from, to } => format!("{table}{}", changed(op, from, to)),
             Self::OptionChange { event, option, from, to } => format!("event {event}{}", changed(option, from, to)),
+            Self::LifeChange { table, from, to } => format!("table {table}{}", changed("expire_after_ms", from, to)),
             Self::PathChange { event, field, source, from, to, .. } => {
                 let (from, to) = (Moved::text(from), Moved::text(to));
                 format!("field {event}.{field}: source {source} takes it from {to}, and took it from {from} before")

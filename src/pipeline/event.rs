@@ -21,6 +21,7 @@ pub(super) fn declare(spec: &EventSpec, id: EventId) -> Option<EventSchema> {
         fields: spec.fields.clone(),
         time,
         max_future_us: spec.max_future_us_or_default(),
+        cold_after_us: spec.cold_after_us.given(),
     })
 }
 
@@ -79,6 +80,11 @@ pub(super) fn merge(
         let (from, to) = (json!(old.max_future_us / 1_000), json!(max_future_us / 1_000));
         diff.additive.push(option_change("max_future_ms".to_owned(), from, to));
     }
+    let cold_after_us = spec.cold_after_us.over(old.cold_after_us);
+    if cold_after_us != old.cold_after_us {
+        let ms = |us: Option<i64>| json!(us.map(|us| us / 1_000));
+        diff.additive.push(option_change("cold_after_ms".to_owned(), ms(old.cold_after_us), ms(cold_after_us)));
+    }
     let Some(time) = time_source(&time_spec, &fields) else {
         problems.error(
             Code::InvalidRegistration,
@@ -95,7 +101,7 @@ pub(super) fn merge(
         );
         return None;
     }
-    let mut merged = EventSchema { id: old.id, version: old.version, name: old.name.clone(), fields, time, max_future_us };
+    let mut merged = EventSchema { id: old.id, version: old.version, name: old.name.clone(), fields, time, max_future_us, cold_after_us };
     if merged != *old {
         merged.version += 1;
     }
@@ -104,7 +110,11 @@ pub(super) fn merge(
 
 /// The canonical node of an event.
 pub(super) fn canonical(schema: &EventSchema) -> serde_json::Value {
-    canonical_event(&schema.name, &schema.fields, &TimeSpec::of(schema.time, &schema.fields), schema.max_future_us)
+    let mut node = canonical_event(&schema.name, &schema.fields, &TimeSpec::of(schema.time, &schema.fields), schema.max_future_us);
+    if let Some(us) = schema.cold_after_us {
+        node["cold_after_ms"] = json!(us / 1_000);
+    }
+    node
 }
 
 fn time_source(spec: &TimeSpec, fields: &[Field]) -> Option<TimeSource> {

@@ -39,8 +39,18 @@ const EVENT: &[&str] = &[
 ];
 
 /// What a derivation has. Its `schema` is a guess of the client's and may hold anything.
-const DERIVATION: &[&str] =
-    &["kind", "name", "output_kind", "upstreams", "ops", "table_primary_key", "schema", "renamed_from", "registered_at_version"];
+const DERIVATION: &[&str] = &[
+    "kind",
+    "name",
+    "output_kind",
+    "upstreams",
+    "ops",
+    "table_primary_key",
+    "schema",
+    "expire_after_ms",
+    "renamed_from",
+    "registered_at_version",
+];
 
 /// What a feature has; `columns` stands in what the registry tells of it, and means nothing here.
 const FEATURE: &[&str] = &["op", "params", "columns"];
@@ -98,6 +108,34 @@ pub(super) struct EventSpec {
     pub(super) fields: Vec<Field>,
     pub(super) time: Option<TimeSpec>,
     pub(super) max_future_us: Option<i64>,
+    pub(super) cold_after_us: Life,
+}
+
+/// How long keys live behind their last row, as a node says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Life {
+    /// Nothing is said: what was in force stays.
+    #[default]
+    Unsaid,
+    /// For ever: null was written.
+    Endless,
+    /// So many microseconds.
+    Us(i64),
+}
+
+impl Life {
+    /// Most of it: what a window may be.
+    const US_MAX: i64 = 3_650 * 86_400_000_000;
+
+    /// What is given; none for ever.
+    pub(super) fn given(self) -> Option<i64> {
+        if let Self::Us(us) = self { Some(us) } else { None }
+    }
+
+    /// What is in force from now on.
+    pub(super) fn over(self, before: Option<i64>) -> Option<i64> {
+        if self == Self::Unsaid { before } else { self.given() }
+    }
 }
 
 /// The last step of a table's node.
@@ -120,6 +158,8 @@ pub(super) struct DerivationSpec {
     /// The table's former name. No part of the node: once the table exists it means nothing.
     pub(super) renamed_from: Option<String>,
     pub(super) upstream: String,
+    /// How long keys of the table live behind their last row.
+    pub(super) expire_after_us: Life,
     pub(super) ops: Vec<(String, ChainOp)>,
     pub(super) group: Option<GroupSpec>,
 }
@@ -139,7 +179,13 @@ impl DerivationSpec {
         }
         let output = if self.table { "table" } else { "event" };
         let keys = self.group.as_ref().map(|group| &group.keys);
-        json!({ "kind": "derivation", "name": self.name, "output_kind": output, "upstreams": [self.upstream], "ops": ops, "table_primary_key": keys })
+        let mut node = json!({
+            "kind": "derivation", "name": self.name, "output_kind": output, "upstreams": [self.upstream], "ops": ops, "table_primary_key": keys,
+        });
+        if let Some(us) = self.expire_after_us.given() {
+            node["expire_after_ms"] = json!(us / 1_000);
+        }
+        node
     }
 }
 
@@ -269,7 +315,8 @@ impl Decoder<'_> {
                 None
             }
         };
-        Some(EventSpec { path: self.path.clone(), name: name?, fields: fields?, time, max_future_us })
+        let cold_after_us = self.life(tree, "cold_after_ms");
+        Some(EventSpec { path: self.path.clone(), name: name?, fields: fields?, time, max_future_us, cold_after_us })
     }
 
     fn fields(&mut self, tree: &Tree) -> Option<Vec<Field>> {
@@ -331,7 +378,7 @@ impl Decoder<'_> {
                 Some(_) => self.not_available("dedupe_key"),
             }
         }
-        for member in ["dedupe_window_ms", "keep_events_for_ms", "cold_after_ms"] {
+        for member in ["dedupe_window_ms", "keep_events_for_ms"] {
             match tree.get(member) {
                 None => {}
                 Some(Tree::Int(1..)) if member == "dedupe_window_ms" && tree.get("dedupe_key").is_none() => {
@@ -342,6 +389,26 @@ impl Decoder<'_> {
                 Some(Tree::Int(1..)) => self.not_available(member),
                 Some(Tree::Int(number)) => self.invalid(member, format!("{member} is {number}; it must be greater than 0")),
                 other => self.shape(member, "a number of milliseconds", other),
+            }
+        }
+    }
+
+    /// How long keys live behind their last row.
+    fn life(&mut self, tree: &Tree, member: &str) -> Life {
+        let written = tree.members().and_then(|members| members.iter().find(|(name, _)| name == member)).map(|(_, value)| value);
+        let us = |ms: i64| ms.checked_mul(1_000).filter(|us| *us <= Life::US_MAX);
+        match written {
+            None => Life::Unsaid,
+            Some(Tree::Null) => Life::Endless,
+            Some(Tree::Int(ms @ 1..)) if us(*ms).is_some() => us(*ms).map_or(Life::Unsaid, Life::Us),
+            Some(Tree::Int(number)) => {
+                let most = Life::US_MAX / 1_000;
+                self.invalid(member, format!("{member} is {number}; it must be greater than 0 and at most {most}, 3650 days"));
+                Life::Unsaid
+            }
+            other => {
+                self.shape(member, "a number of milliseconds", other);
+                Life::Unsaid
             }
         }
     }
@@ -417,7 +484,12 @@ impl Decoder<'_> {
             self.invalid("ops", "a derivation has steps or a schema, this one has neither");
         }
         let renamed_from = self.renamed_from(tree, table)?;
-        Some(DerivationSpec { path: self.path.clone(), name: name?, table, renamed_from, upstream: upstream.clone(), ops, group })
+        let expire_after_us = self.life(tree, "expire_after_ms");
+        if expire_after_us.given().is_some() && !table {
+            self.invalid("expire_after_ms", "expire_after_ms is for tables: nothing else has keys");
+        }
+        let path = self.path.clone();
+        Some(DerivationSpec { path, name: name?, table, renamed_from, upstream: upstream.clone(), expire_after_us, ops, group })
     }
 
     /// The former name, when there is one; none when it is wrong.

@@ -107,6 +107,12 @@ impl Registry {
         self.events.values().find(|event| event.schema.id == id)
     }
 
+    /// How long a key of a table lives behind its last row, microseconds: as the table or its event says, the shorter one.
+    pub fn cold_after_us(&self, table: &TableDef) -> Option<i64> {
+        let of_event = self.event_by_id(table.event).and_then(|event| event.schema.cold_after_us);
+        of_event.into_iter().chain(table.expire_after_us()).min()
+    }
+
     /// The table of this name.
     pub fn table(&self, name: &str) -> Option<&Arc<TableDef>> {
         self.tables.get(name)

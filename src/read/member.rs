@@ -23,7 +23,7 @@ impl Reader {
     /// # Errors
     /// `unknown_table`, `feature_not_found`, `key_parse_failure`; `invalid_request` for a feature that keeps no set, and
     /// for a value that its field cannot have.
-    pub fn members(&mut self, state: &State, read: &MemberRead) -> Result<(Vec<bool>, f64), ApiError> {
+    pub fn members(&mut self, state: &State, read: &MemberRead, now_us: i64) -> Result<(Vec<bool>, f64), ApiError> {
         assert!(read.values.len() <= MEMBER_VALUES_MAX, "the door bounds the values of a request");
         let table = find_table(state, &read.table)?;
         let plan = self.plan(state.registry(), table);
@@ -44,7 +44,7 @@ impl Reader {
             })
         });
         let hashes = hashes.collect::<Result<Vec<u64>, _>>()?;
-        let found = match table.find(&key) {
+        let found = match table.find(&key).filter(|&number| !table.is_cold(number, now_us)) {
             Some(number) => table.holds(number, place, &membership, &hashes, self.scratch()),
             None => vec![false; hashes.len()],
         };

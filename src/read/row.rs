@@ -77,7 +77,8 @@ impl Reader {
         let plan = self.plan(state.registry(), table);
         let selected = options.features.as_ref().map(|features| select(&plan.names, features, table, unknown)).transpose()?;
         let key = parse_key(&table.def().keys, key).map_err(|refused| ApiError::new(Code::KeyParseFailure, refused.to_string()))?;
-        let Some(number) = table.find(&key) else {
+        // A key that has gone cold is not there, whether its memory is or not.
+        let Some(number) = table.find(&key).filter(|&number| !table.is_cold(number, now_us)) else {
             return Ok(Row { present: false, names: Arc::clone(&plan.names), selected, values: Vec::new() });
         };
         let picked: Vec<(usize, usize)>;

@@ -809,6 +809,7 @@ mod tests {
             ],
             time: TimeSource::Arrival,
             max_future_us: 0,
+            cold_after_us: None,
         })
     }
 

@@ -182,6 +182,9 @@ pub struct EventSchema {
     pub time: TimeSource,
     /// A row further ahead of its arrival than this is a bad row, microseconds.
     pub max_future_us: i64,
+    /// What a key has is dropped when no row of it came for longer than this, microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_after_us: Option<i64>,
 }
 
 impl EventSchema {

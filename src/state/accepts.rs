@@ -166,7 +166,9 @@ impl State {
         let mut tables: BTreeMap<u32, Slabs> = BTreeMap::new();
         for (id, table) in &self.tables {
             let features = |plan: &SlabPlan| plan.features.iter().map(|feature| Arc::clone(&feature.def)).collect();
-            tables.insert(*id, table.slabs.iter().map(|slab| features(&slab.plan)).collect());
+            // When keys' rows last came is nobody's declaration.
+            let declared = table.slabs.iter().filter(|slab| !slab.plan.is_life());
+            tables.insert(*id, declared.map(|slab| features(&slab.plan)).collect());
         }
         let definition = |id: u32| registry.table_by_id(id).ok_or_else(|| format!("an effect names table {id}, which is not defined"));
         for effect in effects {

@@ -356,7 +356,8 @@ impl Room {
                     bytes += more;
                 }
             }
-            let is_there = found.is_some_and(|found| !found.1);
+            // What a cold key has goes before the row comes: it needs what a new one does.
+            let is_there = found.is_some_and(|found| !found.1) && !table.is_cold(number, place.batches[place.batch].edge_us(place.row));
             let copied = is_there.then(|| slab.copied(number)).flatten();
             self.copied_words += copied.as_ref().map_or(0, |copied| copied.1.used_bytes() / 8);
             if copied.is_some() && history.is_empty() {

@@ -13,6 +13,7 @@
 use super::account::Account;
 use super::arena::Arena;
 use super::chunk::{CHUNK_WORDS, Chunk};
+use super::cold::{LIFE, life};
 use super::frozen::{Frozen, NoRoom, Tables};
 use super::keys::{Free, KEY_WORDS, Keys};
 use super::layout::Layout;
@@ -454,6 +455,10 @@ impl ImageReader {
         if let Some(id) = self.tables.keys().next() {
             return Err(ImageError::Wrong(format!("there are words of table {id}, which is not described")));
         }
+        for table in state.tables.values_mut() {
+            let cold_us = registry.cold_after_us(&table.def);
+            table.live_for(cold_us);
+        }
         state.registry = Arc::new(registry);
         state.contradiction().map_err(ImageError::Wrong)?;
         if !self.bare {
@@ -479,7 +484,8 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
     for (number, described) in (0u64..).zip(meta.slabs) {
         let mut features = Vec::with_capacity(described.features.len());
         for (name, node) in described.features {
-            let feature = def.feature(&name).filter(|feature| feature.node == node).cloned();
+            let declared = if name == LIFE { Some(life()) } else { def.feature(&name).cloned() };
+            let feature = declared.filter(|feature| feature.node == node);
             features.push(feature.ok_or_else(|| {
                 ImageError::Wrong(format!("slab {number} of table {} holds \"{name}\", which is not declared so", def.name))
             })?);
@@ -508,6 +514,10 @@ fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_s
 /// Whether the slabs hold what is declared, each feature once: a plan is compiled from them.
 fn has_each_feature_once(def: &TableDef, slabs: &[SlabMeta]) -> Result<(), ImageError> {
     let mut names: Vec<&str> = slabs.iter().flat_map(|slab| &slab.features).map(|(name, _)| &**name).collect();
+    // When keys' rows last came is kept by a slab of its own.
+    if slabs.iter().filter(|slab| matches!(&slab.features[..], [(name, _)] if name == LIFE)).count() == 1 {
+        names.retain(|name| *name != LIFE);
+    }
     names.sort_unstable();
     // They are declared in this order.
     let declared: Vec<&str> = def.features.iter().map(|feature| &*feature.name).collect();

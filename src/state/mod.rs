@@ -7,6 +7,7 @@ mod accumulator;
 mod arena;
 mod by_key;
 mod chunk;
+mod cold;
 mod content;
 mod demand;
 mod evacuate;

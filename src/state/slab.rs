@@ -276,6 +276,13 @@ impl Slab {
         expired.then(|| expiry::weight(&self.plan, &self.arena, words))
     }
 
+    /// What giving back all that a row has takes, in words.
+    pub(super) fn weight(&self, row: u32) -> usize {
+        let words = self.settled(row).unwrap_or_default();
+        let windows = if self.plan.is_windowed() && !words.is_empty() { expiry::weight(&self.plan, &self.arena, words) } else { 0 };
+        windows + self.plan.stride
+    }
+
     /// Gives a row's list or rings back when all that is in them has expired by this time.
     pub(crate) fn give_back(&mut self, row: u32, now_us: i64) {
         if !self.plan.is_windowed() {

@@ -267,6 +267,7 @@ impl State {
         for def in registry.tables.values() {
             if let Some(table) = self.tables.get_mut(&def.id) {
                 table.adopt(Arc::clone(def));
+                table.live_for(registry.cold_after_us(def));
             }
         }
         self.shedding = self.look_for_shedding();

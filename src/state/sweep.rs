@@ -1,4 +1,4 @@
-//! A sweep: keys of a table of which something has wholly expired give it back (`expiry.rs`).
+//! A sweep: keys of a table of which something has wholly expired give it back (`expiry.rs`), and cold ones go (`cold.rs`).
 //!
 //! Looking and doing are two things. The engine looks from row to row, round and round all tables, a bounded number at a
 //! time, and writes a frame only for keys that it found. Invariants: what a frame does is decided by its keys, its time
@@ -58,7 +58,7 @@ impl Found {
 impl State {
     /// Rows of tables that have something that can expire.
     pub fn windowed_rows(&self) -> usize {
-        self.tables.values().filter(|table| table.is_windowed()).map(|table| table.keys.rows() as usize).sum()
+        self.tables.values().filter(|table| table.can_expire()).map(|table| table.keys.rows() as usize).sum()
     }
 
     /// Looks for keys of which something has wholly expired by this time, at up to `rows` rows of one table behind a
@@ -66,7 +66,7 @@ impl State {
     /// what was found before.
     pub fn look_for_expired(&self, at: Place, rows: u32, now_us: i64, found: &mut Found) -> (u32, Place) {
         let mut tables = self.tables.range(at.table..);
-        let Some((&id, table)) = tables.find(|(_, table)| table.is_windowed()) else { return (0, Place::default()) };
+        let Some((&id, table)) = tables.find(|(_, table)| table.can_expire()) else { return (0, Place::default()) };
         let from = if id == at.table { at.row } else { 0 };
         if !found.sweep.keys.is_empty() && found.sweep.table != id {
             return (0, Place { table: id, row: from });
@@ -74,9 +74,14 @@ impl State {
         found.sweep.table = id;
         let end = table.keys.rows();
         let to = from.saturating_add(rows).min(end).max(from);
+        let cold_us = self.cold_until_us(table, now_us);
         let mut row = from;
         while row < to && !found.is_full() {
-            let words: Option<usize> = table.slabs.iter().filter_map(|slab| slab.expired_weight(row, now_us)).reduce(|all, one| all + one);
+            let words: Option<usize> = if table.key_goes_cold(row, cold_us) {
+                Some(table.slabs.iter().map(|slab| slab.weight(row)).sum())
+            } else {
+                table.slabs.iter().filter_map(|slab| slab.expired_weight(row, now_us)).reduce(|all, one| all + one)
+            };
             if let Some(words) = words {
                 let Some(key) = table.key_bytes(row) else { unreachable!("a row without a key has nothing") };
                 found.add(key, words);
@@ -89,9 +94,11 @@ impl State {
     /// Has the keys of a sweep give back what has wholly expired.
     pub(super) fn sweep(&mut self, sweep: &Sweep, now_us: i64) {
         // A state may be read without its tables, for its definitions.
-        let Some(table) = self.tables.get_mut(&sweep.table) else { return };
+        let Some(table) = self.tables.get(&sweep.table) else { return };
+        let cold_us = self.cold_until_us(table, now_us);
+        let Some(table) = self.tables.get_mut(&sweep.table) else { unreachable!("it was there") };
         for key in &sweep.keys {
-            if let Some(row) = table.find(key) {
+            if let Some(row) = table.find(key).filter(|&row| !table.forget_cold(row, cold_us)) {
                 table.slabs.iter_mut().for_each(|slab| slab.give_back(row, now_us));
             }
         }
@@ -99,7 +106,7 @@ impl State {
 }
 
 impl Table {
-    fn is_windowed(&self) -> bool {
-        self.slabs.iter().any(|slab| slab.plan.is_windowed())
+    fn can_expire(&self) -> bool {
+        self.goes_cold() || self.slabs.iter().any(|slab| slab.plan.is_windowed())
     }
 }

@@ -35,6 +35,8 @@ pub struct Funnel {
     pub late: u64,
     /// Applied to an entity.
     pub applied: u64,
+    /// Entities that had gone cold and lost what they had.
+    pub cold: u64,
     /// Entities forgotten by a delete.
     pub deleted: u64,
     /// Deletes that forgot nothing: of keys that are not there, and of records whose key does not tell the table's.
@@ -51,6 +53,8 @@ pub struct Table {
     pub(crate) newest_us: i64,
     /// LSN and time from which the table counts.
     pub(crate) since: (u64, i64),
+    /// How long a key lives behind its last row, microseconds: said by the definitions.
+    pub(super) cold_us: Option<i64>,
     /// How often a key got another row number in this process; not part of the state.
     pub(crate) moves: u32,
     /// Counts of this process; not part of the state.
@@ -79,7 +83,18 @@ impl Table {
     pub(crate) fn new(def: Arc<TableDef>, keys: Keys, since: (u64, i64), account: Account) -> Self {
         let plan = Arc::new(SlabPlan::compile(&def.features));
         let slabs = vec![Slab::new(plan, &account)];
-        Self { keys, slabs, newest_us: i64::MIN, since, moves: 0, funnel: Funnel::default(), account, _lists: Charge::default(), def }
+        Self {
+            keys,
+            slabs,
+            newest_us: i64::MIN,
+            since,
+            cold_us: None,
+            moves: 0,
+            funnel: Funnel::default(),
+            account,
+            _lists: Charge::default(),
+            def,
+        }
     }
 
     /// An empty table.
@@ -259,6 +274,7 @@ impl Table {
         let time_us = env.rows.time_us(env.row);
         let edge_us = env.rows.edge_us(env.row);
         self.newest_us = self.newest_us.max(edge_us);
+        self.wake(number, edge_us);
         let bare = Input::bare(time_us, lsn);
         let mut in_time = true;
         for slab in &mut self.slabs {
@@ -342,6 +358,7 @@ impl Table {
             slabs: self.slabs.iter().map(Slab::freeze).collect(),
             newest_us: self.newest_us,
             since: self.since,
+            cold_us: self.cold_us,
             moves: self.moves,
             funnel: self.funnel,
             account: self.account.clone(),
@@ -473,6 +490,10 @@ impl Table {
     /// that goes whole with `leaving`, others row by row ([`Table::shed`]).
     pub(super) fn retire(&mut self, def: Arc<TableDef>, names: &[String], leaving: &mut Leaving, since_us: i64) {
         for mut slab in std::mem::take(&mut self.slabs) {
+            if slab.plan.is_life() {
+                self.slabs.push(slab);
+                continue;
+            }
             let stay = |name: &str| !names.iter().any(|gone| gone == name);
             let features: Vec<_> = slab
                 .plan
@@ -495,7 +516,7 @@ impl Table {
             self.slabs.push(slab);
         }
         self.adopt(def);
-        let mut held = self.slabs.iter().flat_map(|slab| &slab.plan.features);
+        let mut held = self.slabs.iter().filter(|slab| !slab.plan.is_life()).flat_map(|slab| &slab.plan.features);
         assert!(held.all(|feature| self.def.feature(&feature.def.name).is_some()), "what stays in a table is declared");
     }
 }

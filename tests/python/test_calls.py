@@ -1,12 +1,16 @@
 """The SDK's calls besides operators: replies, refusals, evolution of a registration, batches, ping, reset, restarts."""
 
+import json
+import os
+import signal
 import socket
+import subprocess
 
 import beava as bv
 import httpx
 import pytest
 
-from conftest import code_of
+from conftest import binary, code_of, until
 
 
 @bv.event
@@ -230,3 +234,84 @@ def test_pushes_pipelined_by_another_client_are_answered_in_order(start):
             assert reply[:2] == b"\x00\x10", reply
             lsns.append(int(reply.split(b'"ack_lsn":', 1)[1].split(b",", 1)[0]))
     assert lsns == sorted(set(lsns))
+
+
+@pytest.mark.gauge_only
+def test_a_key_that_went_cold_is_not_there_and_begins_anew(start):
+    """Beava drops a cold key at its next row only, shows it until then, and knows nothing of it after a restart."""
+    server = start()
+    with bv.App(f"http://{server.http}") as app:
+        app.register({**event(), "cold_after_ms": 400}, table(n=count(), hour=count(window="1h")))
+        app.push("Click", click())
+        app.push("Click", click())
+        assert app.get("Users", "a") == {"n": 2, "hour": 2}
+        assert until({}, lambda: app.get("Users", "a")) == {}
+        app.push("Click", click())
+        assert app.get("Users", "a") == {"n": 1, "hour": 1}
+        changed = app.register({**event(), "cold_after_ms": 60_000}, table(n=count(), hour=count(window="1h")))
+        assert changed["extended"] == ["Click"]
+        app.push("Click", click())
+        kept = app.get("Users", "a")
+        assert kept["n"] in (1, 2)
+        # Whoever leaves the option out leaves it as it is.
+        assert app.register(event(), table(n=count(), hour=count(window="1h")))["already_present"] == ["Click", "Users"]
+    server.kill9()
+    with bv.App(f"http://{start().http}") as app:
+        assert app.get("Users", "a") == kept
+        app.register({**event(), "cold_after_ms": 200}, table(n=count(), hour=count(window="1h")))
+        assert until({}, lambda: app.get("Users", "a")) == {}
+        app.register({**event(), "cold_after_ms": None}, table(n=count(), hour=count(window="1h")))
+        assert app.get("Users", "a") == kept
+
+
+@pytest.mark.gauge_only
+def test_lives_of_keys_have_bounds(app):
+    for life in (0, -1, 3650 * 86_400_000 + 1, "1d"):
+        assert code_of(app.register, {**event(), "cold_after_ms": life}, table(n=count())) == "invalid_registration", life
+        assert code_of(app.register, event(), {**table(n=count()), "expire_after_ms": life}) == "invalid_registration", life
+    app.register(event(), {**table(n=count()), "expire_after_ms": 86_400_000})
+
+
+def test_a_registration_of_another_media_type_is_refused_in_words_that_clients_know(start):
+    server = start()
+    refused = httpx.post(f"http://{server.http}/register", content=b"{}", headers={"Content-Type": "text/plain"}, timeout=10)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (415, "unsupported_media_type")
+    assert "expected `application/json`" in refused.json()["error"]["reason"] and refused.json()["registry_version"] == 0
+
+
+def test_the_bare_binary_names_the_flags_of_the_server_and_goes_by_the_name_of_its_peer(tmp_path):
+    peer = tmp_path / "beava"
+    peer.symlink_to(binary())
+    for name in (binary(), str(peer)):
+        told = subprocess.run([name, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
+        for flag in ("--config", "--http-addr", "--tcp-addr", "--data-dir", "--memory-only", "--test-mode"):
+            assert flag in told, flag
+    version = subprocess.run([str(peer), "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+    assert version.startswith("beava 0.0.6")
+
+
+def test_an_embedded_server_binds_any_port_says_where_and_ends_when_it_is_told(tmp_path):
+    (tmp_path / "wal").mkdir()
+    (tmp_path / "snapshots").mkdir()
+    given = dict(os.environ, BEAVA_LISTEN_ADDR="127.0.0.1:0", BEAVA_TCP_PORT="0", BEAVA_ADMIN_ADDR="127.0.0.1:0", BEAVA_DEV_ENDPOINTS="1",
+                 BEAVA_WAL_DIR=str(tmp_path / "wal"), BEAVA_SNAPSHOT_DIR=str(tmp_path / "snapshots"), BEAVA_TEST_MODE="1")
+    server = subprocess.Popen([binary(), "--config", "/dev/null"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=given, text=True)
+    try:
+        bound = {}
+        while len(bound) < 2:
+            line = server.stdout.readline()
+            assert line, "it ended before it was bound"
+            record = json.loads(line) if line.startswith("{") else {}
+            if record.get("kind") in ("server.http_bound", "server.tcp_bound"):
+                bound[record["kind"]] = record["addr"]
+        assert all(addr.startswith("127.0.0.1:") and not addr.endswith(":0") for addr in bound.values()), bound
+        with bv.App(f"tcp://{bound['server.tcp_bound']}") as app:
+            app.register(event(), table(n=count()))
+            assert app.reset()["reset"] is True
+        server.send_signal(signal.SIGTERM)
+        # Whoever embeds it waits five seconds, then kills.
+        server.communicate(timeout=5)
+        assert server.returncode == 0
+    finally:
+        server.kill()
+        server.wait()

@@ -25,6 +25,7 @@ fn schema() -> Arc<EventSchema> {
         ],
         time: TimeSource::Arrival,
         max_future_us: 0,
+        cold_after_us: None,
     })
 }
 

@@ -3,6 +3,7 @@
 //! Rows come from proptest, pipelines from real register payloads. Nothing here looks into slabs: values are read as a reader reads them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod cold;
 mod counts;
 mod crafted;
 mod definitions;
