@@ -138,16 +138,16 @@ fn a_sweep_takes_no_key_that_a_partition_behind_may_still_feed() {
     let stored = StoredPosition { key: serde_json::from_str(key).unwrap(), position };
     driven.apply(Content::Partition(stored), START_US);
     driven.feed(&[row("a", START_US), row("b", START_US + 2 * COLD_US)], &[]);
-    let found = |driven: &Driven| {
-        let mut found = Found::default();
-        driven.state.look_for_expired(Place::default(), 10, START_US + 4 * COLD_US, &mut found);
-        found.sweep.keys.len()
+    let keys_behind_a_sweep = |driven: &mut Driven| {
+        driven.sweep(0, 10, START_US + 4 * COLD_US);
+        driven.state.table("T").unwrap().len()
     };
-    assert_eq!(found(&driven), 0);
+    assert_eq!(keys_behind_a_sweep(&mut driven), 2);
     driven.state.partitions[0].position.clock_ms = (START_US + 2 * COLD_US) / 1000;
-    assert_eq!(found(&driven), 1);
-    driven.sweep(0, 10, START_US + 4 * COLD_US);
-    assert_eq!(driven.state.table("T").unwrap().len(), 1);
+    let mut found = Found::default();
+    driven.state.look_for_expired(Place::default(), 1, START_US + 4 * COLD_US, &mut found);
+    assert_eq!(found.sweep.keys, [Key::from_slice(b"a")]);
+    assert_eq!(keys_behind_a_sweep(&mut driven), 1);
 }
 
 #[test]
