@@ -46,6 +46,7 @@ fn event(names: &[&str]) -> Arc<EventSchema> {
         time: TimeSource::Record,
         max_future_us: 3_600_000_000,
         cold_after_us: None,
+        dedupe: None,
     })
 }
 

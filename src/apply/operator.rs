@@ -214,6 +214,7 @@ fn table_json(table: &Table, bad: u64, refused: u64, counting_us: i64) -> Json {
         "keys": table.len(),
         "bytes": table.bytes(),
         "went_cold": funnel.cold,
+        "repeated": funnel.repeated,
         "features": table.def().features.len(),
         "since_lsn": since_lsn,
         "since_ms": since_us / 1000,

@@ -175,7 +175,18 @@ impl Engine {
             assert!(first_lsn <= first && last <= self.state.lsn(), "push {first} to {last} is answered when it is applied");
             let synced = ack.wait == Wait::Synced || self.options.push_synced;
             let durable_lsn = (synced && durable >= last).then_some(durable);
-            let reply = Reply::Pushed { ack_lsn: last, first_lsn: first, count: ack.count, durable_lsn, registry_version };
+            let repeated = self.state.repeated(first..=last);
+            let replayed: Vec<(u32, u64)> = repeated.map(|(lsn, once)| (u32::try_from(lsn - first).unwrap_or(u32::MAX), once)).collect();
+            let reply = match replayed[..] {
+                // A row that came before is answered as it was then.
+                [(0, once)] if ack.count == 1 => {
+                    Reply::Pushed { ack_lsn: once, first_lsn: once, count: 1, replayed: vec![0], durable_lsn, registry_version }
+                }
+                _ => {
+                    let replayed = replayed.into_iter().map(|(index, _)| index).collect();
+                    Reply::Pushed { ack_lsn: last, first_lsn: first, count: ack.count, replayed, durable_lsn, registry_version }
+                }
+            };
             if synced && durable < last {
                 wanted = last;
                 self.unsynced.push_back(Unsynced { lsn: last, outbox: Arc::clone(outbox), tag: ack.tag, reply });

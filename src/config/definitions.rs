@@ -206,6 +206,15 @@ impl Maker<'_, '_> {
             let value = self.check.setting_text(form, node).ok()?;
             millis(form, &value)
         });
+        let dedupe = event.node.get("dedupe");
+        let dedupe_field = dedupe.and_then(|dedupe| dedupe.get("field"));
+        if let Some(dedupe) = dedupe {
+            self.places.value(format!("{path}.dedupe_key"), dedupe_field.unwrap_or(dedupe));
+            if dedupe_field.is_none() {
+                self.check.error(Code::MissingConfigKey, "`dedupe` names no `field`", dedupe, "");
+            }
+        }
+        let dedupe_window = self.life(dedupe.and_then(|dedupe| dedupe.get("window")), "events.*.dedupe.window");
         let cold_after = self.life(event.node.get("cold_after"), "events.*.cold_after");
         if let Some(node) = event.node.get("cold_after") {
             self.places.value(format!("{path}.cold_after_ms"), node);
@@ -226,6 +235,8 @@ impl Maker<'_, '_> {
             ("time", time),
             ("max_future_ms", Tree::Int(max_future_ms.unwrap_or(3_600_000))),
             ("cold_after_ms", cold_after),
+            ("dedupe_key", dedupe_field.and_then(Node::text).map_or(Tree::Null, text)),
+            ("dedupe_window_ms", dedupe_window),
         ]));
         Some(())
     }

@@ -130,7 +130,7 @@ fn every_problem_has_its_code_and_its_place() {
         ),
         ("[events.E]\n".to_owned(), vec![(MissingConfigKey, 1, 9)]),
         (
-            "[events.E]\nfields = { a = \"string\", b = 3 }\ndedupe = { field = \"a\" }\n".to_owned(),
+            "[events.E]\nfields = { a = \"string\", b = 3 }\nkeep_for = \"1d\"\n".to_owned(),
             vec![(InvalidConfigValue, 2, 16), (InvalidConfigValue, 2, 30), (NotAvailable, 3, 1)],
         ),
         ("[events.\"9\"]\nfields = { a = \"str\" }\n".to_owned(), vec![(InvalidConfigValue, 1, 9)]),

@@ -16,7 +16,7 @@ pub(super) fn event(fields: &str) -> Arc<EventSchema> {
         })
         .collect();
     let (time, max_future_us, cold_after_us) = (TimeSource::Arrival, 3_600_000_000, None);
-    Arc::new(EventSchema { id: EventId(1), version: 1, name: "E".into(), fields, time, max_future_us, cold_after_us })
+    Arc::new(EventSchema { id: EventId(1), version: 1, name: "E".into(), fields, time, max_future_us, cold_after_us, dedupe: None })
 }
 
 /// The projection that takes field by field from these paths.

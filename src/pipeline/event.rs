@@ -3,10 +3,11 @@
 //! Slots of fields are never reused: a new field is appended, a removed or retyped one leaves a retired slot behind. So a batch of any earlier version reads
 //! correctly with the newest declaration, and batches in flight need no care.
 
+use super::definition::KeyKind;
 use super::diff::{Diff, Difference};
-use super::node::{EventSpec, TimeSpec, canonical_event, is_retired, retired_name};
+use super::node::{DedupeSpec, EventSpec, TimeSpec, canonical_event, is_retired, retired_name};
 use super::problem::Problems;
-use crate::row::{EventId, EventSchema, Field, FieldIndex, TimeSource};
+use crate::row::{Dedupe, EventId, EventSchema, Field, FieldIndex, TimeSource};
 use serde_json::json;
 use std::collections::BTreeSet;
 use streamgauge_api::Code;
@@ -22,6 +23,7 @@ pub(super) fn declare(spec: &EventSpec, id: EventId) -> Option<EventSchema> {
         time,
         max_future_us: spec.max_future_us_or_default(),
         cold_after_us: spec.cold_after_us.given(),
+        dedupe: dedupe(&spec.dedupe.over(None), &spec.fields),
     })
 }
 
@@ -85,6 +87,20 @@ pub(super) fn merge(
         let ms = |us: Option<i64>| json!(us.map(|us| us / 1_000));
         diff.additive.push(option_change("cold_after_ms".to_owned(), ms(old.cold_after_us), ms(cold_after_us)));
     }
+    let before = DedupeSpec::of(old.dedupe, &old.fields);
+    let dedupe_spec = spec.dedupe.over(before.clone());
+    if dedupe_spec != before {
+        let (from, to) = (DedupeSpec::canonical(before.as_ref()), DedupeSpec::canonical(dedupe_spec.as_ref()));
+        diff.additive.push(option_change("dedupe".to_owned(), from, to));
+    }
+    let ids = dedupe(&dedupe_spec, &fields);
+    if ids.is_none()
+        && let Some((field, _)) = &dedupe_spec
+    {
+        let reason = format!("the field \"{field}\" that tells repetitions of {name} is removed or of a type that is no id");
+        problems.error(Code::InvalidRegistration, format!("{}.dedupe_key", spec.path), reason);
+        return None;
+    }
     let Some(time) = time_source(&time_spec, &fields) else {
         problems.error(
             Code::InvalidRegistration,
@@ -101,7 +117,8 @@ pub(super) fn merge(
         );
         return None;
     }
-    let mut merged = EventSchema { id: old.id, version: old.version, name: old.name.clone(), fields, time, max_future_us, cold_after_us };
+    let mut merged =
+        EventSchema { id: old.id, version: old.version, name: old.name.clone(), fields, time, max_future_us, cold_after_us, dedupe: ids };
     if merged != *old {
         merged.version += 1;
     }
@@ -114,7 +131,18 @@ pub(super) fn canonical(schema: &EventSchema) -> serde_json::Value {
     if let Some(us) = schema.cold_after_us {
         node["cold_after_ms"] = json!(us / 1_000);
     }
+    if let Some((field, window_us)) = DedupeSpec::of(schema.dedupe, &schema.fields) {
+        node["dedupe_key"] = field.into();
+        node["dedupe_window_ms"] = json!(window_us / 1_000);
+    }
     node
+}
+
+/// The field and window by which repetitions are told; none where they are not, or where the field cannot hold an id.
+fn dedupe(spec: &Option<(String, i64)>, fields: &[Field]) -> Option<Dedupe> {
+    let (name, window_us) = spec.as_ref()?;
+    let index = fields.iter().position(|field| *field.name == **name && KeyKind::of(field.kind).is_some())?;
+    u16::try_from(index).ok().map(|index| Dedupe { field: FieldIndex(index), window_us: *window_us })
 }
 
 fn time_source(spec: &TimeSpec, fields: &[Field]) -> Option<TimeSource> {

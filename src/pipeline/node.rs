@@ -4,9 +4,10 @@
 //! they live in is known. A decoded node writes itself out in canonical form: equal meaning gives equal JSON.
 
 use super::chain::ChainOp;
+use super::definition::KeyKind;
 use super::payload::{Tree, join};
 use super::problem::{Problem, Problems};
-use crate::row::{Field, FieldIndex, FieldType, TimeSource, TimeUnit};
+use crate::row::{Dedupe, Field, FieldIndex, FieldType, TimeSource, TimeUnit};
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeSet;
 use streamgauge_api::{Code, did_you_mean};
@@ -109,6 +110,43 @@ pub(super) struct EventSpec {
     pub(super) time: Option<TimeSpec>,
     pub(super) max_future_us: Option<i64>,
     pub(super) cold_after_us: Life,
+    pub(super) dedupe: DedupeSpec,
+}
+
+/// What tells repetitions, as a node says it: a field and a window in microseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum DedupeSpec {
+    /// Nothing is said: what was in force stays.
+    #[default]
+    Unsaid,
+    /// Nothing tells them: null was written.
+    None,
+    /// This field, within this window.
+    By(String, i64),
+}
+
+impl DedupeSpec {
+    /// The window where none is given.
+    const WINDOW_US: i64 = 86_400_000_000;
+
+    /// What is in force, as a node would say it.
+    pub(super) fn of(dedupe: Option<Dedupe>, fields: &[Field]) -> Option<(String, i64)> {
+        let Dedupe { field, window_us } = dedupe?;
+        fields.get(usize::from(field.0)).map(|field| (field.name.to_string(), window_us))
+    }
+
+    /// What is in force from now on.
+    pub(super) fn over(&self, before: Option<(String, i64)>) -> Option<(String, i64)> {
+        match self {
+            Self::Unsaid => before,
+            Self::None => None,
+            Self::By(field, window_us) => Some((field.clone(), *window_us)),
+        }
+    }
+
+    pub(super) fn canonical(said: Option<&(String, i64)>) -> Json {
+        said.map_or(Json::Null, |(field, window_us)| json!({ "key": field, "window_ms": window_us / 1_000 }))
+    }
 }
 
 /// How long keys live behind their last row, as a node says it.
@@ -305,7 +343,7 @@ impl Decoder<'_> {
         let name = self.name(tree);
         self.renamed_from(tree, false)?;
         let fields = self.fields(tree);
-        self.options(tree, fields.as_deref().unwrap_or_default());
+        let dedupe = self.options(tree, fields.as_deref().unwrap_or_default());
         let time = self.time(tree, fields.as_deref().unwrap_or_default());
         let max_future_us = match tree.get("max_future_ms") {
             None => None,
@@ -316,7 +354,7 @@ impl Decoder<'_> {
             }
         };
         let cold_after_us = self.life(tree, "cold_after_ms");
-        Some(EventSpec { path: self.path.clone(), name: name?, fields: fields?, time, max_future_us, cold_after_us })
+        Some(EventSpec { path: self.path.clone(), name: name?, fields: fields?, time, max_future_us, cold_after_us, dedupe })
     }
 
     fn fields(&mut self, tree: &Tree) -> Option<Vec<Field>> {
@@ -368,29 +406,41 @@ impl Decoder<'_> {
         Some(fields)
     }
 
-    fn options(&mut self, tree: &Tree, fields: &[Field]) {
-        if let Some(key) = tree.get("dedupe_key") {
-            match key.as_str() {
-                None => self.shape("dedupe_key", "a string", Some(key)),
-                Some(name) if !fields.iter().any(|field| &*field.name == name) => {
-                    self.invalid("dedupe_key", format!("dedupe_key \"{name}\" is no field of the event"));
-                }
-                Some(_) => self.not_available("dedupe_key"),
+    /// What tells repetitions, and what stands for retention, which is not there.
+    fn options(&mut self, tree: &Tree, fields: &[Field]) -> DedupeSpec {
+        match tree.get("keep_events_for_ms") {
+            None => {}
+            Some(Tree::Int(1..)) => self.not_available("keep_events_for_ms"),
+            Some(Tree::Int(number)) => {
+                self.invalid("keep_events_for_ms", format!("keep_events_for_ms is {number}; it must be greater than 0"));
             }
+            other => self.shape("keep_events_for_ms", "a number of milliseconds", other),
         }
-        for member in ["dedupe_window_ms", "keep_events_for_ms"] {
-            match tree.get(member) {
-                None => {}
-                Some(Tree::Int(1..)) if member == "dedupe_window_ms" && tree.get("dedupe_key").is_none() => {
-                    let at = join(&self.path, member);
-                    self.problems.warning(Code::InvalidRegistration, at, "dedupe_window_ms has no effect without dedupe_key");
-                }
-                Some(Tree::Int(1..)) if member == "dedupe_window_ms" => {}
-                Some(Tree::Int(1..)) => self.not_available(member),
-                Some(Tree::Int(number)) => self.invalid(member, format!("{member} is {number}; it must be greater than 0")),
-                other => self.shape(member, "a number of milliseconds", other),
+        let window_us = match self.life(tree, "dedupe_window_ms") {
+            Life::Us(us) => us,
+            Life::Unsaid | Life::Endless => DedupeSpec::WINDOW_US,
+        };
+        let is_said = tree.members().is_some_and(|members| members.iter().any(|(name, _)| name == "dedupe_key"));
+        let Some(key) = tree.get("dedupe_key") else {
+            if tree.get("dedupe_window_ms").is_some() {
+                let at = join(&self.path, "dedupe_window_ms");
+                self.problems.warning(Code::InvalidRegistration, at, "dedupe_window_ms has no effect without dedupe_key");
             }
+            return if is_said { DedupeSpec::None } else { DedupeSpec::Unsaid };
+        };
+        let Some(name) = key.as_str() else {
+            self.shape("dedupe_key", "a string", Some(key));
+            return DedupeSpec::Unsaid;
+        };
+        match fields.iter().find(|field| &*field.name == name) {
+            None => self.invalid("dedupe_key", format!("dedupe_key \"{name}\" is no field of the event")),
+            Some(field) if KeyKind::of(field.kind).is_none() => {
+                let kind = field.kind.as_str();
+                self.invalid("dedupe_key", format!("dedupe_key \"{name}\" is of type {kind}; an id is a str, i64, bool or datetime"));
+            }
+            Some(_) => return DedupeSpec::By(name.to_owned(), window_us),
         }
+        DedupeSpec::Unsaid
     }
 
     /// How long keys live behind their last row.

@@ -810,6 +810,7 @@ mod tests {
             time: TimeSource::Arrival,
             max_future_us: 0,
             cold_after_us: None,
+            dedupe: None,
         })
     }
 

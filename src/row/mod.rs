@@ -19,6 +19,6 @@ pub use cell::Cell;
 pub use key::{KEY_BYTES_MAX, Key};
 pub use reading::{Reading, Written};
 pub use rows::{Rows, RowsError, Run};
-pub use schema::{EventId, EventSchema, Field, FieldIndex, FieldType, TimeSource, TimeUnit};
+pub use schema::{Dedupe, EventId, EventSchema, Field, FieldIndex, FieldType, TimeSource, TimeUnit};
 pub(crate) use time::parse_time_us;
 pub use time::{RowClock, RowTime};

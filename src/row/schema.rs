@@ -185,6 +185,18 @@ pub struct EventSchema {
     /// What a key has is dropped when no row of it came for longer than this, microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cold_after_us: Option<i64>,
+    /// Each id is taken once within a window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedupe: Option<Dedupe>,
+}
+
+/// What rows that came before are known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dedupe {
+    /// The field that holds a row's id.
+    pub field: FieldIndex,
+    /// How long an id is remembered behind the first row with it, microseconds.
+    pub window_us: i64,
 }
 
 impl EventSchema {

@@ -10,6 +10,7 @@
 //! that stay mean the same under the declaration that comes.
 
 use super::content::Content;
+use super::dedupe::is_ids;
 use super::plan::SlabPlan;
 use super::skip::{SKIPS_MAX, Skip};
 use super::state::{GAPS_PER_EVENT_MAX, State};
@@ -69,7 +70,7 @@ impl State {
                 None => of_position(&stored.position),
             },
             Content::Definition { registry, effects } => self.accepts_definition(registry, effects),
-            Content::Sweep(sweep) if self.registry.table_by_id(sweep.table).is_none() => {
+            Content::Sweep(sweep) if self.registry.table_by_id(sweep.table).is_none() && !is_ids(sweep.table) => {
                 Err(format!("it sweeps table {}, which is not defined", sweep.table))
             }
             Content::Schema(_) | Content::Readable { .. } | Content::Sweep(_) | Content::Reset | Content::Nothing => Ok(()),
@@ -164,7 +165,7 @@ impl State {
 
     fn accepts_definition(&self, registry: &Registry, effects: &[TableEffect]) -> Result<(), String> {
         let mut tables: BTreeMap<u32, Slabs> = BTreeMap::new();
-        for (id, table) in &self.tables {
+        for (id, table) in self.tables.iter().filter(|(id, _)| !is_ids(**id)) {
             let features = |plan: &SlabPlan| plan.features.iter().map(|feature| Arc::clone(&feature.def)).collect();
             // When keys' rows last came is nobody's declaration.
             let declared = table.slabs.iter().filter(|slab| !slab.plan.is_life());
@@ -233,7 +234,9 @@ fn missing(def: &TableDef, name: &str) -> String {
 }
 
 fn same_tables(there: impl Iterator<Item = u32>, registry: &Registry) -> Result<(), String> {
-    let (there, declared) = (there.collect::<BTreeSet<_>>(), registry.tables.values().map(|table| table.id).collect::<BTreeSet<_>>());
+    // Tables of ids come with their events.
+    let (there, declared) =
+        (there.filter(|id| !is_ids(*id)).collect::<BTreeSet<_>>(), registry.tables.values().map(|table| table.id).collect::<BTreeSet<_>>());
     if there == declared { Ok(()) } else { Err(format!("tables {there:?} are there, {declared:?} are defined")) }
 }
 

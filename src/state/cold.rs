@@ -55,6 +55,9 @@ impl Table {
     /// From now on a key is cold when no row came for longer than this.
     pub(super) fn live_for(&mut self, cold_us: Option<i64>) {
         assert!(cold_us.is_none_or(|us| us > 0), "registration refuses a life of nothing");
+        if self.ids_us.is_some() {
+            return;
+        }
         self.cold_us = cold_us;
         if cold_us.is_some() && !self.slabs.iter().any(|slab| slab.plan.is_life()) {
             self.slabs.push(Slab::new(Arc::new(SlabPlan::compile(&[life()])), &self.account));
@@ -63,11 +66,14 @@ impl Table {
 
     /// Whether keys of this table can go cold.
     pub(crate) fn goes_cold(&self) -> bool {
-        self.cold_us.is_some()
+        self.cold_us.is_some() || self.ids_us.is_some()
     }
 
     /// Whether the key of this row number is cold at a time.
     pub(crate) fn is_cold(&self, number: u32, now_us: i64) -> bool {
+        if self.ids_us.is_some() {
+            return self.is_behind(number, now_us);
+        }
         let Some(cold_us) = self.cold_us else { return false };
         let Some(slab) = self.slabs.iter().find(|slab| slab.plan.is_life()) else {
             unreachable!("a table whose keys go cold keeps when their rows came")

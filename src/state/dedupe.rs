@@ -15,8 +15,8 @@ use super::plan::SlabRow;
 use super::state::State;
 use super::table::{Scratch, Table, key_of};
 use crate::operators::{
-    Accuracy, AccumulatorNeed, Compiled, Family, FeatureParams, FieldRule, Fields, Operator, Output, ParamValues, RESOLUTION_DEFAULT, Reads, RowsTaken,
-    Signature, WindowRule,
+    AccumulatorNeed, Accuracy, Compiled, Family, FeatureParams, FieldRule, Fields, Operator, Output, ParamValues, RESOLUTION_DEFAULT,
+    Reads, RowsTaken, Signature, WindowRule,
 };
 use crate::pipeline::{Chain, Column, FeatureDef, KeyColumn, KeyKind, Origin, Registry, RowEnv, TableDef};
 use crate::row::{EventId, EventSchema, FieldType, Rows};
@@ -167,8 +167,8 @@ impl Table {
         lsn: u64,
         scratch: &mut Scratch,
         repeated: &mut Vec<Repeated>,
-    ) -> Vec<Range<usize>> {
-        let (mut runs, mut from) = (Vec::new(), range.start);
+    ) -> smallvec::SmallVec<[Range<usize>; 4]> {
+        let (mut runs, mut from) = (smallvec::SmallVec::new(), range.start);
         for row in range.clone() {
             let env = RowEnv { rows, row, schema, derived: &scratch.derived };
             if rows.is_delete(row) || !key_of(&self.def.keys, &env, &mut scratch.key) {
@@ -179,7 +179,7 @@ impl Table {
             let number = self.keys.resolve(&self.keys.probe(&scratch.key), &scratch.key);
             if let Some((first, _)) = self.first_row(number, edge_us) {
                 repeated.push((lsn + row as u64, first));
-                self.funnel.filtered += 1;
+                self.funnel.repeated += 1;
                 if from < row {
                     runs.push(from..row);
                 }
@@ -238,4 +238,3 @@ impl State {
         self.tables.contains_key(&id).then_some(id)
     }
 }
-

@@ -68,6 +68,7 @@ impl State {
             let known = self.partitions.len();
             assert!((slot.0 as usize) < known, "frame {first_lsn} moves slot {} of {known}", slot.0);
         }
+        self.repeated.clear();
         self.open = Some(OpenFrame { first_lsn, rows: content.rows(), done: 0, batch: 0, row: 0 });
     }
 

@@ -14,6 +14,7 @@ use super::account::Account;
 use super::arena::Arena;
 use super::chunk::{CHUNK_WORDS, Chunk};
 use super::cold::{LIFE, life};
+use super::dedupe::ids_def;
 use super::frozen::{Frozen, NoRoom, Tables};
 use super::keys::{Free, KEY_WORDS, Keys};
 use super::layout::Layout;
@@ -455,6 +456,9 @@ impl ImageReader {
         if let Some(id) = self.tables.keys().next() {
             return Err(ImageError::Wrong(format!("there are words of table {id}, which is not described")));
         }
+        if !self.bare {
+            state.have_ids(&registry, lsn, meta.frame_us);
+        }
         for table in state.tables.values_mut() {
             let cold_us = registry.cold_after_us(&table.def);
             table.live_for(cold_us);
@@ -470,7 +474,11 @@ impl ImageReader {
 }
 
 fn restore_table(registry: &Registry, meta: TableMeta, parts: TableParts, hash_seed: u64) -> Result<Table, ImageError> {
-    let def = registry.table_by_id(meta.id).cloned().ok_or_else(|| ImageError::Wrong(format!("table {} is not defined", meta.id)))?;
+    let def = registry
+        .table_by_id(meta.id)
+        .cloned()
+        .or_else(|| ids_def(registry, meta.id))
+        .ok_or_else(|| ImageError::Wrong(format!("table {} is not defined", meta.id)))?;
     let wrong = |reason: String| ImageError::Wrong(format!("keys of table {}: {reason}", def.name));
     let keys = Keys::new(hash_seed, &parts.account);
     let words = Words::from_chunks(KEY_WORDS, &parts.account, parts.keys).map_err(wrong)?;

@@ -9,6 +9,7 @@ mod by_key;
 mod chunk;
 mod cold;
 mod content;
+mod dedupe;
 mod demand;
 mod evacuate;
 mod expiry;

@@ -5,6 +5,7 @@
 use super::account::Account;
 use super::arena::Arena;
 use super::content::Content;
+use super::dedupe::{Repeated, is_ids};
 use super::evacuate::Evacuation;
 use super::frame::OpenFrame;
 use super::shedding::Leaving;
@@ -66,6 +67,8 @@ pub struct State {
     pub(super) leaving: Leaving,
     /// Whether there is any, or a row in the layout of a larger plan.
     pub(super) shedding: bool,
+    /// Rows of the last frame that came before; not part of the state.
+    pub(super) repeated: Vec<Repeated>,
     scratch: Scratch,
     /// What all tables hold, and what frozen copies of them still hold.
     pub(crate) account: Account,
@@ -111,6 +114,7 @@ impl State {
             evacuation: None,
             leaving: Leaving::default(),
             shedding: false,
+            repeated: Vec::new(),
             scratch: Scratch::default(),
             account: Account::open(),
         }
@@ -188,9 +192,15 @@ impl State {
         }
         let Some(tables) = self.by_event.get(&batch.event()) else { return };
         let Some(event) = self.registry.event_by_id(batch.event()) else { return };
-        for id in tables {
+        let mut once: smallvec::SmallVec<[std::ops::Range<usize>; 4]> = smallvec::smallvec![rows.clone()];
+        if event.schema.dedupe.is_some()
+            && let Some(ids) = self.ids_table(batch.event()).and_then(|id| self.tables.get_mut(&id))
+        {
+            once = ids.take_ids(batch, rows, &event.schema, lsn, &mut self.scratch, &mut self.repeated);
+        }
+        for id in tables.iter().filter(|id| !is_ids(**id)) {
             if let Some(table) = self.tables.get_mut(id) {
-                table.apply(batch, rows.clone(), &event.schema, lsn, &mut self.scratch);
+                once.iter().for_each(|run| table.apply(batch, run.clone(), &event.schema, lsn, &mut self.scratch));
             }
         }
     }
@@ -270,6 +280,7 @@ impl State {
                 table.live_for(registry.cold_after_us(def));
             }
         }
+        self.have_ids(registry, lsn, now_us);
         self.shedding = self.look_for_shedding();
         self.registry = Arc::clone(registry);
         self.count_events();
@@ -446,6 +457,7 @@ impl State {
             evacuation: None,
             leaving: Leaving::default(),
             shedding: false,
+            repeated: Vec::new(),
             scratch: Scratch::default(),
             account: self.account.clone(),
         }

@@ -35,6 +35,8 @@ pub struct Funnel {
     pub late: u64,
     /// Applied to an entity.
     pub applied: u64,
+    /// Of a table of ids: rows that came before.
+    pub repeated: u64,
     /// Entities that had gone cold and lost what they had.
     pub cold: u64,
     /// Entities forgotten by a delete.
@@ -55,6 +57,8 @@ pub struct Table {
     pub(crate) since: (u64, i64),
     /// How long a key lives behind its last row, microseconds: said by the definitions.
     pub(super) cold_us: Option<i64>,
+    /// How long ids are remembered, microseconds; of tables of ids alone.
+    pub(super) ids_us: Option<i64>,
     /// How often a key got another row number in this process; not part of the state.
     pub(crate) moves: u32,
     /// Counts of this process; not part of the state.
@@ -68,8 +72,8 @@ pub struct Table {
 /// Reused buffers of apply.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    derived: Derived,
-    key: Key,
+    pub(super) derived: Derived,
+    pub(super) key: Key,
     probes: Vec<Option<Probe>>,
     group: Vec<(usize, u32)>,
     matches: Vec<bool>,
@@ -89,6 +93,7 @@ impl Table {
             newest_us: i64::MIN,
             since,
             cold_us: None,
+            ids_us: None,
             moves: 0,
             funnel: Funnel::default(),
             account,
@@ -359,6 +364,7 @@ impl Table {
             newest_us: self.newest_us,
             since: self.since,
             cold_us: self.cold_us,
+            ids_us: self.ids_us,
             moves: self.moves,
             funnel: self.funnel,
             account: self.account.clone(),

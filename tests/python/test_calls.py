@@ -265,6 +265,45 @@ def test_a_key_that_went_cold_is_not_there_and_begins_anew(start):
 
 
 @pytest.mark.gauge_only
+def test_an_id_counts_once_within_its_window(start):
+    """Beava forgets the ids with its process, keeps them for ever until then, and tells a replay in the header alone."""
+    server = start()
+    nodes = ({**event(id="str", user="str"), "dedupe_key": "id", "dedupe_window_ms": 600_000}, table(n=count()))
+    push = lambda server, row: httpx.post(f"http://{server.http}/push", json={"event": "Click", "data": row}, timeout=10)
+    row = {"id": "x", "user": "a"}
+    with bv.App(f"http://{server.http}") as app:
+        app.register(*nodes)
+        first = app.push("Click", row)
+        again = push(server, row)
+        assert (first["idempotent_replay"], again.json()["idempotent_replay"]) == (False, True)
+        assert again.json()["ack_lsn"] == first["ack_lsn"] and again.headers["X-Beava-Idempotent-Replay"] == "1"
+        assert "X-Beava-Idempotent-Replay" not in push(server, {"id": "y", "user": "a"}).headers
+        batch = httpx.post(f"http://{server.http}/push-batch/Click", json=[row, {"id": "z", "user": "a"}, {"id": "z", "user": "a"}], timeout=10).json()
+        assert (batch["count"], batch["replayed"]) == (3, [0, 2])
+        assert app.get("Users", "a") == {"n": 3}
+    with bv.App(f"tcp://{server.tcp}") as app:
+        assert app.push("Click", row) == {**first, "idempotent_replay": True}
+    server.kill9()
+    server = start()
+    with bv.App(f"tcp://{server.tcp}") as app:
+        assert app.push("Click", row)["ack_lsn"] == first["ack_lsn"]
+        assert app.get("Users", "a") == {"n": 3}
+        # A shorter window has passed; null takes the option back.
+        app.register({**nodes[0], "dedupe_window_ms": 1}, nodes[1])
+        assert until(False, lambda: app.push("Click", row)["idempotent_replay"]) is False
+        app.register({**nodes[0], "dedupe_key": None}, nodes[1])
+        assert [app.push("Click", row)["idempotent_replay"] for _ in range(2)] == [False, False]
+
+
+@pytest.mark.gauge_only
+def test_an_id_is_a_field_that_can_be_one(app):
+    for key, code in (("nope", "invalid_registration"), ("took", "invalid_registration"), (7, "invalid_registration")):
+        assert code_of(app.register, {**event(), "dedupe_key": key}, table(n=count())) == code
+    app.register({**event(), "dedupe_key": "page"}, table(n=count()))
+    assert code_of(app.register, event(user="str", took="f64"), table(n=count())) in ("force_required", "invalid_registration")
+
+
+@pytest.mark.gauge_only
 def test_lives_of_keys_have_bounds(app):
     for life in (0, -1, 3650 * 86_400_000 + 1, "1d"):
         assert code_of(app.register, {**event(), "cold_after_ms": life}, table(n=count())) == "invalid_registration", life

@@ -203,6 +203,8 @@ pub enum Reply {
         first_lsn: u64,
         /// Number of rows.
         count: u32,
+        /// Those that came before, by their places: they changed nothing. A single one has the LSN of the first.
+        replayed: Vec<u32>,
         /// Set when the push waited for the fsync.
         durable_lsn: Option<u64>,
         /// Registry version.

@@ -118,14 +118,19 @@ pub(crate) fn write_number(out: &mut Vec<u8>, before: &[u8], number: u64) {
 }
 
 fn write_pushed(out: &mut Vec<u8>, shape: Shape, reply: &Reply) {
-    let Reply::Pushed { ack_lsn, first_lsn, count, durable_lsn, registry_version } = reply else { return };
+    let Reply::Pushed { ack_lsn, first_lsn, count, replayed, durable_lsn, registry_version } = reply else { return };
     write_number(out, b"{\"ack_lsn\":", *ack_lsn);
     if shape.kind == Kind::PushBatch {
         write_number(out, b",\"first_lsn\":", *first_lsn);
         write_number(out, b",\"count\":", u64::from(*count));
-        write_number(out, b",\"replayed\":[],\"registry_version\":", *registry_version);
+        out.extend_from_slice(b",\"replayed\":[");
+        for (place, index) in replayed.iter().enumerate() {
+            write_number(out, if place > 0 { b"," } else { b"" }, u64::from(*index));
+        }
+        write_number(out, b"],\"registry_version\":", *registry_version);
     } else {
-        write_number(out, b",\"idempotent_replay\":false,\"registry_version\":", *registry_version);
+        out.extend_from_slice(if replayed.is_empty() { b",\"idempotent_replay\":false" } else { b",\"idempotent_replay\":true" });
+        write_number(out, b",\"registry_version\":", *registry_version);
     }
     if let Some(durable_lsn) = durable_lsn {
         write_number(out, b",\"durable_lsn\":", *durable_lsn);

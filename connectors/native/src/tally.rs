@@ -213,7 +213,8 @@ mod tests {
     fn replies_alike_are_one_run_and_each_is_counted_and_timed() {
         let metrics = Arc::new(Metrics::new("0", "0"));
         let mut tally = Tally::new(Arc::clone(&metrics), "written");
-        let pushed = |durable_lsn| Reply::Pushed { ack_lsn: 1, first_lsn: 1, count: 1, durable_lsn, registry_version: 1 };
+        let pushed =
+            |durable_lsn| Reply::Pushed { ack_lsn: 1, first_lsn: 1, count: 1, replayed: Vec::new(), durable_lsn, registry_version: 1 };
         tally.begin(Instant::now());
         let parsed_us = tally.round_us();
         for _ in 0..512 {

@@ -26,6 +26,7 @@ fn schema() -> Arc<EventSchema> {
         time: TimeSource::Arrival,
         max_future_us: 0,
         cold_after_us: None,
+        dedupe: None,
     })
 }
 

@@ -57,7 +57,7 @@ fn every_refusal_has_its_code_and_path() {
         (event(|event| event["dedupe_window_ms"] = json!(0)), "invalid_registration", "nodes[0].dedupe_window_ms".into()),
         (event(|event| event["cold_after_ms"] = json!(-1)), "invalid_registration", "nodes[0].cold_after_ms".into()),
         (event(|event| event["time"] = json!({ "field": "user_id" })), "invalid_registration", "nodes[0].time".into()),
-        (event(|event| event["dedupe_key"] = json!("user_id")), "not_available", "nodes[0].dedupe_key".into()),
+        (event(|event| event["dedupe_key"] = json!(7)), "invalid_registration", "<body>".into()),
         (event(|event| event["cold_after_ms"] = json!(3650i64 * 86_400_000 + 1)), "invalid_registration", "nodes[0].cold_after_ms".into()),
         (event(|event| event["keep_events_for_ms"] = json!(1000)), "not_available", "nodes[0].keep_events_for_ms".into()),
         (nodes(&[tx(), tx()]), "invalid_registration", "nodes[1].name".into()),

@@ -6,6 +6,7 @@
 mod cold;
 mod counts;
 mod crafted;
+mod dedupe;
 mod definitions;
 mod edges;
 mod every_operator;

@@ -28,6 +28,9 @@ pub(crate) fn reply(out: &mut Vec<u8>, scratch: &mut Vec<u8>, shape: Shape, repl
             if let Some(freshness) = freshness {
                 write_freshness(out, freshness);
             }
+            if is_replay(reply) {
+                write_header(out, "X-Beava-Idempotent-Replay", "1");
+            }
             write_rest(out, scratch, shape.http);
             200
         }
@@ -42,6 +45,11 @@ pub(crate) fn reply(out: &mut Vec<u8>, scratch: &mut Vec<u8>, shape: Shape, repl
             error.code.status()
         }
     }
+}
+
+/// Whether every row of a push came before.
+fn is_replay(reply: &Reply) -> bool {
+    matches!(reply, Reply::Pushed { replayed, count, .. } if *count > 0 && replayed.len() == *count as usize)
 }
 
 /// Appends an answer that needs no engine.

@@ -116,7 +116,14 @@ impl Port for FakePort {
         let first_lsn = self.lsn + 1;
         self.lsn += rows.len() as u64;
         let durable_lsn = (wait == Wait::Synced).then_some(self.lsn);
-        let reply = Reply::Pushed { ack_lsn: self.lsn, first_lsn, count: rows.len() as u32, durable_lsn, registry_version: 3 };
+        let reply = Reply::Pushed {
+            ack_lsn: self.lsn,
+            first_lsn,
+            count: rows.len() as u32,
+            replayed: Vec::new(),
+            durable_lsn,
+            registry_version: 3,
+        };
         match rows[0].event {
             "deaf" => {}
             "hold" => self.held.push((tag, reply)),
