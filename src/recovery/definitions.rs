@@ -40,7 +40,7 @@ pub fn definitions<S: Storage>(storage: &S, wal: &Path, snapshots: &Path) -> Res
     let (choice, mut state) = loop {
         let choice = Choice::of(&candidates, survey.first_lsn())?;
         let Some(candidate) = choice.snapshot.and_then(|index| candidates.get_mut(index)) else {
-            break (choice, State::new(log.hash_seed));
+            break (choice, State::new(log.hash_seed).bare());
         };
         match head(storage, &candidate.path) {
             Ok(state) => break (choice, state),

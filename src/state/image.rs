@@ -469,7 +469,7 @@ impl ImageReader {
             state.has_tables_of_its_registry().map_err(ImageError::Wrong)?;
         }
         state.route();
-        Ok(state)
+        Ok(if self.bare { state.bare() } else { state })
     }
 }
 

@@ -67,6 +67,8 @@ pub struct State {
     pub(super) leaving: Leaving,
     /// Whether there is any, or a row in the layout of a larger plan.
     pub(super) shedding: bool,
+    /// It is read for its definitions alone, and has no tables.
+    is_bare: bool,
     /// Rows of the last frame that came before; not part of the state.
     pub(super) repeated: Vec<Repeated>,
     scratch: Scratch,
@@ -114,10 +116,18 @@ impl State {
             evacuation: None,
             leaving: Leaving::default(),
             shedding: false,
+            is_bare: false,
             repeated: Vec::new(),
             scratch: Scratch::default(),
             account: Account::open(),
         }
+    }
+
+    /// The same, read for its definitions alone: nothing gives it tables.
+    #[must_use]
+    pub(crate) fn bare(self) -> Self {
+        assert!(self.tables.is_empty(), "a state that is read without its tables has none");
+        Self { is_bare: true, ..self }
     }
 
     /// Any content but rows.
@@ -280,7 +290,9 @@ impl State {
                 table.live_for(registry.cold_after_us(def));
             }
         }
-        self.have_ids(registry, lsn, now_us);
+        if !self.is_bare {
+            self.have_ids(registry, lsn, now_us);
+        }
         self.shedding = self.look_for_shedding();
         self.registry = Arc::clone(registry);
         self.count_events();
@@ -457,6 +469,7 @@ impl State {
             evacuation: None,
             leaving: Leaving::default(),
             shedding: false,
+            is_bare: false,
             repeated: Vec::new(),
             scratch: Scratch::default(),
             account: self.account.clone(),
