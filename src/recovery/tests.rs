@@ -32,6 +32,7 @@ fn snapshots() -> &'static Path {
 fn registry() -> (Arc<Registry>, Vec<crate::pipeline::TableEffect>) {
     let payload = json!({"nodes": [
         {"kind": "event", "name": "Step", "schema": {"fields": {"walker": "str"}, "optional_fields": []}, "event_time_field": null},
+        {"kind": "event", "name": "Once", "schema": {"fields": {"id": "str"}, "optional_fields": []}, "dedupe_key": "id", "cold_after_ms": 5},
         {"kind": "derivation", "name": "walkers", "output_kind": "table", "upstreams": ["Step"],
          "ops": [{"op": "group_by", "keys": ["walker"], "agg": {"n": {"op": "count", "params": {}}}}],
          "schema": {"fields": {"walker": "str"}, "optional_fields": []}, "table_primary_key": ["walker"]}
