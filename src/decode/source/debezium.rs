@@ -84,7 +84,16 @@ const WRAPPED_DELETED: FieldIndex = FieldIndex(3);
 fn hidden_event() -> Arc<EventSchema> {
     let names = ["op", "payload.op", "__deleted", "payload.__deleted"];
     let fields = names.iter().map(|name| Field { name: (*name).into(), kind: FieldType::Json, optional: true }).collect();
-    Arc::new(EventSchema { id: EventId(0), version: 1, name: "change".into(), fields, time: TimeSource::Arrival, max_future_us: 0 })
+    Arc::new(EventSchema {
+        id: EventId(0),
+        version: 1,
+        name: "change".into(),
+        fields,
+        time: TimeSource::Arrival,
+        max_future_us: 0,
+        cold_after_us: None,
+        dedupe: None,
+    })
 }
 
 fn hidden_projection() -> Result<Projection, ApiError> {
