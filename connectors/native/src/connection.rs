@@ -182,6 +182,17 @@ impl Connection {
         self.moves && self.life == Life::Open && self.slots.is_empty() && self.unsent() == 0
     }
 
+    /// On the bulk thread: whether nothing of it is there, so that whatever comes next may as well come to its own thread.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.life == Life::Open && self.input.is_empty() && !self.held && self.is_quiet()
+    }
+
+    /// It goes back to its own thread.
+    pub(crate) fn go_home(&mut self) {
+        assert!(self.is_at_rest(), "a connection goes home between two requests");
+        self.moves = true;
+    }
+
     /// It is another thread's from here on: what is there of the next request is parsed again, and the socket is read.
     pub(crate) fn moved(&mut self, id: ConnectionId) {
         assert!(self.may_move(), "a connection moves between two requests");

@@ -267,6 +267,9 @@ impl Worker {
                 self.begin_stop();
             }
             let newcomers = std::mem::take(&mut *mailbox.newcomers.lock().unwrap_or_else(PoisonError::into_inner));
+            if self.shared.lane == Lane::Bulk && !newcomers.is_empty() {
+                self.send_home();
+            }
             newcomers.into_iter().for_each(|newcomer| self.settle_in(newcomer, now));
         }
         if self.accept_at.is_some_and(|at| at <= now) {
@@ -374,6 +377,21 @@ impl Worker {
         }
     }
 
+    /// Bulk of others comes: who has nothing here is not to wait for it with whatever comes next.
+    fn send_home(&mut self) {
+        for place in 0..self.connections.len() {
+            let Some(Some(connection)) = self.connections.get(place) else { continue };
+            if !connection.is_at_rest() {
+                continue;
+            }
+            if let Some(mut connection) = self.connections[place].take() {
+                connection.go_home();
+                self.move_on(connection);
+            }
+            self.vacate(place as u16);
+        }
+    }
+
     /// Gives a connection to the thread of its next request.
     fn move_on(&mut self, mut connection: Box<Connection>) {
         if let Err(error) = self.poll.registry().deregister(&mut connection.stream) {
@@ -443,6 +461,7 @@ impl Worker {
 
     /// Sends, then decides what becomes of the connection.
     fn send(&mut self, place: u16, now: Instant) {
+        let goes_home = self.shared.lane == Lane::Bulk && self.connections.len() - self.free.len() > 1;
         let Some(home) = self.connections.get_mut(usize::from(place)) else { return };
         let Some(connection) = home else { return };
         connection.touched = false;
@@ -455,6 +474,9 @@ impl Worker {
             *home = None;
             self.vacate(place);
             return;
+        }
+        if goes_home && connection.is_at_rest() {
+            connection.go_home();
         }
         if connection.may_move() {
             if let Some(connection) = home.take() {

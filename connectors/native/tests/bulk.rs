@@ -44,6 +44,9 @@ fn who_sends_light_requests_does_not_wait_for_bulk() {
     let gate = plane.engine.gate.lock().unwrap();
     let mut other = Client::connect(plane.http);
     other.send(post("/push-batch/gated", &rows(1, BULK_BYTES)));
+    while plane.engine.at_gate.load(std::sync::atomic::Ordering::SeqCst) < 2 {
+        std::thread::yield_now();
+    }
     for _ in 0..3 {
         assert_eq!(bulk.ask("GET", "/tables/T/k", "", "").status, 200);
     }
