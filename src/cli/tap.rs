@@ -134,8 +134,15 @@ fn closed(message: &Json, place: &mut Place) -> Result<Ended, Failure> {
 
 /// Prints the rows of one transaction; false when enough were printed before its end.
 fn print(parts: &[Json], left: &mut u64, console: &mut Console<'_>) -> Result<bool, Failure> {
-    for (event, of_event) in parts.iter().filter_map(|part| part["rows"].as_object()).flatten() {
-        for row in of_event["rows"].as_array().into_iter().flatten() {
+    for part in parts {
+        let of_event = |(event, of_event): (&'_ String, &'_ Json)| {
+            let rows = of_event["rows"].as_array().cloned().unwrap_or_default();
+            rows.into_iter().map(|row| (event.clone(), row)).collect::<Vec<_>>()
+        };
+        let mut rows: Vec<(String, Json)> = part["rows"].as_object().into_iter().flatten().flat_map(of_event).collect();
+        // An event with a field of this name has the LSN behind underscores.
+        rows.sort_by_key(|(_, row)| ["__lsn", "_lsn", "lsn"].iter().find_map(|name| row[name].as_u64()));
+        for (event, row) in &rows {
             if *left == 0 {
                 return Ok(false);
             }

@@ -244,6 +244,7 @@ impl Bound {
         let weak: Arc<OnceLock<std::sync::Weak<Seat>>> = Arc::default();
         let snapshotter = options.data_dir.is_some().then(|| spawn_snapshotter(&options, &shared, &handle, log, &weak)).transpose()?;
         let stored = state.partitions().to_vec();
+        let skipped: Vec<u64> = state.skips().iter().map(|skip| skip.first_lsn).collect();
         let mut engine = Engine::new(Parts {
             state,
             writer,
@@ -271,9 +272,9 @@ impl Bound {
         let running = Arc::clone(&seat);
         let apply = spawn("apply", move || running.run())?;
         let _first = shared.seat.set(Arc::clone(&seat));
-        let (log, facts) = (handle.clone(), Arc::clone(&shared.facts));
+        let (log, facts, skipped): (_, _, Arc<[u64]>) = (handle.clone(), Arc::clone(&shared.facts), skipped.into());
         shared.control.open_subscriptions(Box::new(move |request| {
-            EventSubscription::begin(&log, &facts, request).map(|subscription| Box::new(subscription) as Box<dyn Subscription>)
+            EventSubscription::begin(&log, &facts, &skipped, request).map(|subscription| Box::new(subscription) as Box<dyn Subscription>)
         }));
         shared.metrics.recovery.record(begun.elapsed());
         let waits = options.wait_for_catch_up && !options.sources.is_empty();

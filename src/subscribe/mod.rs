@@ -8,7 +8,8 @@
 //! Events keep nothing: what a subscriber sees was folded into tables once and is in the log, nowhere else.
 //!
 //! A slow subscriber is not waited for: its reader falls back from the ring to the files and comes back by itself; when
-//! the log is given back behind it, it is told (`position_expired`). Its memory is one frame.
+//! the log is given back behind it, it is told (`position_expired`). Its memory is a frame as it was read, decoded, and the
+//! buffer that it was read through.
 //!
 //! `rows` turns rows into text.
 
@@ -33,6 +34,8 @@ use streamgauge_api::{ApiError, Code};
 const READER: &str = "subscriber";
 /// A subscriber whose filter passes nothing hears so often how far it was looked.
 const POSITION_EVERY: Duration = Duration::from_secs(5);
+/// How long a live subscriber waits for a sync before it begins.
+const SYNCED_WITHIN: Duration = Duration::from_secs(5);
 /// How long a wait lasts until a stop of the server is seen.
 const STEP: Duration = Duration::from_millis(250);
 
@@ -51,38 +54,36 @@ pub struct EventSubscription<S: Storage> {
     /// The last LSN that was looked at, and the last that was told.
     passed_lsn: u64,
     told_lsn: u64,
-    told: Instant,
+    /// None before the first.
+    told: Option<Instant>,
+    /// First LSNs of frames that are left out, ascending.
+    skipped: Arc<[u64]>,
 }
 
 impl<S: Storage> EventSubscription<S> {
-    /// Begins one.
+    /// Begins one. Frames at `skipped` LSNs were left out of the tables by an operator, and are of this too.
     ///
     /// # Errors
     /// `subscribe_all_excludes_events`, `event_not_found`, `invalid_expression`, `log_changed`, `position_expired`, `position_ahead`,
-    /// `not_available` at level `memory`.
-    pub fn begin(wal: &WalHandle<S>, facts: &Arc<Facts>, request: &SubscribeRequest) -> Result<Self, ApiError> {
+    /// `overloaded` when the log is not synced in time, `not_available` at level `memory`.
+    pub fn begin(wal: &WalHandle<S>, facts: &Arc<Facts>, skipped: &Arc<[u64]>, request: &SubscribeRequest) -> Result<Self, ApiError> {
         let log_id = format!("{:032x}", wal.log_id().unwrap_or_default());
         if let Some(known) = request.log_id.as_ref().filter(|known| **known != log_id) {
             let reason = format!("the server writes log {log_id}, and the LSN is of log {known}");
             return Err(ApiError::new(Code::LogChanged, reason));
         }
         // Names as they are now: what is asked for has to be there.
-        let registry = facts.registry();
-        Views::compile(request, &registry)?;
-        let (from_lsn, start_lsn) = match request.from {
-            // What was acknowledged before is not live, though it may be durable only after this.
-            From::Live => {
-                let start_lsn = wal.durable_lsn() + 1;
-                (start_lsn.max(facts.applied_lsn.load(Ordering::Acquire) + 1), start_lsn)
-            }
-            From::Earliest => (wal.earliest_lsn(), wal.earliest_lsn()),
-            From::Lsn(lsn) => (lsn, lsn),
-            From::Time(us) => first_at(wal, us).map(|lsn| (lsn, lsn))?,
+        Views::compile(request, &facts.registry())?;
+        let from_lsn = match request.from {
+            From::Live => live(wal, facts)?,
+            From::Earliest => wal.earliest_lsn(),
+            From::Lsn(lsn) => lsn,
+            From::Time(us) => first_at(wal, facts, us)?,
         };
-        let reader = wal.tail(READER, start_lsn)?;
-        let names = names_at(wal, start_lsn)?;
+        let reader = wal.tail(READER, from_lsn)?;
+        let names = names_at(wal, from_lsn)?;
         // An event that was not declared yet there has no rows until it is.
-        let views = Views::of(request, if request.from == From::Live { &registry } else { names.registry() });
+        let views = Views::of(request, names.registry());
         Ok(Self {
             reader,
             facts: Arc::clone(facts),
@@ -93,9 +94,11 @@ impl<S: Storage> EventSubscription<S> {
             names,
             views,
             cut: None,
-            passed_lsn: start_lsn - 1,
-            told_lsn: from_lsn - 1,
-            told: Instant::now(),
+            passed_lsn: from_lsn - 1,
+            // Should nothing come, a live subscriber that comes back goes on here.
+            told_lsn: from_lsn.saturating_sub(if request.from == From::Live { 2 } else { 1 }),
+            skipped: Arc::clone(skipped),
+            told: None,
         })
     }
 
@@ -104,7 +107,9 @@ impl<S: Storage> EventSubscription<S> {
         let Some(shared) = self.reader.next()? else { return Ok(false) };
         let frame = shared.frame();
         assert!(frame.last_lsn() > self.passed_lsn, "frames come in the order of their LSNs");
-        if frame.kind == FrameKind::ROWS {
+        if frame.kind == FrameKind::ROWS && self.skipped.binary_search(&frame.first_lsn).is_ok() {
+            tracing::debug!(lsn = frame.first_lsn, "a frame that an operator left out is left out here");
+        } else if frame.kind == FrameKind::ROWS {
             let lost =
                 |error: &dyn std::fmt::Display| ApiError::new(Code::WalDamaged, format!("the frame at LSN {}: {error}", frame.first_lsn));
             let Content::Rows(content) = codec::decode(&frame).map_err(|error| lost(&error))? else {
@@ -114,8 +119,7 @@ impl<S: Storage> EventSubscription<S> {
         } else {
             let before = Arc::clone(self.names.registry());
             self.names.pass(&frame);
-            let is_known = frame.last_lsn() < self.from_lsn;
-            if !is_known && !Arc::ptr_eq(&before, self.names.registry()) {
+            if !Arc::ptr_eq(&before, self.names.registry()) {
                 self.views.follow(self.names.registry())?;
             }
         }
@@ -128,7 +132,7 @@ impl<S: Storage> EventSubscription<S> {
             assert!(lsn > self.told_lsn, "ids ascend: {lsn} after {}", self.told_lsn);
             self.told_lsn = lsn;
         }
-        self.told = Instant::now();
+        self.told = Some(Instant::now());
         message
     }
 
@@ -149,7 +153,7 @@ impl<S: Storage> EventSubscription<S> {
             if self.facts.is_stopping() {
                 return Err(ApiError::new(Code::ServerStopping, "the server is stopping"));
             }
-            if self.passed_lsn > self.told_lsn && self.told.elapsed() >= POSITION_EVERY {
+            if self.passed_lsn > self.told_lsn && self.passed_lsn > 0 && self.told.is_none_or(|told| told.elapsed() >= POSITION_EVERY) {
                 return Ok(Some(self.say(Message::Position(self.passed_lsn))));
             }
             if self.look()? {
@@ -178,13 +182,28 @@ impl<S: Storage + 'static> Subscription for EventSubscription<S> {
     }
 }
 
+/// Where live begins: behind all that is applied. What was acknowledged before is not live, and nothing is told that a crash
+/// may take back, so that the log is synced up to there first.
+fn live<S: Storage>(wal: &WalHandle<S>, facts: &Facts) -> Result<u64, ApiError> {
+    let applied_lsn = facts.applied_lsn.load(Ordering::Acquire);
+    let failed = |_: WalError| ApiError::new(Code::WalUnavailable, "the write-ahead log failed");
+    if !wal.wait_durable(applied_lsn, SYNCED_WITHIN).map_err(failed)? {
+        let reason = format!("the log was not synced up to LSN {applied_lsn} within {} s", SYNCED_WITHIN.as_secs());
+        return Err(ApiError::new(Code::Overloaded, reason));
+    }
+    Ok(wal.durable_lsn().max(applied_lsn) + 1)
+}
+
 /// The first LSN of a frame that was written at or after this time.
-fn first_at<S: Storage>(wal: &WalHandle<S>, us: i64) -> Result<u64, ApiError> {
+fn first_at<S: Storage>(wal: &WalHandle<S>, facts: &Facts, us: i64) -> Result<u64, ApiError> {
     let mut reader = wal.tail(READER, wal.earliest_lsn())?;
     while let Some(shared) = reader.next()? {
         let frame = shared.frame();
         if frame.now_us >= us {
             return Ok(frame.first_lsn);
+        }
+        if facts.is_stopping() {
+            return Err(ApiError::new(Code::ServerStopping, "the server is stopping"));
         }
     }
     Ok(reader.next_lsn())

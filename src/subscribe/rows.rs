@@ -10,6 +10,7 @@
 use crate::pipeline::{Column, Derived, Expression, Program, Registry, Resolved, RowEnv};
 use crate::row::{Cell, EventId, EventSchema, FieldIndex, Rows};
 use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use streamgauge_api::subscribe::SubscribeRequest;
@@ -28,13 +29,17 @@ struct View {
     /// Fields that are told, with their names as JSON.
     fields: Vec<(FieldIndex, Box<str>)>,
     /// Name of the row's LSN.
-    lsn_name: &'static str,
+    lsn_name: String,
+    /// Name under which a row says that it deletes its key.
+    delete_name: String,
 }
 
 /// What a subscription looks at, as of a place in the log.
 pub(super) struct Views {
     request: SubscribeRequest,
     views: Vec<View>,
+    /// Events that have had a view: one that has none any more ends the subscription.
+    seen: BTreeSet<String>,
     changed: bool,
 }
 
@@ -74,8 +79,9 @@ impl Views {
     /// Those of the events that are declared there; others join when they are.
     pub(super) fn of(request: &SubscribeRequest, registry: &Registry) -> Self {
         let events = request.events.iter().filter_map(|name| registry.event(name));
-        let views = events.filter_map(|event| View::of(&event.schema, request).ok()).collect();
-        Self { request: request.clone(), views, changed: false }
+        let views: Vec<View> = events.filter_map(|event| View::of(&event.schema, request).ok()).collect();
+        let seen = views.iter().map(|view| view.schema.name.to_string()).collect();
+        Self { request: request.clone(), views, seen, changed: false }
     }
 
     /// Takes other declarations over.
@@ -83,17 +89,22 @@ impl Views {
     /// # Errors
     /// `subscription_invalidated` when the filter means nothing any more.
     pub(super) fn follow(&mut self, registry: &Registry) -> Result<(), ApiError> {
-        let (before, seen) = (self.versions(), std::mem::take(&mut self.views));
-        for event in self.request.events.iter().filter_map(|name| registry.event(name)) {
-            match View::of(&event.schema, &self.request) {
-                Ok(view) => self.views.push(view),
-                Err(error) if seen.iter().any(|view| view.schema.id == event.schema.id) => {
-                    let reason =
-                        format!("the filter does not fit event {} as it is declared from here on: {}", event.schema.name, error.reason);
-                    return Err(ApiError::new(Code::SubscriptionInvalidated, reason));
+        let (before, invalid) = (self.versions(), |reason| ApiError::new(Code::SubscriptionInvalidated, reason));
+        self.views.clear();
+        for name in &self.request.events {
+            let was_seen = self.seen.contains(name);
+            match registry.event(name).map(|event| View::of(&event.schema, &self.request)) {
+                Some(Ok(view)) => {
+                    self.seen.insert(name.clone());
+                    self.views.push(view);
                 }
-                // A declaration of before that the filter means nothing to, as where the subscription began.
-                Err(_) => {}
+                None if was_seen => return Err(invalid(format!("event {name} is declared no more"))),
+                Some(Err(error)) if was_seen => {
+                    let reason = &error.reason;
+                    return Err(invalid(format!("the filter does not fit event {name} as it is declared from here on: {reason}")));
+                }
+                // Declared later, or in a way that the filter means nothing to, as where the subscription began.
+                None | Some(Err(_)) => {}
             }
         }
         self.changed |= self.versions() != before;
@@ -131,11 +142,19 @@ impl Views {
                 lsn += 1;
             }
         }
-        let bytes: usize = batches.iter().map(|rows| rows.words().len() * 8 * JSON_TIMES).sum();
-        let count: usize = batches.iter().map(Rows::len).sum();
-        let of_part = (PART_BYTES * count.max(1) / bytes.max(1)).max(1);
+        // What a row takes is estimated by its batch, so that small rows beside large ones do not make large parts.
+        let bytes_of = |rows: &Rows| rows.words().len() * 8 * JSON_TIMES / rows.len().max(1);
+        let sizes: Vec<usize> = batches.iter().map(bytes_of).collect();
+        let (mut ends, mut bytes) = (Vec::new(), 0);
+        for (at, (batch, ..)) in chosen.iter().enumerate() {
+            bytes += sizes[*batch];
+            if bytes >= PART_BYTES || at + 1 == chosen.len() {
+                ends.push(at + 1);
+                bytes = 0;
+            }
+        }
         let lsns = (first_lsn, lsn - 1);
-        (!chosen.is_empty()).then_some(Cut { batches, chosen, of_part, told: 0, lsns })
+        (!chosen.is_empty()).then_some(Cut { batches, chosen, ends, part: 0, lsns })
     }
 }
 
@@ -149,8 +168,8 @@ impl View {
             write_str(&mut name, &field.name);
             (FieldIndex(index), String::from_utf8_lossy(&name).into())
         });
-        let lsn_name = if schema.field("lsn").is_some() { "_lsn" } else { "lsn" };
-        Ok(Self { schema: Arc::clone(schema), filter, fields: fields.collect(), lsn_name })
+        let (lsn_name, delete_name) = (free_name(schema, "lsn"), free_name(schema, "_delete"));
+        Ok(Self { schema: Arc::clone(schema), filter, fields: fields.collect(), lsn_name, delete_name })
     }
 
     fn sees(&self, rows: &Rows, row: usize, derived: &Derived) -> bool {
@@ -160,7 +179,7 @@ impl View {
     fn write(&self, out: &mut Vec<u8>, rows: &Rows, row: usize, lsn: u64) {
         out.extend_from_slice(format!("{{\"{}\":{lsn}", self.lsn_name).as_bytes());
         if rows.is_delete(row) {
-            out.extend_from_slice(b",\"_delete\":true");
+            out.extend_from_slice(format!(",\"{}\":true", self.delete_name).as_bytes());
         }
         for (FieldIndex(index), name) in &self.fields {
             let Some(field) = self.schema.fields.get(usize::from(*index)) else { continue };
@@ -175,6 +194,15 @@ impl View {
         }
         out.push(b'}');
     }
+}
+
+/// A name that no field of the event has.
+fn free_name(schema: &EventSchema, name: &str) -> String {
+    let mut name = name.to_owned();
+    while schema.field(&name).is_some() {
+        name.insert(0, '_');
+    }
+    name
 }
 
 fn program(text: &str, schema: &EventSchema) -> Result<Program, ApiError> {
@@ -197,7 +225,8 @@ fn value_of(cell: Cell<'_>) -> Value {
         Cell::Datetime(ms) => Value::Datetime(ms),
         Cell::Str(bytes) => Value::Str(text(bytes)),
         Cell::Bytes(bytes) => Value::Bytes(bytes.into()),
-        Cell::Json(bytes) => Value::Json(text(bytes)),
+        // As the producer wrote it, which may have been over several lines; within texts JSON escapes line ends.
+        Cell::Json(bytes) => Value::Json(text(bytes).replace(['\n', '\r'], " ").into()),
     }
 }
 
@@ -206,22 +235,23 @@ pub(super) struct Cut {
     batches: Vec<Rows>,
     /// Batch, row, LSN.
     chosen: Vec<(usize, usize, u64)>,
-    /// Rows of one part.
-    of_part: usize,
-    /// Rows that were told.
-    told: usize,
+    /// Where parts end.
+    ends: Vec<usize>,
+    /// The next part.
+    part: usize,
     lsns: (u64, u64),
 }
 
 impl Cut {
     /// The next part, and whether it is the last.
     pub(super) fn next_part(&mut self, views: &Views) -> (String, bool) {
-        let (count, parts) = (self.chosen.len(), self.chosen.len().div_ceil(self.of_part));
-        let chosen = &self.chosen[self.told..count.min(self.told + self.of_part)];
+        let parts = self.ends.len();
+        let from = self.part.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let chosen = &self.chosen[from..self.ends[self.part]];
         assert!(!chosen.is_empty(), "a part has rows");
         let mut head = format!("{{\"lsn\":[{},{}],\"n\":{}", self.lsns.0, self.lsns.1, chosen.len());
         if parts > 1 {
-            let _written = write!(head, ",\"part\":[{},{parts}]", self.told / self.of_part + 1);
+            let _written = write!(head, ",\"part\":[{},{parts}]", self.part + 1);
         }
         let mut out = head.into_bytes();
         out.extend_from_slice(b",\"rows\":{");
@@ -245,8 +275,8 @@ impl Cut {
             out.extend_from_slice(b"]}");
         }
         out.extend_from_slice(b"}}");
-        self.told += chosen.len();
+        self.part += 1;
         let Ok(text) = String::from_utf8(out) else { unreachable!("names and values are written as UTF-8") };
-        (text, self.told == count)
+        (text, self.part == parts)
     }
 }

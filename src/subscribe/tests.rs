@@ -89,4 +89,6 @@ fn a_filter_that_means_nothing_any_more_ends_the_subscription() {
     views.follow(&wide).unwrap();
     assert_eq!(views.take_change(), Some(r#"{"events":{"Tx":{"schema":1}}}"#.to_owned()));
     assert_eq!(views.take_change(), None);
+    // Dropped, and declared again in a way that the filter does not fit: it is told, not mute.
+    assert_eq!(views.follow(&Registry::default()).unwrap_err().code, Code::SubscriptionInvalidated);
 }

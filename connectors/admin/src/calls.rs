@@ -13,9 +13,10 @@ use tokio::sync::Semaphore;
 const PROBES_MAX: usize = 8;
 const QUERIES_MAX: usize = 16;
 const FOLLOWERS_MAX: usize = 8;
+const SUBSCRIBES_MAX: usize = 8;
 
 /// Blocking threads that the runtime needs for all lanes.
-pub(crate) const BLOCKING_THREADS_MAX: usize = PROBES_MAX + QUERIES_MAX + FOLLOWERS_MAX;
+pub(crate) const BLOCKING_THREADS_MAX: usize = PROBES_MAX + QUERIES_MAX + FOLLOWERS_MAX + SUBSCRIBES_MAX;
 
 /// What a call is for; decides its lane and its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) enum Kind {
     Long,
     /// Frames of the log, which may have to come first.
     Follow,
+    /// The beginning of a subscription, for which much of the log may have to be read.
+    Subscribe,
 }
 
 impl Kind {
@@ -35,7 +38,7 @@ impl Kind {
         match self {
             Self::Probe => Duration::from_secs(2),
             Self::Query => Duration::from_secs(10),
-            Self::Long => Duration::from_secs(120),
+            Self::Long | Self::Subscribe => Duration::from_secs(120),
             Self::Follow => Duration::from_secs(20),
         }
     }
@@ -48,12 +51,14 @@ pub(crate) struct Calls {
     probes: Arc<Semaphore>,
     queries: Arc<Semaphore>,
     followers: Arc<Semaphore>,
+    subscribes: Arc<Semaphore>,
 }
 
 impl Calls {
     pub(crate) fn new(control: Arc<dyn Control>) -> Self {
         let lane = |places| Arc::new(Semaphore::new(places));
-        Self { control, probes: lane(PROBES_MAX), queries: lane(QUERIES_MAX), followers: lane(FOLLOWERS_MAX) }
+        let (probes, queries) = (lane(PROBES_MAX), lane(QUERIES_MAX));
+        Self { control, probes, queries, followers: lane(FOLLOWERS_MAX), subscribes: lane(SUBSCRIBES_MAX) }
     }
 
     /// Runs `call` on a blocking thread.
@@ -69,6 +74,7 @@ impl Calls {
             Kind::Probe => (&self.probes, PROBES_MAX),
             Kind::Query | Kind::Long => (&self.queries, QUERIES_MAX),
             Kind::Follow => (&self.followers, FOLLOWERS_MAX),
+            Kind::Subscribe => (&self.subscribes, SUBSCRIBES_MAX),
         };
         let Ok(place) = Arc::clone(lane).try_acquire_owned() else {
             return Err(ApiError::new(Code::Overloaded, format!("{places} admin calls are in flight already")));

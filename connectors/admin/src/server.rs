@@ -22,7 +22,7 @@ use crate::request::{self, Requests};
 use crate::routes;
 
 /// Open connections; beyond them the kernel's backlog waits.
-const CONNECTIONS_MAX: usize = 256;
+pub(crate) const CONNECTIONS_MAX: usize = 256;
 /// Pause after a failed accept (out of descriptors): others may close some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -61,7 +61,7 @@ impl AdminServer {
         self.address
     }
 
-    /// Starts answering, on a thread named `admin` and at most 24 threads named `admin-call` for calls into `control`.
+    /// Starts answering, on a thread named `admin` and at most 40 threads named `admin-call` for calls into `control`.
     ///
     /// # Errors
     /// The operating system refuses a thread or the runtime's descriptors.

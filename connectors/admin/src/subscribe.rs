@@ -23,17 +23,23 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::calls::Kind;
 use crate::handlers::{Admin, Answer, Parameters, parameters_of};
+use crate::problem::Problem;
 
 /// Subscribers at a time; each has a thread.
-pub(crate) const SUBSCRIBERS_MAX: usize = 256;
+pub(crate) const SUBSCRIBERS_MAX: usize = 128;
+const _: () = assert!(SUBSCRIBERS_MAX * 2 <= crate::server::CONNECTIONS_MAX, "probes and scrapes have places left");
 /// Events of one subscription.
 const EVENTS_MAX: usize = 64;
-/// Messages that wait for a client to take them.
-const QUEUED_MAX: usize = 16;
+/// Messages of about a mebibyte at most that wait for a client to take them.
+const QUEUED_MAX: usize = 2;
+/// When a browser comes back, milliseconds.
+const RETRY_MS: u32 = 1000;
 /// A client that hears nothing for this long hears a comment, so that it, and whoever is in between, sees a connection.
 const COMMENT_EVERY: Duration = Duration::from_secs(10);
 /// How long one look at the log may take before the client's absence is noticed.
 const STEP: Duration = Duration::from_secs(1);
+/// What it is that is streamed.
+const STREAM: &str = "text/event-stream";
 /// Stack of a subscriber's thread.
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -50,6 +56,26 @@ impl hyper::body::Body for Messages {
 }
 
 pub(crate) async fn subscribe(
+    admin: State<Admin>,
+    path: Result<Path<String>, PathRejection>,
+    parameters: Parameters,
+    headers: HeaderMap,
+) -> Answer {
+    // A browser never comes back to whoever refused it: what is worth another try is said in its own terms.
+    let is_browser = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains(STREAM));
+    match begin(admin, path, parameters, headers).await {
+        Err(Problem(error)) if is_browser && error.code.retry() => {
+            Ok((head(), format!("retry: {RETRY_MS}\n{}", closed(&error))).into_response())
+        }
+        answer => answer,
+    }
+}
+
+fn head() -> [(header::HeaderName, &'static str); 2] {
+    [(header::CONTENT_TYPE, STREAM), (header::CACHE_CONTROL, "no-store")]
+}
+
+async fn begin(
     State(admin): State<Admin>,
     path: Result<Path<String>, PathRejection>,
     parameters: Parameters,
@@ -66,14 +92,13 @@ pub(crate) async fn subscribe(
     let Ok(place) = Arc::clone(&admin.subscribers).try_acquire_owned() else {
         return Err(ApiError::new(Code::TooManySubscribers, format!("{SUBSCRIBERS_MAX} subscribers are connected")).into());
     };
-    let subscription = admin.calls.run(Kind::Long, move |control| control.subscribe(&request)).await??;
+    let subscription = admin.calls.run(Kind::Subscribe, move |control| control.subscribe(&request)).await??;
     let (messages, queue) = mpsc::channel(QUEUED_MAX);
     let spawned = std::thread::Builder::new().name("subscriber".into()).stack_size(STACK_BYTES).spawn(move || {
         follow(subscription, &messages, place);
     });
     spawned.map_err(|error| ApiError::new(Code::Overloaded, format!("no thread for a subscriber: {error}")))?;
-    let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    Ok((head, Body::new(Messages(queue))).into_response())
+    Ok((head(), Body::new(Messages(queue))).into_response())
 }
 
 fn request_of(events: &str, parameters: &std::collections::BTreeMap<String, String>) -> Result<SubscribeRequest, ApiError> {
@@ -161,11 +186,17 @@ fn closed(error: &ApiError) -> String {
     event("close", None, &serde_json::Value::Object(members).to_string())
 }
 
-/// One event; its data is JSON and has no line of its own.
+/// One event. Whatever lines its data has, each is a line of data.
 fn event(name: &str, id: Option<u64>, data: &str) -> String {
-    assert!(!data.contains(['\n', '\r']), "JSON escapes line ends");
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-    format!("{id}event: {name}\ndata: {data}\n\n")
+    let mut text = format!("{id}event: {name}\n");
+    for line in data.split(['\n', '\r']) {
+        text.push_str("data: ");
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.push('\n');
+    text
 }
 
 #[cfg(test)]
@@ -202,6 +233,8 @@ mod tests {
     fn a_part_that_others_follow_moves_no_id() {
         let part = Message::Rows { lsn: None, json: "{}".into() };
         assert_eq!(written(&part), "event: txn\ndata: {}\n\n");
+        let lines = Message::Rows { lsn: Some(1), json: "{\"a\":\r\n1}".into() };
+        assert_eq!(written(&lines), "id: 1\nevent: txn\ndata: {\"a\":\ndata: \ndata: 1}\n\n", "a line of its own ends nothing");
         assert_eq!(written(&Message::Position(7)), "id: 7\nevent: position\ndata: {\"lsn\":7}\n\n");
     }
 }

@@ -325,7 +325,7 @@ impl Worker {
     }
 
     fn settle_in(&mut self, newcomer: Newcomer, now: Instant) {
-        if self.stopping {
+        if self.stopping && matches!(newcomer, Newcomer::Fresh { .. }) {
             return;
         }
         let place = match self.free.pop() {
@@ -357,6 +357,9 @@ impl Worker {
             }
             Newcomer::Moved(mut connection) => {
                 connection.moved(id);
+                if self.stopping {
+                    connection.end();
+                }
                 connection
             }
         };
@@ -390,6 +393,15 @@ impl Worker {
             }
             self.vacate(place as u16);
         }
+    }
+
+    /// Where a connection would go.
+    fn other_lane(&self, place: u16) -> Option<&Arc<Mailbox>> {
+        let connection = self.connections.get(usize::from(place))?.as_ref()?;
+        self.mailboxes.get(match self.shared.lane {
+            Lane::Light => self.mailboxes.len() - 1,
+            Lane::Bulk => connection.home,
+        })
     }
 
     /// Gives a connection to the thread of its next request.
@@ -478,6 +490,16 @@ impl Worker {
         if goes_home && connection.is_at_rest() {
             connection.go_home();
         }
+        if connection.may_move() && self.other_lane(place).is_some_and(|lane| lane.stopping.load(Ordering::Acquire)) {
+            // Nobody there would take it.
+            if let Some(Some(connection)) = self.connections.get_mut(usize::from(place)) {
+                connection.end();
+            }
+            self.enter_deadline(place);
+            return;
+        }
+        let Some(home) = self.connections.get_mut(usize::from(place)) else { return };
+        let Some(connection) = home else { return };
         if connection.may_move() {
             if let Some(connection) = home.take() {
                 self.move_on(connection);

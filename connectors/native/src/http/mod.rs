@@ -99,7 +99,9 @@ impl Http {
         match head.body {
             Body::Length(length) => {
                 let length = within(length, &desk.shared.config)?;
-                if Lane::of(length) != desk.shared.lane {
+                // How much it is under a coding is known when that is off: any of it is bulk.
+                let lane = if head.coding.is_empty() { Lane::of(length) } else { Lane::Bulk };
+                if lane != desk.shared.lane {
                     self.scan = Scan::default();
                     return Ok(Step::Moves(0));
                 }
@@ -126,10 +128,12 @@ impl Http {
     fn step_chunked(&mut self, bytes: &[u8], desk: &mut Desk<'_>) -> Result<Step, ApiError> {
         let Some(arriving) = &mut self.arriving else { return Ok(Step::NeedMore(0)) };
         let count = arriving.body.take(bytes)?;
+        // How long it gets is seen only as it comes; what came of it goes with the connection.
+        if desk.shared.lane == Lane::Light && Lane::of(arriving.body.bytes().len()) == Lane::Bulk {
+            return Ok(Step::Moves(count));
+        }
         if !arriving.body.is_complete() {
-            // How long it gets is seen only as it comes; what came of it goes with the connection.
-            let is_bulk = Lane::of(arriving.body.bytes().len()) == Lane::Bulk;
-            return Ok(if is_bulk && desk.shared.lane == Lane::Light { Step::Moves(count) } else { Step::NeedMore(count) });
+            return Ok(Step::NeedMore(count));
         }
         let Some(arriving) = self.arriving.take() else { return Ok(Step::NeedMore(count)) };
         self.taken();
