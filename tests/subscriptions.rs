@@ -251,6 +251,8 @@ fn what_cannot_be_subscribed_to_is_refused_by_name() {
         ("/subscribe/cards", 404, "event_not_found"),
         ("/subscribe/Payment?where=amont%20%3E%201", 400, "invalid_expression"),
         ("/subscribe/Payment?where=amount%20%3E", 400, "invalid_expression"),
+        ("/subscribe/Payment?where=card%20%3E%201", 400, "expression_type_mismatch"),
+        ("/subscribe/Payment?where=amount", 400, "expression_type_mismatch"),
         ("/subscribe/Payment?fields=amont", 400, "invalid_request"),
         ("/subscribe/Payment?from=99999", 409, "position_ahead"),
         ("/subscribe/Payment?from=yesterday", 400, "invalid_request"),

@@ -156,7 +156,7 @@ fn print(parts: &[Json], left: &mut u64, console: &mut Console<'_>) -> Result<bo
                     line.insert("event".into(), own.clone());
                 }
             }
-            console.line(&line.to_string())?;
+            console.document(&line)?;
         }
     }
     console.out.flush()?;

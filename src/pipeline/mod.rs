@@ -32,7 +32,7 @@ pub use definition::{DerivationDef, EventDef, FeatureDef, KeyColumn, KeyKind, Or
 pub(crate) use environment::FILTERS_TESTED;
 pub use environment::{Chain, Column, Derived, RowEnv};
 pub use expression::Program;
-pub(crate) use expression::{Expression, Resolved};
+pub(crate) use expression::{Expression, ExpressionError, Resolved};
 pub use feature::Operators;
 pub use loss::Loss;
 pub use node::is_retired;

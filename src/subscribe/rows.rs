@@ -7,7 +7,7 @@
 //! the row's LSN under `_lsn`; a row that deletes its key says `"_delete":true`. A frame whose rows take more than
 //! [`PART_BYTES`] is told in parts (`"part":[1,3]`), of which only the last one ends the transaction.
 
-use crate::pipeline::{Column, Derived, Expression, Program, Registry, Resolved, RowEnv};
+use crate::pipeline::{Column, Derived, Expression, ExpressionError, Program, Registry, Resolved, RowEnv};
 use crate::row::{Cell, EventId, EventSchema, FieldIndex, Rows};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
@@ -211,8 +211,18 @@ fn program(text: &str, schema: &EventSchema) -> Result<Program, ApiError> {
         let kind = schema.fields.get(usize::from(index.0)).map(|field| field.kind);
         Some(Resolved { column: Column::Field(index), kind })
     };
-    let compiled = Expression::parse(text).and_then(|expression| expression.compile(&resolve));
-    compiled.map(|compiled| compiled.program).map_err(|error| ApiError::new(Code::InvalidExpression, error.to_string()).at("where"))
+    let invalid = |error: ExpressionError| ApiError::new(Code::InvalidExpression, error.to_string()).at("where");
+    let expression = Expression::parse(text).map_err(invalid)?;
+    let compiled = expression.compile(&resolve).map_err(invalid)?;
+    // What can never be true would make a stream that is silent for ever.
+    let unlike = compiled.mismatches.first().cloned().or_else(|| expression.wants_bool(&compiled));
+    match unlike {
+        None => Ok(compiled.program),
+        Some(mismatch) => {
+            let error = ApiError::new(Code::ExpressionTypeMismatch, mismatch.reason).at("where");
+            Err(mismatch.hint.into_iter().fold(error, ApiError::hint))
+        }
+    }
 }
 
 fn value_of(cell: Cell<'_>) -> Value {

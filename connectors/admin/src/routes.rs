@@ -146,6 +146,7 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
             Code::SubscribeAllExcludesEvents,
             Code::EventNotFound,
             Code::InvalidExpression,
+            Code::ExpressionTypeMismatch,
             Code::LogChanged,
             Code::PositionExpired,
             Code::PositionAhead,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use socket2::SockRef;
 use streamgauge_api::metrics::{Gauge, Metrics};
 use streamgauge_api::{Control, Cors};
 use tokio::sync::{Semaphore, watch};
@@ -21,6 +22,8 @@ use crate::handlers::Admin;
 use crate::request::{self, Requests};
 use crate::routes;
 
+/// What the kernel holds of answers that a client has not taken; it takes twice as much memory.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Open connections; beyond them the kernel's backlog waits.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
 /// Pause after a failed accept (out of descriptors): others may close some.
@@ -152,6 +155,8 @@ async fn accept(listener: tokio::net::TcpListener, router: Router, open: Gauge, 
                 let (router, closing_seen, open) = (router.clone(), closing_seen.clone(), open.clone());
                 // Answers are small and a scraper waits for them: no Nagle delay. A socket without the option still works.
                 let _ = stream.set_nodelay(true);
+                // A client that reads slowly is one that takes nothing for as long as a full buffer is large.
+                let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
                 connections.spawn(async move {
                     open.inc();
                     let _counted = Counted(open);

@@ -139,3 +139,18 @@ proptest! {
         }
     }
 }
+
+/// JsonConverter wraps keys as it wraps values: a delete reached no row, untold.
+#[test]
+fn a_key_that_is_wrapped_as_values_are_is_read_through_its_wrapper() {
+    let fields = "id:i64 v:str?";
+    let places = [FieldSource::KeyPath("id".into()), FieldSource::path("v")];
+    let base = SourceFormat { key_format: KeyFormat::Json, ..format(Format::Debezium, Framing::None) };
+    let source = SourceFormat { mode: Latest, tombstone: Tombstone::Ignore, ..with(fields, &places, base) };
+    let mut decoder = Decoder::new(event(fields), &source).unwrap();
+    let delete = br#"{"op":"d","source":{},"before":{"id":11},"after":null}"#;
+    for key in [r#"{"id":11}"#, r#"{"schema":{"type":"struct"},"payload":{"id":11}}"#] {
+        let record = RawRecord { key: Some(key.as_bytes()), value: Some(delete), ..RECORD };
+        assert_eq!(told(decode_with(&mut decoder, &record)), Ok((Decoded::Delete, "11 -".to_owned())), "{key}");
+    }
+}

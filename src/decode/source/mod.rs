@@ -250,6 +250,13 @@ impl Decoder {
         let mut takings = Vec::new();
         let mut of_key = Vec::new();
         let key_is_value = matches!(format.key_format, KeyFormat::Avro | KeyFormat::Json);
+        // A connector that wraps values in `schema` and `payload` wraps keys too.
+        let is_wrapped = format.format == Format::Debezium && format.key_format == KeyFormat::Json;
+        let wrapped = |source: &FieldSource| match source {
+            FieldSource::KeyPath(path) if is_wrapped => vec![format!("payload.{path}").into_boxed_str()],
+            _ => Vec::new(),
+        };
+        let wrapped: Vec<(Box<str>, Vec<Box<str>>)> = format.fields.iter().map(|(name, source)| (name.clone(), wrapped(source))).collect();
         let own_names = schema.fields.iter().map(|field| FieldSource::path(&path::of_member(&field.name))).collect::<Vec<_>>();
         for (index, (declared, own_name)) in schema.fields.iter().zip(&own_names).enumerate() {
             let Ok(field) = u16::try_from(index).map(FieldIndex) else { break };
@@ -257,7 +264,10 @@ impl Decoder {
             match source {
                 FieldSource::Path { path, aliases } => takings.push(Taking { field, path, aliases }),
                 FieldSource::Key if key_is_value => of_key.push(Taking { field, path: Projection::WHOLE, aliases: &[] }),
-                FieldSource::KeyPath(path) if key_is_value => of_key.push(Taking { field, path, aliases: &[] }),
+                FieldSource::KeyPath(path) if key_is_value => {
+                    let aliases = wrapped.iter().find(|(named, _)| *named == declared.name).map_or(&[][..], |(_, aliases)| aliases);
+                    of_key.push(Taking { field, path, aliases });
+                }
                 from => {
                     let is_read = format.readings.iter().any(|(named, _)| *named == declared.name);
                     check_outside(from, declared.kind, is_read).map_err(|error| error.at(&*declared.name))?;
