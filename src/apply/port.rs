@@ -143,13 +143,7 @@ impl EnginePort {
     fn event(&mut self, name: &str) -> Result<&mut PushEvent, ApiError> {
         if !self.events.contains_key(name) {
             let registry = self.facts.registry();
-            let Some(event) = registry.event(name) else {
-                let error = ApiError::new(Code::EventNotFound, format!("no event \"{name}\" is registered"));
-                return Err(match streamgauge_api::nearest(name, registry.events.keys()) {
-                    Some(near) => error.hint(format!("did you mean \"{near}\"?")),
-                    None => error,
-                });
-            };
+            let event = registry.known_event(name)?;
             let decoder = PushDecoder::new(&event.schema, self.refuse_control);
             let builder = RowsBuilder::new(Arc::clone(&event.schema), Strictness::Push).with_keys(registry.text_keys(event.schema.id));
             self.events.insert(name.into(), PushEvent { decoder, builder, series: self.metrics.event_series(name) });

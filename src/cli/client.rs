@@ -46,11 +46,17 @@ impl Answer {
 impl Client {
     /// A client of `address`, a URL or HOST:PORT; `flag` is how the user gave it.
     pub(super) fn new(address: &str, flag: &'static str) -> Self {
+        Self::within(address, flag, Some(REQUEST_LIMIT))
+    }
+
+    /// With this limit of an answer's end, and the usual one of its beginning.
+    fn within(address: &str, flag: &'static str, whole: Option<Duration>) -> Self {
         let base = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_LIMIT))
-            .timeout_global(Some(REQUEST_LIMIT))
+            .timeout_recv_response(Some(REQUEST_LIMIT))
+            .timeout_global(whole)
             // The server is a sidecar: a proxy for the outside world has no business here.
             .proxy(None)
             .user_agent(concat!("streamgauge/", env!("CARGO_PKG_VERSION")))
@@ -60,15 +66,7 @@ impl Client {
 
     /// The same for answers that end when either side wants.
     pub(super) fn following(address: &str, flag: &'static str) -> Self {
-        let Self { base, .. } = Self::new(address, flag);
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECT_LIMIT))
-            .timeout_recv_response(Some(REQUEST_LIMIT))
-            .proxy(None)
-            .user_agent(concat!("streamgauge/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self { agent: config.new_agent(), base, flag }
+        Self::within(address, flag, None)
     }
 
     /// One GET whose answer is read as it comes.

@@ -55,6 +55,7 @@ pub use signature::{
     BUCKET_US_MIN, Family, FieldRule, Output, Param, ParamKind, ParamValue, ParamValues, RESOLUTION, RESOLUTION_DEFAULT, Reads, Signature,
     WindowRule,
 };
+pub(crate) use value_slot::value_of;
 
 /// A named aggregate.
 pub trait Operator: Sync {

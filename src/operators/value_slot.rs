@@ -122,7 +122,7 @@ impl ValueSlot {
 }
 
 /// A cell as readers see it.
-pub(super) fn value_of(cell: Cell<'_>) -> Value {
+pub(crate) fn value_of(cell: Cell<'_>) -> Value {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
     match cell {
         Cell::Absent | Cell::Null => Value::Null,

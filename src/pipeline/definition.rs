@@ -5,7 +5,7 @@
 
 use super::environment::{Chain, Column};
 use super::expression::Program;
-use crate::operators::{Operator, ParamValues, WindowRule};
+use crate::operators::{Operator, ParamValues, RESOLUTION_DEFAULT, WindowRule};
 use crate::row::{EventId, EventSchema, FieldType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -114,6 +114,23 @@ pub struct FeatureDef {
 }
 
 impl FeatureDef {
+    /// A feature of every row of a key, without field, parameters or window.
+    pub(crate) fn plain(name: &str, op: &'static dyn Operator) -> Self {
+        let Ok(resolution) = u32::try_from(RESOLUTION_DEFAULT) else { unreachable!("a window has few buckets") };
+        Self {
+            name: name.into(),
+            op,
+            field: None,
+            field_kind: None,
+            more_fields: Vec::new(),
+            filter: None,
+            window_us: None,
+            resolution,
+            params: ParamValues::default(),
+            node: serde_json::json!({ "op": op.signature().name, "params": {} }),
+        }
+    }
+
     /// The window that rows leave, microseconds; none when the feature takes the rows of a key's
     /// whole life.
     pub fn rows_window_us(&self) -> Option<i64> {

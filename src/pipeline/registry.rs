@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use streamgauge_api::{ApiError, Code, nearest};
 
 /// Every definition in force.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -100,6 +101,20 @@ impl Registry {
     /// The event of this name.
     pub fn event(&self, name: &str) -> Option<&Arc<EventDef>> {
         self.events.get(name)
+    }
+
+    /// The same, of a name that comes from outside.
+    ///
+    /// # Errors
+    /// `event_not_found`, with the nearest name that is known.
+    pub fn known_event(&self, name: &str) -> Result<&Arc<EventDef>, ApiError> {
+        self.event(name).ok_or_else(|| {
+            let error = ApiError::new(Code::EventNotFound, format!("no event \"{name}\" is registered"));
+            match nearest(name, self.events.keys()) {
+                Some(near) => error.hint(format!("did you mean \"{near}\"?")),
+                None => error,
+            }
+        })
     }
 
     /// The event of this number.

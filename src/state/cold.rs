@@ -18,9 +18,8 @@ use super::plan::SlabPlan;
 use super::slab::Slab;
 use super::state::State;
 use super::table::Table;
-use crate::operators::{ParamValues, RESOLUTION_DEFAULT, find};
+use crate::operators::find;
 use crate::pipeline::FeatureDef;
-use serde_json::json;
 use std::sync::Arc;
 
 /// The name of the feature that says when a key's last row came: no user can declare it.
@@ -29,19 +28,7 @@ pub(super) const LIFE: &str = "";
 /// That feature.
 pub(super) fn life() -> Arc<FeatureDef> {
     let Some(op) = find("last_seen") else { unreachable!("there is such an operator") };
-    let Ok(resolution) = u32::try_from(RESOLUTION_DEFAULT) else { unreachable!("a window has few buckets") };
-    Arc::new(FeatureDef {
-        name: LIFE.into(),
-        op,
-        field: None,
-        field_kind: None,
-        more_fields: Vec::new(),
-        filter: None,
-        window_us: None,
-        resolution,
-        params: ParamValues::default(),
-        node: json!({ "op": op.signature().name, "params": {} }),
-    })
+    Arc::new(FeatureDef::plain(LIFE, op))
 }
 
 impl SlabPlan {

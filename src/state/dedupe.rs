@@ -15,12 +15,12 @@ use super::plan::SlabRow;
 use super::state::State;
 use super::table::{Scratch, Table, key_of};
 use crate::operators::{
-    AccumulatorNeed, Accuracy, Compiled, Family, FeatureParams, FieldRule, Fields, Operator, Output, ParamValues, RESOLUTION_DEFAULT,
-    Reads, RowsTaken, Signature, WindowRule,
+    AccumulatorNeed, Accuracy, Compiled, Family, FeatureParams, FieldRule, Fields, Operator, Output, Reads, RowsTaken, Signature,
+    WindowRule,
 };
 use crate::pipeline::{Chain, Column, FeatureDef, KeyColumn, KeyKind, Origin, Registry, RowEnv, TableDef};
 use crate::row::{EventId, EventSchema, FieldType, Rows};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -49,19 +49,6 @@ fn declared(schema: &EventSchema) -> Option<TableDef> {
     let dedupe = schema.dedupe?;
     let field = schema.fields.get(usize::from(dedupe.field.0))?;
     let kind = KeyKind::of(field.kind)?;
-    let Ok(resolution) = u32::try_from(RESOLUTION_DEFAULT) else { unreachable!("a window has few buckets") };
-    let first = FeatureDef {
-        name: FIRST_ROW.name.into(),
-        op: &FirstRow,
-        field: None,
-        field_kind: None,
-        more_fields: Vec::new(),
-        filter: None,
-        window_us: None,
-        resolution,
-        params: ParamValues::default(),
-        node: json!({ "op": FIRST_ROW.name, "params": {} }),
-    };
     Some(TableDef {
         id: ids_of(schema.id),
         name: format!("{} ids", schema.name).into(),
@@ -71,7 +58,7 @@ fn declared(schema: &EventSchema) -> Option<TableDef> {
         chain_steps: 0,
         computed: Vec::new(),
         keys: vec![KeyColumn { name: field.name.clone(), column: Column::Field(dedupe.field), kind }],
-        features: vec![Arc::new(first)],
+        features: vec![Arc::new(FeatureDef::plain(FIRST_ROW.name, &FirstRow))],
         owner: Box::default(),
         origin: Origin::Config,
         node: Json::Null,

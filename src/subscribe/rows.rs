@@ -7,6 +7,7 @@
 //! the row's LSN under `_lsn`; a row that deletes its key says `"_delete":true`. A frame whose rows take more than
 //! [`PART_BYTES`] is told in parts (`"part":[1,3]`), of which only the last one ends the transaction.
 
+use crate::operators::value_of;
 use crate::pipeline::{Column, Derived, Expression, ExpressionError, Program, Registry, Resolved, RowEnv};
 use crate::row::{Cell, EventId, EventSchema, FieldIndex, Rows};
 use serde_json::{Value as Json, json};
@@ -55,13 +56,7 @@ impl Views {
         }
         let mut unknown: Vec<&String> = request.fields.iter().flatten().collect();
         for name in &request.events {
-            let Some(event) = registry.event(name) else {
-                let error = ApiError::new(Code::EventNotFound, format!("no event \"{name}\" is registered"));
-                return Err(match nearest(name, registry.events.keys()) {
-                    Some(near) => error.hint(format!("did you mean \"{near}\"?")),
-                    None => error,
-                });
-            };
+            let event = registry.known_event(name)?;
             View::of(&event.schema, request)?;
             unknown.retain(|field| event.schema.field(field).is_none());
         }
@@ -185,7 +180,7 @@ impl View {
             let Some(field) = self.schema.fields.get(usize::from(*index)) else { continue };
             let value = match rows.cell(usize::from(*index), field.kind, row) {
                 Cell::Absent => continue,
-                cell => value_of(cell),
+                cell => told(cell),
             };
             out.push(b',');
             out.extend_from_slice(name.as_bytes());
@@ -225,18 +220,11 @@ fn program(text: &str, schema: &EventSchema) -> Result<Program, ApiError> {
     }
 }
 
-fn value_of(cell: Cell<'_>) -> Value {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
-    match cell {
-        Cell::Absent | Cell::Null => Value::Null,
-        Cell::Bool(truth) => Value::Bool(truth),
-        Cell::I64(number) => Value::I64(number),
-        Cell::F64(number) => Value::F64(number),
-        Cell::Datetime(ms) => Value::Datetime(ms),
-        Cell::Str(bytes) => Value::Str(text(bytes)),
-        Cell::Bytes(bytes) => Value::Bytes(bytes.into()),
+fn told(cell: Cell<'_>) -> Value {
+    match value_of(cell) {
         // As the producer wrote it, which may have been over several lines; within texts JSON escapes line ends.
-        Cell::Json(bytes) => Value::Json(text(bytes).replace(['\n', '\r'], " ").into()),
+        Value::Json(text) => Value::Json(text.replace(['\n', '\r'], " ").into()),
+        value => value,
     }
 }
 
