@@ -4,12 +4,13 @@
 //! not declare any more counts as lost. Pure: startup writes the outcome into the WAL and lets the state carry it out.
 
 use super::Config;
-use super::setup::TopicsSetup;
-use crate::decode::{FieldSource, Tombstone};
-use crate::pipeline::{Origin, Problem, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
+use super::definitions::OnBadRecord;
+use super::setup::{SourceSetup, TopicsSetup};
+use crate::decode::{DebeziumMode, FieldSource, Format, Framing, KeyFormat, Tombstone};
+use crate::pipeline::{COLUMNS, Origin, Problem, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
 use crate::row::{EventId, Field, Reading, TimeUnit, Written};
 use serde_json::Value as Json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use streamgauge_api::{ApiError, Code, nearest};
 
@@ -122,28 +123,125 @@ fn projections(config: &Config) -> Projections {
             let from = source.fields.iter().find(|(name, _)| **name == *field.name).map(|(_, from)| from);
             let places = from.map_or_else(|| vec![field.name.to_string()], places_of);
             let reading = source.readings.iter().find(|(name, _)| **name == *field.name).map(|(_, reading)| reading);
-            (
-                field.name.clone(),
-                reading
-                    .and_then(meaning_of)
-                    .map_or(places.clone(), |meaning| places.iter().map(|place| format!("{place} ({meaning})")).collect()),
-            )
+            let of_key = from.filter(|from| **from == FieldSource::Key).and_then(|_| meaning_of_key(source.key_format));
+            let of_raw = (source.format == Format::Raw && places == ["value"]).then_some("the whole");
+            let meaning = [reading.and_then(meaning_of), of_key.or(of_raw).map(str::to_owned)];
+            let meaning: Vec<String> = meaning.into_iter().flatten().collect();
+            let place = |place: &String| if meaning.is_empty() { place.clone() } else { format!("{place} ({})", meaning.join(", ")) };
+            (field.name.clone(), places.iter().map(place).collect())
         };
         let fields = event.schema.fields.iter().map(places).collect();
         let of_event = projections.entry(source.event.as_str().into()).or_default();
-        of_event.insert(source.name.as_str().into(), Projection { topics, tombstone: tombstone_word(source.tombstone).to_owned(), fields });
+        of_event.insert(source.name.as_str().into(), Projection { topics, said: said(source), fields });
     }
     projections
+}
+
+/// How records are read beside their fields' places, by keys of the file.
+fn said(source: &SourceSetup) -> BTreeMap<Box<str>, String> {
+    let mut said = BTreeMap::new();
+    let mut say = |key: &str, value: Json| said.insert(key.into(), value.to_string());
+    let unframed = source.schema.as_ref();
+    say("format", format_word(source.format).into());
+    say("tombstone", tombstone_word(source.tombstone).into());
+    say("on_bad_record", on_bad_record_word(source.on_bad_record).into());
+    if !matches!(source.format, Format::Csv | Format::Raw) {
+        say("framing", framing_word(source.framing).into());
+    }
+    if source.format.is_debezium() {
+        say("mode", if source.mode == DebeziumMode::Latest { "latest" } else { "changes" }.into());
+    }
+    if source.format == Format::Csv {
+        let columns: Vec<&str> = source.csv.columns.iter().map(|column| &**column).collect();
+        say(COLUMNS, columns.into());
+        say("csv.delimiter", char::from(source.csv.delimiter).to_string().into());
+    }
+    if source.fields.iter().any(|(_, from)| matches!(from, FieldSource::Key | FieldSource::KeyPath(_))) {
+        say("key_format", key_format_word(source.key_format).into());
+    }
+    if let Some(schema) = unframed {
+        // The text itself may be long; a person sees that it is another one.
+        say("schema", format!("a file of {} bytes, digest {:016x}", schema.text.len(), digest(&schema.text)).into());
+    }
+    if let Some(message) = &source.message {
+        say("message", message.as_str().into());
+    }
+    for (field, reading) in &source.readings {
+        if let Some(written) = reading.written.word() {
+            say(&format!("fields.{field}.from"), written.into());
+        }
+        if reading.null_if_bad {
+            say(&format!("fields.{field}.on_bad_field"), "null".into());
+        }
+    }
+    said
+}
+
+/// FNV-1a: tells one schema from another where nobody means to be told wrong.
+fn digest(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// What makes the same bytes of a whole key another value.
+fn meaning_of_key(format: KeyFormat) -> Option<&'static str> {
+    match format {
+        KeyFormat::Raw | KeyFormat::Text => None,
+        KeyFormat::Integer => Some("an integer"),
+        KeyFormat::Avro | KeyFormat::Json => Some("a value of its own"),
+    }
 }
 
 /// What makes the same bytes another value; what else a reading says only decides which records are bad.
 fn meaning_of(reading: &Reading) -> Option<String> {
     let unit = reading.unit.filter(|unit| *unit != TimeUnit::Millis).map(|unit| format!("unit {}", unit.as_str()));
-    let zone = reading.zone.as_ref().map(|zone| format!("zone {}", zone.iana_name().unwrap_or("of an offset")));
+    let zone = reading.zone.as_ref().map(|zone| match (zone.iana_name(), zone.to_fixed_offset()) {
+        (Some(name), _) => format!("zone {name}"),
+        (None, Ok(offset)) => format!("zone {offset}"),
+        (None, Err(_)) => unreachable!("a zone of a config has a name or an offset"),
+    });
     let scale = reading.scale.map(|scale| format!("scale {scale}"));
     let base64 = (reading.written == Written::Base64).then(|| "base64".to_owned());
     let said: Vec<String> = [unit, zone, base64, scale].into_iter().flatten().collect();
     (!said.is_empty()).then(|| said.join(", "))
+}
+
+fn format_word(format: Format) -> &'static str {
+    match format {
+        Format::Json => "json",
+        Format::Avro => "avro",
+        Format::Protobuf => "protobuf",
+        Format::Msgpack => "msgpack",
+        Format::Csv => "csv",
+        Format::Raw => "raw",
+        Format::Debezium => "debezium",
+        Format::DebeziumAvro => "debezium_avro",
+    }
+}
+
+fn framing_word(framing: Framing) -> &'static str {
+    match framing {
+        Framing::None => "none",
+        Framing::Confluent => "confluent",
+        Framing::Apicurio8 => "apicurio8",
+    }
+}
+
+fn key_format_word(format: KeyFormat) -> &'static str {
+    match format {
+        KeyFormat::Raw => "raw",
+        KeyFormat::Text => "text",
+        KeyFormat::Integer => "integer",
+        KeyFormat::Avro => "avro",
+        KeyFormat::Json => "json",
+    }
+}
+
+fn on_bad_record_word(on_bad_record: OnBadRecord) -> &'static str {
+    match on_bad_record {
+        OnBadRecord::Dlq => "dlq",
+        OnBadRecord::Skip => "skip",
+        OnBadRecord::Stop => "stop",
+    }
 }
 
 /// What a record without a value means, as the file writes it.

@@ -99,6 +99,19 @@ pub enum TopicsSetup {
     Matching(String),
 }
 
+impl TopicsSetup {
+    /// Whether a topic is one of them.
+    pub fn has(&self, topic: &str) -> bool {
+        match self {
+            Self::Named(names) => names.iter().any(|name| name == topic),
+            Self::Matching(pattern) => match regex::Regex::new(&format!("^(?:{pattern})$")) {
+                Ok(whole) => whole.is_match(topic),
+                Err(error) => unreachable!("the pattern was checked: {error}"),
+            },
+        }
+    }
+}
+
 /// Where a partition begins that has no position yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartSetup {

@@ -295,7 +295,9 @@ impl<'c> Reader<'_, 'c> {
             let place = match member.node.members() {
                 None => Some(&member.node),
                 Some(said) => {
-                    readings.extend(self.reading(said).map(|reading| (member.key.clone(), reading)));
+                    let reading = self.reading(said);
+                    self.one_unit(event, &member.key, reading.as_ref(), &member.node);
+                    readings.extend(reading.map(|reading| (member.key.clone(), reading)));
                     member.node.get("path")
                 }
             };
@@ -304,6 +306,17 @@ impl<'c> Reader<'_, 'c> {
             fields.extend(self.place(&member.key, place).map(|from| (member.key.clone(), from)));
         }
         (fields, readings)
+    }
+
+    /// The event may say the unit of its time field too; two units of one number cannot both be meant.
+    fn one_unit(&mut self, event: &str, field: &str, reading: Option<&Reading>, node: &Node) {
+        let Some(here) = reading.and_then(|reading| reading.unit) else { return };
+        let time = self.check.root.at(&format!("events.{event}.time"));
+        let Some(time) = time.filter(|time| time.get("field").and_then(Node::text) == Some(field)) else { return };
+        let Some(there) = time.get("unit").and_then(Node::text).and_then(TimeUnit::parse).filter(|there| *there != here) else { return };
+        let message = format!("`{field}`: unit = {:?} here, and events.{event}.time says {:?}", here.as_str(), there.as_str());
+        let help = "leave one of them out: the event's unit holds for all its sources, a source's for its own records";
+        self.wrong(message, node.get("unit").unwrap_or(node), Some(help.to_owned()));
     }
 
     fn place(&mut self, field: &str, node: &Node) -> Option<FieldSource> {

@@ -473,6 +473,94 @@ fn other_topics_of_a_source_and_another_tombstone_are_told() {
     );
 }
 
+#[test]
+fn a_unit_of_the_source_that_contradicts_the_events_is_found() {
+    for (time, unit, found) in [("s", "ms", true), ("ms", "us", true), ("s", "s", false), ("us", "us", false)] {
+        let text = SAMPLE
+            .replace("time   = { field = \"ts\" }", &format!("time = {{ field = \"ts\", unit = {time:?} }}"))
+            .replace("[sources.payments.kafka]", &format!("fields = {{ ts = {{ unit = {unit:?} }} }}\n[sources.payments.kafka]"));
+        match parse(&text) {
+            Ok(_) => assert!(!found, "{time} {unit}"),
+            Err(problems) => {
+                let told = problems.to_string();
+                assert!(
+                    found && told.contains("events.Payment.time says") && told.contains(unit) && told.contains(time),
+                    "{time} {unit}: {told}"
+                );
+            }
+        }
+    }
+}
+
+/// Another mode, delimiter or `from` passed in silence, and swapped columns as if nothing had moved.
+#[test]
+fn whatever_a_source_reads_its_records_by_is_told_when_it_changes_and_refused_where_values_would_mix() {
+    let config = |source: &str, fields: &str| {
+        format!(
+            "config_version = 1\n[events.E]\nfields = {{ k = \"str\", v = \"f64?\", at = \"datetime?\" }}\n\
+             [sources.s]\nevent = \"E\"\n{source}\nfields = {{ {fields} }}\nkafka = {{ brokers = [\"b:9092\"], topic = \"t\" }}\n\
+             [tables.T]\nfrom = \"E\"\nkey = [\"k\"]\n[tables.T.features]\nv = {{ op = \"last\", field = \"v\" }}\nat = {{ op = \"last\", field = \"at\" }}\n"
+        )
+    };
+    let csv = "format = \"csv\"\ncsv = { columns = [\"k\", \"v\", \"at\"] }";
+    let told = |before: (&str, &str), after: (&str, &str)| {
+        let told = change_told(&config(before.0, before.1), &config(after.0, after.1), false, &[]);
+        assert!(change_told(&config(after.0, after.1), &config(after.0, after.1), false, &[]).unwrap().is_empty());
+        told
+    };
+    for (before, after, line) in [
+        (
+            ("format = \"debezium\"", ""),
+            ("format = \"debezium\"\nmode = \"latest\"", ""),
+            r#"mode = "latest" instead of "changes": from now on a delete forgets its key"#,
+        ),
+        (("", ""), ("format = \"msgpack\"", ""), r#"format = "msgpack" instead of "json""#),
+        (("", ""), ("framing = \"confluent\"", ""), r#"framing = "confluent" instead of "none""#),
+        (("", ""), ("", r#"v = { from = "text" }"#), r#"fields.v.from = "text", which it had not before"#),
+        (("", r#"v = { from = "any" }"#), ("", r#"v = { from = "text" }"#), r#"fields.v.from = "text" instead of "any""#),
+        (("", r#"v = { on_bad_field = "null" }"#), ("", ""), r#"has no fields.v.on_bad_field any more, which was "null""#),
+        (
+            (csv, ""),
+            ("format = \"csv\"\ncsv = { columns = [\"k\", \"v\", \"at\"], delimiter = \";\" }", ""),
+            r#"csv.delimiter = ";" instead of ",""#,
+        ),
+        (
+            (csv, ""),
+            ("format = \"csv\"\ncsv = { columns = [\"n\", \"k\", \"v\", \"at\"] }", ""),
+            r#"csv.columns = ["n","k","v","at"] instead of ["k","v","at"]"#,
+        ),
+        (
+            ("key_format = \"avro\"\nregistry = { url = [\"http://r\"] }", r#"k = "key:a""#),
+            ("key_format = \"json\"", r#"k = "key:a""#),
+            r#"key_format = "json" instead of "avro""#,
+        ),
+    ] {
+        let lines = told(before, after).unwrap_or_else(|refused| panic!("{line}: {refused:?}"));
+        assert!(lines.iter().any(|told| told.contains(line)), "{line}: {lines:?}");
+    }
+    for (before, after, line) in [
+        (
+            (csv, ""),
+            ("format = \"csv\"\ncsv = { columns = [\"k\", \"at\", \"v\"] }", ""),
+            "source s takes it from column 3 of 3, and took it from column 2 of 3 before",
+        ),
+        (("", ""), ("", r#"at = { unit = "s" }"#), "takes it from at (unit s)"),
+        (
+            ("", r#"at = { zone = "+01:00" }"#),
+            ("", r#"at = { zone = "+02:00" }"#),
+            "takes it from at (zone +02), and took it from at (zone +01) before",
+        ),
+        (
+            ("", r#"k = "key""#),
+            ("key_format = \"integer\"", r#"k = { path = "key", from = "any" }"#),
+            "takes it from key (an integer), and took it from key before",
+        ),
+    ] {
+        let (reason, hint) = told(before, after).unwrap_err();
+        assert!(reason.contains(line) && hint.contains("--rebuild"), "{line}: {reason} {hint}");
+    }
+}
+
 /// What a changed file comes to, or the reason and the hint of its refusal.
 fn change_of(
     stored: &Registry,
@@ -490,7 +578,7 @@ fn change_told(before: &str, after: &str, unfed: bool, rebuild: &[&str]) -> Resu
     let unfed: Vec<_> = stored.events.values().filter(|_| unfed).map(|event| event.schema.id).collect();
     let rebuild: Vec<String> = rebuild.iter().map(|&name| name.to_owned()).collect();
     match config_change(&stored, &unfed, &after, &rebuild) {
-        Ok(outcome) => Ok(outcome.map(|outcome| outcome.told).unwrap_or_default()),
+        Ok(outcome) => Ok(outcome.map(|outcome| outcome.all_told()).unwrap_or_default()),
         Err(refused) => Err((refused.error.reason, refused.error.hint.unwrap())),
     }
 }
@@ -629,7 +717,13 @@ fn a_changed_file_is_told_in_names_with_what_is_lost_and_what_to_type() {
             vec!["event Payment: its time changes from {\"field\":\"ts\"} to {\"field\":\"ts\",\"unit\":\"ms\"}"],
         ),
         // What is taken besides changes nothing that was taken.
-        (changed("[sources.payments.kafka]", "fields = { amount = { from = \"any\" } }\n[sources.payments.kafka]"), vec![]),
+        (
+            changed("[sources.payments.kafka]", "fields = { amount = { from = \"any\" } }\n[sources.payments.kafka]"),
+            vec![
+                "source payments of Payment has fields.amount.from = \"any\", which it had not before: records are read so from now on; \
+                 those before keep what they did",
+            ],
+        ),
         (changed("[sources.clicks", "[sources.website"), vec![]),
     ] {
         assert_eq!(change_told(SAMPLE, &after, false, &[]), Ok(told.into_iter().map(str::to_owned).collect()), "{after}");

@@ -482,7 +482,7 @@ impl<'c> Change<'c> {
         let changed = self.world.events != self.now.events || self.derivations != self.now.derivations || self.tables != self.now.tables;
         let projections = self.projections();
         let changed = changed || projections != self.now.projections;
-        let told = self.told();
+        let (told, reread) = (self.told(), self.reread());
         let next = changed.then(|| {
             Arc::new(Registry {
                 version: self.now.version + 1,
@@ -512,7 +512,7 @@ impl<'c> Change<'c> {
         if !renamed.is_empty() {
             reply["renamed"] = renamed.into();
         }
-        RegisterOutcome { next, effects, reply, told, warnings: self.problems.warnings }
+        RegisterOutcome { next, effects, reply, told, reread, warnings: self.problems.warnings }
     }
 
     /// Where sources take fields from, after the change.

@@ -9,7 +9,7 @@ use super::change::Change;
 use super::definition::{Origin, TableDef};
 use super::diff::{Difference, Subject, sorted};
 use super::problem::Problem;
-use super::projection::{Moved, retold};
+use super::projection::{Moved, Reread, retold};
 use super::reads::{Readers, readers};
 use super::register::RegisterError;
 use crate::row::FieldIndex;
@@ -131,12 +131,29 @@ impl Change<'_> {
         RegisterError { error: Box::new(error), problems: Vec::new(), losses, warnings, registry_version: self.now.version }
     }
 
-    /// All that changes, as sentences.
+    /// What changes in the definitions, as sentences.
     pub(super) fn told(&self) -> Vec<String> {
-        let additive = sorted(&self.diff.additive).into_iter().map(Difference::sentence);
-        let destructive = sorted(&self.diff.destructive).into_iter().map(|difference| self.loss(difference).what);
+        self.sentences().filter(|(reread, _)| reread.is_none()).map(|(_, what)| what).collect()
+    }
+
+    /// What sources are read by otherwise.
+    pub(super) fn reread(&self) -> Vec<Reread> {
+        let moved = self.sentences().filter_map(|(reread, what)| {
+            let (event, source) = reread?;
+            Some(Reread { event: event.into(), source: source.into(), what })
+        });
         let sources = self.options.projections.map(|now| retold(&self.now.projections, now)).unwrap_or_default();
-        additive.chain(destructive).chain(sources).collect()
+        moved.chain(sources).collect()
+    }
+
+    /// All differences, with event and source where they are about how its records are read.
+    fn sentences(&self) -> impl Iterator<Item = (Option<(&str, &str)>, String)> {
+        let additive = sorted(&self.diff.additive).into_iter().map(|difference| (difference, difference.sentence()));
+        let destructive = sorted(&self.diff.destructive).into_iter().map(|difference| (difference, self.loss(difference).what));
+        additive.chain(destructive).map(|(difference, what)| match difference {
+            Difference::PathChange { event, source, .. } => (Some((event.as_str(), source.as_str())), what),
+            _ => (None, what),
+        })
     }
 
     fn loss(&self, difference: &Difference) -> Loss {

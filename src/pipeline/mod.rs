@@ -39,7 +39,7 @@ pub use node::is_retired;
 pub(crate) use node::unit_meant;
 pub use payload::Tree;
 pub use problem::{Problem, Problems};
-pub use projection::{Projection, Projections};
+pub use projection::{COLUMNS, Projection, Projections, Reread};
 pub use register::{RegisterError, RegisterOptions, RegisterOutcome};
 pub use registry::{Registry, RegistryError};
 

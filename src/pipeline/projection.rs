@@ -3,24 +3,62 @@
 //!
 //! Rows know fields, not the places they came from. A field that is taken from another place has other
 //! values from then on, while its features hold both; so such a change is found here and told. A source is
-//! known by its name, or by its topics when it has another name now. So are its topics, and what a record
-//! without a value means: another word on either changes no table by itself, but what comes from then on.
-//! Written by the config alone; nothing here decides what a difference does to the state.
+//! known by its name, or by its topics when it has another name now. So are its topics, and what else it
+//! says of how records are read (format, mode, columns, what a tombstone means): another word on these
+//! changes no table by itself, but what comes from then on. Written by the config alone; nothing here
+//! decides what a difference does to the state.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What one source says about one event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Projection {
     /// What it reads: topic names, or one pattern. The same under another name of the source.
     pub topics: Vec<String>,
-    /// What a record without a value means, as the config writes it; empty where that was not kept.
+    /// What it says of how records are read beside their fields' places: keys of the config and their
+    /// values as JSON, defaults too. Empty where that was not kept.
     #[serde(default)]
-    pub tombstone: String,
+    pub said: BTreeMap<Box<str>, String>,
     /// For each field, the places that hold its value, as the config writes them: one, or a path with its
     /// former paths.
     pub fields: BTreeMap<Box<str>, Vec<String>>,
+}
+
+impl Projection {
+    /// The columns of its lines, in their order; none where records are no lines.
+    fn columns(&self) -> Option<Vec<String>> {
+        serde_json::from_str(self.said.get(COLUMNS)?).ok()
+    }
+
+    /// The places of a field as they are compared: of lines the numbers of their columns, as long as the
+    /// other lines have as many. A line that has more or fewer is a bad record to either reading.
+    fn places(&self, field: &str, other: &Self) -> Option<Vec<String>> {
+        let places = self.fields.get(field)?;
+        let (Some(columns), Some(others)) = (self.columns(), other.columns()) else { return Some(places.clone()) };
+        if columns.len() != others.len() {
+            return Some(places.clone());
+        }
+        let number = |place: &String| match columns.iter().position(|column| column == place) {
+            Some(at) => format!("column {} of {}", at + 1, columns.len()),
+            None => place.clone(),
+        };
+        Some(places.iter().map(number).collect())
+    }
+}
+
+/// The key of [`Projection::said`] under which the columns of lines stand.
+pub const COLUMNS: &str = "csv.columns";
+
+/// What a source's records are read by otherwise than before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reread {
+    /// The event that it feeds.
+    pub event: Box<str>,
+    /// The source, under its present name.
+    pub source: Box<str>,
+    /// A sentence with both readings.
+    pub what: String,
 }
 
 /// Of every event, by source.
@@ -49,7 +87,8 @@ impl Moved {
     /// The line that declares both places to hold the same value; only paths can stand in a list.
     pub(super) fn kept_by(&self) -> Option<String> {
         let is_path = |place: &String| {
-            !["key", "topic", "partition", "offset", "timestamp"].contains(&place.as_str())
+            !place.starts_with("column ")
+                && !["key", "topic", "partition", "offset", "timestamp"].contains(&place.as_str())
                 && !place.starts_with("header:")
                 && !place.ends_with(')')
         };
@@ -82,36 +121,60 @@ pub(super) fn moved(stored: &Projections, now: &Projections, event: &str) -> Vec
     let mut moved = Vec::new();
     for (source, projection) in now {
         let Some((_, known)) = before(stored, now, source, projection) else { continue };
-        for (field, to) in &projection.fields {
-            if let Some(from) = known.fields.get(field).filter(|from| *from != to) {
-                let (source, field) = (source.to_string(), field.to_string());
-                moved.push(Moved { source, field, from: from.clone(), to: to.clone() });
+        for field in projection.fields.keys() {
+            let (Some(from), Some(to)) = (known.places(field, projection), projection.places(field, known)) else { continue };
+            if from != to {
+                moved.push(Moved { source: source.to_string(), field: field.to_string(), from, to });
             }
         }
     }
     moved
 }
 
-/// What sources say otherwise of their records as a whole, as sentences with what that means.
-pub(super) fn retold(stored: &Projections, now: &Projections) -> Vec<String> {
+/// What sources say otherwise of how their records are read, as sentences with what that means.
+pub(super) fn retold(stored: &Projections, now: &Projections) -> Vec<Reread> {
     let mut told = Vec::new();
     for (event, sources) in now {
         let Some(stored) = stored.get(event) else { continue };
         for (source, projection) in sources {
             let Some((_, known)) = before(stored, sources, source, projection) else { continue };
-            told.extend(other_topics(event, source, known, projection));
-            if !known.tombstone.is_empty() && known.tombstone != projection.tombstone {
-                told.push(format!(
-                    "source {source} of {event} has tombstone = {:?} instead of {:?}: from now on a record without a value {}; \
-                     those before keep what they did",
-                    projection.tombstone,
-                    known.tombstone,
-                    tombstone_means(&projection.tombstone)
-                ));
-            }
+            let words = other_words(known, projection).into_iter().map(|what| format!("source {source} of {event} {what}"));
+            let all = other_topics(event, source, known, projection).into_iter().chain(words);
+            told.extend(all.map(|what| Reread { event: event.clone(), source: source.clone(), what }));
         }
     }
     told
+}
+
+/// Keys of the file that have another value than before, of what both know.
+fn other_words(known: &Projection, now: &Projection) -> Vec<String> {
+    if known.said.is_empty() {
+        return Vec::new();
+    }
+    let keys: BTreeSet<&Box<str>> = known.said.keys().chain(now.said.keys()).collect();
+    let other_format = known.said.get("format") != now.said.get("format");
+    let told = |key: &&Box<str>| {
+        let (from, to) = (known.said.get(&***key), now.said.get(&***key));
+        // What only one of two formats has is said with the format; of a field that is new, no row knows another reading.
+        let is_new = of_field(key).is_some_and(|field| !known.fields.contains_key(field) || !now.fields.contains_key(field));
+        from != to && !is_new && (!other_format || from.is_some() && to.is_some())
+    };
+    let sentence = |key: &Box<str>| {
+        let what = match (known.said.get(key), now.said.get(key)) {
+            (Some(from), Some(to)) => format!("has {key} = {to} instead of {from}"),
+            (None, Some(to)) => format!("has {key} = {to}, which it had not before"),
+            (Some(from), None) => format!("has no {key} any more, which was {from}"),
+            (None, None) => unreachable!("{key} is of one of them"),
+        };
+        let means = now.said.get(key).map_or("records are read without it from now on", |to| means(key, to));
+        format!("{what}: {means}; those before keep what they did")
+    };
+    keys.into_iter().filter(told).map(sentence).collect()
+}
+
+/// The field that a key is about, if it is about one.
+fn of_field(key: &str) -> Option<&str> {
+    key.strip_prefix("fields.")?.rsplit_once('.').map(|(field, _)| field)
 }
 
 fn other_topics(event: &str, source: &str, known: &Projection, now: &Projection) -> Option<String> {
@@ -132,12 +195,22 @@ fn other_topics(event: &str, source: &str, known: &Projection, now: &Projection)
     Some(format!("source {source} of {event} {what}"))
 }
 
-fn tombstone_means(word: &str) -> &'static str {
-    match word {
-        "ignore" => "means nothing",
-        "delete_key" => "deletes its key from the tables",
-        "row" => "is a row of nulls",
-        _ => "is a bad record",
+/// What a value of a key means for records from now on.
+fn means(key: &str, value: &str) -> &'static str {
+    let last = key.rsplit_once('.').map_or(key, |(_, last)| last);
+    match (last, value.trim_matches('"')) {
+        ("tombstone", "ignore") => "from now on a record without a value means nothing",
+        ("tombstone", "delete_key") => "from now on a record without a value deletes its key from the tables",
+        ("tombstone", "row") => "from now on a record without a value is a row of nulls",
+        ("tombstone", _) => "from now on a record without a value is a bad record",
+        ("mode", "latest") => "from now on a delete forgets its key",
+        ("mode", _) => "from now on each change is a row, a delete too",
+        ("on_bad_record", "skip") => "from now on bad records are counted and not kept",
+        ("on_bad_record", "stop") => "from now on a bad record stops its partition",
+        ("on_bad_record", _) => "from now on bad records are kept in the reject log",
+        ("on_bad_field", "null") => "from now on a value that cannot be read is null",
+        ("on_bad_field", _) => "from now on a value that cannot be read makes its record bad",
+        _ => "records are read so from now on",
     }
 }
 
@@ -164,7 +237,7 @@ mod tests {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         Projection {
             topics: texts(topics),
-            tombstone: "reject".into(),
+            said: BTreeMap::from([("format".into(), r#""json""#.into()), ("tombstone".into(), r#""reject""#.into())]),
             fields: fields.iter().map(|(name, places)| ((*name).into(), texts(places))).collect(),
         }
     }
@@ -212,18 +285,48 @@ mod tests {
         ] {
             let retold = retold(&before, &of(&[("s", topics, fields)]));
             assert_eq!(retold.len(), usize::from(told.is_some()), "{retold:?}");
-            assert!(retold.iter().zip(told).all(|(line, told)| line.starts_with(told)), "{retold:?}");
+            assert!(retold.iter().zip(told).all(|(line, told)| line.what.starts_with(told)), "{retold:?}");
         }
         let mut now = before.clone();
-        let mut word = |tombstone: &str| {
-            now.values_mut().flat_map(BTreeMap::values_mut).for_each(|projection| projection.tombstone = tombstone.to_owned());
-            retold(&before, &now)
+        let mut word = |key: &str, value: &str| {
+            let said = now.values_mut().flat_map(BTreeMap::values_mut).map(|projection| &mut projection.said);
+            said.for_each(|said| _ = said.insert(key.into(), format!("{value:?}")));
+            retold(&before, &now).into_iter().map(|reread| reread.what).collect::<Vec<_>>()
         };
-        assert_eq!(word("reject"), Vec::<String>::new());
-        let told = word("delete_key");
+        assert_eq!(word("tombstone", "reject"), Vec::<String>::new());
+        let told = word("tombstone", "delete_key");
         assert!(told.len() == 1 && told[0].contains("deletes its key from the tables"), "{told:?}");
+        let told = word("fields.a.from", "text");
+        assert!(
+            told.len() == 2 && told[0].starts_with("source s of E has fields.a.from = \"text\", which it had not before: "),
+            "{told:?}"
+        );
+        // Of a field that is new there is nothing to compare.
+        assert_eq!(word("fields.b.from", "text").len(), 2);
+        let told = word("format", "csv");
+        assert!(told.iter().any(|line| line.contains("format = \"csv\" instead of \"json\": records are read so")), "{told:?}");
         // What was not kept then is not known, and a source that is new is no change.
-        assert_eq!(super::retold(&now, &of(&[("r", &["x"], fields)])), Vec::<String>::new());
+        assert_eq!(super::retold(&now, &of(&[("r", &["x"], fields)])), Vec::new());
+    }
+
+    /// `a;b` read as `b;a` passed as the same places.
+    #[test]
+    fn a_column_is_known_by_its_number_while_lines_have_as_many() {
+        let lines = |columns: &[&str], fields: &[(&str, &[&str])]| {
+            let mut lines = of(&[("s", &["t"], fields)]);
+            let said = lines.values_mut().flat_map(BTreeMap::values_mut).map(|projection| &mut projection.said);
+            said.for_each(|said| _ = said.insert(COLUMNS.into(), format!("{columns:?}")));
+            lines
+        };
+        let before = lines(&["a", "b"], &[("x", &["a"]), ("y", &["b"])]);
+        let found = |now: &Projections| moved(&before, now, "E").into_iter().map(|moved| moved.field).collect::<Vec<_>>();
+        assert_eq!(found(&before), Vec::<String>::new());
+        // Other names of the same columns.
+        assert_eq!(found(&lines(&["c", "d"], &[("x", &["c"]), ("y", &["d"])])), Vec::<String>::new());
+        assert_eq!(found(&lines(&["b", "a"], &[("x", &["a"]), ("y", &["b"])])), ["x", "y"]);
+        // Other lines: those of before are bad records now, and the other way round.
+        assert_eq!(found(&lines(&["n", "a", "b"], &[("x", &["a"]), ("y", &["b"])])), Vec::<String>::new());
+        assert_eq!(found(&lines(&["n", "a", "b"], &[("x", &["n"]), ("y", &["b"])])), ["x"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::feature::Operators;
 use super::loss::Loss;
 use super::payload::Tree;
 use super::problem::{Problem, Problems};
-use super::projection::Projections;
+use super::projection::{Projections, Reread};
 use super::registry::Registry;
 use super::request::Request;
 use crate::row::EventId;
@@ -60,10 +60,19 @@ pub struct RegisterOutcome {
     pub effects: Vec<TableEffect>,
     /// The reply's body.
     pub reply: Json,
-    /// All that changes, one sentence each.
+    /// What changes in the definitions, one sentence each.
     pub told: Vec<String>,
+    /// What sources are read by otherwise from their present positions on.
+    pub reread: Vec<Reread>,
     /// What is accepted but probably not meant; also in the reply.
     pub warnings: Vec<Problem>,
+}
+
+impl RegisterOutcome {
+    /// All that changes, one sentence each.
+    pub fn all_told(&self) -> Vec<String> {
+        self.told.iter().chain(self.reread.iter().map(|reread| &reread.what)).cloned().collect()
+    }
 }
 
 /// Why a register call is refused. Nothing has changed.
@@ -153,8 +162,8 @@ impl Registry {
         if request.dry_run {
             let reply =
                 json!({ "diff": change.diff.to_json(), "would_apply": false, "warnings": warnings_json(&change.problems.warnings) });
-            let told = change.told();
-            return Ok(RegisterOutcome { next: None, effects: Vec::new(), reply, told, warnings: change.problems.warnings });
+            let (told, reread) = (change.told(), change.reread());
+            return Ok(RegisterOutcome { next: None, effects: Vec::new(), reply, told, reread, warnings: change.problems.warnings });
         }
         if let Some(error) = change.conflict() {
             return Err(error);

@@ -17,6 +17,7 @@ use crate::storage::Storage;
 use crate::wal::{WalReader, WalSurvey};
 use std::path::Path;
 use std::sync::Arc;
+use streamgauge_api::StoredPosition;
 
 /// What is declared.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Definitions {
     pub registry: Arc<Registry>,
     /// Events of which no row was ever applied.
     pub unfed: Vec<EventId>,
+    /// How far each partition was read.
+    pub positions: Vec<StoredPosition>,
 }
 
 /// Reads the definitions of a data folder's `wal` and `snapshots`; none when there is no log.
@@ -62,7 +65,8 @@ pub fn definitions<S: Storage>(storage: &S, wal: &Path, snapshots: &Path) -> Res
         assert_eq!(state.lsn(), frame.last_lsn(), "a frame takes the LSNs that its header says");
         assert!(state.tables().next().is_none(), "a definition without effects makes no table");
     }
-    Ok(Some(Definitions { registry: Arc::clone(state.registry()), unfed: state.unfed() }))
+    let positions = state.partitions().to_vec();
+    Ok(Some(Definitions { registry: Arc::clone(state.registry()), unfed: state.unfed(), positions }))
 }
 
 /// A snapshot's state without its tables: the first sections describe it.

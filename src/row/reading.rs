@@ -39,6 +39,17 @@ impl Written {
     /// Every word as a config has it.
     pub const NAMES: [&'static str; 4] = ["number", "text", "any", "base64"];
 
+    /// The name; none where the config says nothing.
+    pub fn word(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Declared => return None,
+            Self::Number => "number",
+            Self::Text => "text",
+            Self::Any => "any",
+            Self::Base64 => "base64",
+        })
+    }
+
     /// The form of this name.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {

@@ -29,7 +29,7 @@ fn changes(config: &Config, rebuild: &[String]) -> Changes {
         return Changes::default();
     }
     let data = &config.server.data_dir;
-    let Definitions { registry, unfed } = match definitions(&Disk, &data.join("wal"), &data.join("snapshots")) {
+    let Definitions { registry, unfed, positions } = match definitions(&Disk, &data.join("wal"), &data.join("snapshots")) {
         Ok(Some(stored)) => stored,
         Ok(None) => return Changes::default(),
         Err(error) => return Changes { unread: Some(error.into()), ..Changes::default() },
@@ -38,7 +38,8 @@ fn changes(config: &Config, rebuild: &[String]) -> Changes {
         Ok(None) => Changes { refused: unknown_rebuild(&registry, config, rebuild), ..Changes::default() },
         // What a first start declares is no change.
         Ok(outcome) if registry.node_count() > 0 => {
-            Changes { told: outcome.map(|outcome| outcome.told).unwrap_or_default(), ..Changes::default() }
+            let told = outcome.map(|outcome| [plan::rereads(config, &outcome, &positions), outcome.told].concat());
+            Changes { told: told.unwrap_or_default(), ..Changes::default() }
         }
         Ok(_) => Changes::default(),
         Err(refused) => Changes { refused: Some(refused.error), ..Changes::default() },

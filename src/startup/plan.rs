@@ -4,13 +4,14 @@ use super::server::{Declared, ServerOptions};
 use crate::apply::{EngineOptions, OnBadRecord, SourceSetup};
 use crate::config::{self, Config, KafkaSetup, OnMemoryLimit, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
 use crate::decode::Decoder;
+use crate::pipeline::{RegisterOutcome, Reread};
 use crate::state::State;
 use crate::wal::WalOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use streamgauge_api::inlet::FetchedSchema;
-use streamgauge_api::{ApiError, Code};
+use streamgauge_api::{ApiError, Code, StoredPosition};
 use streamgauge_kafka::{self as kafka, KafkaSource, RegistryAuth, RegistryConfig};
 use streamgauge_native::NativeConfig;
 
@@ -113,10 +114,35 @@ fn declare(config: &Config, state: &State, rebuild: &[String]) -> Result<Option<
         tracing::warn!(kind = "definitions.unknown_rebuild", hint, "{}", unknown.reason);
     }
     // What a first start declares is no change.
-    for change in outcome.iter().flat_map(|outcome| &outcome.told).filter(|_| stored.node_count() > 0) {
-        tracing::info!(kind = "definitions.changed", "{change}");
+    for outcome in outcome.iter().filter(|_| stored.node_count() > 0) {
+        outcome.told.iter().for_each(|change| tracing::info!(kind = "definitions.changed", "{change}"));
+        let rereads = rereads(config, outcome, state.partitions());
+        rereads.iter().for_each(|change| tracing::warn!(kind = "source.reading_changed", "{change}"));
     }
     Ok(outcome.and_then(|outcome| outcome.next.map(|registry| Declared { registry, effects: outcome.effects })))
+}
+
+/// Partitions that are named where a source is read otherwise from here on.
+const FROM_NAMED_MAX: usize = 16;
+
+/// What sources are read by otherwise, with the offset of each partition that the new reading begins at.
+pub(super) fn rereads(config: &Config, outcome: &RegisterOutcome, positions: &[StoredPosition]) -> Vec<String> {
+    let from = |event: &str, source: &str| {
+        let topics = config.kafka.iter().find(|setup| setup.name == source).map(|setup| &setup.topics);
+        let mut known: Vec<&StoredPosition> =
+            positions.iter().filter(|stored| !stored.is_forgotten() && stored.key.event == event).collect();
+        known.retain(|stored| topics.is_some_and(|topics| topics.has(&stored.key.topic)));
+        let named = known.iter().take(FROM_NAMED_MAX);
+        let named: Vec<String> =
+            named.map(|stored| format!("offset {} of {}/{}", stored.position.offset, stored.key.topic, stored.key.partition)).collect();
+        match known.len().checked_sub(FROM_NAMED_MAX) {
+            _ if known.is_empty() => "; nothing of it was read before".to_owned(),
+            None | Some(0) => format!("; from {} on", named.join(", ")),
+            Some(more) => format!("; from {} on, and {more} partitions more", named.join(", ")),
+        }
+    };
+    let told = |reread: &Reread| format!("{}{}", reread.what, from(&reread.event, &reread.source));
+    outcome.reread.iter().map(told).collect()
 }
 
 fn setup(source: &config::SourceSetup) -> SourceSetup {

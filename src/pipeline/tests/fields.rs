@@ -3,6 +3,7 @@
 use super::*;
 use crate::pipeline::TableEffect::{Create, Drop, Extend, Retire};
 use crate::row::EventId;
+use std::collections::BTreeMap;
 
 fn retyped(field: &str, kind: &str) -> Json {
     let mut event = tx();
@@ -137,7 +138,7 @@ fn projections(sources: &[(&str, &str, &[&str], &[&str])]) -> Projections {
     let places = |places: &[&str]| places.iter().map(|place| (*place).to_owned()).collect::<Vec<_>>();
     let of = |(name, topic, n, country): &(&str, &str, &[&str], &[&str])| {
         let fields = [("n".into(), places(n)), ("country".into(), places(country))];
-        ((*name).into(), Projection { topics: vec![(*topic).to_owned()], tombstone: String::new(), fields: fields.into() })
+        ((*name).into(), Projection { topics: vec![(*topic).to_owned()], said: BTreeMap::new(), fields: fields.into() })
     };
     [("Tx".into(), sources.iter().map(of).collect())].into()
 }
@@ -186,7 +187,7 @@ fn a_field_from_another_place_is_told_and_needs_leave_where_features_would_mix()
             (Ok(outcome), Some(effects)) => {
                 assert_eq!(outcome.effects, effects, "{after:?}");
                 if !sentences.is_empty() {
-                    assert_eq!(outcome.told, sentences);
+                    assert_eq!(outcome.all_told(), sentences);
                 }
                 let Some(next) = outcome.next else {
                     assert_eq!(after, before);
