@@ -42,13 +42,18 @@ pub(super) fn tail(args: &WalTailArgs, console: &mut Console<'_>) -> Result<Exit
                 std::thread::sleep(PAUSE);
                 continue;
             }
+            // A log that began anew is mostly shorter than the one that was read.
+            Err(error) if error.code == Code::PositionAhead => {
+                let known = log_id.as_deref();
+                let now = known.and_then(|_| self::page(&client, "/wal?limit=1").ok());
+                return Err(known.zip(now).and_then(|(known, now)| other_log(known, &now.log_id)).unwrap_or(error).into());
+            }
             Err(error) => return Err(error.into()),
         };
         told = false;
         let known = log_id.get_or_insert_with(|| page.log_id.clone());
-        if *known != page.log_id {
-            let reason = format!("the server writes another log by now: {}, and {known} was read", page.log_id);
-            return Err(ApiError::new(Code::PositionAhead, reason).into());
+        if let Some(error) = other_log(known, &page.log_id) {
+            return Err(error.into());
         }
         for frame in &page.frames {
             let line = match console.json {
@@ -63,6 +68,11 @@ pub(super) fn tail(args: &WalTailArgs, console: &mut Console<'_>) -> Result<Exit
         }
         console.out.flush()?;
     }
+}
+
+/// What is said when a server writes another log than the one that was read.
+fn other_log(known: &str, now: &str) -> Option<ApiError> {
+    (known != now).then(|| ApiError::new(Code::LogChanged, format!("the server writes another log by now: {now}, and {known} was read")))
 }
 
 /// Whether a server that says so may answer later.

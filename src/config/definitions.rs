@@ -314,7 +314,7 @@ impl Maker<'_, '_> {
                 ("field", Some(name)) if fields.contains(&name) => field = Some(("field", text(name))),
                 ("unit", Some(word)) if TimeUnit::parse(word).is_some() => unit = Some(("unit", text(word))),
                 ("unit", word) => {
-                    let message = format!("`unit`: {} is wanted", super::value::one_of(&TimeUnit::NAMES));
+                    let message = format!("`unit`: {}", super::value::one_of(&TimeUnit::NAMES));
                     let help = word.and_then(unit_meant).map(|unit| format!("write {unit:?}"));
                     let problem = ConfigProblem::new(Code::InvalidConfigValue, message).at(member.node.span.clone(), "");
                     self.check.problems.push(problem.maybe_help(help));

@@ -120,7 +120,7 @@ fn leaf(key: &Key) -> Json {
             ]);
             let said = json!({
                 "path": { "oneOf": place }, "from": { "enum": Written::NAMES }, "unit": { "enum": TimeUnit::NAMES },
-                "zone": { "type": "string" }, "scale": { "type": "integer", "minimum": 0, "maximum": 1000 },
+                "zone": { "type": "string" }, "scale": { "type": "integer", "minimum": -1000, "maximum": 1000 },
                 "on_bad_field": { "enum": ["reject", "null"] }, "on_bad": { "enum": ["reject", "null"] },
             });
             json!({ "type": "object", "additionalProperties": { "oneOf": [

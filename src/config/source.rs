@@ -242,7 +242,9 @@ impl<'c> Reader<'_, 'c> {
         let mut lines = CsvLines::default();
         let Some(csv) = self.only_for("csv", format == Format::Csv, "format = \"csv\"") else { return lines };
         if let Some(node) = csv.get("columns") {
-            let columns = self.check.texts("columns", node).unwrap_or_default();
+            let mut columns = self.check.texts("columns", node).unwrap_or_default();
+            // A head line that was copied out of a file may begin with a byte order mark.
+            columns.iter_mut().for_each(|column| *column = column.trim_start_matches('\u{FEFF}').to_owned());
             if let Some(twice) = columns.iter().enumerate().find(|(at, name)| columns[..*at].contains(name)) {
                 self.wrong(format!("`columns`: {} stands twice", twice.1), node, None);
             }
@@ -353,18 +355,18 @@ impl<'c> Reader<'_, 'c> {
                 ("from", _) if word.and_then(Written::parse).is_some() => {
                     reading.written = word.and_then(Written::parse).unwrap_or_default()
                 }
-                ("from", _) => self.wrong(format!("`from`: {} is wanted", one_of(&Written::NAMES)), node, None),
+                ("from", _) => self.wrong(format!("`from`: {}", one_of(&Written::NAMES)), node, None),
                 ("unit", _) if word.and_then(TimeUnit::parse).is_some() => reading.unit = word.and_then(TimeUnit::parse),
                 ("unit", _) => {
                     let help = word.and_then(crate::pipeline::unit_meant).map(|unit| format!("write {unit:?}"));
-                    self.wrong(format!("`unit`: {} is wanted", one_of(&TimeUnit::NAMES)), node, help);
+                    self.wrong(format!("`unit`: {}", one_of(&TimeUnit::NAMES)), node, help);
                 }
                 ("zone", _) => match word.and_then(zone) {
                     Some(zone) => reading.zone = Some(zone),
                     None => self.wrong("`zone`: a name such as \"Europe/Berlin\" or an offset such as \"+01:00\" is wanted", node, None),
                 },
-                ("scale", Value::Integer(scale @ 0..=1_000)) => reading.scale = u16::try_from(*scale).ok(),
-                ("scale", _) => self.wrong("`scale`: the number of digits behind the point, 0 to 1000, is wanted", node, None),
+                ("scale", Value::Integer(scale @ -1_000..=1_000)) => reading.scale = i32::try_from(*scale).ok(),
+                ("scale", _) => self.wrong("`scale`: the number of digits behind the point, -1000 to 1000, is wanted", node, None),
                 ("on_bad_field" | "on_bad", _) if matches!(word, Some("null" | "reject")) => reading.null_if_bad = word == Some("null"),
                 ("on_bad_field" | "on_bad", _) => self.wrong(format!("`{key}`: reject or null is wanted"), node, None),
                 (other, _) => {

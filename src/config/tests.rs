@@ -749,7 +749,7 @@ fn how_a_field_is_written_is_checked_where_it_stands() {
         ("t = { unit = \"seconds\" }", vec![(InvalidConfigValue, 7, 14)]),
         ("t = { zone = \"Europe/Berlni\" }", vec![(InvalidConfigValue, 7, 14)]),
         ("t = { on_bad_field = \"null\" }", vec![(InvalidConfigValue, 7, 5)]),
-        ("a = { from = \"base64\", scale = -1 }", vec![(InvalidConfigValue, 7, 32)]),
+        ("a = { from = \"base64\", scale = -1001 }", vec![(InvalidConfigValue, 7, 32)]),
     ] {
         assert_eq!(told(&source(said)), expected, "{said}");
     }

@@ -1,7 +1,10 @@
 //! MessagePack map -> row, for the push ports: the rules of JSON pushes over another encoding.
 //!
-//! Names are strings, `bin` is bytes, doubles are finite, extension types are refused, nesting is bounded, and the map must take all bytes. A nested map or array
-//! becomes JSON text; `bin` inside of it becomes base64 text, as JSON has no bytes. Lengths are checked against the bytes at hand before anything is sized by them.
+//! `bin` is bytes, doubles are finite, nesting is bounded, and the map must take all bytes. Of extension types the timestamp
+//! (-1) is a time; others are passed over, and bad where a field takes them. A key that is an integer, or `bin` of UTF-8, is
+//! the member of that text (`1`); any other that is no text is passed over. A nested map or array becomes JSON text, where
+//! `bin` is base64 text, a time milliseconds, and a key of another type its JSON text. Lengths are checked against the
+//! bytes at hand before anything is sized by them.
 
 use super::error::{BadRow, Codes};
 use super::json::{JsonRules, UnknownFields, absent_in_list, close, misfits, null, unknown_code};
@@ -11,6 +14,12 @@ use crate::row::{CellError, FieldIndex, RowsBuilder};
 use base64::Engine as _;
 use std::sync::Arc;
 use streamgauge_api::Code;
+
+/// The extension type of timestamps.
+const TIMESTAMP: i8 = -1;
+
+/// Seconds of the years 0001 to 9999.
+const SECONDS: std::ops::Range<i64> = -62_135_596_800..253_402_300_800;
 
 /// A value's head: scalars whole, containers by their count.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,6 +32,10 @@ enum Head<'a> {
     Float(f64),
     Str(&'a str),
     Bin(&'a [u8]),
+    /// A timestamp: milliseconds, microseconds.
+    Moment(i64, i64),
+    /// Another extension, by its type.
+    Extension(i8),
     Array(u32),
     Map(u32),
 }
@@ -35,6 +48,8 @@ impl Head<'_> {
             Self::Int(_) | Self::Big(_) | Self::Float(_) => "a number",
             Self::Str(_) => "text",
             Self::Bin(_) => "bytes",
+            Self::Moment(..) => "a time",
+            Self::Extension(_) => "an extension type",
             Self::Array(_) => "an array",
             Self::Map(_) => "an object",
         }
@@ -199,16 +214,52 @@ impl<'w> Walk<'w> {
                 let count = self.unsigned(2 << (mark - 0xDE))?;
                 Head::Map(self.count(count, 2)?)
             }
-            0xC1 | 0xC7..=0xC9 | 0xD4..=0xD8 => return Err(self.malformed("an extension or reserved type")),
+            0xC7..=0xC9 => {
+                let len = self.unsigned(1 << (mark - 0xC7))?;
+                self.extension(len)?
+            }
+            0xD4..=0xD8 => self.extension(1 << (mark - 0xD4))?,
+            0xC1 => return Err(self.malformed("a reserved type")),
             0xE0..=0xFF => Head::Int(i64::from(mark.cast_signed())),
         })
     }
 
-    fn name(&mut self) -> Result<&'w str, Box<BadRow>> {
-        match self.head()? {
-            Head::Str(name) => Ok(name),
-            _ => Err(self.malformed("a member name that is no text ends")),
+    /// An extension of this many bytes behind its type.
+    fn extension(&mut self, len: u64) -> Result<Head<'w>, Box<BadRow>> {
+        let kind = self.take(1)?.first().map_or(0, |byte| byte.cast_signed());
+        let bytes = self.take(usize::try_from(len).unwrap_or(usize::MAX))?;
+        if kind != TIMESTAMP {
+            return Ok(Head::Extension(kind));
         }
+        let number = |bytes: &[u8]| bytes.iter().fold(0u64, |number, &byte| number << 8 | u64::from(byte));
+        let (seconds, nanos) = match bytes.len() {
+            4 => (number(bytes).cast_signed(), 0),
+            8 => ((number(bytes) & ((1 << 34) - 1)).cast_signed(), number(bytes) >> 34),
+            12 => (number(&bytes[4..]).cast_signed(), number(&bytes[..4])),
+            _ => return Err(self.malformed("a timestamp that has neither 4 nor 8 nor 12 bytes ends")),
+        };
+        let (Ok(nanos @ 0..1_000_000_000), true) = (i64::try_from(nanos), SECONDS.contains(&seconds)) else {
+            let reason = format!("a timestamp of {seconds} s and {nanos} ns is none of the years 0001 to 9999");
+            return Err(BadRow::new(self.codes.range, "", reason));
+        };
+        Ok(Head::Moment(seconds * 1_000 + nanos / 1_000_000, seconds * 1_000_000 + nanos / 1_000))
+    }
+
+    /// A key, as the member that it names; none where it can name none. Then the value is to be passed over.
+    fn name<'n>(&mut self, depth: u32, digits: &'n mut itoa::Buffer) -> Result<Option<&'n str>, Box<BadRow>>
+    where
+        'w: 'n,
+    {
+        Ok(match self.head()? {
+            Head::Str(name) => Some(name),
+            Head::Int(number) => Some(digits.format(number)),
+            Head::Big(number) => Some(digits.format(number)),
+            Head::Bin(bytes) => std::str::from_utf8(bytes).ok(),
+            head => {
+                self.skip_inside(head, depth)?;
+                None
+            }
+        })
     }
 
     fn check_depth(&self, depth: u32) -> Result<(), Box<BadRow>> {
@@ -225,7 +276,14 @@ impl<'w> Walk<'w> {
         self.seen.resize(seen_base + node.members.len().div_ceil(64), 0);
         let mut expected = 0;
         for _ in 0..count {
-            let name = self.name()?;
+            let mut digits = itoa::Buffer::new();
+            let Some(name) = self.name(depth, &mut digits)? else {
+                if self.rules.unknown == UnknownFields::Refuse && depth == 1 {
+                    return Err(self.malformed("a member name that is no text ends"));
+                }
+                self.skip(depth)?;
+                continue;
+            };
             let Some(index) = node.find(name, expected) else {
                 if self.rules.unknown == UnknownFields::Refuse && depth == 1 {
                     let event = &self.into.schema().name;
@@ -364,6 +422,8 @@ impl<'w> Walk<'w> {
             Head::Float(number) => self.into.float(field, number),
             Head::Str(text) => self.into.str(field, text),
             Head::Bin(bytes) => self.into.bytes(field, bytes),
+            Head::Moment(time_ms, time_us) => self.into.instant(field, time_ms, time_us),
+            Head::Extension(kind) => return Err(self.unknown_extension(field, kind)),
             Head::Array(_) | Head::Map(_) => {
                 self.text.clear();
                 self.render(head, depth)?;
@@ -388,6 +448,10 @@ impl<'w> Walk<'w> {
                 base64::engine::general_purpose::STANDARD.encode_string(bytes, self.text);
                 self.text.push('"');
             }
+            Head::Moment(time_ms, _) => text::push_int(self.text, time_ms),
+            Head::Extension(kind) => {
+                return Err(BadRow::new(self.codes.mismatch, "", format!("{}, before byte {}", foreign(kind), self.pos)));
+            }
             Head::Array(count) => {
                 self.check_depth(depth + 1)?;
                 self.text.push('[');
@@ -407,8 +471,7 @@ impl<'w> Walk<'w> {
                     if index > 0 {
                         self.text.push(',');
                     }
-                    let name = self.name()?;
-                    text::push_string(self.text, name);
+                    self.render_key(depth + 1)?;
                     self.text.push(':');
                     let head = self.head()?;
                     self.render(head, depth + 1)?;
@@ -419,8 +482,40 @@ impl<'w> Walk<'w> {
         Ok(())
     }
 
-    fn skip(&mut self, depth: u32) -> Result<(), Box<BadRow>> {
+    /// Appends a key: text as it is, what else it may be as its JSON text in quotes.
+    fn render_key(&mut self, depth: u32) -> Result<(), Box<BadRow>> {
         match self.head()? {
+            Head::Str(name) => text::push_string(self.text, name),
+            head @ Head::Bin(bytes) => match std::str::from_utf8(bytes) {
+                Ok(name) => text::push_string(self.text, name),
+                Err(_) => self.render(head, depth)?,
+            },
+            head => {
+                let start = self.text.len();
+                self.render(head, depth)?;
+                let key = self.text.split_off(start);
+                text::push_string(self.text, &key);
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn unknown_extension(&self, field: FieldIndex, kind: i8) -> Box<BadRow> {
+        let schema = self.into.schema();
+        let name = schema.fields.get(usize::from(field.0)).map(|field| &*field.name).unwrap_or_default();
+        let reason = format!("field \"{name}\" of {}: the record has {}", schema.name, foreign(kind));
+        BadRow::new(self.codes.mismatch, name, reason)
+    }
+
+    fn skip(&mut self, depth: u32) -> Result<(), Box<BadRow>> {
+        let head = self.head()?;
+        self.skip_inside(head, depth)
+    }
+
+    /// Passes over what a container holds; anything else is behind us with its head.
+    fn skip_inside(&mut self, head: Head<'w>, depth: u32) -> Result<(), Box<BadRow>> {
+        match head {
             Head::Array(count) => {
                 self.check_depth(depth + 1)?;
                 for _ in 0..count {
@@ -429,8 +524,7 @@ impl<'w> Walk<'w> {
             }
             Head::Map(count) => {
                 self.check_depth(depth + 1)?;
-                for _ in 0..count {
-                    self.name()?;
+                for _ in 0..u64::from(count) * 2 {
                     self.skip(depth + 1)?;
                 }
             }
@@ -438,4 +532,8 @@ impl<'w> Walk<'w> {
         }
         Ok(())
     }
+}
+
+fn foreign(kind: i8) -> String {
+    format!("extension type {kind}, of which only -1, a timestamp, is known")
 }

@@ -151,15 +151,15 @@ fn other_words(known: &Projection, now: &Projection) -> Vec<String> {
     if known.said.is_empty() {
         return Vec::new();
     }
-    let keys: BTreeSet<&Box<str>> = known.said.keys().chain(now.said.keys()).collect();
+    let keys: BTreeSet<&str> = known.said.keys().chain(now.said.keys()).map(|key| &**key).collect();
     let other_format = known.said.get("format") != now.said.get("format");
-    let told = |key: &&Box<str>| {
-        let (from, to) = (known.said.get(&***key), now.said.get(&***key));
+    let told = |key: &&str| {
+        let (from, to) = (known.said.get(*key), now.said.get(*key));
         // What only one of two formats has is said with the format; of a field that is new, no row knows another reading.
         let is_new = of_field(key).is_some_and(|field| !known.fields.contains_key(field) || !now.fields.contains_key(field));
         from != to && !is_new && (!other_format || from.is_some() && to.is_some())
     };
-    let sentence = |key: &Box<str>| {
+    let sentence = |key: &str| {
         let what = match (known.said.get(key), now.said.get(key)) {
             (Some(from), Some(to)) => format!("has {key} = {to} instead of {from}"),
             (None, Some(to)) => format!("has {key} = {to}, which it had not before"),

@@ -270,6 +270,7 @@ impl RowsBuilder {
                 Raw::Bytes(bytes) => self.set_bytes(field, kind, bytes),
                 Raw::Moment(time_ms, time_us) => self.set_instant(field, kind, time_ms, time_us),
                 Raw::Json(text) => self.set_json(field, kind, text),
+                Raw::Fraction(number, _) => self.set_float(field, kind, number),
                 Raw::Decimal(_) => unreachable!("a decimal is read for every type"),
             },
         }
@@ -401,6 +402,17 @@ impl RowsBuilder {
             _ => return Err(self.mismatch(field, "a number")),
         }
         Ok(())
+    }
+
+    /// The same of a number that is written as this text: a field with a reading may take its digits.
+    ///
+    /// # Errors
+    /// As [`RowsBuilder::float`].
+    pub(crate) fn fraction(&mut self, field: FieldIndex, number: f64, text: &str) -> Result<(), CellError> {
+        match self.kind(field) {
+            Some(kind) => self.set_float(field, kind, number),
+            None => self.read(field, Raw::Fraction(number, text)),
+        }
     }
 
     /// Sets an integer beyond i64: the nearest double for pushes, refused for records.

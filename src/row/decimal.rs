@@ -5,8 +5,24 @@ use std::fmt::Write as _;
 /// Widest unscaled number taken, once its sign extension is cut: 154 digits.
 const BYTES_MAX: usize = 64;
 const LIMBS: usize = BYTES_MAX / 4;
-/// Largest scale taken; text of a decimal has at least so many digits.
+/// Largest scale taken, either way; text of a decimal has at least so many digits.
 pub(crate) const SCALE_MAX: usize = 1024;
+
+/// The same of a scale that may be below zero, for zeroes in front of the point: `(5, -2)` is 500.
+pub(crate) fn push_scaled(unscaled: &[u8], scale: i32, text: &mut String) -> bool {
+    let places = scale.unsigned_abs() as usize;
+    if scale >= 0 {
+        return push_text(unscaled, places, text);
+    }
+    if places > SCALE_MAX || !push_text(unscaled, 0, text) {
+        return false;
+    }
+    let is_zero = unscaled.iter().all(|&byte| byte == 0);
+    if !is_zero {
+        text.extend(std::iter::repeat_n('0', places));
+    }
+    true
+}
 
 /// Appends the decimal's exact text (`-12.34`); false when it is wider than taken.
 pub(crate) fn push_text(unscaled: &[u8], scale: usize, text: &mut String) -> bool {
@@ -51,6 +67,20 @@ pub(crate) fn to_double(unscaled: &[u8], scale: usize, text: &mut String) -> Opt
         return None;
     }
     text.parse().ok()
+}
+
+/// The whole number that a decimal text with fraction or exponent is exactly, when it is one and fits.
+#[cold]
+pub(crate) fn exact_integer(text: &str) -> Option<i64> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let exponent: i32 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let power = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let scale = 10i128.checked_pow(power.unsigned_abs())?;
+    let number = if power >= 0 { digits.checked_mul(scale)? } else { (digits % scale == 0).then_some(digits / scale)? };
+    i64::try_from(number).ok()
 }
 
 /// Cuts bytes that only extend the sign.
@@ -143,6 +173,14 @@ mod tests {
             }
             assert_eq!(to_double(bytes, scale, &mut String::new()), text.parse().ok());
         }
+        let negative: &[(&[u8], i32, &str)] =
+            &[(&[5], -2, "500"), (&[0xFB], -2, "-500"), (&[10], -1, "100"), (&[0], -3, "0"), (&[0, 0], -3, "0"), (&[5], 1, "0.5")];
+        for &(bytes, scale, expected) in negative {
+            let mut text = String::new();
+            assert!(push_scaled(bytes, scale, &mut text));
+            assert_eq!(text, expected, "{bytes:?}");
+        }
+        assert!(!push_scaled(&[1], -1025, &mut String::new()) && !push_scaled(&[1], i32::MIN, &mut String::new()));
         assert!(!push_text(&[1; 65], 0, &mut String::new()));
         assert_eq!(to_double(&[1; 65], 0, &mut String::new()), None);
     }

@@ -71,8 +71,8 @@ pub struct Reading {
     pub unit: Option<TimeUnit>,
     /// Where texts without zone are local.
     pub zone: Option<jiff::tz::TimeZone>,
-    /// Digits behind the point of a decimal in base64.
-    pub scale: Option<u16>,
+    /// Digits behind the point of a decimal in base64; below zero, zeroes in front of it.
+    pub scale: Option<i32>,
     /// A value that cannot be read is null; else the record is bad.
     pub null_if_bad: bool,
 }
@@ -105,6 +105,8 @@ impl Reading {
 pub(super) enum Raw<'a> {
     Int(i64),
     Float(f64),
+    /// A number with a fraction or exponent, as the nearest double and as it is written.
+    Fraction(f64, &'a str),
     /// An integer beyond i64, with its digits.
     Big(f64, &'a str),
     /// An exact number as text.
@@ -121,7 +123,7 @@ pub(super) enum Raw<'a> {
 impl Raw<'_> {
     pub(super) fn noun(&self) -> &'static str {
         match self {
-            Self::Int(_) | Self::Float(_) | Self::Big(..) | Self::Decimal(_) => "a number",
+            Self::Int(_) | Self::Float(_) | Self::Fraction(..) | Self::Big(..) | Self::Decimal(_) => "a number",
             Self::Bool(_) => "a boolean",
             Self::Str(_) => "text",
             Self::Bytes(_) => "bytes",
@@ -132,7 +134,7 @@ impl Raw<'_> {
     }
 
     fn is_number(&self) -> bool {
-        matches!(self, Self::Int(_) | Self::Float(_) | Self::Big(..) | Self::Decimal(_) | Self::Moment(..))
+        !matches!(self, Self::Bool(_) | Self::Str(_) | Self::Bytes(_) | Self::Json(_))
     }
 }
 
@@ -171,6 +173,11 @@ pub(super) fn read<'a>(reading: &Reading, kind: FieldType, raw: Raw<'a>) -> Resu
         _ => {}
     }
     let loose = reading.written != Written::Declared;
+    let raw = match raw {
+        Raw::Fraction(_, text) if loose && kind == FieldType::Str || kind == FieldType::I64 => return decimal(text, kind),
+        Raw::Fraction(number, _) => Raw::Float(number),
+        raw => raw,
+    };
     match (raw, kind) {
         (Raw::Int(number), FieldType::Datetime) => match reading.unit {
             Some(unit) => instant(unit.to_us(number), number),
@@ -182,7 +189,6 @@ pub(super) fn read<'a>(reading: &Reading, kind: FieldType, raw: Raw<'a>) -> Resu
         },
         (Raw::Str(text), FieldType::Datetime) => time_text(reading, text),
         (Raw::Decimal(text), kind) => decimal(text, kind),
-        (Raw::Bool(truth), FieldType::Str) if reading.written == Written::Any => Ok(Taken::Text(truth.to_string().into())),
         (Raw::Int(number), FieldType::Str) if loose => Ok(Taken::Text(number.to_string().into())),
         (Raw::Float(number), FieldType::Str) if loose && number.is_finite() => {
             Ok(Taken::Text(ryu::Buffer::new().format_finite(number).to_owned().into()))
@@ -246,18 +252,14 @@ fn decimal<'a>(text: &str, kind: FieldType) -> Result<Taken<'a>, Unread> {
             if let Ok(whole) = text.parse::<i64>() {
                 return Ok(Taken::Int(whole));
             }
-            match text.split_once('.') {
-                Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0') => match whole.parse::<i64>() {
-                    Ok(whole) => Ok(Taken::Int(whole)),
-                    Err(_) => range(text),
-                },
-                Some((_, digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => range(format!("the fraction {text}")),
-                _ => match text.parse::<f64>() {
-                    #[expect(clippy::cast_possible_truncation, reason = "a whole number within 2^53 is exact")]
-                    Ok(number) if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => Ok(Taken::Int(number as i64)),
-                    Ok(_) => range(text),
-                    Err(_) => mismatch("text that is no number"),
-                },
+            match (super::decimal::exact_integer(text), text.parse::<f64>()) {
+                (Some(whole), _) => Ok(Taken::Int(whole)),
+                (None, Ok(0.0)) if text.bytes().all(|byte| !matches!(byte, b'1'..=b'9')) => Ok(Taken::Int(0)),
+                (None, Ok(number)) if number.abs() < 9.3e18 && !text.contains(['e', 'E']) && text.contains('.') => {
+                    range(format!("the fraction {text}"))
+                }
+                (None, Ok(_)) => range(text),
+                (None, Err(_)) => mismatch("text that is no number"),
             }
         }
         FieldType::F64 => match text.parse::<f64>() {
@@ -294,8 +296,8 @@ fn base64<'a>(reading: &Reading, kind: FieldType, raw: Raw<'a>) -> Result<Taken<
         },
         (FieldType::Str | FieldType::I64 | FieldType::F64, Some(scale)) => {
             let mut text = String::new();
-            if bytes.is_empty() || !super::decimal::push_text(&bytes, usize::from(scale), &mut text) {
-                return range(format!("a decimal of {} bytes", bytes.len()));
+            if bytes.is_empty() || !super::decimal::push_scaled(&bytes, scale, &mut text) {
+                return range(format!("a decimal of {} bytes and scale {scale}", bytes.len()));
             }
             decimal(&text, kind)
         }
@@ -306,7 +308,7 @@ fn base64<'a>(reading: &Reading, kind: FieldType, raw: Raw<'a>) -> Result<Taken<
 
 #[derive(serde::Deserialize)]
 struct VariableScale<'a> {
-    scale: u16,
+    scale: i32,
     #[serde(borrow)]
     value: Cow<'a, str>,
 }

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use streamgauge_api::subscribe::SubscribeRequest;
 use streamgauge_api::value::{write_json, write_str};
-use streamgauge_api::{ApiError, Code, Value, nearest};
+use streamgauge_api::{ApiError, Code, Value, did_you_mean, nearest};
 
 /// About how many bytes of rows one message has.
 const PART_BYTES: usize = 1 << 20;
@@ -206,7 +206,13 @@ fn program(text: &str, schema: &EventSchema) -> Result<Program, ApiError> {
         let kind = schema.fields.get(usize::from(index.0)).map(|field| field.kind);
         Some(Resolved { column: Column::Field(index), kind })
     };
-    let invalid = |error: ExpressionError| ApiError::new(Code::InvalidExpression, error.to_string()).at("where");
+    let invalid = |error: ExpressionError| {
+        let known = schema.fields.iter().map(|field| &field.name);
+        let meant = error.unknown_name.as_deref().and_then(|name| did_you_mean(name, known));
+        let hint = meant.or_else(|| error.hint.as_deref().map(str::to_owned));
+        let error = ApiError::new(Code::InvalidExpression, error.to_string()).at("where");
+        hint.into_iter().fold(error, ApiError::hint)
+    };
     let expression = Expression::parse(text).map_err(invalid)?;
     let compiled = expression.compile(&resolve).map_err(invalid)?;
     // What can never be true would make a stream that is silent for ever.

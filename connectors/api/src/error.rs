@@ -54,7 +54,7 @@ codes! {
     UnsupportedMediaType "unsupported_media_type" 415 false "the request's media type is not accepted" "send Content-Type: application/json, with a Content-Encoding of gzip, zstd or none";
     ResetDisabledInProduction "reset_disabled_in_production" 403 false "reset works in test mode only" "start with --test-mode";
     InvalidRegistration "invalid_registration" 400 false "the declaration is not valid" "mend it at the named path; docs/PROTOCOLS.md has the form";
-    InvalidExpression "invalid_expression" 400 false "an expression or chain step is not valid" "mend it at the named path; docs/OPERATORS.md has the expressions";
+    InvalidExpression "invalid_expression" 400 false "an expression or chain step is not valid" "mend it at the named path; docs/WHERE.md has the expressions";
     AggregationOnTableNotSupported "aggregation_on_table_not_supported" 400 false "a table cannot be aggregated" "aggregate an event, or an event derivation";
     AggregationUnknownField "aggregation_unknown_field" 400 false "a feature names a field that does not exist" "check the field's spelling against the event after its chain";
     AggregationInvalidWhere "aggregation_invalid_where" 400 false "a feature's where is not valid" "mend the expression where parsing stopped; docs/OPERATORS.md has the expressions";

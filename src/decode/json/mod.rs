@@ -11,6 +11,7 @@ mod tests;
 
 use super::error::{BadRow, Codes};
 use super::projection::{Found, Lists, Misfit, Node, Place, Projection, Target};
+use crate::row::decimal::exact_integer;
 use crate::row::{CellError, FieldIndex, FieldType, RowsBuilder, Strictness};
 use scan::{Fault, Number, Scan};
 use std::sync::Arc;
@@ -18,20 +19,6 @@ use streamgauge_api::Code;
 
 /// Whole numbers up to here have a double of their own each.
 const EXACT_WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
-
-/// The whole number that a decimal text with fraction or exponent is exactly, when it is one and fits.
-#[cold]
-fn exact_integer(text: &str) -> Option<i64> {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let exponent: i32 = exponent.parse().ok()?;
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let fraction = fraction.trim_end_matches('0');
-    let power = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
-    let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let scale = 10i128.checked_pow(power.unsigned_abs())?;
-    let number = if power >= 0 { digits.checked_mul(scale)? } else { (digits % scale == 0).then_some(digits / scale)? };
-    i64::try_from(number).ok()
-}
 
 /// What happens to a member that the event does not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -409,6 +396,7 @@ impl Walk<'_> {
             },
             b'-' | b'0'..=b'9' => match self.scan.number() {
                 Ok(Number::Int(number)) => self.into.int(field, number),
+                Ok(Number::Float(number)) if self.into.has_reading(field) => self.into.fraction(field, number, self.scan.since(start)),
                 Ok(Number::Float(number)) if number.abs() >= EXACT_WHOLE_MAX => {
                     // 1e18 is 10^18 exactly; 9007199254740993.0 would be another number as a double.
                     match exact_integer(self.scan.since(start)) {

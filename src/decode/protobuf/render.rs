@@ -176,19 +176,17 @@ pub(super) fn timestamp(from: &mut Wire<'_>) -> Result<(i64, i64), Box<BadRow>> 
 }
 
 /// The unscaled number and the scale of a decimal.
-pub(super) fn decimal<'a>(from: &mut Wire<'a>) -> Result<(&'a [u8], usize), Box<BadRow>> {
-    let (mut unscaled, mut scale) = (&[][..], 0u64);
+pub(super) fn decimal<'a>(from: &mut Wire<'a>) -> Result<(&'a [u8], i32), Box<BadRow>> {
+    let (mut unscaled, mut scale) = (&[][..], 0);
     while !from.at_end() {
         match from.tag()? {
             (1, BYTES) => unscaled = from.bytes()?,
-            (3, super::wire::VARINT) => scale = from.varint()?,
+            #[expect(clippy::cast_possible_truncation, reason = "an int32, as the encoding says")]
+            (3, super::wire::VARINT) => scale = from.varint()? as i32,
             (_, wire) => from.skip(wire)?,
         }
     }
-    match usize::try_from(scale) {
-        Ok(scale) if scale <= exact::SCALE_MAX => Ok((unscaled, scale)),
-        _ => Err(BadRow::new(Code::DecodeOutOfRange, "", "a decimal whose scale is out of range".to_owned())),
-    }
+    Ok((unscaled, scale))
 }
 
 /// Where key and value of an entry stand.
@@ -255,8 +253,10 @@ pub(super) fn message(shapes: &Shapes, index: MessageIndex, from: Wire<'_>, out:
         }
         Known::Decimal => {
             let (unscaled, scale) = decimal(&mut from)?;
-            if !exact::push_text(unscaled, scale, out) {
-                return Err(BadRow::new(Code::DecodeOutOfRange, "", "a decimal that is wider than 64 bytes".to_owned()).into());
+            if !exact::push_scaled(unscaled, scale, out) {
+                return Err(
+                    BadRow::new(Code::DecodeOutOfRange, "", format!("a decimal of {} bytes and scale {scale}", unscaled.len())).into()
+                );
             }
             return Ok(());
         }

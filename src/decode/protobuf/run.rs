@@ -272,8 +272,9 @@ impl<'r> Run<'r> {
                 Known::Decimal => {
                     let (unscaled, scale) = render::decimal(&mut inside)?;
                     let mut text = String::new();
-                    if !decimal::push_text(unscaled, scale, &mut text) {
-                        return Err(BadRow::new(Code::DecodeOutOfRange, "", "a decimal that is wider than 64 bytes".to_owned()));
+                    if !decimal::push_scaled(unscaled, scale, &mut text) {
+                        let reason = format!("a decimal of {} bytes and scale {scale}", unscaled.len());
+                        return Err(BadRow::new(Code::DecodeOutOfRange, "", reason));
                     }
                     return self.each(reader, Value::Decimal(&text), index, &start, depth);
                 }

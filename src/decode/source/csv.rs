@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A record is one line, with or without its end; columns are named by the config, since records have no head line. An
-//! empty value is null, `""` is empty text. All values are text, from which numbers, booleans and times are read; a line
+//! empty value is null, `""` is empty text. A byte order mark in front of the line or of the first column's name, as
+//! spreadsheets write it, is no part of it. All values are text, from which numbers, booleans and times are read; a line
 //! of another number of columns is refused, as is a quote in the wrong place.
 
 use super::SourceFormat;
@@ -14,6 +15,9 @@ use crate::decode::path;
 use crate::decode::projection::Projection;
 use crate::row::{EventSchema, FieldIndex, FieldType, Reading, RowsBuilder, Written};
 use streamgauge_api::{ApiError, Code, did_you_mean};
+
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = "\u{FEFF}".as_bytes();
 
 /// How lines of CSV are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +102,7 @@ impl CsvDecoder {
         if std::str::from_utf8(line).is_err() {
             return Err(malformed("the line is no UTF-8".to_owned()));
         }
+        let line = line.strip_prefix(MARK).unwrap_or(line);
         let line = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
         for (_, best) in &mut self.chosen {
             *best = u16::MAX;

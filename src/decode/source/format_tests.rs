@@ -107,6 +107,8 @@ fn csv_lines_are_rows_of_named_columns() {
         ("7,\"\",\"\n\",1\r\n", Err(Code::DecodeTypeMismatch)),
         ("7,\"\",,1\r\n", Ok("7 \"\" null 1.0")),
         ("7,\"two\nlines\",,", Ok("7 \"two\\nlines\" null null")),
+        ("\u{FEFF}7,\u{FEFF}a,,", Ok("7 \"\\u{feff}a\" null null")),
+        ("\u{FEFF}\"7\",a,,", Ok("7 \"a\" null null")),
         ("7,größe,1700000000000,-1e3", Ok("7 \"größe\" t1700000000000 -1000.0")),
         ("7,a", Err(Code::DecodeMalformed)),
         ("7,a,,,", Err(Code::DecodeMalformed)),
@@ -178,4 +180,18 @@ proptest! {
         let mut decoder = Decoder::new(event("a:str? b:i64?"), &format(Format::Msgpack, Framing::None)).unwrap();
         let _any_answer = shown(&mut decoder, &bytes).is_ok();
     }
+}
+
+/// One key that was an integer made the whole record bad.
+#[test]
+fn keys_of_messagepack_that_are_no_text_are_members_of_their_text_or_passed_over() {
+    let fields = "a:str b:str? t:datetime?";
+    let places = [FieldSource::path("a"), FieldSource::path(r#"m."1""#), FieldSource::path("m.t")];
+    let mut decoder = Decoder::new(event(fields), &with(fields, &places, format(Format::Msgpack, Framing::None))).unwrap();
+    // {"a": "x", 2: [1], nil: {3: 4}, ext 5: 1, "m": {1: "y", "t": timestamp 7 s, 1.5: "z"}}
+    let body = b"\x85\xA1a\xA1x\x02\x91\x01\xC0\x81\x03\x04\xD4\x05\x00\x01\xA1m\x83\x01\xA1y\xA1t\xD6\xFF\x00\x00\x00\x07\xCA\x3F\xC0\x00\x00\xA1z";
+    assert_eq!(shown(&mut decoder, body).as_deref(), Ok("\"x\" \"y\" t7000"));
+    // An extension of another kind is bad where a field takes it, and there alone.
+    assert_eq!(shown(&mut decoder, b"\x82\xA1a\xA1x\xA1z\xD4\x05\x00").as_deref(), Ok("\"x\" - -"));
+    assert_eq!(shown(&mut decoder, b"\x81\xA1a\xD4\x05\x00"), Err(Code::DecodeTypeMismatch));
 }

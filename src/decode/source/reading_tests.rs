@@ -12,7 +12,7 @@ fn reading(written: Written) -> Reading {
     Reading { written, ..Reading::default() }
 }
 
-fn number(scale: Option<u16>) -> Reading {
+fn number(scale: Option<i32>) -> Reading {
     Reading { scale, ..reading(Written::Base64) }
 }
 
@@ -68,7 +68,15 @@ fn json_values_are_read_as_declared_and_else_refused_with_their_kind() {
         ("str", reading(Any), r#""4711""#, Ok("\"4711\"")),
         ("str", reading(Any), "12.5", Ok("\"12.5\"")),
         ("str", reading(Any), "18446744073709551615", Ok("\"18446744073709551615\"")),
-        ("str", reading(Any), "true", Ok("\"true\"")),
+        ("str", reading(Any), "true", Err("a boolean")),
+        ("str", reading(Any), "1.10", Ok("\"1.10\"")),
+        ("str", reading(Number), "0.12345678901234567890", Ok("\"0.12345678901234567890\"")),
+        ("str", reading(Number), "12345678901234567890.5", Ok("\"12345678901234567890.5\"")),
+        ("str", reading(Number), "-12345678901234567890", Ok("\"-12345678901234567890\"")),
+        ("str", reading(Number), "1e3", Ok("\"1e3\"")),
+        ("i64", reading(Number), "9007199254740993.0", Ok("9007199254740993")),
+        ("i64", reading(Number), "1e18", Ok("1000000000000000000")),
+        ("f64", reading(Number), "1.10", Ok("1.1")),
         ("str", reading(Number), r#""4711""#, Err("text where from = \"number\"")),
         ("bool", reading(Any), r#""true""#, Ok("true")),
         ("bool", reading(Any), "0", Ok("false")),
@@ -81,6 +89,10 @@ fn json_values_are_read_as_declared_and_else_refused_with_their_kind() {
         ("i64", number(Some(0)), r#""BNI=""#, Ok("1234")),
         ("i64", number(Some(2)), r#""BNI=""#, Err("the fraction 12.34")),
         ("f64", number(None), r#"{"scale":2,"value":"BNI="}"#, Ok("12.34")),
+        ("f64", number(None), r#"{"scale":-2,"value":"BQ=="}"#, Ok("500.0")),
+        ("str", number(None), r#"{"scale":-2,"value":"+w=="}"#, Ok("\"-500\"")),
+        ("i64", number(Some(-3)), r#""BQ==""#, Ok("5000")),
+        ("f64", number(None), r#"{"scale":-2000,"value":"BQ=="}"#, Err("out of range")),
         ("f64", number(None), r#""BNI=""#, Err("whose scale the config does not say")),
         ("f64", number(Some(2)), r#""?""#, Err("text that is no base64")),
         ("f64", number(Some(2)), "12.34", Err("a number where from = \"base64\"")),
