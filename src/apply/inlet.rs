@@ -421,7 +421,8 @@ impl EngineInlet {
                     OnBadRecord::Skip => {}
                     OnBadRecord::Stop => {
                         let place = format!("{}/{} offset {}", attached.topic, attached.partition, record.offset);
-                        let error = ApiError { reason: format!("{place}: {}", bad.reason), ..ApiError::from(*bad) };
+                        let reason = format!("{place}: {}; {}", bad.reason, shown(record));
+                        let error = ApiError { reason, ..ApiError::from(*bad) };
                         return Err(Stop::Stalled { slot, cause: "bad_record", error });
                     }
                 }
@@ -520,6 +521,28 @@ fn builder_of(decoder: &Decoder, registry: &crate::pipeline::Registry, event: Ev
     RowsBuilder::new(Arc::clone(decoder.schema()), Strictness::Record)
         .with_keys(registry.text_keys(event))
         .with_readings(decoder.readings().to_vec())
+}
+
+/// Bytes of a record that are shown where it stops its partition.
+const SHOWN_BYTES_MAX: usize = 64;
+
+/// The beginning of a record's value and key, readable bytes as they are.
+fn shown(record: &RawRecord<'_>) -> String {
+    let part = |what: &str, bytes: Option<&[u8]>| match bytes {
+        None => format!("it has no {what}"),
+        Some(bytes) => {
+            let cut = &bytes[..bytes.len().min(SHOWN_BYTES_MAX)];
+            // A character that the cut went through is no reason to show the others as bytes.
+            let text = std::str::from_utf8(cut).or_else(|error| match error.error_len() {
+                None => std::str::from_utf8(&cut[..error.valid_up_to()]),
+                Some(_) => Err(error),
+            });
+            let shown = text.map_or_else(|_| cut.escape_ascii().to_string(), |text| text.escape_debug().to_string());
+            let more = if cut.len() < bytes.len() { ".." } else { "" };
+            format!("{what} of {} bytes: {shown}{more}", bytes.len())
+        }
+    };
+    format!("{}; {}", part("value", record.value), part("key", record.key))
 }
 
 #[cold]

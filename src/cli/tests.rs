@@ -213,3 +213,20 @@ fn verbs_of_the_engine_go_to_their_handlers() {
     assert_eq!(run("streamgauge --config /dev/null", "").exit, Exit::Ok);
     assert_eq!(run("streamgauge demo", "").exit, Exit::Ok);
 }
+
+/// A follower that was ahead of the new log was told so, and not that it is another one.
+#[test]
+fn a_follower_of_a_log_that_began_anew_is_told_so() {
+    let page =
+        |log: &str, next: u64| format!(r#"{{"log_id":"{log}","earliest_lsn":1,"durable_lsn":{next},"frames":[],"next_lsn":{next}}}"#);
+    let (first, other) = (page("a", 900), page("b", 3));
+    let ahead = r#"{"error":{"code":"position_ahead","reason":"LSN 900 was not written"}}"#;
+    let line = |address: SocketAddr| format!("streamgauge wal tail --follow --from 900 --admin {address}");
+    let (address, _requests) = serve(&[(200, "", &first), (409, "", ahead), (200, "", &other)]);
+    let ran = run(&line(address), "");
+    assert!(ran.err.contains("log_changed") && ran.err.contains("another log by now: b, and a was read"), "{}", ran.err);
+    // Who never read of that log only asked for too much.
+    let (address, _requests) = serve(&[(409, "", ahead)]);
+    let ran = run(&line(address), "");
+    assert!(ran.err.contains("position_ahead"), "{}", ran.err);
+}

@@ -9,6 +9,7 @@ mod change;
 mod check;
 mod definitions;
 mod document;
+mod imports;
 mod key;
 mod price;
 mod problem;

@@ -202,13 +202,18 @@ impl<'c> Reader<'_, 'c> {
                     true => super::check::read_bytes(&file).map(|set| base64::engine::general_purpose::STANDARD.encode(set)),
                     false => super::check::read_file(&file),
                 };
-                match read {
-                    Ok(text) => Some(FetchedSchema {
+                let references = match &read {
+                    Ok(text) if format == Format::Protobuf && !is_set => super::imports::read(text, &file, self.check.folder),
+                    _ => Ok(Vec::new()),
+                };
+                let read = read.map_err(|error| error.to_string());
+                match read.and_then(|text| Ok((text, references?))) {
+                    Ok((text, references)) => Some(FetchedSchema {
                         registry: String::new(),
                         id: SchemaId::Number(0),
                         kind: if format == Format::Protobuf { "PROTOBUF" } else { "AVRO" }.to_owned(),
                         text,
-                        references: Vec::new(),
+                        references,
                     }),
                     Err(error) => {
                         self.wrong(format!("the schema {name} cannot be read: {error}"), node, None);
@@ -385,14 +390,28 @@ impl<'c> Reader<'_, 'c> {
         if setup.format.has_schema() && setup.framing == Framing::None && setup.schema.is_none() {
             return;
         }
-        let Err(error) = Decoder::new(event.schema.clone(), &setup.format()) else { return };
         let fields = self.source.node.get("fields");
+        let error = match Decoder::new(event.schema.clone(), &setup.format()) {
+            Ok(decoder) => return self.leads_nowhere(setup, &decoder),
+            Err(error) => error,
+        };
         let node = fields.and_then(|fields| fields.get(&error.path)).or_else(|| fields.filter(|_| error.code == Code::InvalidConfigValue));
         let problem = ConfigProblem::new(error.code, format!("source {}: {}", setup.name, error.reason)).maybe_help(error.hint);
         self.check.problems.push(match (node, self.source.node.get("schema")) {
             (Some(node), _) | (None, Some(node)) => problem.at(node.span.clone(), ""),
             (None, None) => problem.at(self.source.key_span.clone(), ""),
         });
+    }
+
+    /// Paths that the one schema of a source does not have: no record ever gives them a value.
+    fn leads_nowhere(&mut self, setup: &SourceSetup, decoder: &Decoder) {
+        let fields = self.source.node.get("fields");
+        for (field, paths) in decoder.led_nowhere() {
+            // A field that is taken by its own name may be of another writer; a path was written for this one.
+            let Some(node) = fields.and_then(|fields| fields.get(&field)) else { continue };
+            let message = format!("source {}: the schema has no {paths}, so that {field} is null in every record", setup.name);
+            self.wrong(message, node, Some("name a field of the schema, or take the field out".to_owned()));
+        }
     }
 
     /// Whether a tombstone can delete anything: it has a key, a topic and headers, and no body.

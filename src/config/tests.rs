@@ -6,6 +6,7 @@ use crate::pipeline::RegisterOutcome;
 use crate::row::EventId;
 
 mod advice;
+mod records;
 
 /// The example of the user guide without what is not available.
 pub(super) const SAMPLE: &str = r#"#:schema ./streamgauge.schema.json

@@ -220,6 +220,7 @@ pub(super) fn look_outside(config: &Config) -> Result<Outside, ApiError> {
             Ok(newest) => {
                 for (topic, schema) in newest {
                     problems.extend(unusable(config, decoding, &topic, &schema));
+                    notes.extend(led_nowhere(config, decoding, &topic, &schema));
                     notes.extend(lenient(&topic, &schema));
                 }
             }
@@ -229,6 +230,22 @@ pub(super) fn look_outside(config: &Config) -> Result<Outside, ApiError> {
         }
     }
     Ok(Outside { problems, notes })
+}
+
+/// Paths of the config that the newest schema of a topic does not have.
+fn led_nowhere(config: &Config, decoding: &config::SourceSetup, topic: &str, schema: &FetchedSchema) -> Vec<String> {
+    let Some(event) = config.registry().event(&decoding.event) else { return Vec::new() };
+    let Ok(mut decoder) = Decoder::new(Arc::clone(&event.schema), &decoding.format()) else { return Vec::new() };
+    if decoder.add_schema(schema.id, schema).is_err() {
+        return Vec::new();
+    }
+    let lacking = decoder.led_nowhere_by(schema.id).into_iter();
+    let is_written = |field: &str| decoding.fields.iter().any(|(name, _)| name == field);
+    let told = |(field, paths): (String, String)| {
+        let has = format!("the newest schema of topic {topic} (id {}) has no {paths}", schema.id);
+        format!("{has}, so that {field} of {} is null in its records", decoding.event)
+    };
+    lacking.filter(|(field, _)| is_written(field)).map(told).collect()
 }
 
 fn lenient(topic: &str, schema: &FetchedSchema) -> Option<String> {

@@ -95,6 +95,16 @@ pub struct FetchedSchema {
     pub references: Vec<SchemaReference>,
 }
 
+impl std::fmt::Display for FetchedSchema {
+    /// How messages name it; one without a registry is the config's file.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.registry.as_str() {
+            "" => write!(out, "the schema file"),
+            registry => write!(out, "schema {} of {registry}", self.id),
+        }
+    }
+}
+
 /// A schema that another one refers to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SchemaReference {

@@ -49,7 +49,7 @@ pub(super) fn compile(shapes: Shapes, root: ShapeIndex, event: &EventSchema, pro
     });
     let tree = Projection::of_paths(takings)?;
     compiler.tree = &tree;
-    for field in absent {
+    for &field in &absent {
         compiler.emit(Op::Null(field))?;
     }
     if !tree.choices.is_empty() {
@@ -61,6 +61,7 @@ pub(super) fn compile(shapes: Shapes, root: ShapeIndex, event: &EventSchema, pro
     }
     compiler.emit(Op::Return)?;
     let mut plan = compiler.plan;
+    plan.led_nowhere = absent;
     plan.shapes = shapes;
     plan.list_slots = tree.lists.len();
     plan.candidates = tree.candidates.len();

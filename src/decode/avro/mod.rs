@@ -21,7 +21,7 @@ mod tests;
 
 use super::error::BadRow;
 use super::projection::{Lists, Projection};
-use crate::row::{EventSchema, RowsBuilder};
+use crate::row::{EventSchema, FieldIndex, RowsBuilder};
 use bytes::Bytes;
 pub use ops::AvroScratch;
 use ops::{Plan, Run};
@@ -43,15 +43,20 @@ impl AvroPlan {
     pub fn compile(schema: &FetchedSchema, event: &EventSchema, projection: &Projection) -> Result<Self, ApiError> {
         let unusable = |reason: String| ApiError::new(Code::SchemaUnusable, reason);
         if !schema.kind.is_empty() && !schema.kind.eq_ignore_ascii_case("AVRO") {
-            return Err(unusable(format!("schema {} of {} is {}, the source reads Avro", schema.id, schema.registry, schema.kind)));
+            return Err(unusable(format!("{schema} is {}, the source reads Avro", schema.kind)));
         }
-        let (shapes, root) = schema::parse(&schema.text, &schema.references)
-            .map_err(|error| unusable(format!("schema {} of {} is no Avro schema: {error}", schema.id, schema.registry)))?;
+        let (shapes, root) =
+            schema::parse(&schema.text, &schema.references).map_err(|error| unusable(format!("{schema} is no Avro schema: {error}")))?;
         let plan = compile::compile(shapes, root, event, projection).map_err(|error| {
-            let reason = format!("schema {} of {}: {}", schema.id, schema.registry, error.reason);
+            let reason = format!("{schema}: {}", error.reason);
             ApiError { reason, ..error }
         })?;
         Ok(Self { plan })
+    }
+
+    /// The fields whose paths the writer schema does not have.
+    pub(crate) fn led_nowhere(&self) -> &[FieldIndex] {
+        &self.plan.led_nowhere
     }
 
     /// Sets the fields of the row that was begun in `into` from one body. On an error the caller rolls the row back.

@@ -118,6 +118,8 @@ pub(super) struct Plan {
     pub(super) shapes: Shapes,
     pub(super) marks: usize,
     pub(super) list_slots: usize,
+    /// Fields whose paths the writer schema does not have.
+    pub(super) led_nowhere: Vec<FieldIndex>,
 }
 
 /// Buffers of one thread, reused from record to record.

@@ -21,7 +21,7 @@ mod wire;
 
 use super::error::BadRow;
 use super::projection::Projection;
-use crate::row::{EventSchema, RowsBuilder};
+use crate::row::{EventSchema, FieldIndex, RowsBuilder};
 use compile::Plan;
 pub use run::ProtobufScratch;
 use run::Run;
@@ -43,6 +43,11 @@ pub struct MessagePlan {
 }
 
 impl MessagePlan {
+    /// The fields whose paths the message does not have.
+    pub(crate) fn led_nowhere(&self) -> &[FieldIndex] {
+        &self.plan.nulls
+    }
+
     fn compile(message: &prost_reflect::MessageDescriptor, event: &EventSchema, projection: &Projection) -> Result<Self, ApiError> {
         let shapes = Shapes::of(message).map_err(|reason| ApiError::new(Code::SchemaUnusable, reason))?;
         Ok(Self { plan: compile::compile(shapes, event, projection)? })
@@ -84,9 +89,9 @@ fn link(schema: &FetchedSchema) -> Result<Linked, ApiError> {
     let unusable = |reason: String| ApiError::new(Code::SchemaUnusable, reason);
     if !schema.kind.eq_ignore_ascii_case("PROTOBUF") {
         let kind = if schema.kind.is_empty() { "AVRO" } else { &schema.kind };
-        return Err(unusable(format!("schema {} of {} is {kind}, the source reads Protobuf", schema.id, schema.registry)));
+        return Err(unusable(format!("{schema} is {kind}, the source reads Protobuf")));
     }
-    Linked::parse(schema).map_err(|error| unusable(format!("schema {} of {} is no Protobuf schema: {error}", schema.id, schema.registry)))
+    Linked::parse(schema).map_err(|error| unusable(format!("{schema} is no Protobuf schema: {error}")))
 }
 
 /// What a list of message indexes leads to.
@@ -102,6 +107,8 @@ pub struct MessagePlans {
     linked: Linked,
     /// Indexes as they are written, each with what they lead to.
     known: Vec<(Vec<u8>, Led)>,
+    /// Of the first message that serves the event, fields whose paths it does not have.
+    led_nowhere: Vec<FieldIndex>,
 }
 
 impl std::fmt::Debug for MessagePlans {
@@ -134,15 +141,19 @@ impl MessagePlans {
         let mut next = 0;
         while let Some(message) = messages.get(next).cloned().filter(|_| next < TRIED_MAX) {
             match MessagePlan::compile(&message, event, projection) {
-                Ok(_) => return Ok(Self { linked, known: Vec::new() }),
+                Ok(plan) => return Ok(Self { linked, known: Vec::new(), led_nowhere: plan.plan.nulls }),
                 Err(error) => first = first.or(Some(error)),
             }
             messages.extend(message.child_messages());
             next += 1;
         }
         let error = first.unwrap_or_else(|| ApiError::new(Code::SchemaUnusable, "it has no message"));
-        let reason = format!("schema {} of {}: {}", schema.id, schema.registry, error.reason);
+        let reason = format!("{schema}: {}", error.reason);
         Err(ApiError { reason, ..error })
+    }
+
+    pub(super) fn led_nowhere(&self) -> &[FieldIndex] {
+        &self.led_nowhere
     }
 
     /// Decodes a body. `indexes` say which message it is, when a header has them; else they stand before it.

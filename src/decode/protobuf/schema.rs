@@ -8,6 +8,7 @@ use base64::Engine as _;
 use prost_reflect::{Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use std::collections::HashMap;
+use streamgauge_api::did_you_mean;
 use streamgauge_api::inlet::FetchedSchema;
 
 /// Bytes of a schema with its references, at most, that are compiled.
@@ -15,6 +16,9 @@ const SCHEMA_BYTES_MAX: usize = 4 << 20;
 
 /// Messages that one plan may reach.
 const MESSAGES_MAX: usize = 10_000;
+
+/// Messages that are named where one has to be chosen.
+const NAMED_MAX: usize = 32;
 
 /// What registries of Confluent's kind resolve without a reference.
 const BUILT_IN: [(&str, &str); 2] = [
@@ -282,10 +286,12 @@ fn unset(field: &FieldDescriptor) -> Unset {
     }
 }
 
-/// A registry's schema or a file, linked; the last file's messages are those that records name.
+/// A registry's schema or a file, linked; the last file's messages are those that a registry's records name.
 pub(super) struct Linked {
     pool: DescriptorPool,
     file: String,
+    /// The files of a descriptor set that no other one imports: what it was written for.
+    roots: Vec<String>,
 }
 
 impl Linked {
@@ -314,7 +320,7 @@ impl Linked {
         let mut compiler = protox::Compiler::with_file_resolver(resolver);
         compiler.include_imports(true);
         compiler.open_file(ROOT).map_err(|error| plain(&error))?;
-        Ok(Self { pool: compiler.descriptor_pool(), file: ROOT.to_owned() })
+        Ok(Self { pool: compiler.descriptor_pool(), file: ROOT.to_owned(), roots: vec![ROOT.to_owned()] })
     }
 
     /// A descriptor set as protoc writes it, or one file's descriptor as registries serialize it.
@@ -338,9 +344,14 @@ impl Linked {
                 set.file.insert(0, proto);
             }
         }
+        let is_imported = |name: &String| set.file.iter().any(|file| file.dependency.contains(name));
+        let mut roots: Vec<String> = set.file.iter().filter_map(|file| file.name.clone()).filter(|name| !is_imported(name)).collect();
+        if !roots.contains(&file) {
+            roots.push(file.clone());
+        }
         set.file.retain(|file| file.name.as_deref().is_none_or(|name| pool.get_file_by_name(name).is_none()));
         pool.add_file_descriptor_set(set).map_err(|error| error.to_string())?;
-        Ok(Self { pool, file })
+        Ok(Self { pool, file, roots })
     }
 
     #[cfg(test)]
@@ -353,15 +364,23 @@ impl Linked {
     /// # Errors
     /// Why there is none.
     pub(super) fn message(&self, name: Option<&str>) -> Result<MessageDescriptor, String> {
-        let top = self.top();
+        let files = self.roots.iter().filter_map(|file| self.pool.get_file_by_name(file));
+        let top: Vec<MessageDescriptor> = files.flat_map(|file| file.messages().collect::<Vec<_>>()).collect();
+        let names = || {
+            let named = top.iter().take(NAMED_MAX).map(|message| message.full_name().to_owned());
+            let more = top.len().checked_sub(NAMED_MAX).filter(|more| *more > 0).map(|more| format!("and {more} more"));
+            named.chain(more).collect::<Vec<_>>().join(", ")
+        };
         match name {
             Some(name) => self.pool.get_message_by_name(name).ok_or_else(|| {
-                let names: Vec<String> = top.iter().map(|message| message.full_name().to_owned()).collect();
-                format!("there is no message {name}; there are {}", names.join(", "))
+                let near =
+                    did_you_mean(name, top.iter().map(MessageDescriptor::full_name)).map_or_else(String::new, |near| format!(" ({near})"));
+                format!("there is no message {name}{near}; there are {}", names())
             }),
             None => match top.as_slice() {
                 [only] => Ok(only.clone()),
-                _ => Err("the file has several messages: say which one".to_owned()),
+                [] => Err("it has no message".to_owned()),
+                _ => Err(format!("it has several messages, say message = \"..\" with one of {}", names())),
             },
         }
     }

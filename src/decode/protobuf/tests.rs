@@ -214,6 +214,40 @@ fn what_a_schema_cannot_give_is_told_when_it_comes() {
     }
 }
 
+/// Only the last file's messages were listed, and its only one was taken in silence.
+#[test]
+fn messages_of_all_files_of_a_set_that_none_imports_are_to_choose_from() {
+    use base64::Engine as _;
+    use prost_reflect::prost::Message as _;
+    use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
+    let file = |name: &str, imports: &[&str], messages: &[&str]| FileDescriptorProto {
+        name: Some(name.to_owned()),
+        package: Some("shop".to_owned()),
+        dependency: imports.iter().map(|&import| import.to_owned()).collect(),
+        message_type: messages.iter().map(|&name| DescriptorProto { name: Some(name.to_owned()), ..DescriptorProto::default() }).collect(),
+        syntax: Some("proto3".to_owned()),
+        ..FileDescriptorProto::default()
+    };
+    let of = |files: Vec<FileDescriptorProto>, name: Option<&str>| {
+        let bytes = FileDescriptorSet { file: files }.encode_to_vec();
+        let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+        MessagePlan::of(&fetched(&text, &[]), name, &event("a:str?"), &projection(&["a"]))
+            .map(|plan| plan.led_nowhere().len())
+            .map_err(|error| error.reason)
+    };
+    let common = || file("common.proto", &[], &["Money"]);
+    let order = || file("order.proto", &["common.proto"], &["Order"]);
+    let refund = || file("refund.proto", &["common.proto"], &["Refund"]);
+    // One that the others only import is not what the set is for; the path `a` is in none of them.
+    assert_eq!(of(vec![common(), order()], None), Ok(1));
+    let several = of(vec![common(), order(), refund()], None).unwrap_err();
+    assert!(several.contains("several messages") && several.contains("shop.Order, shop.Refund"), "{several}");
+    assert_eq!(of(vec![common(), order(), refund()], Some("shop.Order")), Ok(1));
+    assert_eq!(of(vec![common(), order(), refund()], Some("shop.Money")), Ok(1));
+    let unknown = of(vec![common(), order(), refund()], Some("shop.Ordr")).unwrap_err();
+    assert!(unknown.contains("did you mean `shop.Order`?") && unknown.contains("shop.Refund"), "{unknown}");
+}
+
 #[test]
 fn a_registrys_records_say_which_message_they_are() {
     let other = "syntax = \"proto3\"; package other; message Id { string id = 1; }";

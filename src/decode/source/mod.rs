@@ -327,6 +327,20 @@ impl Decoder {
         &self.schema
     }
 
+    /// Fields whose paths the schema of unframed bodies does not have, with these.
+    pub fn led_nowhere(&self) -> Vec<(String, String)> {
+        self.led_nowhere_by(UNFRAMED)
+    }
+
+    /// The same of a schema that was added.
+    pub fn led_nowhere_by(&self, id: SchemaId) -> Vec<(String, String)> {
+        let Body::BySchema(plans) = &self.body else { return Vec::new() };
+        let paths =
+            |field: FieldIndex| self.projection.takings.iter().find(|(taken, _)| *taken == field).map(|(_, paths)| paths.join(" or "));
+        let named = |field: &FieldIndex| Some((self.schema.fields.get(usize::from(field.0))?.name.to_string(), paths(*field)?));
+        plans.led_nowhere(id).iter().filter_map(named).collect()
+    }
+
     /// Whether records name schemas that [`Decoder::decode`] may ask for.
     pub fn needs_schemas(&self) -> bool {
         let of_values =

@@ -9,7 +9,7 @@ use crate::decode::avro::{AvroPlan, AvroScratch};
 use crate::decode::error::{BadRow, DecodeError};
 use crate::decode::projection::Projection;
 use crate::decode::protobuf::{MessagePlan, MessagePlans, ProtobufScratch, Unread};
-use crate::row::{EventSchema, RowsBuilder};
+use crate::row::{EventSchema, FieldIndex, RowsBuilder};
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::{ApiError, Code, SchemaId};
 
@@ -65,6 +65,18 @@ impl Plans {
     /// Whether something is known of this id.
     pub(super) fn has(&self, id: SchemaId) -> bool {
         self.known.binary_search_by_key(&id, |&(known, _)| known).is_ok()
+    }
+
+    /// The fields whose paths a schema does not have; of a registry's Protobuf schema those of its first message that serves.
+    pub(super) fn led_nowhere(&self, id: SchemaId) -> Vec<FieldIndex> {
+        let Ok(at) = self.known.binary_search_by_key(&id, |&(known, _)| known) else { return Vec::new() };
+        match &self.known[at].1 {
+            Known::Avro(plan) => plan.led_nowhere().to_vec(),
+            Known::Message(plan) => plan.led_nowhere().to_vec(),
+            Known::Messages(plans) => plans.led_nowhere().to_vec(),
+            // Each image of a change has paths of its own.
+            Known::Changes(_) | Known::Unusable(_) | Known::Missing(_) => Vec::new(),
+        }
     }
 
     #[cfg(test)]

@@ -233,6 +233,7 @@ impl Types<'_> {
                 if !left_type.compares_with(right_type) {
                     let reason = format!("compares {} with {}", left_type.name(), right_type.name());
                     let hint = self.unquoted(left, right).or_else(|| self.unquoted(right, left));
+                    let hint = hint.or_else(|| self.of_time(left, right)).or_else(|| self.of_time(right, left));
                     self.mismatch(reason, &[left, right], hint);
                 }
                 Static::Is(FieldType::Bool)
@@ -286,6 +287,24 @@ impl Types<'_> {
         let NodeKind::Literal(Constant::Str(literal)) = &self.expression.nodes.get(text)?.kind else { return None };
         let numeric = matches!(self.at(number), Static::Is(FieldType::I64 | FieldType::F64)) && literal.parse::<f64>().is_ok();
         numeric.then(|| format!("write {literal} without quotes"))
+    }
+}
+
+impl Types<'_> {
+    /// A time beside a constant: there is no constant of a time, but its milliseconds are a number.
+    fn of_time(&self, time: NodeIndex, other: NodeIndex) -> Option<String> {
+        let nodes = &self.expression.nodes;
+        let NodeKind::Literal(constant) = &nodes.get(other)?.kind else { return None };
+        if self.at(time) != Static::Is(FieldType::Datetime) {
+            return None;
+        }
+        let ms = match constant {
+            Constant::I64(ms) => *ms,
+            Constant::Str(text) => crate::row::parse_time_us(text).ok()?.div_euclid(1000),
+            _ => return None,
+        };
+        let NodeKind::Name(name) = &nodes.get(time)?.kind else { return Some("compare cast(.., int), milliseconds since 1970".to_owned()) };
+        Some(format!("compare milliseconds since 1970: cast({name}, int) with {ms}"))
     }
 }
 

@@ -312,7 +312,15 @@ fn unlike_types_are_named_with_their_places() {
         let places: Vec<&str> = mismatch.labels.iter().map(|(span, _)| &text[span.clone()]).collect();
         assert_eq!(places, labels, "{text}");
     }
-    assert_eq!(compile("f > '0'").unwrap().mismatches[0].hint.as_deref(), Some("write 0 without quotes"));
+    for (text, hint) in [
+        ("f > '0'", Some("write 0 without quotes")),
+        ("d > 1000", Some("compare milliseconds since 1970: cast(d, int) with 1000")),
+        ("'2026-01-01T00:00:00Z' <= d", Some("compare milliseconds since 1970: cast(d, int) with 1767225600000")),
+        ("d == 'soon'", None),
+    ] {
+        assert_eq!(compile(text).unwrap().mismatches[0].hint.as_deref(), hint, "{text}");
+    }
+    assert_eq!(compile("cast(d, int) > 1000").unwrap().mismatches, []);
     for text in ["f > 0", "gone == null", "null + 1", "j == null", "isnull(j)", "cast(s, int) + 1", "t and (i > 1)"] {
         assert_eq!(compile(text).unwrap().mismatches, [], "{text}");
     }
