@@ -11,6 +11,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     cli::main(
         std::env::args_os(),
-        &cli::Handlers { run: &startup::run, check: &startup::check, demo: &startup::demo, wal_skip: &startup::wal_skip },
+        &cli::Handlers {
+            run: &startup::run,
+            check: &startup::check,
+            sample: &startup::sample,
+            demo: &startup::demo,
+            wal_skip: &startup::wal_skip,
+        },
     )
 }

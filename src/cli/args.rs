@@ -62,6 +62,12 @@ pub enum Command {
         after_help = "One JSON line per row, with the LSN that it has in the log, in whole\ntransactions. It goes on over restarts of the server, without a gap and without\na repeat."
     )]
     Tap(TapArgs),
+    /// Show the newest records of a topic beside what becomes of them
+    #[command(
+        before_help = "Examples:\n  streamgauge sample payments\n  streamgauge sample payments --brokers 127.0.0.1:9092 --registry http://127.0.0.1:8081",
+        after_help = "With a config the topic's source says how records are read. No server is\nneeded, nothing is kept and nothing committed. Exit code 1 when one is bad."
+    )]
+    Sample(SampleArgs),
     /// Show how far each partition is behind
     #[command(before_help = "Examples:\n  streamgauge lag\n  streamgauge lag --json")]
     Lag(LagArgs),
@@ -111,6 +117,7 @@ impl Command {
             Self::Status(args) => args.json,
             Self::Errors(args) => args.json,
             Self::Demo(args) => args.json,
+            Self::Sample(args) => args.json,
             Self::Rejects(RejectsCommand::List(args)) => args.json,
             Self::Incident(args) => args.json,
             Self::Clock(ClockCommand::Accept(args)) => args.json,
@@ -312,6 +319,9 @@ pub struct CheckArgs {
     /// No broker, no registry, no secrets
     #[arg(long)]
     pub offline: bool,
+    /// Decode so many of the newest records of each source too
+    #[arg(long, value_name = "N", conflicts_with = "offline", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub sample: Option<u32>,
     /// Treat warnings as problems
     #[arg(long)]
     pub deny_warnings: bool,
@@ -410,6 +420,29 @@ pub struct StatusArgs {
     #[command(flatten)]
     pub server: AdminArgs,
     /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `sample`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct SampleArgs {
+    /// A topic, or a source of the config
+    #[arg(value_name = "TOPIC", value_parser = NonEmptyStringValueParser::new())]
+    pub topic: String,
+    /// Config file
+    #[arg(short, long, value_name = "FILE", default_value = "streamgauge.toml")]
+    pub config: PathBuf,
+    /// Without a config: bootstrap addresses, with commas between them
+    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    pub brokers: Option<String>,
+    /// Without a config: the registry that has the schemas of Avro records
+    #[arg(long, value_name = "URL", requires = "brokers")]
+    pub registry: Option<String>,
+    /// How many, 1 to 10000
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// One JSON object per record
     #[arg(long)]
     pub json: bool,
 }

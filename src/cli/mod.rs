@@ -27,7 +27,7 @@ use streamgauge_api::{ApiError, Code};
 
 pub use args::{
     AdminArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, IncidentArgs, LagArgs,
-    LogFormat, Rebuild, RejectsListArgs, RunArgs, StatusArgs, TapArgs, WalCommand, WalSkipArgs, WalTailArgs, parse,
+    LogFormat, Rebuild, RejectsListArgs, RunArgs, SampleArgs, StatusArgs, TapArgs, WalCommand, WalSkipArgs, WalTailArgs, parse,
 };
 pub use console::Console;
 pub(crate) use console::plain;
@@ -60,6 +60,8 @@ pub struct Handlers<'a> {
     pub run: &'a dyn Fn(&RunArgs, &mut Console<'_>) -> Result<Exit, Failure>,
     /// `check`: all problems of the config at once.
     pub check: &'a dyn Fn(&CheckArgs, &mut Console<'_>) -> Result<Exit, Failure>,
+    /// `sample`: the newest records of a topic beside what becomes of them.
+    pub sample: &'a dyn Fn(&SampleArgs, &mut Console<'_>) -> Result<Exit, Failure>,
     /// `demo`: broker, registry, generator and server in one process.
     pub demo: &'a dyn Fn(&DemoArgs, &mut Console<'_>) -> Result<Exit, Failure>,
     /// `wal skip`: a decision in the log of a stopped server.
@@ -87,6 +89,7 @@ fn dispatch(command: &Command, handlers: &Handlers<'_>, console: &mut Console<'_
     match command {
         Command::Run(args) => (handlers.run)(args, console),
         Command::Check(args) => (handlers.check)(args, console),
+        Command::Sample(args) => (handlers.sample)(args, console),
         Command::Demo(args) => (handlers.demo)(args, console),
         Command::Get(args) => get::run(args, &mut io::stdin().lock(), console),
         Command::Tap(args) => tap::tap(args, console),

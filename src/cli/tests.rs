@@ -48,6 +48,7 @@ fn run(line: &str, stdin: &str) -> Ran {
             let handlers = Handlers {
                 run: &|_, _| Ok(Exit::Ok),
                 check: &|_, _| Ok(Exit::Finding),
+                sample: &|_, _| Ok(Exit::Ok),
                 demo: &|_, _| Ok(Exit::Ok),
                 wal_skip: &|_, _| Ok(Exit::Ok),
             };

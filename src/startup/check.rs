@@ -67,6 +67,15 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
     let rebuild: Vec<String> = args.rebuild.iter().map(rebuild_name).collect();
     let Changes { told, refused, unread } = changes(&config, &rebuild);
     let plan::Outside { problems: mut found, notes } = if args.offline { plan::Outside::default() } else { look_outside(&config)? };
+    // What does not answer is told once.
+    let sampled = match args.sample.filter(|_| found.is_empty()) {
+        Some(count) => {
+            let (lines, problems) = super::sample::of_config(&config, count as usize)?;
+            found.extend(problems);
+            lines
+        }
+        None => Vec::new(),
+    };
     found.extend(refused);
     found.extend(unread);
     let warned = !config.warnings.warnings.is_empty();
@@ -79,7 +88,7 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         let problems: Vec<_> = found.iter().map(ApiError::to_json).collect();
         let warnings = config.warnings.to_json();
         console.document(
-            &json!({"ok": found.is_empty() && !misspelt, "problems": problems, "warnings": warnings, "changes": told, "notes": notes, "tables": tables}),
+            &json!({"ok": found.is_empty() && !misspelt, "problems": problems, "warnings": warnings, "changes": told, "notes": notes, "sampled": sampled, "tables": tables}),
         )?;
     } else {
         if warned {
@@ -90,6 +99,9 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
         }
         for change in &told {
             console.line(&format!("the next start: {change}"))?;
+        }
+        for line in &sampled {
+            console.line(line)?;
         }
         for note in &notes {
             console.line(&format!("note: {note}"))?;

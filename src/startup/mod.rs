@@ -5,6 +5,7 @@ pub mod demo;
 mod logging;
 mod plan;
 mod run;
+mod sample;
 mod server;
 mod skip;
 
@@ -12,5 +13,6 @@ pub use check::check;
 pub use demo::demo;
 pub use plan::server_options;
 pub use run::run;
+pub use sample::sample;
 pub use server::{Bound, Declare, Declared, Server, ServerOptions};
 pub use skip::wal_skip;

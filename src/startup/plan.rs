@@ -159,7 +159,7 @@ fn setup(source: &config::SourceSetup) -> SourceSetup {
     }
 }
 
-fn source(setup: &KafkaSetup) -> Result<KafkaSource, ApiError> {
+pub(super) fn source(setup: &KafkaSetup) -> Result<KafkaSource, ApiError> {
     let topics = match &setup.topics {
         TopicsSetup::Named(names) => kafka::Topics::Named(names.clone()),
         TopicsSetup::Matching(pattern) => kafka::Topics::matching(pattern).map_err(|error| {

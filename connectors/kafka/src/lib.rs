@@ -25,6 +25,7 @@ mod placement;
 pub mod producer;
 mod reach;
 pub mod registry;
+mod sample;
 pub mod settings;
 mod start;
 mod statistics;
@@ -38,5 +39,6 @@ pub use config::{KafkaSource, RegistryAuth, RegistryConfig, Sasl, Secret, Securi
 pub use mock::MockKafka;
 pub use producer::Producer;
 pub use reach::{check_reachable, newest_schemas};
+pub use sample::{Schemas, sample};
 pub use settings::{Problem, check_client_settings};
 pub use start::{KafkaHandle, Options, start};
