@@ -24,6 +24,7 @@ pub mod snapshot;
 pub mod read;
 
 pub mod apply;
+pub mod history;
 pub mod recovery;
 
 pub mod subscribe;

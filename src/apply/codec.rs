@@ -6,7 +6,7 @@
 //!                         a run, 24 bytes: index into the positions u32, 1 waits or 0 waits no more u32, from i64, to i64
 //!             body        word: batches u32, bytes of rejects u32 | batches (row layout) | rejects as JSON array, zero-padded
 //! DEFINITION  body        word: bytes | JSON {"registry", "effects"}
-//! PARTITION, SCHEMA, INCIDENT, CLOCK, MOVED     the same with their own JSON
+//! PARTITION, SCHEMA, INCIDENT, CLOCK, MOVED, FILL     the same with their own JSON
 //! SWEEP       body        word: table u32, keys u32 | word: bytes | of each key: bytes u32, key bytes; zero-padded
 //! RESET, MARK, CLOSE, SKIP        no body
 //! ```
@@ -91,6 +91,7 @@ pub fn kind_of(content: &Content) -> FrameKind {
         Content::Sweep(_) => FrameKind::SWEEP,
         Content::Readable { .. } => FrameKind::READABLE,
         Content::Moved { .. } => FrameKind::MOVED,
+        Content::Fill(_) => FrameKind::FILL,
         Content::Reset => FrameKind::RESET,
         Content::Nothing => FrameKind::MARK,
     }
@@ -160,6 +161,7 @@ pub fn encode(content: &Content, into: &mut Encoded) {
             let moved = MovedText { slot: slot.0, stored: stored.clone(), reached: *reached, gap: gap.as_deref().cloned() };
             text(&moved, &mut into.tail);
         }
+        Content::Fill(step) => text(step, &mut into.tail),
         Content::Reset | Content::Nothing => {}
     }
 }
@@ -286,6 +288,7 @@ pub fn decode(frame: &Frame<'_>) -> Result<Content, ContentError> {
             let MovedText { slot, stored, reached, gap } = parse(frame.body).map_err(wrong)?;
             Ok(Content::Moved { slot: Slot(slot), stored, reached, gap: gap.map(Box::new) })
         }
+        FrameKind::FILL => parse(frame.body).map(Content::Fill).map_err(wrong),
         FrameKind::RESET => Ok(Content::Reset),
         _ => Ok(Content::Nothing),
     }

@@ -24,10 +24,10 @@ use super::turn::Turn;
 use super::waiting::{RETRY_US, Stall};
 use super::waits::Waits;
 use super::work::{Connection, InletId, News, Round, Unsynced};
-use crate::pipeline::{Origin, RegisterOptions};
+use crate::pipeline::{Histories, Origin, RegisterOptions, TableEffect};
 use crate::read::Reader;
 use crate::row::Rows;
-use crate::state::{Content, Frozen, State};
+use crate::state::{Content, FILLS_MAX, FillStep, Flip, Frozen, State, Table};
 use crate::storage::Disk;
 use crate::wal::{FrameKind, FrameParts, WalError, WalHandle, WalWriter};
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -76,6 +76,9 @@ pub struct EngineOptions {
     pub lifetime_bound: bool,
     /// Drop the windows of decay and velocity operators.
     pub ignore_velocity_windows: bool,
+    /// Events whose history can be read again, and whether their sources read it from the log start; none at level `memory`,
+    /// where nothing is kept that a table could be found in again.
+    pub histories: Option<Histories>,
 }
 
 impl EngineOptions {
@@ -673,7 +676,9 @@ impl Engine {
     /// Registers; none when that has to wait.
     pub(super) fn register(&mut self, payload: &str) -> Option<Answer> {
         let unfed = self.state.unfed();
-        let options = RegisterOptions { unfed: &unfed, ..self.options.register() };
+        let none = Histories::new();
+        let histories = self.histories().unwrap_or(none);
+        let options = RegisterOptions { unfed: &unfed, histories: &histories, ..self.options.register() };
         let outcome = match self.state.registry().apply_register(payload, &options) {
             Ok(outcome) => outcome,
             Err(refused) => return Some(self.refusal(*refused.error)),
@@ -689,6 +694,57 @@ impl Engine {
         })
     }
 
+    /// Events that have a history, and whether every record of them is still to come where nothing was applied.
+    fn histories(&self) -> Option<Histories> {
+        let mut histories = self.options.histories.clone()?;
+        for (event, is_whole) in &mut histories {
+            let id = self.state.registry().event(event).map(|event| event.schema.id);
+            *is_whole &= id.is_none_or(|id| self.state.is_untouched(id));
+        }
+        Some(histories)
+    }
+
+    /// Whether so many tables more may be filled from history.
+    ///
+    /// # Errors
+    /// `not_available` at level `memory`, `overloaded` beyond the bound.
+    fn may_fill(&self, more: usize) -> Result<(), ApiError> {
+        if more > 0 && self.options.histories.is_none() {
+            let hint = "leave `backfill` out, or keep a data folder: durability.push = \"written\"";
+            return Err(ApiError::new(Code::NotAvailable, "at level memory no table is filled from history").hint(hint));
+        }
+        let open = self.state.fills().open.len();
+        if more > 0 && open + more > FILLS_MAX {
+            let reason = format!("{open} tables are being filled from history, and no more than {FILLS_MAX} can be at a time");
+            return Err(ApiError::new(Code::Overloaded, reason));
+        }
+        Ok(())
+    }
+
+    /// Writes what becomes of fills, and does it.
+    ///
+    /// # Errors
+    /// `backfill_not_found` for one that is not open, and as [`Engine::commit`].
+    pub(crate) fn step_fill(&mut self, step: FillStep) -> Result<u64, ApiError> {
+        let content = Content::Fill(step);
+        if let Err(reason) = self.state.accepts(&content, self.state.lsn() + 1, self.clock.now_us()) {
+            return Err(ApiError::new(Code::BackfillNotFound, reason));
+        }
+        let lsn = self.commit(&content)?;
+        self.facts.fills.ring();
+        self.forget_keys();
+        Ok(lsn)
+    }
+
+    /// Brings tables in that were filled from history, with one frame.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`], with the tables: nothing has changed.
+    pub(crate) fn bring_in(&mut self, tables: Vec<Table>, flip: Flip) -> Result<u64, (Vec<Table>, ApiError)> {
+        self.state.hand_in(tables);
+        self.step_fill(FillStep::Flip(flip)).map_err(|error| (self.state.hand_back(), error))
+    }
+
     /// Puts another registry in force.
     ///
     /// # Errors
@@ -696,14 +752,17 @@ impl Engine {
     pub fn define(
         &mut self,
         registry: Arc<crate::pipeline::Registry>,
-        effects: Vec<crate::pipeline::TableEffect>,
+        effects: Vec<TableEffect>,
     ) -> Result<u64, ApiError> {
+        let fills = effects.iter().filter(|effect| matches!(effect, TableEffect::Fill { .. })).count();
+        self.may_fill(fills)?;
         let bytes = registry.to_json().len();
         if bytes > DEFINITIONS_BYTES_MAX {
             let reason = format!("the definitions together take {bytes} bytes, at most {DEFINITIONS_BYTES_MAX}");
             return Err(ApiError::new(Code::InvalidRegistration, reason));
         }
         let lsn = self.commit(&Content::Definition { registry, effects })?;
+        self.facts.fills.ring();
         // Features and tables may be gone, and rows that waited for them; others have come, which rows that wait are for.
         self.forget_keys();
         self.facts.set_registry(self.state.registry());
@@ -717,6 +776,7 @@ impl Engine {
         }
         match self.commit(&Content::Reset) {
             Ok(lsn) => {
+                self.facts.fills.ring();
                 self.forget_keys();
                 self.facts.set_registry(self.state.registry());
                 let reply = Reply::WasReset { registry_version: self.state.registry().version };

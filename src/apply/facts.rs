@@ -1,5 +1,6 @@
 //! Numbers that the apply side publishes and anybody may read without asking it: watermarks, phase, the registry in force.
 
+use super::fill_board::FillBoard;
 use super::floods::Floods;
 use super::incidents::Incidents;
 use crate::pipeline::Registry;
@@ -51,6 +52,8 @@ pub struct Facts {
     pub durable_lsn: AtomicU64,
     /// LSN of the newest verified snapshot, 0 = none.
     pub snapshot_lsn: AtomicU64,
+    /// LSN of the oldest snapshot that is kept; 0 while unknown.
+    pub snapshot_oldest_lsn: AtomicU64,
     /// When the newest verified snapshot was taken, microseconds; 0 = none.
     pub snapshot_us: AtomicI64,
     /// Its size in bytes.
@@ -88,6 +91,8 @@ pub struct Facts {
     pub incidents: Incidents,
     /// Sources of which most records are bad.
     pub floods: Floods,
+    /// How far tables are that are being filled.
+    pub fills: FillBoard,
 }
 
 impl Facts {

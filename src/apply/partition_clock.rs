@@ -39,7 +39,7 @@ const PRESENT_MS: i64 = 10_000;
 /// The partition's clock (ms) with this record, and what the record's row is judged by. `known` is where the
 /// partition stood before it, `behind` are the records that follow in the same batch, of any partition.
 #[inline]
-pub(super) fn advance(known: Position, record: &RawRecord<'_>, behind: &[RawRecord<'_>], now_us: i64) -> (i64, RowClock) {
+pub(crate) fn advance(known: Position, record: &RawRecord<'_>, behind: &[RawRecord<'_>], now_us: i64) -> (i64, RowClock) {
     let (time_ms, now_ms) = (record.timestamp_ms, now_us.div_euclid(1000));
     // A wall clock that was set back takes the clocks of partitions with it.
     let mut clock_ms = known.clock_ms.min(now_ms);

@@ -35,6 +35,22 @@ impl Engine {
     /// # Errors
     /// As [`Engine::get`].
     pub(super) fn get_at(&mut self, read: &Read, unknown: UnknownFeature, clock: &ReadClock) -> Result<(Row, Freshness), ApiError> {
+        self.read_at(read, unknown, clock).map_err(|error| self.with_progress(error))
+    }
+
+    /// A table that is being filled says how far that is.
+    pub(super) fn with_progress(&self, error: ApiError) -> ApiError {
+        if error.code != Code::TableFilling {
+            return error;
+        }
+        let fill = error.more.get("backfill").and_then(serde_json::Value::as_u64);
+        let Some(shown) = fill.and_then(|fill| self.facts.fills.of(fill)) else { return error };
+        let (done, of) = shown.done_of();
+        let progress = serde_json::json!({ "state": shown.state, "cause": shown.cause, "records": done, "of": of, "eta_s": shown.eta_s() });
+        error.with("progress", progress)
+    }
+
+    fn read_at(&mut self, read: &Read, unknown: UnknownFeature, clock: &ReadClock) -> Result<(Row, Freshness), ApiError> {
         if let Some(wanted) = read.options.min_lsn
             && wanted > self.state.lsn()
         {
@@ -74,7 +90,7 @@ impl Engine {
                 let value = row.values.into_iter().next().filter(|_| row.present).ok_or_else(|| not_found(&read.key))?;
                 Ok(Reply::Feature(value, freshness))
             }
-            [] if self.state.table(name).is_some() => {
+            [] if self.state.registry().table(name).is_some() => {
                 let read = Read { table: name.to_owned(), key, options: ReadOptions::default() };
                 let (row, freshness) = self.get(&read, UnknownFeature::AsNotFound)?;
                 if row.present { Ok(Reply::Row(row, freshness)) } else { Err(not_found(&read.key)) }

@@ -94,7 +94,7 @@ impl Engine {
     pub(super) fn waits_for_shedding(&self, effects: &[TableEffect]) -> bool {
         let waits = |effect: &TableEffect| match effect {
             TableEffect::Retire { table, .. } => self.state.sheds_rows_of(*table),
-            TableEffect::Create { .. } | TableEffect::Drop { .. } | TableEffect::Extend { .. } => false,
+            TableEffect::Create { .. } | TableEffect::Fill { .. } | TableEffect::Drop { .. } | TableEffect::Extend { .. } => false,
         };
         !self.shedding.parked.is_empty() || effects.iter().any(waits)
     }

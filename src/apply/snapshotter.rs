@@ -212,6 +212,7 @@ impl Worker {
 
     fn release(&self) {
         let released = retain(&Disk, &self.options.folder, self.options.keep, &self.options.log).and_then(|kept| {
+            self.facts.snapshot_oldest_lsn.store(releasable_lsn(&kept, None), Ordering::Release);
             self.cursor.lock().advance(releasable_lsn(&kept, None) + 1);
             self.handle.release()
         });

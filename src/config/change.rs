@@ -7,7 +7,7 @@ use super::Config;
 use super::definitions::OnBadRecord;
 use super::setup::{SourceSetup, TopicsSetup};
 use crate::decode::{DebeziumMode, FieldSource, Format, Framing, KeyFormat, Tombstone};
-use crate::pipeline::{COLUMNS, Origin, Problem, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
+use crate::pipeline::{COLUMNS, Histories, Origin, Problem, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
 use crate::row::{EventId, Field, Reading, TimeUnit, Written};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,8 +46,8 @@ pub fn config_change(
     config: &Config,
     rebuild: &[String],
 ) -> Result<Option<RegisterOutcome>, Box<ConfigChangeRefused>> {
-    let projections = projections(config);
-    let options = options(config, &projections, unfed, rebuild);
+    let known = (projections(config), config.histories());
+    let options = options(config, &known, unfed, rebuild);
     let unknown = || unknown_rebuild(stored, config, rebuild);
     match stored.apply_tree(&config.payload, &options) {
         // A flag that did its work at an earlier start may stay where it stands: nothing changes any more.
@@ -68,7 +68,12 @@ pub fn config_change(
 }
 
 /// How the file registers what it declares.
-fn options<'o>(config: &Config, projections: &'o Projections, unfed: &'o [EventId], rebuild: &'o [String]) -> RegisterOptions<'o> {
+fn options<'o>(
+    config: &Config,
+    (projections, histories): &'o (Projections, Histories),
+    unfed: &'o [EventId],
+    rebuild: &'o [String],
+) -> RegisterOptions<'o> {
     RegisterOptions {
         origin: Origin::Config,
         lifetime_bound: config.compat.lifetime_bound,
@@ -76,6 +81,7 @@ fn options<'o>(config: &Config, projections: &'o Projections, unfed: &'o [EventI
         rebuild,
         unfed,
         projections: Some(projections),
+        histories,
         ..RegisterOptions::default()
     }
 }
@@ -96,7 +102,8 @@ pub fn unknown_rebuild(stored: &Registry, config: &Config, rebuild: &[String]) -
     }
     if rebuild.iter().any(|name| !known.contains(name)) {
         // What goes is told under the names that the file has: a feature of a renamed table under its new one.
-        let told = stored.apply_tree(&config.payload, &options(config, &projections(config), &[], &[])).err();
+        let known_there = (projections(config), config.histories());
+        let told = stored.apply_tree(&config.payload, &options(config, &known_there, &[], &[])).err();
         known.extend(told.into_iter().flat_map(|refused| refused.losses).map(|loss| loss.allowed_as));
     }
     let name = rebuild.iter().find(|name| !known.contains(*name))?;

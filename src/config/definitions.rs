@@ -390,6 +390,10 @@ impl Maker<'_, '_> {
         if let Some(written) = expire_after {
             self.places.value(format!("{path}.expire_after_ms"), written);
         }
+        let backfill = table.node.get("backfill");
+        if let Some(written) = backfill {
+            self.places.value(format!("{path}.backfill"), written);
+        }
         self.places.subjects.insert(path, what);
         let mut node = vec![
             ("kind", text("derivation")),
@@ -400,6 +404,9 @@ impl Maker<'_, '_> {
             ("table_primary_key", names),
         ];
         node.push(("expire_after_ms", self.life(expire_after, "tables.*.expire_after")));
+        if let Some(written) = backfill {
+            node.push(("backfill", tree(written)));
+        }
         if let Some(former) = renamed_from {
             node.push(("renamed_from", text(former.text()?)));
         }

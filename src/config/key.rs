@@ -319,7 +319,12 @@ pub(super) const KEYS: &[Key] = &[
         None,
         "What a key has is dropped when no row of it came for longer than this, by row times; a read then finds no such key. 24 bytes for each key. Without it keys stay.",
     ),
-    later("tables.*.backfill", "filling a table from history"),
+    key(
+        "tables.*.backfill",
+        Form::History,
+        None,
+        "Where the history of a new table begins: earliest, auto (as far as its windows reach), a duration, or a time. Read beside live rows; reads of the table answer table_filling until it is whole. Used once, when the table is created.",
+    ),
     later("tables.*.trace_last", "explanations of single values"),
     later("archive", "the Parquet archive"),
     later("auth", "tokens and TLS"),

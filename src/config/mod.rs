@@ -21,7 +21,7 @@ mod source;
 mod value;
 mod variables;
 
-use crate::pipeline::{RegisterOptions, Registry, Tree};
+use crate::pipeline::{Histories, RegisterOptions, Registry, Tree};
 use check::Check;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -126,12 +126,15 @@ impl Config {
         check.walk();
         let settings = settings::decide(&mut check, flags);
         variables::unknown(&mut check);
+        let kafka_events = kafka_events(&root);
+        let histories: Histories = kafka_events.iter().map(|event| (event.as_str().into(), true)).collect();
         let options = RegisterOptions {
             lifetime_bound: settings.compat.lifetime_bound,
             ignore_velocity_windows: settings.compat.ignore_velocity_windows,
+            histories: &histories,
             ..RegisterOptions::default()
         };
-        let definitions = definitions::compile(&mut check, &kafka_events(&root), &options);
+        let definitions = definitions::compile(&mut check, &kafka_events, &options);
         let (sources, kafka) = source::read(&mut check, &definitions.registry);
         let Check { problems, warnings, .. } = check;
         if !problems.is_empty() {
@@ -156,6 +159,16 @@ impl Config {
             payload: definitions.payload,
             registry: definitions.registry,
         })
+    }
+
+    /// Events that a source feeds, and whether all its sources read their topics from the log start.
+    pub fn histories(&self) -> Histories {
+        let mut histories = Histories::new();
+        for source in &self.kafka {
+            let is_whole = histories.entry(source.event.as_str().into()).or_insert(true);
+            *is_whole &= source.start == StartSetup::Earliest;
+        }
+        histories
     }
 
     /// The file's events and tables as a register payload.

@@ -131,6 +131,7 @@ fn leaf(key: &Key) -> Json {
         Form::Client => json!({ "type": "object", "additionalProperties": { "oneOf": [
             { "type": ["string", "number", "boolean"] }, { "$ref": "#/$defs/secret" },
         ] } }),
+        Form::History => json!({ "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 0 }] }),
         Form::Start => {
             json!({ "anyOf": [{ "enum": ["earliest", "latest"] }, { "type": "integer", "minimum": 0 }, { "type": "string", "format": "date-time" }] })
         }
@@ -237,6 +238,7 @@ fn value_text(form: Form) -> String {
         Form::Features => "features".into(),
         Form::Client => "librdkafka settings".into(),
         Form::Start => "earliest, latest, a time".into(),
+        Form::History => "earliest, auto, a duration, a time".into(),
         Form::NotAvailable => "not available".into(),
     }
 }

@@ -65,6 +65,8 @@ pub(super) enum Form {
     Client,
     /// Where a partition begins.
     Start,
+    /// Where the history of a table begins.
+    History,
     /// An expression.
     Expression,
     /// Known, and not there yet. What it is for.
@@ -142,6 +144,7 @@ impl Form {
             Self::Word(words) => words,
             Self::Time => &["arrival", "record"],
             Self::Start => &["earliest", "latest"],
+            Self::History => &["earliest", "auto"],
             Self::LogFilter => LOG_LEVELS,
             _ => &[],
         }

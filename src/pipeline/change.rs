@@ -5,10 +5,11 @@
 //!
 //! A table is compared with what stands under its former name; numbers of tables, not names, are what the state follows.
 
-use super::definition::{DerivationDef, EventDef, Origin, TableDef, TableEffect};
+use super::definition::{DerivationDef, EventDef, FeatureDef, Origin, TableDef, TableEffect};
 use super::diff::{Diff, Difference, compare_features, compare_ops};
 use super::event;
 use super::feature::Checks;
+use super::history::HistoryFrom;
 use super::node::{DerivationSpec, EventSpec, GroupSpec, Life, NodeSpec};
 use super::problem::{Problem, Problems};
 use super::projection::{Moved, Projections, merged, moved};
@@ -51,6 +52,8 @@ pub(super) struct Change<'c> {
     retimed: BTreeSet<String>,
     /// Tables that are built anew as a whole.
     rebuilt: BTreeSet<String>,
+    /// Tables that are filled from history where they are created, by name.
+    fills: BTreeMap<String, HistoryFrom>,
     /// What the payload does not name and what cannot be computed any more, by name; features as `T.f`.
     pub(super) stranded: BTreeMap<String, Difference>,
 }
@@ -78,6 +81,7 @@ impl<'c> Change<'c> {
             restarted: BTreeMap::new(),
             retimed: BTreeSet::new(),
             rebuilt: BTreeSet::new(),
+            fills: BTreeMap::new(),
             stranded: BTreeMap::new(),
         }
     }
@@ -324,6 +328,7 @@ impl<'c> Change<'c> {
         let identity = Identity { id: old.as_ref().map_or(self.next_table_id, |old| old.id), owner, origin, computed };
         let mut table = self.world.compile_table(spec, group, identity, &mut self.problems)?;
         let name = &spec.name;
+        let fills = self.fills(spec, &table)?;
         let Some(old) = old else {
             self.next_table_id += 1;
             self.diff.additive.push(Difference::NewDescriptor { kind: "table", name: name.clone() });
@@ -365,6 +370,17 @@ impl<'c> Change<'c> {
         } else if self.config_owned(name, &spec.path, old.origin) {
             return None;
         }
+        let begins = |feature: &&Arc<FeatureDef>| old.feature(&feature.name).is_none() || restarted.contains(&*feature.name);
+        if fills && !whole && let Some(feature) = table.features.iter().find(begins) {
+            let reason = format!(
+                "feature \"{}\" comes to table \"{name}\", which is there: this build fills whole new tables from history, no single feature",
+                feature.name
+            );
+            let at = format!("{}.backfill", spec.path);
+            let hint = "leave `backfill` out: the feature then begins empty now; or declare a table of its own with it".to_owned();
+            self.problems.errors.push(Problem::new(Code::NotAvailable, at, reason).hint(Some(hint)));
+            return None;
+        }
         if whole {
             table = self.rebuild(spec, group, table);
         } else if !restarted.is_empty() {
@@ -374,6 +390,23 @@ impl<'c> Change<'c> {
         }
         self.keep_or_replace(&old, table);
         Some(())
+    }
+
+    /// Whether the table is to be filled from history: not where every record is still to come, and refused where
+    /// there is none to read.
+    fn fills(&mut self, spec: &DerivationSpec, table: &TableDef) -> Option<bool> {
+        let Some(from) = spec.backfill else { return Some(false) };
+        let Some(&is_whole) = self.options.histories.get(&table.event_name) else {
+            let reason = format!("no Kafka source feeds event \"{}\": what was pushed cannot be read again", table.event_name);
+            self.problems.error(Code::BackfillNoHistory, format!("{}.backfill", spec.path), reason);
+            return None;
+        };
+        let is_known = self.now.event(&table.event_name).is_some();
+        if is_whole && (!is_known || self.options.unfed.contains(&table.event)) {
+            return Some(false);
+        }
+        self.fills.insert(spec.name.clone(), from);
+        Some(true)
     }
 
     /// What of a table's state still means the same.
@@ -508,6 +541,19 @@ impl<'c> Change<'c> {
             "removed": self.removed,
             "warnings": warnings_json(&self.problems.warnings),
         });
+        let filling: BTreeMap<&str, String> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                TableEffect::Fill { table, history } => {
+                    let def = self.tables.values().find(|def| def.id == *table)?;
+                    Some((&*def.name, history.to_string()))
+                }
+                _ => None,
+            })
+            .collect();
+        if !filling.is_empty() {
+            reply["filling"] = json!(filling);
+        }
         let renamed: Vec<Json> = self.renames.iter().map(|(to, from)| json!({ "from": from, "to": to })).collect();
         if !renamed.is_empty() {
             reply["renamed"] = renamed.into();
@@ -557,7 +603,10 @@ impl<'c> Change<'c> {
             }
         }
         let known: BTreeSet<u32> = self.now.tables.values().map(|table| table.id).collect();
-        let created = self.tables.values().filter(|table| !known.contains(&table.id)).map(|table| TableEffect::Create { table: table.id });
+        let created = self.tables.values().filter(|table| !known.contains(&table.id)).map(|table| match self.fills.get(&*table.name) {
+            Some(&history) => TableEffect::Fill { table: table.id, history },
+            None => TableEffect::Create { table: table.id },
+        });
         drops.into_iter().chain(retired).chain(created).chain(extended).collect()
     }
 }

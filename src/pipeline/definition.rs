@@ -5,6 +5,7 @@
 
 use super::environment::{Chain, Column};
 use super::expression::Program;
+use super::history::HistoryFrom;
 use crate::operators::{Operator, ParamValues, RESOLUTION_DEFAULT, WindowRule};
 use crate::row::{EventId, EventSchema, FieldType};
 use serde::{Deserialize, Serialize};
@@ -218,6 +219,13 @@ pub enum TableEffect {
     Create {
         /// Its number.
         table: u32,
+    },
+    /// A table is declared and not there: its history is read first, and it comes whole.
+    Fill {
+        /// Its number.
+        table: u32,
+        /// Where its history begins.
+        history: HistoryFrom,
     },
     /// A table and its state go away.
     Drop {

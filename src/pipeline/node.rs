@@ -5,6 +5,7 @@
 
 use super::chain::ChainOp;
 use super::definition::KeyKind;
+use super::history::HistoryFrom;
 use super::payload::{Tree, join};
 use super::problem::{Problem, Problems};
 use crate::row::{Dedupe, Field, FieldIndex, FieldType, TimeSource, TimeUnit};
@@ -49,12 +50,13 @@ const DERIVATION: &[&str] = &[
     "table_primary_key",
     "schema",
     "expire_after_ms",
+    "backfill",
     "renamed_from",
     "registered_at_version",
 ];
 
 /// What a feature has; `columns` stands in what the registry tells of it, and means nothing here.
-const FEATURE: &[&str] = &["op", "params", "columns"];
+const FEATURE: &[&str] = &["op", "params", "columns", "backfill"];
 
 /// Where row time comes from, before the field is looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +200,8 @@ pub(super) struct DerivationSpec {
     pub(super) upstream: String,
     /// How long keys of the table live behind their last row.
     pub(super) expire_after_us: Life,
+    /// Where the table's history begins when it is created. No part of the node, like a source's `start`.
+    pub(super) backfill: Option<HistoryFrom>,
     pub(super) ops: Vec<(String, ChainOp)>,
     pub(super) group: Option<GroupSpec>,
 }
@@ -538,8 +542,28 @@ impl Decoder<'_> {
         if expire_after_us.given().is_some() && !table {
             self.invalid("expire_after_ms", "expire_after_ms is for tables: nothing else has keys");
         }
+        let backfill = self.backfill(tree, table);
         let path = self.path.clone();
-        Some(DerivationSpec { path, name: name?, table, renamed_from, upstream: upstream.clone(), expire_after_us, ops, group })
+        let upstream = upstream.clone();
+        Some(DerivationSpec { path, name: name?, table, renamed_from, upstream, expire_after_us, backfill, ops, group })
+    }
+
+    /// Where the table's history begins.
+    fn backfill(&mut self, tree: &Tree, table: bool) -> Option<HistoryFrom> {
+        let read = match tree.get("backfill")? {
+            Tree::Str(text) => HistoryFrom::parse(text),
+            Tree::Int(ms) => HistoryFrom::at(*ms),
+            other => {
+                self.shape("backfill", "a text or a number of milliseconds", Some(other));
+                return None;
+            }
+        };
+        match read {
+            Ok(_) if !table => self.invalid("backfill", "backfill is for tables: nothing else has a history to read"),
+            Ok(from) => return Some(from),
+            Err(reason) => self.invalid("backfill", reason),
+        }
+        None
     }
 
     /// The former name, when there is one; none when it is wrong.
@@ -609,6 +633,11 @@ impl Decoder<'_> {
         item.only(&path, &["op", "keys", "agg"], self.problems);
         for (name, feature) in features.iter().flatten() {
             self.feature_members(feature, &join(&path, &join("agg", name)));
+            if feature.get("backfill").is_some() {
+                let at = join(&path, &join("agg", &join(name, "backfill")));
+                let reason = "a feature alone cannot be filled from history in this build; backfill of a new table can";
+                self.problems.error(Code::NotAvailable, at, reason);
+            }
             if let Some(reason) = bad_inner_name(name) {
                 self.invalid(&join("agg", name), format!("feature {name:?} {reason}"));
             }

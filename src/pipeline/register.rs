@@ -7,6 +7,7 @@
 use super::change::{Change, warnings_json};
 use super::definition::{Origin, TableEffect};
 use super::feature::Operators;
+use super::history::Histories;
 use super::loss::Loss;
 use super::payload::Tree;
 use super::problem::{Problem, Problems};
@@ -35,7 +36,12 @@ pub struct RegisterOptions<'o> {
     pub unfed: &'o [EventId],
     /// Where the config file's sources take fields from; none when that is not said (register calls).
     pub projections: Option<&'o Projections>,
+    /// Events that have a history to read.
+    pub histories: &'o Histories,
 }
+
+/// No event has one.
+static NO_HISTORIES: Histories = Histories::new();
 
 impl Default for RegisterOptions<'_> {
     fn default() -> Self {
@@ -47,6 +53,7 @@ impl Default for RegisterOptions<'_> {
             rebuild: &[],
             unfed: &[],
             projections: None,
+            histories: &NO_HISTORIES,
         }
     }
 }

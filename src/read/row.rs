@@ -161,10 +161,13 @@ fn explained(reading: Reading) -> Value {
 /// The table of this name.
 ///
 /// # Errors
-/// `unknown_table`; its hint says when the name is an event.
+/// `unknown_table`; its hint says when the name is an event. `table_filling` while it is not whole.
 pub fn find_table<'a>(state: &'a State, name: &str) -> Result<&'a Table, ApiError> {
     state.table(name).ok_or_else(|| {
         let registry = state.registry();
+        if let Some((fill, _)) = registry.table(name).and_then(|def| state.fills().of_table(def.id)) {
+            return ApiError::new(Code::TableFilling, format!("table \"{name}\" is being filled from history")).with("backfill", fill.into());
+        }
         let error = ApiError::new(Code::UnknownTable, format!("no table \"{name}\" is registered"));
         if registry.event(name).is_some() {
             return error

@@ -22,10 +22,11 @@ use crate::apply::codec::ContentError;
 use crate::apply::names::Names;
 use crate::apply::panic::applying;
 use crate::snapshot::{Choice, ChoiceError};
-use crate::state::{Content, ImageError, State};
+use crate::history::seal;
+use crate::state::{Content, FillStep, ImageError, Seal, State, Table};
 use crate::storage::{IoError, Storage, random_bytes};
 use crate::wal::{FrameKind, LogIdentity, Start, WalOpenError, WalReader, WalSurvey};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use streamgauge_api::{ApiError, Code};
@@ -88,6 +89,9 @@ pub enum RecoveryError {
     /// A verified snapshot is no state.
     #[error("{0}")]
     Image(ImageError),
+    /// The file of a table that was filled from history cannot be used.
+    #[error("{0}; no snapshot that is kept is past it")]
+    Seal(Box<seal::SealError>),
     /// A frame that ended start after start.
     #[error("{0}")]
     CrashLoop(Box<CrashLoop>),
@@ -100,7 +104,7 @@ impl RecoveryError {
             Self::Io(_) => false,
             Self::Wal(error) => error.data_is_wrong(),
             Self::Snapshots(error) => error.data_is_wrong(),
-            Self::Content(_) | Self::Image(_) => true,
+            Self::Content(_) | Self::Image(_) | Self::Seal(_) => true,
             Self::CrashLoop(_) => false,
         }
     }
@@ -132,6 +136,7 @@ impl From<RecoveryError> for ApiError {
                     _ => refusal,
                 }
             }
+            RecoveryError::Seal(_) => Self::new(Code::SealDamaged, error.report()),
             RecoveryError::Image(_) => Self::new(Code::SnapshotDamaged, error.report()),
         }
     }
@@ -185,15 +190,41 @@ fn rebuilt<S: Storage>(
         }
     };
     assert_eq!(state.lsn() + 1, choice.from_lsn, "the log is replayed from where the state stands");
-    Replay { storage, choice: &choice, facts, attempts, apply }.run(state, survey, report, damaged)
+    let files = Files { wal, history: seal::folder_beside(snapshots), log };
+    Replay { storage, files, choice: &choice, facts, attempts, apply }.run(state, survey, report, damaged)
 }
 
 /// What is done with each frame.
 type Apply = fn(&mut State, &Content, u64, i64);
 
+/// Where a replay finds what frames name.
+struct Files<'a> {
+    wal: &'a Path,
+    history: PathBuf,
+    log: LogIdentity,
+}
+
+impl Files<'_> {
+    /// The tables of a sealed file as they were when the frame at `lsn` brought them in: the log between is followed.
+    fn tables<S: Storage>(&self, storage: &S, seal: &Seal, lsn: u64, durable_lsn: u64, state: &State) -> Result<Vec<Table>, RecoveryError> {
+        let read = seal::read(storage, &self.history, seal, self.log, state);
+        let mut shadow = read.map_err(|error| RecoveryError::Seal(Box::new(error)))?;
+        let survey = WalSurvey::look(storage, self.wal, Some(self.log.log_id))?;
+        let skipped = survey.skipped().to_vec();
+        let mut reader = WalReader::open(storage.clone(), survey, seal.through_lsn + 1, durable_lsn)?;
+        while shadow.lsn() + 1 < lsn {
+            let Some(frame) = reader.next()? else { unreachable!("the log has the frame at {lsn}, and every one in front of it") };
+            assert!(frame.last_lsn() < lsn, "frames in front of {lsn} end in front of it");
+            seal::follow(&mut shadow, &frame, skipped.contains(&frame.first_lsn))?;
+        }
+        Ok(shadow.take_tables())
+    }
+}
+
 /// The log behind a snapshot, into its state.
 struct Replay<'a, S: Storage> {
     storage: &'a S,
+    files: Files<'a>,
     choice: &'a Choice,
     facts: &'a Facts,
     attempts: &'a mut Attempts<S::File>,
@@ -202,7 +233,7 @@ struct Replay<'a, S: Storage> {
 
 impl<S: Storage> Replay<'_, S> {
     fn run(self, mut state: State, survey: WalSurvey, mut report: Report, damaged_snapshots: Vec<u64>) -> Result<Recovered, RecoveryError> {
-        let Self { storage, choice, facts, attempts, apply } = self;
+        let Self { storage, files, choice, facts, attempts, apply } = self;
         let begun = Instant::now();
         let skipped = survey.skipped().to_vec();
         let mut reader = WalReader::open(storage.clone(), survey, choice.from_lsn, choice.durable_lsn)?;
@@ -216,6 +247,12 @@ impl<S: Storage> Replay<'_, S> {
             }
             let content = content_of(&frame, &skipped)?;
             let refused = |reason| ContentError { lsn: frame.first_lsn, kind: frame.kind.0, reason };
+            if let Content::Fill(FillStep::Flip(flip)) = &content
+                && flip.seal.through_lsn < frame.first_lsn
+            {
+                let tables = files.tables(storage, &flip.seal, frame.first_lsn, choice.durable_lsn, &state)?;
+                state.hand_in(tables);
+            }
             state.accepts(&content, frame.first_lsn, frame.now_us).map_err(refused)?;
             let (first_lsn, now_us, rows) = (frame.first_lsn, frame.now_us, u64::from(frame.row_count));
             applying(first_lsn, frame.last_lsn(), || apply(&mut state, &content, first_lsn, now_us));

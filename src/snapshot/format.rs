@@ -214,7 +214,8 @@ impl Footer {
 }
 
 /// Path of the snapshot at this LSN.
-pub(super) fn snapshot_path(folder: &Path, lsn: u64) -> PathBuf {
+/// A snapshot's file.
+pub(crate) fn snapshot_path(folder: &Path, lsn: u64) -> PathBuf {
     folder.join(format!("{lsn:020}{SUFFIX}"))
 }
 

@@ -19,6 +19,7 @@ mod writer;
 
 pub use choice::{Candidate, Choice, releasable_lsn};
 pub use error::{ChoiceError, SnapshotError};
+pub(crate) use format::snapshot_path;
 pub use format::{SECTION_BYTES_MAX, SNAPSHOT_FORMAT, SnapshotFacts, SnapshotInfo};
 pub use reader::{Section, SnapshotReader};
 pub use writer::{SnapshotWriter, quarantine, remove_unfinished, retain};

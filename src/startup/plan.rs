@@ -68,6 +68,7 @@ pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOpt
         snapshot_every: config.durability.snapshot_every,
         lifetime_bound: config.compat.lifetime_bound,
         ignore_velocity_windows: config.compat.ignore_velocity_windows,
+        histories: (!memory).then(|| config.histories()),
     };
     let wal = WalOptions {
         segment_bytes: config.durability.wal_segment_bytes,

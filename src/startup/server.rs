@@ -8,6 +8,7 @@ use crate::apply::{
     CatchUp, Engine, EngineClock, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, News, Parts, Phase, Seat, SeatSlot,
     Settings, SnapshotOptions, Snapshotter, SourceSetup,
 };
+use crate::history::{Historian, HistoryParts, Pins};
 use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
 use crate::storage::{DataFolder, Disk, RESERVE_BYTES, Reserve, Storage};
@@ -25,7 +26,7 @@ use streamgauge_api::metrics::Metrics;
 use streamgauge_api::source::SourceBoard;
 use streamgauge_api::subscribe::Subscription;
 use streamgauge_api::{ApiError, Clock, Code, Control, Cors, Inlet, Port, SystemClock};
-use streamgauge_kafka::{KafkaHandle, KafkaSource};
+use streamgauge_kafka::{KafkaHandle, KafkaPast, KafkaSource};
 use streamgauge_native::{NativeConfig, Running, Server as DataPlane};
 
 /// Everything that a server needs to know, checked.
@@ -113,6 +114,7 @@ pub struct Server {
     late_failure: Arc<OnceLock<ApiError>>,
     syncer: Option<WalSyncer<Disk>>,
     snapshotter: Option<Snapshotter>,
+    historian: Option<Historian>,
     log_failed: Arc<AtomicBool>,
     http: Option<SocketAddr>,
     tcp: Option<SocketAddr>,
@@ -236,6 +238,8 @@ impl Bound {
         let (folder, recovered, writer, handle) = open_log(&options, &shared)?;
         let Recovered { mut state, log, report, .. } = recovered;
         state.count_anew();
+        // Before the snapshot thread lets go of anything.
+        let pins = Pins::of(&handle, state.fills());
         let _first = shared.wal.set(handle.clone());
         shared.facts.durable_lsn.store(handle.durable_lsn(), Ordering::Release);
         shared.facts.snapshot_lsn.store(report.snapshot_lsn, Ordering::Release);
@@ -272,13 +276,14 @@ impl Bound {
         let running = Arc::clone(&seat);
         let apply = spawn("apply", move || running.run())?;
         let _first = shared.seat.set(Arc::clone(&seat));
-        let (log, facts, skipped): (_, _, Arc<[u64]>) = (handle.clone(), Arc::clone(&shared.facts), skipped.into());
+        let (tail, facts, skipped): (_, _, Arc<[u64]>) = (handle.clone(), Arc::clone(&shared.facts), skipped.into());
         shared.control.open_subscriptions(Box::new(move |request| {
-            EventSubscription::begin(&log, &facts, &skipped, request).map(|subscription| Box::new(subscription) as Box<dyn Subscription>)
+            EventSubscription::begin(&tail, &facts, &skipped, request).map(|subscription| Box::new(subscription) as Box<dyn Subscription>)
         }));
         shared.metrics.recovery.record(begun.elapsed());
         let waits = options.wait_for_catch_up && !options.sources.is_empty();
         shared.facts.set_phase(if waits { Phase::CatchingUp } else { Phase::Ready });
+        let historian = options.data_dir.as_ref().map(|data| spawn_historian(&options, &shared, &handle, (log, data), pins, &seat)).transpose()?;
         let (kafka, late_failure) = (Sources::default(), Arc::<OnceLock<ApiError>>::default());
         if declared {
             *kafka.lock() = start_sources(&options, &shared, &seat, &stored)?;
@@ -312,6 +317,7 @@ impl Bound {
             late_failure,
             syncer: Some(syncer),
             snapshotter,
+            historian,
             log_failed,
             http,
             tcp,
@@ -464,6 +470,29 @@ fn spawn_snapshotter(
         Arc::clone(seat),
     )
     .map_err(|error| io("cannot start the snapshot thread", &error))
+}
+
+/// The thread that fills tables from history.
+fn spawn_historian(
+    options: &ServerOptions,
+    shared: &Shared,
+    handle: &WalHandle<Disk>,
+    (log, data): (LogIdentity, &Path),
+    pins: Pins,
+    seat: &Arc<Seat>,
+) -> Result<Historian, ApiError> {
+    let kafka = streamgauge_kafka::Options { instance: options.instance.clone(), memory_bytes: options.kafka_memory_bytes };
+    let parts = HistoryParts {
+        past: Arc::new(KafkaPast::new(options.sources.clone(), kafka)),
+        setups: options.setups.clone(),
+        handle: handle.clone(),
+        log,
+        folder: data.join("history"),
+        facts: Arc::clone(&shared.facts),
+        board: Arc::clone(&shared.board),
+        clock: Arc::clone(&shared.clock),
+    };
+    Historian::spawn(parts, pins, seat).map_err(|error| io("cannot start a thread", &error))
 }
 
 fn spawn_syncer(
@@ -627,6 +656,11 @@ impl Server {
             && late.join().is_err()
         {
             tracing::error!("a thread panicked");
+        }
+        if let Some(historian) = self.historian.take()
+            && !historian.stop(KAFKA_STOP)
+        {
+            tracing::warn!("reading history did not end in time; a broker that does not answer holds it");
         }
         if let Some(kafka) = self.kafka.lock().take() {
             kafka.stop_reading();

@@ -70,6 +70,7 @@ impl State {
                 None => of_position(&stored.position),
             },
             Content::Definition { registry, effects } => self.accepts_definition(registry, effects),
+            Content::Fill(step) => self.accepts_fill_step(step, first_lsn),
             Content::Sweep(sweep) if self.registry.table_by_id(sweep.table).is_none() && !is_ids(sweep.table) => {
                 Err(format!("it sweeps table {}, which is not defined", sweep.table))
             }
@@ -121,7 +122,11 @@ impl State {
 
     /// Whether every table of the definitions is there, and no other.
     pub(super) fn has_tables_of_its_registry(&self) -> Result<(), String> {
-        same_tables(self.tables.keys().copied(), &self.registry)
+        let filling: BTreeSet<u32> = self.fills.open.values().map(|fill| fill.table).collect();
+        if filling.len() != self.fills.open.len() || filling.iter().any(|id| self.tables.contains_key(id)) {
+            return Err(format!("tables {filling:?} are being filled, and are there or filled twice"));
+        }
+        same_tables(self.tables.keys().copied().chain(filling), &self.registry)
     }
 
     /// The slot of a partition that is not forgotten.
@@ -172,8 +177,20 @@ impl State {
             tables.insert(*id, declared.map(|slab| features(&slab.plan)).collect());
         }
         let definition = |id: u32| registry.table_by_id(id).ok_or_else(|| format!("an effect names table {id}, which is not defined"));
+        let mut filling: BTreeSet<u32> = self.fills.open.values().map(|fill| fill.table).collect();
         for effect in effects {
             match effect {
+                TableEffect::Fill { table, .. } => {
+                    definition(*table)?;
+                    if tables.contains_key(table) || !filling.insert(*table) {
+                        return Err(format!("table {table} is filled and is there"));
+                    }
+                }
+                TableEffect::Drop { table } | TableEffect::Extend { table, .. } | TableEffect::Retire { table, .. } if filling.contains(table) => {
+                    if matches!(effect, TableEffect::Drop { .. }) {
+                        filling.remove(table);
+                    }
+                }
                 TableEffect::Create { table } => {
                     let def = definition(*table)?;
                     if tables.insert(*table, vec![def.features.clone()]).is_some() {
@@ -204,7 +221,7 @@ impl State {
                 }
             }
         }
-        same_tables(tables.keys().copied(), registry)?;
+        same_tables(tables.keys().copied().chain(filling), registry)?;
         for (id, slabs) in &mut tables {
             let def = definition(*id)?;
             adopt(slabs, def)?;

@@ -1,5 +1,6 @@
 //! What a WAL frame says, independent of its bytes: the one input of [`State::apply`](super::State::apply), live and at replay alike.
 
+use super::fills::FillStep;
 use super::sweep::Sweep;
 use super::waiting::WaitingRun;
 use crate::pipeline::{Registry, TableEffect};
@@ -68,6 +69,8 @@ pub enum Content {
     },
     /// Keys that give back what has wholly expired by the frame's time.
     Sweep(Sweep),
+    /// What becomes of tables that are being filled.
+    Fill(FillStep),
     /// Everything is forgotten (test mode).
     Reset,
     /// Nothing: marks and closes.

@@ -111,7 +111,7 @@ impl State {
     }
 
     /// Work of rows of a batch that hung on what their keys held, in words, since the last call.
-    fn take_work(&mut self, batch: &Rows) -> usize {
+    pub(super) fn take_work(&mut self, batch: &Rows) -> usize {
         let mut work = 0;
         for id in self.by_event.get(&batch.event()).into_iter().flatten() {
             work += self.tables.get_mut(id).map_or(0, Table::take_work);

@@ -15,6 +15,7 @@ use super::arena::Arena;
 use super::chunk::{CHUNK_WORDS, Chunk};
 use super::cold::{LIFE, life};
 use super::dedupe::ids_def;
+use super::fills::Fills;
 use super::frozen::{Frozen, NoRoom, Tables};
 use super::keys::{Free, KEY_WORDS, Keys};
 use super::layout::Layout;
@@ -71,6 +72,8 @@ struct Meta {
     skipped: BTreeMap<u32, Incident>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     gaps: Vec<Gap>,
+    #[serde(default, skip_serializing_if = "Fills::is_empty")]
+    fills: Fills,
     partitions: Vec<StoredPosition>,
     waiting: BTreeMap<u32, WaitingOffsets>,
     schemas: Vec<FetchedSchema>,
@@ -165,6 +168,7 @@ impl Frozen {
             skips: state.skips.clone(),
             skipped: state.skipped.clone(),
             gaps: state.gaps.clone(),
+            fills: state.fills.clone(),
             partitions: state.partitions.clone(),
             waiting: state.waiting.clone(),
             schemas: state.schemas.clone(),
@@ -414,6 +418,13 @@ impl ImageReader {
         Ok(())
     }
 
+    /// The same, charged below another state's account, which its tables are to come into.
+    #[must_use]
+    pub(crate) fn charged_to(mut self, state: &State) -> Self {
+        self.account = state.account().clone();
+        self
+    }
+
     /// The same without tables: what is declared and counted, for whoever asks for no more.
     #[must_use]
     pub fn without_tables(mut self) -> Self {
@@ -438,6 +449,7 @@ impl ImageReader {
         state.skips = meta.skips;
         state.skipped = meta.skipped;
         state.gaps = meta.gaps;
+        state.fills = meta.fills;
         state.partitions = meta.partitions;
         state.restore_waiting(meta.waiting).map_err(ImageError::Wrong)?;
         state.schemas = meta.schemas;

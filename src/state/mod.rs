@@ -13,6 +13,7 @@ mod dedupe;
 mod demand;
 mod evacuate;
 mod expiry;
+mod fills;
 mod form;
 mod frame;
 mod frozen;
@@ -54,6 +55,8 @@ pub use arena::{Arena, Handle};
 pub use by_key::{Numbers, Weighing};
 pub use content::{Content, RowsContent};
 pub use demand::Demand;
+pub use fills::{FILLS_MAX, Fill, FillStep, Filled, Fills, Flip, Flipped, HistoryStart, Seal};
+pub(crate) use fills::same_declarations;
 pub use frozen::{FROZEN_SHARE, Frozen, NoRoom};
 pub use growth::{Lacking, Look};
 pub use image::{ImageError, ImageReader, Unwritten};
@@ -65,6 +68,8 @@ pub use sweep::{Found, Place, Sweep};
 pub use table::{Funnel, Table};
 pub use touched::TouchedKeys;
 pub use waiting::{WaitingOffsets, WaitingRun};
+
+pub(crate) use unseen::Unseen;
 
 pub(crate) use plan::{OversizedRing, oversized_ring};
 

@@ -7,13 +7,14 @@ use super::arena::Arena;
 use super::content::Content;
 use super::dedupe::{Repeated, is_ids};
 use super::evacuate::Evacuation;
+use super::fills::Fills;
 use super::frame::OpenFrame;
 use super::shedding::Leaving;
 use super::skip::Skip;
 use super::table::{Scratch, Table};
 use super::unseen::{Applied, Unseen};
 use super::waiting::WaitingOffsets;
-use crate::pipeline::{Registry, TableEffect};
+use crate::pipeline::{Registry, TableDef, TableEffect};
 use crate::row::{EventId, Rows};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -50,6 +51,10 @@ pub struct State {
     pub(crate) skipped: BTreeMap<u32, Incident>,
     /// What tables lack by operators' decisions, oldest first, at most [`GAPS_PER_EVENT_MAX`] of an event.
     pub(crate) gaps: Vec<Gap>,
+    /// Tables that are declared and not there yet.
+    pub(super) fills: Fills,
+    /// Tables that the next frame brings in; not part of the state.
+    pub(super) handed: Vec<Table>,
     pub(crate) hash_seed: u64,
     /// Records that could not become rows, oldest first, bounded by [`REJECTS_MAX`] and [`REJECT_BYTES_MAX`].
     /// Shared with frozen copies.
@@ -107,6 +112,8 @@ impl State {
             skips: Vec::new(),
             skipped: BTreeMap::new(),
             gaps: Vec::new(),
+            fills: Fills::default(),
+            handed: Vec::new(),
             hash_seed,
             rejects: VecDeque::new(),
             reject_bytes: 0,
@@ -128,6 +135,11 @@ impl State {
     pub(crate) fn bare(self) -> Self {
         assert!(self.tables.is_empty(), "a state that is read without its tables has none");
         Self { is_bare: true, ..self }
+    }
+
+    /// Whether it is read for its definitions alone.
+    pub(super) fn is_bare(&self) -> bool {
+        self.is_bare
     }
 
     /// Any content but rows.
@@ -155,6 +167,7 @@ impl State {
             }
             Content::Skipped { positions, waiting, rows } => self.skip((positions, waiting), *rows, first_lsn, now_us),
             Content::Sweep(sweep) => self.sweep(sweep, now_us),
+            Content::Fill(step) => self.step_fill(step, first_lsn, now_us),
             Content::Reset => self.reset(),
             Content::Nothing => {}
         }
@@ -206,7 +219,8 @@ impl State {
         if event.schema.dedupe.is_some()
             && let Some(ids) = self.ids_table(batch.event()).and_then(|id| self.tables.get_mut(&id))
         {
-            once = ids.take_ids(batch, rows, &event.schema, lsn, &mut self.scratch, &mut self.repeated);
+            // An id that came has a row, of history too.
+            once = ids.take_ids(batch, rows, &event.schema, lsn.max(1), &mut self.scratch, &mut self.repeated);
         }
         for id in tables.iter().filter(|id| !is_ids(**id)) {
             if let Some(table) = self.tables.get_mut(id) {
@@ -251,7 +265,22 @@ impl State {
         self.gaps.iter().find(of_table).map(|gap| gap.since_us)
     }
 
-    fn define(&mut self, registry: &Arc<Registry>, effects: &[TableEffect], lsn: u64, now_us: i64) {
+    /// A table that is declared begins empty.
+    pub(super) fn create(&mut self, table: u32, lsn: u64, now_us: i64) {
+        let Some(def) = self.registry.table_by_id(table).cloned() else { unreachable!("table {table} is declared") };
+        let cold_us = self.registry.cold_after_us(&def);
+        self.create_as(def, lsn, now_us);
+        self.changed_table(table).live_for(cold_us);
+    }
+
+    fn create_as(&mut self, def: Arc<TableDef>, lsn: u64, now_us: i64) {
+        let (id, unseen) = (def.id, self.unseen(def.event));
+        let mut created = Table::empty(def, self.hash_seed, (lsn, now_us), &self.account);
+        created.slabs.iter_mut().for_each(|slab| slab.unseen = unseen);
+        assert!(self.tables.insert(id, created).is_none(), "a number is given to one table only");
+    }
+
+    pub(super) fn define(&mut self, registry: &Arc<Registry>, effects: &[TableEffect], lsn: u64, now_us: i64) {
         let definition = |id: u32| match registry.table_by_id(id) {
             Some(def) => Arc::clone(def),
             None => unreachable!("an effect names table {id}, which the registry beside it does not have"),
@@ -259,14 +288,11 @@ impl State {
         self.end_evacuation();
         for effect in effects {
             match effect {
-                TableEffect::Create { table } => {
-                    let def = definition(*table);
-                    let unseen = self.unseen(def.event);
-                    let mut created = Table::empty(def, self.hash_seed, (lsn, now_us), &self.account);
-                    created.slabs.iter_mut().for_each(|slab| slab.unseen = unseen);
-                    assert!(self.tables.insert(*table, created).is_none(), "a number is given to one table only");
-                }
+                TableEffect::Create { table } => self.create_as(definition(*table), lsn, now_us),
+                TableEffect::Fill { table, history } => self.fills.begin(*table, *history, (lsn, now_us)),
+                TableEffect::Extend { table, .. } | TableEffect::Retire { table, .. } if self.fills.begin_anew(*table, (lsn, now_us)) => {}
                 TableEffect::Drop { table } => {
+                    self.fills.forget(*table);
                     if let Some(table) = self.tables.remove(table) {
                         table.leave(&mut self.leaving, now_us);
                     }
@@ -340,6 +366,7 @@ impl State {
         let next = self.registry.reset();
         self.registry = Arc::new(next);
         self.count_events();
+        self.fills.end_all();
         self.end_evacuation();
         let gone = std::mem::take(&mut self.tables);
         gone.into_values().for_each(|table| table.leave(&mut self.leaving, self.frame_us));
@@ -460,6 +487,8 @@ impl State {
             skips: self.skips.clone(),
             skipped: self.skipped.clone(),
             gaps: self.gaps.clone(),
+            fills: self.fills.clone(),
+            handed: Vec::new(),
             hash_seed: self.hash_seed,
             rejects: self.rejects.clone(),
             reject_bytes: self.reject_bytes,
@@ -496,6 +525,7 @@ impl State {
         self.waiting.iter().for_each(|waiting| add(text_of(&waiting), 8));
         self.gaps.iter().for_each(|gap| add(text_of(gap), 9));
         self.skipped.iter().for_each(|skipped| add(text_of(&skipped), 10));
+        self.fills.open.iter().for_each(|fill| add(text_of(&fill), 11));
         self.registry.projections.iter().for_each(|projection| add(text_of(&projection), 7));
         let events = self.registry.events.values().map(|event| (event.schema.id.0, event.schema.version, &event.node));
         let tables = self.registry.tables.values().map(|table| (table.id, 0, &table.node));

@@ -186,14 +186,15 @@ impl Table {
         self.slabs.iter_mut().map(|slab| std::mem::take(&mut slab.worked)).sum()
     }
 
-    /// Folds some rows of a batch of the table's event. `lsn` is that of the batch's first row.
+    /// Folds some rows of a batch of the table's event. `lsn` is that of the batch's first row; 0 of rows of history,
+    /// which all come before the log.
     pub(crate) fn apply(&mut self, rows: &Rows, range: Range<usize>, schema: &EventSchema, lsn: u64, scratch: &mut Scratch) {
         debug_assert!(range.end <= rows.len(), "{range:?} of {} rows", rows.len());
         self.funnel.received += range.len() as u64;
         let def = Arc::clone(&self.def);
         if !def.chain.is_empty() {
             for row in range {
-                self.apply_chained(&def, rows, row, schema, lsn + row as u64, scratch);
+                self.apply_chained(&def, rows, row, schema, stamp(lsn, row), scratch);
             }
             return;
         }
@@ -251,7 +252,7 @@ impl Table {
         let mut inputs = Inputs::new();
         for &(row, number) in group {
             let env = RowEnv { rows, row, schema, derived };
-            self.update(number, &env, lsn + row as u64, matches, &mut inputs);
+            self.update(number, &env, stamp(lsn, row), matches, &mut inputs);
         }
     }
 
@@ -484,6 +485,12 @@ impl Table {
         self.def = def;
     }
 
+    /// Whether its words are of this declaration.
+    pub(super) fn is_of(&self, def: &TableDef) -> bool {
+        let names = |def: &TableDef| def.keys.iter().map(|key| (key.name.clone(), key.kind)).collect::<Vec<_>>();
+        names(&self.def) == names(def) && self.def.features == def.features && self.def.event == def.event
+    }
+
     /// Adds a slab for features that the new declaration has and no slab holds.
     pub(crate) fn extend(&mut self, def: Arc<TableDef>, names: &[String], unseen: Option<Unseen>) {
         let features: Vec<_> = def.features.iter().filter(|feature| names.iter().any(|name| **name == *feature.name)).cloned().collect();
@@ -525,6 +532,12 @@ impl Table {
         let mut held = self.slabs.iter().filter(|slab| !slab.plan.is_life()).flat_map(|slab| &slab.plan.features);
         assert!(held.all(|feature| self.def.feature(&feature.def.name).is_some()), "what stays in a table is declared");
     }
+}
+
+/// What a row is told from others of its time by: its LSN; 0 where it is a row of history.
+#[inline]
+fn stamp(lsn: u64, row: usize) -> u64 {
+    if lsn == 0 { 0 } else { lsn + row as u64 }
 }
 
 /// Builds a row's canonical key; false when a part is missing, null, of a type that is no key, or the whole is too long.

@@ -28,11 +28,14 @@ pub(crate) struct Applied {
     pub(crate) rows: u64,
     /// Of these rows; without any, the least times.
     pub(crate) reached: Unseen,
+    /// Of those of them that were pushed, which no source has to read again; none without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pushed: Option<Unseen>,
 }
 
 impl Default for Applied {
     fn default() -> Self {
-        Self { rows: 0, reached: Unseen { newest_us: i64::MIN, latest_us: i64::MIN } }
+        Self { rows: 0, reached: Unseen { newest_us: i64::MIN, latest_us: i64::MIN }, pushed: None }
     }
 }
 
@@ -48,6 +51,10 @@ impl Applied {
         }
         debug_assert!(newest_us <= latest_us, "a row is ahead of its clock or is not");
         self.reached = Unseen { newest_us, latest_us };
+        // A batch of pushes names no partition; all that came until then is no nearer.
+        if batch.runs().next().is_none() {
+            self.pushed = Some(self.reached);
+        }
     }
 }
 

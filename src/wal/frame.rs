@@ -52,6 +52,8 @@ impl FrameKind {
 
     /// A partition goes on elsewhere, or is forgotten, by an operator's decision.
     pub const MOVED: Self = Self(13);
+    /// What becomes of tables that are being filled from history.
+    pub const FILL: Self = Self(14);
 
     /// The kind in words.
     pub fn name(self) -> &'static str {
@@ -69,13 +71,14 @@ impl FrameKind {
             Self::SWEEP => "sweep",
             Self::READABLE => "readable source",
             Self::MOVED => "decision about a partition",
+            Self::FILL => "step of a backfill",
             _ => "frame of unknown kind",
         }
     }
 
     /// Whether this build knows the kind.
     pub fn known(self) -> bool {
-        (Self::ROWS.0..=Self::MOVED.0).contains(&self.0)
+        (Self::ROWS.0..=Self::FILL.0).contains(&self.0)
     }
 }
 

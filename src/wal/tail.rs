@@ -134,8 +134,8 @@ impl<S: Storage> TailReader<S> {
     /// [`TailError`]; the reader is at its end then.
     #[expect(clippy::should_implement_trait, reason = "none is not the end")]
     pub fn next(&mut self) -> Result<Option<SharedFrame>, TailError> {
-        self.cursor.advance(self.next_lsn);
         let durable_lsn = self.shared.durable_lsn();
+        self.cursor.advance(self.next_lsn.min(durable_lsn + 1));
         if self.next_lsn > durable_lsn {
             return Ok(None);
         }
@@ -147,6 +147,24 @@ impl<S: Storage> TailReader<S> {
         assert!(frame.last_lsn() <= durable_lsn, "frames are durable as a whole: {} and {durable_lsn}", frame.last_lsn());
         self.next_lsn = frame.last_lsn() + 1;
         Ok(Some(frame))
+    }
+
+    /// The next frame, whether it is durable or not: for a reader that dies with the log's process and whose findings
+    /// count for nothing before something behind them is durable. None at the log's end.
+    ///
+    /// # Errors
+    /// As [`TailReader::next`].
+    pub fn next_written(&mut self) -> Result<Option<SharedFrame>, TailError> {
+        let durable_lsn = self.shared.durable_lsn();
+        if self.next_lsn <= durable_lsn {
+            return self.next();
+        }
+        let frame = self.take_shared();
+        if let Some(frame) = &frame {
+            assert!(frame.first_lsn() <= self.next_lsn && self.next_lsn <= frame.last_lsn(), "the frame that holds {}", self.next_lsn);
+            self.next_lsn = frame.last_lsn() + 1;
+        }
+        Ok(frame)
     }
 
     /// Waits until there is a next frame, at most for `timeout`; false when there is none then. It

@@ -131,6 +131,11 @@ codes! {
     SecretUnavailable "secret_unavailable" 400 false "a secret's environment variable or file is missing" "set it, or fix the name";
     UnsafeListenAddress "unsafe_listen_address" 400 false "a listener without authentication is not on loopback" "listen on 127.0.0.1, or pass --insecure-no-auth";
     ConfigChangeDestructive "config_change_destructive" 409 false "the changed config would lose state" "look at the difference; allow it with the --rebuild that it names, or undo the change (docs/CONFIG.md)";
+    TableFilling "table_filling" 503 true "the table is being filled from history" "ask again later: GET /backfills on the admin port says how far it is";
+    BackfillNoHistory "backfill_no_history" 400 false "the event has no history to read" "leave backfill out: the table begins empty now";
+    BackfillNotFound "backfill_not_found" 404 false "no such backfill" "GET /backfills on the admin port lists those that are open";
+    SealDamaged "seal_damaged" 500 false "the file of a table that was filled from history is missing or damaged; nothing was changed" "put a copy of the file back, or move the data folder away and start with an empty one: sources are read again from their `start`, pushed events are not";
+    Incomplete "incomplete" 503 true "rows that a feature should have are not in it yet" "ask again when its window has passed `complete_since_ms`, or without complete";
     ConfigOwned "config_owned" 409 false "this name is declared in the config file" "change the file and restart";
     BrokerUnreachable "broker_unreachable" 503 true "no broker answers" "check brokers, network, TLS and SASL settings";
     TopicNotFound "topic_not_found" 404 false "the topic does not exist or may not be seen" "check the name and the DESCRIBE permission";

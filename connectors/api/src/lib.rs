@@ -16,6 +16,7 @@ pub mod error;
 pub mod inlet;
 pub mod metrics;
 pub mod nearest;
+pub mod past;
 pub mod port;
 pub mod position;
 pub mod schema_id;

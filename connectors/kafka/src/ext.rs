@@ -745,6 +745,21 @@ impl Queue {
         self.0.as_ptr()
     }
 
+    /// See [`Client::drain`].
+    fn drain(&self, batch: &mut Batch, wait: Duration) {
+        batch.clear();
+        let first = batch.messages.as_mut_ptr();
+        // SAFETY: the vector has room for BATCH_RECORDS_MAX pointers; each call writes as many as it returns, and the length covers exactly those.
+        unsafe {
+            if rd_kafka_consume_batch_queue(self.as_ptr(), millis(wait), first, 1) != 1 {
+                return;
+            }
+            batch.messages.set_len(1);
+            let more = rd_kafka_consume_batch_queue(self.as_ptr(), 0, first.add(1), BATCH_RECORDS_MAX - 1);
+            batch.messages.set_len(1 + usize::try_from(more).unwrap_or(0).min(BATCH_RECORDS_MAX - 1));
+        }
+    }
+
     fn poll(&self, limit: Duration) -> Option<Event> {
         // SAFETY: the queue is ours; a returned event is owned by the caller.
         NonNull::new(unsafe { sys::rd_kafka_queue_poll(self.as_ptr(), millis(limit)) }).map(Event)
@@ -755,6 +770,16 @@ impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: our reference, given back once, before the client is destroyed.
         unsafe { sys::rd_kafka_queue_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// The queue of one partition, see [`Client::partition_queue`]. Dropped before its client.
+pub struct PartitionQueue(Queue);
+
+impl PartitionQueue {
+    /// As [`Client::drain`], of this partition alone.
+    pub fn drain(&self, batch: &mut Batch, wait: Duration) {
+        self.0.drain(batch, wait);
     }
 }
 
@@ -881,17 +906,24 @@ impl Client {
     /// Waits for a first message at most `wait`, then takes what else is queued without waiting; serves callbacks meanwhile. Frees the batch's
     /// messages first. One call with a full array would sit out its whole time limit, hence two.
     pub fn drain(&self, batch: &mut Batch, wait: Duration) {
-        batch.clear();
-        let Some(queue) = &self.queue else { return };
-        let first = batch.messages.as_mut_ptr();
-        // SAFETY: the vector has room for BATCH_RECORDS_MAX pointers; each call writes as many as it returns, and the length covers exactly those.
+        let Some(queue) = &self.queue else { return batch.clear() };
+        queue.drain(batch, wait);
+    }
+
+    /// A queue of a partition's own, from before it is assigned on: its records and its end come there and nowhere else,
+    /// and the client's limits of queues hold for it alone, so that a partition which nobody drains stops fetching.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn partition_queue(&self, topic: &str, partition: i32) -> Result<PartitionQueue, ClientError> {
+        let topic = c_string(topic)?;
+        // SAFETY: the client is alive, the name is terminated and copied; the queue is ours. Forwarding to nowhere ends
+        // that to the consumer's queue, and an assign leaves alone what the application said.
         unsafe {
-            if rd_kafka_consume_batch_queue(queue.as_ptr(), millis(wait), first, 1) != 1 {
-                return;
-            }
-            batch.messages.set_len(1);
-            let more = rd_kafka_consume_batch_queue(queue.as_ptr(), 0, first.add(1), BATCH_RECORDS_MAX - 1);
-            batch.messages.set_len(1 + usize::try_from(more).unwrap_or(0).min(BATCH_RECORDS_MAX - 1));
+            let queue = NonNull::new(sys::rd_kafka_queue_get_partition(self.rk.as_ptr(), topic.as_ptr(), partition));
+            let queue = queue.map(Queue).ok_or_else(|| ClientError::local("no memory for a queue"))?;
+            sys::rd_kafka_queue_forward(queue.as_ptr(), ptr::null_mut());
+            Ok(PartitionQueue(queue))
         }
     }
 

@@ -57,6 +57,7 @@ fn options() -> EngineOptions {
         snapshot_every: Duration::ZERO,
         lifetime_bound: false,
         ignore_velocity_windows: false,
+        histories: None,
     }
 }
 

@@ -9,7 +9,7 @@
 
 mod client;
 mod decide;
-mod read;
+pub(crate) mod read;
 mod tell;
 mod verdict;
 mod watch;

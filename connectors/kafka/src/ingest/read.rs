@@ -362,7 +362,8 @@ impl Ingest {
     }
 }
 
-fn raw(slot: Slot, message: &Message) -> RawRecord<'_> {
+/// A message as the engine takes it.
+pub(crate) fn raw(slot: Slot, message: &Message) -> RawRecord<'_> {
     RawRecord {
         slot,
         offset: message.offset(),
