@@ -205,8 +205,12 @@ impl PastReader for Reader {
         take: &mut dyn FnMut(&[RawRecord<'_>]) -> usize,
     ) -> Result<PastRead, PastTrouble> {
         let Some(client) = &self.client else { unreachable!("reading was begun") };
-        if let Some(change) = client.inbox().take_changes().into_iter().next() {
-            return Err(PastTrouble::Moved(format!("topic {} was made anew", change.topic)));
+        for change in client.inbox().take_changes() {
+            // A client that had no id learns the one that the positions are of.
+            let is_other = |part: &Part| part.key.topic == change.topic && part.key.topic_id.is_known() && part.key.topic_id != change.to;
+            if change.to.is_known() && self.parts.iter().any(is_other) {
+                return Err(PastTrouble::Moved(format!("topic {} was made anew", change.topic)));
+            }
         }
         let Some(part) = self.parts.get_mut(partition) else { unreachable!("partition {partition} was opened") };
         if part.next >= until {
