@@ -56,8 +56,15 @@ fn running(rate: u64) -> (Production, Setup) {
     let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("backfill"));
     Admin::of(bootstrap).create(&topic, PARTITIONS).unwrap();
     let setup = Setup::new(BINARY, &config(bootstrap, Topics::One(&topic), None)).unwrap();
-    let production =
-        Production { topic, records: 50_000_000, partitions: PARTITIONS, keys: 2_000, rate: Some(rate), until_enough: true, ..Production::default() };
+    let production = Production {
+        topic,
+        records: 50_000_000,
+        partitions: PARTITIONS,
+        keys: 2_000,
+        rate: Some(rate),
+        until_enough: true,
+        ..Production::default()
+    };
     (production, setup)
 }
 

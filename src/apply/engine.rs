@@ -740,20 +740,16 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::commit`], with the tables: nothing has changed.
-    pub(crate) fn bring_in(&mut self, tables: Vec<Table>, flip: Flip) -> Result<u64, (Vec<Table>, ApiError)> {
+    pub(crate) fn bring_in(&mut self, tables: Vec<Table>, flip: Flip) -> Result<u64, Box<(Vec<Table>, ApiError)>> {
         self.state.hand_in(tables);
-        self.step_fill(FillStep::Flip(flip)).map_err(|error| (self.state.hand_back(), error))
+        self.step_fill(FillStep::Flip(flip)).map_err(|error| Box::new((self.state.hand_back(), error)))
     }
 
     /// Puts another registry in force.
     ///
     /// # Errors
     /// As [`Engine::commit`].
-    pub fn define(
-        &mut self,
-        registry: Arc<crate::pipeline::Registry>,
-        effects: Vec<TableEffect>,
-    ) -> Result<u64, ApiError> {
+    pub fn define(&mut self, registry: Arc<crate::pipeline::Registry>, effects: Vec<TableEffect>) -> Result<u64, ApiError> {
         let fills = effects.iter().filter(|effect| matches!(effect, TableEffect::Fill { .. })).count();
         self.may_fill(fills)?;
         let bytes = registry.to_json().len();

@@ -13,7 +13,7 @@ use super::scrape::Scraped;
 use super::seat::Seat;
 use super::snapshots::crowded;
 use crate::read::{UnknownFeature, find_table, key_to_json};
-use crate::state::Table;
+use crate::state::{Fill, FillStep, State, Table};
 use crate::storage::Disk;
 use crate::wal::{CURSOR_BYTES_MAX, CursorStatus, Hold, RING_BYTES_MAX, WalHandle};
 use base64::Engine as _;
@@ -246,6 +246,43 @@ fn cursor_json(cursor: &CursorStatus) -> Json {
     })
 }
 
+/// Open fills with what they are of.
+fn fills_of(state: &State) -> Vec<(u64, Json)> {
+    let name = |table: u32| state.registry().table_by_id(table).map(|def| def.name.to_string()).unwrap_or_default();
+    let shown = |(id, fill): (&u64, &Fill)| {
+        let (lsn, us) = fill.since;
+        let known = json!({
+            "id": id, "table": name(fill.table), "from": fill.history.to_string(), "since_lsn": lsn, "since_ms": us / 1000, "paused": fill.paused,
+        });
+        (*id, known)
+    };
+    state.fills().open.iter().map(shown).collect()
+}
+
+impl EngineControl {
+    /// A fill with how far it is.
+    fn fill_json(&self, (id, mut fill): (u64, Json)) -> Json {
+        let shown = self.facts.fills.of(id).unwrap_or_default().to_json();
+        if let (Some(fill), Json::Object(shown)) = (fill.as_object_mut(), shown) {
+            fill.extend(shown);
+            if fill["paused"] == true {
+                fill["state"] = "paused".into();
+            } else if fill["state"] == "" {
+                fill["state"] = "queued".into();
+            }
+        }
+        fill
+    }
+
+    /// Carries out what an operator says of a fill.
+    fn step_fill(&self, fill: u64, step: FillStep) -> Result<Json, ApiError> {
+        let lsn = self.with(|engine| engine.step_fill(step))??;
+        let open = self.look(|engine| fills_of(engine.state()))?;
+        let left = open.into_iter().find(|(id, _)| *id == fill).map(|fill| self.fill_json(fill));
+        Ok(json!({ "lsn": lsn, "backfill": left }))
+    }
+}
+
 impl EngineControl {
     /// Says who begins subscriptions, once.
     pub fn open_subscriptions(&self, begin: Subscriptions) {
@@ -346,6 +383,7 @@ impl Control for EngineControl {
                 "progress": self.replay_progress(),
             },
             "rejects": {"kept": kept, "gone": gone},
+            "backfills": self.backfills(),
             "queue_rows": self.facts.queued_rows.load(Ordering::Relaxed),
             "tables": tables,
             "incidents": self.open_incidents(),
@@ -510,6 +548,11 @@ impl Control for EngineControl {
         Json::Object(limits)
     }
 
+    fn backfills(&self) -> Json {
+        let open = self.look(|engine| fills_of(engine.state())).unwrap_or_default();
+        Json::Array(open.into_iter().map(|fill| self.fill_json(fill)).collect())
+    }
+
     fn fingerprint(&self) -> Result<(u64, String), ApiError> {
         let frozen = self.with(|engine| engine.state().freeze())?.map_err(|no_room| crowded(&no_room))?;
         let fingerprint = frozen.fingerprint().map_err(|no_room| crowded(&no_room))?;
@@ -519,6 +562,9 @@ impl Control for EngineControl {
     fn act(&self, action: Action) -> Result<Json, ApiError> {
         match action {
             Action::AcceptClock => self.with(Engine::accept_clock)?,
+            Action::PauseBackfill(fill) => self.step_fill(fill, FillStep::Pause { fill, paused: true }),
+            Action::ResumeBackfill(fill) => self.step_fill(fill, FillStep::Pause { fill, paused: false }),
+            Action::CancelBackfill(fill) => self.step_fill(fill, FillStep::Live { fill }),
             Action::Snapshot => {
                 let before = self.facts.snapshot_us.load(Ordering::Acquire);
                 let until = Instant::now() + SNAPSHOT_WAIT;

@@ -96,6 +96,13 @@ pub enum Command {
     /// Decide about a wall clock that jumped
     #[command(subcommand, before_help = "Examples:\n  streamgauge status\n  streamgauge clock accept", disable_help_subcommand = true)]
     Clock(ClockCommand),
+    /// Look at tables that are being filled from history, and hold one or give it up
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  streamgauge backfill status --watch\n  streamgauge backfill cancel 7",
+        disable_help_subcommand = true
+    )]
+    Backfill(BackfillCommand),
     /// Look at the log, and decide about that of a stopped server
     #[command(
         subcommand,
@@ -121,6 +128,8 @@ impl Command {
             Self::Rejects(RejectsCommand::List(args)) => args.json,
             Self::Incident(args) => args.json,
             Self::Clock(ClockCommand::Accept(args)) => args.json,
+            Self::Backfill(BackfillCommand::Status(args)) => args.json,
+            Self::Backfill(BackfillCommand::Pause(args) | BackfillCommand::Resume(args) | BackfillCommand::Cancel(args)) => args.json,
             Self::Wal(WalCommand::Tail(args)) => args.json,
             Self::Wal(WalCommand::Skip(args)) => args.json,
         }
@@ -166,6 +175,52 @@ pub enum ClockCommand {
 /// Arguments of `clock accept`.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 pub struct ClockAcceptArgs {
+    /// Where the server is
+    #[command(flatten)]
+    pub server: AdminArgs,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Verbs on tables that are being filled.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum BackfillCommand {
+    /// Show how far each is; exit code 1 while one is
+    #[command(before_help = "Examples:\n  streamgauge backfill status\n  streamgauge backfill status 7 --watch")]
+    Status(BackfillStatusArgs),
+    /// Hold one
+    #[command(before_help = "Example:\n  streamgauge backfill pause 7")]
+    Pause(BackfillIdArgs),
+    /// Let it go on
+    #[command(before_help = "Example:\n  streamgauge backfill resume 7")]
+    Resume(BackfillIdArgs),
+    /// Give its history up: the table begins empty now
+    #[command(before_help = "Example:\n  streamgauge backfill cancel 7")]
+    Cancel(BackfillIdArgs),
+}
+
+/// Arguments of `backfill status`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct BackfillStatusArgs {
+    /// Which one; all when absent
+    pub id: Option<u64>,
+    /// Show it again each second until it is done
+    #[arg(long)]
+    pub watch: bool,
+    /// Where the server is
+    #[command(flatten)]
+    pub server: AdminArgs,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of the other verbs.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct BackfillIdArgs {
+    /// Its number
+    pub id: u64,
     /// Where the server is
     #[command(flatten)]
     pub server: AdminArgs,

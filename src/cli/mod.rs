@@ -5,6 +5,7 @@
 //! servers is escaped at the one place that writes ([`Console`]). Nothing here knows the engine's types, reads its files, or starts threads.
 
 mod args;
+mod backfill;
 mod client;
 mod clock;
 mod console;
@@ -26,8 +27,9 @@ use std::process::ExitCode;
 use streamgauge_api::{ApiError, Code};
 
 pub use args::{
-    AdminArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs, ErrorsArgs, GetArgs, HttpArgs, IncidentArgs, LagArgs,
-    LogFormat, Rebuild, RejectsListArgs, RunArgs, SampleArgs, StatusArgs, TapArgs, WalCommand, WalSkipArgs, WalTailArgs, parse,
+    AdminArgs, BackfillCommand, BackfillIdArgs, BackfillStatusArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs,
+    ErrorsArgs, GetArgs, HttpArgs, IncidentArgs, LagArgs, LogFormat, Rebuild, RejectsListArgs, RunArgs, SampleArgs, StatusArgs, TapArgs,
+    WalCommand, WalSkipArgs, WalTailArgs, parse,
 };
 pub use console::Console;
 pub(crate) use console::plain;
@@ -99,6 +101,7 @@ fn dispatch(command: &Command, handlers: &Handlers<'_>, console: &mut Console<'_
         Command::Rejects(args::RejectsCommand::List(args)) => rejects::list(args, console),
         Command::Incident(args) => incident::run(args, console),
         Command::Clock(args::ClockCommand::Accept(args)) => clock::accept(args, console),
+        Command::Backfill(command) => backfill::run(command, console),
         Command::Wal(args::WalCommand::Tail(args)) => wal::tail(args, console),
         Command::Wal(args::WalCommand::Skip(args)) => (handlers.wal_skip)(args, console),
     }

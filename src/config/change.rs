@@ -7,7 +7,9 @@ use super::Config;
 use super::definitions::OnBadRecord;
 use super::setup::{SourceSetup, TopicsSetup};
 use crate::decode::{DebeziumMode, FieldSource, Format, Framing, KeyFormat, Tombstone};
-use crate::pipeline::{COLUMNS, Histories, Origin, Problem, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree};
+use crate::pipeline::{
+    COLUMNS, Histories, Origin, Problem, Projection, Projections, RegisterError, RegisterOptions, RegisterOutcome, Registry, Tree,
+};
 use crate::row::{EventId, Field, Reading, TimeUnit, Written};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};

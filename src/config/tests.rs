@@ -157,7 +157,9 @@ fn every_problem_has_its_code_and_its_place() {
         (table("features = { n = { op = \"count\", where = \"n >\" } }\n"), vec![(AggregationInvalidWhere, 6, 46)]),
         (table("where = \"n > '0'\"\nfeatures = { n = { op = \"count\" } }\n"), vec![(ExpressionTypeMismatch, 6, 10)]),
         (table("where = \"m > 0\"\nfeatures = { n = { op = \"count\" } }\n"), vec![(InvalidExpression, 6, 10)]),
-        (table("backfill = \"1d\"\nfeatures = { n = { op = \"count\" } }\n"), vec![(NotAvailable, 6, 1)]),
+        (table("trace_last = 3\nfeatures = { n = { op = \"count\" } }\n"), vec![(NotAvailable, 6, 1)]),
+        (table("backfill = \"1d\"\nfeatures = { n = { op = \"count\" } }\n"), vec![(BackfillNoHistory, 6, 12)]),
+        (table("backfill = \"erliest\"\nfeatures = { n = { op = \"count\" } }\n"), vec![(InvalidConfigValue, 6, 12)]),
         (
             format!("{EVENT}[tables.T]\nfrom = \"F\"\nkey = [\"a\"]\nfeatures = {{ n = {{ op = \"count\" }} }}\n"),
             vec![(UnknownReference, 4, 8)],

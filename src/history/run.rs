@@ -61,7 +61,9 @@ impl From<PastTrouble> for Ended {
         match trouble {
             PastTrouble::Away(text) => Self::Waits(text),
             PastTrouble::Moved(text) => Self::Waits(format!("history_moved: {text}")),
-            PastTrouble::Gap(text) => Self::Waits(format!("history_gap: records that were to be read are gone, it begins anew at the log start: {text}")),
+            PastTrouble::Gap(text) => {
+                Self::Waits(format!("history_gap: records that were to be read are gone, it begins anew at the log start: {text}"))
+            }
         }
     }
 }
@@ -407,7 +409,8 @@ impl<'h> Run<'h> {
     fn seal(&mut self) -> Result<(crate::state::Seal, Cursor<Disk>), Ended> {
         let HistoryParts { handle, folder, log, clock, .. } = self.parts;
         let lsn = self.shadow.lsn();
-        let cursor = handle.cursor("history", lsn + 1, Hold::Firm).map_err(|earliest| Ended::Waits(format!("the log begins at {earliest}")))?;
+        let cursor =
+            handle.cursor("history", lsn + 1, Hold::Firm).map_err(|earliest| Ended::Waits(format!("the log begins at {earliest}")))?;
         let waits = |error: &dyn std::fmt::Display| Ended::Waits(format!("the file of the tables could not be written: {error}"));
         let frozen = self.shadow.freeze().map_err(|error: NoRoom| waits(&error))?;
         match handle.wait_durable(lsn, SYNC_WAIT) {
@@ -493,7 +496,8 @@ impl<'h> Run<'h> {
         assert_eq!(tables.len(), flip.filled.len(), "each fill has its table");
         match engine.bring_in(tables, flip.clone()) {
             Ok(lsn) => Ok(Flipped::At(lsn)),
-            Err((tables, error)) => {
+            Err(refused) => {
+                let (tables, error) = *refused;
                 self.shadow.put_back(tables);
                 match error.code {
                     Code::Draining => Err(Ended::Stopping),

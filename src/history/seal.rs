@@ -43,12 +43,7 @@ pub(crate) fn path_of(folder: &Path, seal: &Seal) -> PathBuf {
 }
 
 /// Begins the file of a shadow that stands at this LSN.
-pub(super) fn begin<S: Storage>(
-    storage: &S,
-    folder: &Path,
-    fill: u64,
-    facts: SnapshotFacts,
-) -> Result<SnapshotWriter<S>, SnapshotError> {
+pub(super) fn begin<S: Storage>(storage: &S, folder: &Path, fill: u64, facts: SnapshotFacts) -> Result<SnapshotWriter<S>, SnapshotError> {
     storage.create_folder(folder)?;
     SnapshotWriter::begin(storage.clone(), &folder.join(fill.to_string()), facts)
 }

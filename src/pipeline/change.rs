@@ -371,7 +371,10 @@ impl<'c> Change<'c> {
             return None;
         }
         let begins = |feature: &&Arc<FeatureDef>| old.feature(&feature.name).is_none() || restarted.contains(&*feature.name);
-        if fills && !whole && let Some(feature) = table.features.iter().find(begins) {
+        if fills
+            && !whole
+            && let Some(feature) = table.features.iter().find(begins)
+        {
             let reason = format!(
                 "feature \"{}\" comes to table \"{name}\", which is there: this build fills whole new tables from history, no single feature",
                 feature.name

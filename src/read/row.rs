@@ -166,7 +166,8 @@ pub fn find_table<'a>(state: &'a State, name: &str) -> Result<&'a Table, ApiErro
     state.table(name).ok_or_else(|| {
         let registry = state.registry();
         if let Some((fill, _)) = registry.table(name).and_then(|def| state.fills().of_table(def.id)) {
-            return ApiError::new(Code::TableFilling, format!("table \"{name}\" is being filled from history")).with("backfill", fill.into());
+            return ApiError::new(Code::TableFilling, format!("table \"{name}\" is being filled from history"))
+                .with("backfill", fill.into());
         }
         let error = ApiError::new(Code::UnknownTable, format!("no table \"{name}\" is registered"));
         if registry.event(name).is_some() {

@@ -283,7 +283,8 @@ impl Bound {
         shared.metrics.recovery.record(begun.elapsed());
         let waits = options.wait_for_catch_up && !options.sources.is_empty();
         shared.facts.set_phase(if waits { Phase::CatchingUp } else { Phase::Ready });
-        let historian = options.data_dir.as_ref().map(|data| spawn_historian(&options, &shared, &handle, (log, data), pins, &seat)).transpose()?;
+        let historian =
+            options.data_dir.as_ref().map(|data| spawn_historian(&options, &shared, &handle, (log, data), pins, &seat)).transpose()?;
         let (kafka, late_failure) = (Sources::default(), Arc::<OnceLock<ApiError>>::default());
         if declared {
             *kafka.lock() = start_sources(&options, &shared, &seat, &stored)?;

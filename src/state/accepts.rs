@@ -186,7 +186,9 @@ impl State {
                         return Err(format!("table {table} is filled and is there"));
                     }
                 }
-                TableEffect::Drop { table } | TableEffect::Extend { table, .. } | TableEffect::Retire { table, .. } if filling.contains(table) => {
+                TableEffect::Drop { table } | TableEffect::Extend { table, .. } | TableEffect::Retire { table, .. }
+                    if filling.contains(table) =>
+                {
                     if matches!(effect, TableEffect::Drop { .. }) {
                         filling.remove(table);
                     }

@@ -42,7 +42,8 @@ impl Default for Applied {
 impl Applied {
     /// Counts some rows of a batch.
     pub(crate) fn take(&mut self, batch: &Rows, rows: Range<usize>) {
-        self.rows += rows.len() as u64;
+        let came = rows.len();
+        self.rows += came as u64;
         let Unseen { mut newest_us, mut latest_us } = self.reached;
         for row in rows {
             let time_us = batch.time_us(row);
@@ -52,7 +53,7 @@ impl Applied {
         debug_assert!(newest_us <= latest_us, "a row is ahead of its clock or is not");
         self.reached = Unseen { newest_us, latest_us };
         // A batch of pushes names no partition; all that came until then is no nearer.
-        if batch.runs().next().is_none() {
+        if came > 0 && batch.runs().next().is_none() {
             self.pushed = Some(self.reached);
         }
     }

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot"],
     &["read"],
     &["apply"],
+    &["history"],
     &["recovery"],
     &["subscribe"],
     &["cli"],

@@ -195,6 +195,37 @@ pub(crate) async fn decide(
     Ok(Json(json!({"dry_run": dry_run, "decision": decision.as_str(), "partitions": effects})).into_response())
 }
 
+pub(crate) async fn backfills(State(admin): State<Admin>) -> Answer {
+    let open = admin.calls.run(Kind::Query, |control| control.backfills()).await?;
+    Ok(Json(json!({ "backfills": open })).into_response())
+}
+
+pub(crate) async fn backfill(State(admin): State<Admin>, path: Result<Path<String>, PathRejection>) -> Answer {
+    let Path(id) = path.map_err(|rejection| ApiError::new(Code::InvalidRequest, rejection.body_text()))?;
+    let id = backfill_id(&id)?;
+    let open = admin.calls.run(Kind::Query, |control| control.backfills()).await?;
+    let found = open.as_array().into_iter().flatten().find(|fill| fill["id"] == id).cloned();
+    let found = found.ok_or_else(|| ApiError::new(Code::BackfillNotFound, format!("no backfill {id} is open")))?;
+    Ok(Json(found).into_response())
+}
+
+pub(crate) async fn act_on_backfill(State(admin): State<Admin>, path: Result<Path<(String, String)>, PathRejection>, body: Body) -> Answer {
+    refuse_body(body, "it takes nothing").await?;
+    let Path((id, action)) = path.map_err(|rejection| ApiError::new(Code::InvalidRequest, rejection.body_text()))?;
+    let id = backfill_id(&id)?;
+    let action = match action.as_str() {
+        "pause" => Action::PauseBackfill(id),
+        "resume" => Action::ResumeBackfill(id),
+        "cancel" => Action::CancelBackfill(id),
+        other => return Err(ApiError::new(Code::InvalidRequest, format!("{other:?} is none of pause, resume and cancel")).into()),
+    };
+    Ok(Json(admin.calls.run(Kind::Long, move |control| control.act(action)).await??).into_response())
+}
+
+fn backfill_id(text: &str) -> Result<u64, ApiError> {
+    text.parse().map_err(|_no_number| ApiError::new(Code::InvalidRequest, format!("{text:?} is no number of a backfill")))
+}
+
 pub(crate) async fn accept_clock(State(admin): State<Admin>, body: Body) -> Answer {
     refuse_body(body, "it takes nothing").await?;
     Ok(Json(admin.calls.run(Kind::Long, |control| control.act(Action::AcceptClock)).await??).into_response())

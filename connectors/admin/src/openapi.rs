@@ -167,6 +167,12 @@ fn schemas() -> Json {
             }}},
         }},
         "Snapshot": {"type": "object"},
+        "Backfill": {"type": "object", "required": ["id", "table", "state"], "properties": {
+            "id": {"type": "integer"}, "table": {"type": "string"}, "from": {"type": "string"}, "state": {"type": "string"}, "cause": {"type": "string"},
+            "records": {"type": "integer"}, "of": {"type": "integer"}, "rows": {"type": "integer"}, "rate": {"type": "integer"}, "eta_s": nullable("integer"),
+        }},
+        "Backfills": object(&["backfills"], json!({"backfills": {"type": "array", "items": {"$ref": "#/components/schemas/Backfill"}}})),
+        "BackfillDone": object(&["lsn"], json!({"lsn": {"type": "integer"}})),
         "ClockAccepted": {
             "type": "object",
             "properties": {"was_us": {"type": "integer"}, "now_us": {"type": "integer"}, "moved_s": {"type": "integer"}, "lsn": {"type": "integer"}},

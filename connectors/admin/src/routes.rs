@@ -56,6 +56,8 @@ const READY: RouteSpec = RouteSpec {
     ..page("/ready", "200 when requests are served, else 503 with the reasons.", "Readiness")
 };
 
+const BACKFILL_ID: Parameter = Parameter { name: "id", place: "path", kind: "string", summary: "Number of the backfill." };
+
 const HEALTH: RouteSpec = page("/health", "200 while the apply thread steps or idles, else 503.", "Health");
 
 /// Every route of the admin port.
@@ -106,6 +108,31 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
             Code::Forbidden,
         ],
         ..page("/incidents/{id}/{decision}", "Decides how partitions that an incident stopped go on.", "Decided")
+    },
+    page("/backfills", "Tables that are being filled from history, and how far each is.", "Backfills"),
+    RouteSpec { parameters: &[BACKFILL_ID], codes: &[Code::BackfillNotFound], ..page("/backfills/{id}", "One of them.", "Backfill") },
+    RouteSpec {
+        method: "post",
+        parameters: &[
+            BACKFILL_ID,
+            Parameter {
+                name: "action",
+                place: "path",
+                kind: "string",
+                summary: "pause, resume, or cancel: the table then begins empty now.",
+            },
+        ],
+        codes: &[
+            Code::BackfillNotFound,
+            Code::Recovering,
+            Code::Draining,
+            Code::StorageFull,
+            Code::WalUnavailable,
+            Code::PayloadTooLarge,
+            Code::RequestTimeout,
+            Code::Forbidden,
+        ],
+        ..page("/backfills/{id}/{action}", "Holds a table that is being filled, lets it go on, or gives its history up.", "BackfillDone")
     },
     page("/limits", "Every named bound with its value and use.", "Limits"),
     RouteSpec {
@@ -208,6 +235,9 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/status", get(handlers::status))
         .route("/incidents", get(handlers::incidents))
         .route("/incidents/{id}/{decision}", post(handlers::decide))
+        .route("/backfills", get(handlers::backfills))
+        .route("/backfills/{id}", get(handlers::backfill))
+        .route("/backfills/{id}/{action}", post(handlers::act_on_backfill))
         .route("/limits", get(handlers::limits))
         .route("/rejects", get(handlers::rejects))
         .route("/wal", get(handlers::log))

@@ -130,6 +130,9 @@ impl Control for Engine {
     fn fingerprint(&self) -> Result<(u64, String), ApiError> {
         Ok((42, "00ff".into()))
     }
+    fn backfills(&self) -> Json {
+        json!([{"id": 7, "table": "cards", "state": "reading"}])
+    }
     fn incidents(&self) -> Json {
         json!({"incidents": [], "gaps": []})
     }
@@ -152,6 +155,7 @@ impl Control for Engine {
         match action {
             Action::Snapshot => Ok(json!({"lsn": 42})),
             Action::AcceptClock => Ok(json!({"lsn": 43, "moved_s": 0, "now_us": 2, "was_us": 1})),
+            Action::PauseBackfill(_) | Action::ResumeBackfill(_) | Action::CancelBackfill(_) => Ok(json!({"lsn": 44})),
         }
     }
 }
@@ -215,7 +219,8 @@ fn every_documented_route_answers_as_it_is_documented() {
     let document = get(server.address(), "/openapi.json").json();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
-            let target = path.replace("{table}", "card%2Fstats").replace("{id}", "clicks%2F0").replace("{decision}", "forget");
+            let target = path.replace("/backfills/{id}", "/backfills/7").replace("{action}", "pause");
+            let target = target.replace("{table}", "card%2Fstats").replace("{id}", "clicks%2F0").replace("{decision}", "forget");
             let answer = call(server.address(), &method.to_uppercase(), &target);
             assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
             assert_eq!(answer.header("x-runtime"), Some("tokio"), "{path}");

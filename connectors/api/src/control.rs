@@ -229,6 +229,12 @@ pub enum Action {
     Snapshot,
     /// The wall clock is right: the time of frames is set to it.
     AcceptClock,
+    /// A table that is being filled from history is held.
+    PauseBackfill(u64),
+    /// It goes on.
+    ResumeBackfill(u64),
+    /// It is given up: the table begins empty now.
+    CancelBackfill(u64),
 }
 
 /// The engine as operators see it.
@@ -286,6 +292,8 @@ pub trait Control: Send + Sync {
     fn fingerprint(&self) -> Result<(u64, String), ApiError>;
     /// Open incidents, each with its `id` where it is a partition's, and what tables lack by decision.
     fn incidents(&self) -> Json;
+    /// Tables that are being filled from history, and how far they are.
+    fn backfills(&self) -> Json;
     /// Shows what a decision about stopped partitions would do, or does it.
     ///
     /// # Errors

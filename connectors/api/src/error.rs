@@ -135,7 +135,6 @@ codes! {
     BackfillNoHistory "backfill_no_history" 400 false "the event has no history to read" "leave backfill out: the table begins empty now";
     BackfillNotFound "backfill_not_found" 404 false "no such backfill" "GET /backfills on the admin port lists those that are open";
     SealDamaged "seal_damaged" 500 false "the file of a table that was filled from history is missing or damaged; nothing was changed" "put a copy of the file back, or move the data folder away and start with an empty one: sources are read again from their `start`, pushed events are not";
-    Incomplete "incomplete" 503 true "rows that a feature should have are not in it yet" "ask again when its window has passed `complete_since_ms`, or without complete";
     ConfigOwned "config_owned" 409 false "this name is declared in the config file" "change the file and restart";
     BrokerUnreachable "broker_unreachable" 503 true "no broker answers" "check brokers, network, TLS and SASL settings";
     TopicNotFound "topic_not_found" 404 false "the topic does not exist or may not be seen" "check the name and the DESCRIBE permission";

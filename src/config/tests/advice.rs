@@ -99,7 +99,7 @@ fn typed(hint: &str) -> Vec<String> {
 /// Tables whose state the effects touch, by their names before.
 fn touched(before: &Registry, effects: &[TableEffect]) -> BTreeSet<String> {
     let table = |effect: &TableEffect| match effect {
-        TableEffect::Create { .. } => None,
+        TableEffect::Create { .. } | TableEffect::Fill { .. } => None,
         TableEffect::Drop { table } | TableEffect::Extend { table, .. } | TableEffect::Retire { table, .. } => Some(*table),
     };
     effects.iter().filter_map(table).filter_map(|id| Some(before.table_by_id(id)?.name.to_string())).collect()
