@@ -102,3 +102,151 @@ fn a_table_declared_late_equals_the_producer_and_its_twin_through_kills_and_rest
     sidecar.wait_positions(&production.topic, &delivered.ends, WITHIN).unwrap();
     delivered.oracle.compare(&sidecar, LATE, FEATURES).unwrap();
 }
+
+/// Its row with the fill's progress, while it is open.
+fn backfills(sidecar: &Sidecar) -> Vec<Json> {
+    let answer = sidecar.admin_get("/backfills").unwrap();
+    answer.body["backfills"].as_array().cloned().unwrap_or_default()
+}
+
+/// The history was read to an end that is a control record behind an aborted transaction, and no record follows it.
+#[test]
+fn aborted_records_and_an_aborted_tail_end_a_history_without_a_further_record() {
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("aborted"));
+    Admin::of(bootstrap).create(&topic, PARTITIONS).unwrap();
+    let production = Production {
+        topic: topic.clone(),
+        records: 60_000,
+        keys: 500,
+        partitions: PARTITIONS,
+        transactions: true,
+        ..Production::default()
+    };
+    let delivered = production.run(bootstrap, WITHIN).unwrap();
+    assert!(delivered.oracle.records() < 60_000, "the mix holds aborted transactions");
+    let setup = Setup::new(BINARY, &config(bootstrap, Topics::One(&topic), None)).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_positions(&topic, &delivered.ends, WITHIN).unwrap();
+    declare(&sidecar, LATE, "earliest");
+    wait_whole(&sidecar, LATE);
+    delivered.oracle.compare(&sidecar, LATE, FEATURES).unwrap();
+    assert_eq!(backfills(&sidecar), Vec::<Json>::new(), "what is whole is not listed any more");
+    sidecar.kill9();
+    delivered.oracle.compare(&setup.start().unwrap(), LATE, FEATURES).unwrap();
+}
+
+/// Two tables of one event, held by an operator, killed while they are held and while they are read.
+#[test]
+fn a_run_that_is_killed_begins_anew_and_ends_in_the_same_tables() {
+    let (production, setup) = running(4_000);
+    let mut producer = production.start(&broker().bootstrap).unwrap();
+    let mut sidecar = setup.start().unwrap();
+    wait_consumed(&sidecar, &production.topic, 40_000);
+    declare(&sidecar, LATE, "earliest");
+    declare(&sidecar, "later", "3650d");
+    let ids: Vec<u64> = backfills(&sidecar).iter().filter_map(|fill| fill["id"].as_u64()).collect();
+    for id in &ids {
+        let _held_or_whole = sidecar.admin_post(&format!("/backfills/{id}/pause")).unwrap();
+    }
+    for kill in 0..6 {
+        sidecar.kill9();
+        sidecar = setup.start().unwrap();
+        if kill == 1 {
+            let open = backfills(&sidecar);
+            assert!(open.iter().all(|fill| fill["state"] == "paused"), "what an operator holds is held over restarts: {open:?}");
+            for id in open.iter().filter_map(|fill| fill["id"].as_u64()) {
+                assert_eq!(sidecar.admin_post(&format!("/backfills/{id}/resume")).unwrap().status, 200);
+            }
+        }
+        // The next kill comes at another stage: not begun, reading, and behind the flip.
+        if kill >= 3 {
+            let done = i64::from(kill - 2) * 20_000;
+            let looked = wait_for("a later stage", Duration::from_secs(20), || {
+                let open = backfills(&sidecar);
+                let read: i64 = open.iter().filter_map(|fill| fill["records"].as_i64()).sum();
+                if open.is_empty() || read >= done { Ok(()) } else { Err(format!("{open:?}")) }
+            });
+            looked.unwrap();
+        }
+    }
+    wait_whole(&sidecar, LATE);
+    wait_whole(&sidecar, "later");
+    producer.enough().unwrap();
+    let delivered = producer.finish(WITHIN).unwrap();
+    sidecar.wait_positions(&production.topic, &delivered.ends, WITHIN).unwrap();
+    for table in [CARDS, LATE, "later"] {
+        delivered.oracle.compare(&sidecar, table, FEATURES).unwrap();
+    }
+    sidecar.kill9();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_positions(&production.topic, &delivered.ends, WITHIN).unwrap();
+    for table in [CARDS, LATE, "later"] {
+        delivered.oracle.compare(&sidecar, table, FEATURES).unwrap();
+    }
+}
+
+/// What retention took cannot be read: the rest counts, and nothing exact is said of it.
+#[test]
+fn a_history_that_was_cut_counts_what_is_left_and_claims_nothing_more() {
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("cut"));
+    Admin::of(bootstrap).create(&topic, 1).unwrap();
+    let records = 20_000;
+    let production = Production { topic: topic.clone(), records, keys: 1, partitions: 1, ..Production::default() };
+    let delivered = production.run(bootstrap, WITHIN).unwrap();
+    let setup = Setup::new(BINARY, &config(bootstrap, Topics::One(&topic), None)).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_positions(&topic, &delivered.ends, WITHIN).unwrap();
+    Admin::of(bootstrap).trim(&topic, 0, 15_000).unwrap();
+    declare(&sidecar, LATE, "earliest");
+    wait_whole(&sidecar, LATE);
+    let key = delivered.oracle.table.keys().next().unwrap();
+    let row = sidecar.data_get(&format!("/tables/{LATE}/{key}?explain=1")).unwrap();
+    assert_eq!(row.body["n"]["value"], json!(5_000), "{}", row.text);
+    assert_eq!(row.body["n"]["exact"], json!(false), "{}", row.text);
+    let twin = sidecar.data_get(&format!("/tables/{CARDS}/{key}?explain=1")).unwrap();
+    assert_eq!((&twin.body["n"]["value"], &twin.body["n"]["exact"]), (&json!(records), &json!(true)), "{}", twin.text);
+}
+
+#[test]
+fn what_cannot_be_filled_is_refused_with_its_code_and_changes_nothing() {
+    let (_, setup) = running(1);
+    let sidecar = setup.start().unwrap();
+    let pushed = json!({ "kind": "event", "name": "Pushed", "schema": { "fields": { "card": "str" } } });
+    assert_eq!(sidecar.data_post("/register", &json!({ "nodes": [pushed] })).unwrap().status, 200);
+    let mut of_pushed = node("p", "earliest");
+    of_pushed["upstreams"] = json!(["Pushed"]);
+    of_pushed["ops"][0]["agg"] = json!({ "n": { "op": "count", "params": {} } });
+    let mut single = node("s", "earliest");
+    single.as_object_mut().unwrap().remove("backfill");
+    single["ops"][0]["agg"]["n"]["backfill"] = json!("auto");
+    for (node, code) in [
+        (of_pushed, "backfill_no_history"),
+        (single, "not_available"),
+        (node("w", "erliest"), "invalid_registration"),
+        (node("z", "0s"), "invalid_registration"),
+        (node("f", "3651d"), "invalid_registration"),
+    ] {
+        let answer = sidecar.data_post("/register", &json!({ "nodes": [node] })).unwrap();
+        assert_eq!((answer.status, answer.code()), (400, code), "{node}: {}", answer.text);
+    }
+    for action in ["pause", "resume", "cancel"] {
+        assert_eq!(sidecar.admin_post(&format!("/backfills/9/{action}")).unwrap().code(), "backfill_not_found");
+    }
+}
+
+/// Nobody waits for a history that is given up.
+#[test]
+fn a_history_that_is_given_up_leaves_a_table_that_begins_empty() {
+    let (production, setup) = running(2_000);
+    let mut producer = production.start(&broker().bootstrap).unwrap();
+    let sidecar = setup.start().unwrap();
+    wait_consumed(&sidecar, &production.topic, 10_000);
+    declare(&sidecar, LATE, "earliest");
+    if let Some(id) = backfills(&sidecar).first().and_then(|fill| fill["id"].as_u64()) {
+        let answer = sidecar.admin_post(&format!("/backfills/{id}/cancel")).unwrap();
+        assert!(answer.status == 200 || answer.code() == "backfill_not_found", "{}", answer.text);
+    }
+    wait_whole(&sidecar, LATE);
+    producer.enough().unwrap();
+    producer.finish(WITHIN).unwrap();
+}

@@ -190,13 +190,13 @@ pub enum BackfillCommand {
     #[command(before_help = "Examples:\n  streamgauge backfill status\n  streamgauge backfill status 7 --watch")]
     Status(BackfillStatusArgs),
     /// Hold one
-    #[command(before_help = "Example:\n  streamgauge backfill pause 7")]
+    #[command(before_help = "Examples:\n  streamgauge backfill pause 7\n  streamgauge backfill pause 7 --json")]
     Pause(BackfillIdArgs),
     /// Let it go on
-    #[command(before_help = "Example:\n  streamgauge backfill resume 7")]
+    #[command(before_help = "Examples:\n  streamgauge backfill resume 7\n  streamgauge backfill resume 7 --json")]
     Resume(BackfillIdArgs),
     /// Give its history up: the table begins empty now
-    #[command(before_help = "Example:\n  streamgauge backfill cancel 7")]
+    #[command(before_help = "Examples:\n  streamgauge backfill cancel 7\n  streamgauge backfill cancel 7 --json")]
     Cancel(BackfillIdArgs),
 }
 

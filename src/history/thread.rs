@@ -89,7 +89,8 @@ impl Pins {
 
 fn work(parts: &HistoryParts, seat: &Weak<Seat>, mut kept: Vec<Left>) {
     let mut seen = 0;
-    let mut again = false;
+    // What a process before left open.
+    let mut again = true;
     loop {
         let Some(running) = seat.upgrade() else { return };
         if running.is_stopping() || parts.facts.is_stopping() {
