@@ -13,6 +13,8 @@ pub mod operators;
 pub mod pipeline;
 pub mod state;
 
+pub mod eventstore;
+
 pub mod config;
 
 pub mod storage;
@@ -28,6 +30,8 @@ pub mod history;
 pub mod recovery;
 
 pub mod subscribe;
+
+pub mod archive;
 
 pub mod cli;
 

@@ -53,7 +53,7 @@ pub(crate) fn names_at<S: Storage>(wal: &WalHandle<S>, lsn: u64) -> Result<Names
     let head = wal.head_before(lsn)?;
     let unreadable = |reason| ApiError::new(Code::WalDamaged, format!("the head of the segment at LSN {}: {reason}", head.first_lsn));
     let mut names = Names::of_head(&head.text).map_err(unreadable)?;
-    let mut reader = wal.tail(READER, head.first_lsn)?;
+    let mut reader = wal.tail_behind(READER, head.first_lsn)?;
     while reader.next_lsn() < lsn
         && let Some(shared) = reader.next()?
     {

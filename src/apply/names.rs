@@ -85,7 +85,8 @@ impl Names {
         self.registry.event_by_id(event).map_or_else(|| format!("event {}", event.0), |event| event.schema.name.to_string())
     }
 
-    fn partition(&self, slot: Slot) -> Option<&PartitionKey> {
+    /// The partition of a slot.
+    pub(crate) fn partition(&self, slot: Slot) -> Option<&PartitionKey> {
         self.partitions.get(slot.0 as usize)
     }
 

@@ -77,7 +77,12 @@ pub struct EngineControl {
     pub(super) names: KeptNames,
     /// Who begins subscriptions: they stand on the log, and not on this.
     subscriptions: std::sync::OnceLock<Subscriptions>,
+    /// Who tells of the archive, and archives when asked.
+    archive: std::sync::OnceLock<ArchiveDoor>,
 }
+
+/// Tells how the archive stands; behind a run when that is asked for.
+pub type ArchiveDoor = Box<dyn Fn(bool) -> Result<Json, ApiError> + Send + Sync>;
 
 /// Begins subscriptions.
 pub type Subscriptions = Box<dyn Fn(&SubscribeRequest) -> Result<Box<dyn Subscription>, ApiError> + Send + Sync>;
@@ -108,6 +113,7 @@ impl EngineControl {
             scraped: Mutex::default(),
             names: KeptNames::default(),
             subscriptions: std::sync::OnceLock::new(),
+            archive: std::sync::OnceLock::new(),
         }
     }
 
@@ -284,6 +290,12 @@ impl EngineControl {
 }
 
 impl EngineControl {
+    /// Says who tells of the archive, once.
+    pub fn open_archive(&self, door: ArchiveDoor) {
+        let fresh = self.archive.set(door).is_ok();
+        assert!(fresh, "the archive is opened once");
+    }
+
     /// Says who begins subscriptions, once.
     pub fn open_subscriptions(&self, begin: Subscriptions) {
         let fresh = self.subscriptions.set(begin).is_ok();
@@ -520,6 +532,10 @@ impl Control for EngineControl {
         }
     }
 
+    fn eventstore(&self) -> Result<Json, ApiError> {
+        self.archive.get().map_or_else(|| Ok(json!({"declared": false})), |door| door(false))
+    }
+
     fn rejects_gone(&self) -> u64 {
         self.look(|engine| engine.state().rejects_gone()).unwrap_or_default()
     }
@@ -565,6 +581,10 @@ impl Control for EngineControl {
             Action::PauseBackfill(fill) => self.step_fill(fill, FillStep::Pause { fill, paused: true }),
             Action::ResumeBackfill(fill) => self.step_fill(fill, FillStep::Pause { fill, paused: false }),
             Action::CancelBackfill(fill) => self.step_fill(fill, FillStep::Live { fill }),
+            Action::Archive => match self.archive.get() {
+                Some(door) => door(true),
+                None => Err(ApiError::new(Code::NotAvailable, "no event store is declared")),
+            },
             Action::Snapshot => {
                 let before = self.facts.snapshot_us.load(Ordering::Acquire);
                 let until = Instant::now() + SNAPSHOT_WAIT;

@@ -110,6 +110,13 @@ pub enum Command {
         disable_help_subcommand = true
     )]
     Wal(WalCommand),
+    /// Look at the event store of a running server, and archive now
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  streamgauge eventstore status\n  streamgauge eventstore now",
+        disable_help_subcommand = true
+    )]
+    Eventstore(EventstoreCommand),
 }
 
 impl Command {
@@ -132,6 +139,7 @@ impl Command {
             Self::Backfill(BackfillCommand::Pause(args) | BackfillCommand::Resume(args) | BackfillCommand::Cancel(args)) => args.json,
             Self::Wal(WalCommand::Tail(args)) => args.json,
             Self::Wal(WalCommand::Skip(args)) => args.json,
+            Self::Eventstore(EventstoreCommand::Status(args) | EventstoreCommand::Now(args)) => args.json,
         }
     }
 }
@@ -175,6 +183,28 @@ pub enum ClockCommand {
 /// Arguments of `clock accept`.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 pub struct ClockAcceptArgs {
+    /// Where the server is
+    #[command(flatten)]
+    pub server: AdminArgs,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Verbs on the event store.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum EventstoreCommand {
+    /// Show how far the archive is, and what each declared key comes to
+    #[command(before_help = "Examples:\n  streamgauge eventstore status\n  streamgauge eventstore status --json")]
+    Status(EventstoreArgs),
+    /// Archive everything that is durable, and wait for it
+    #[command(before_help = "Examples:\n  streamgauge eventstore now\n  streamgauge eventstore now --json")]
+    Now(EventstoreArgs),
+}
+
+/// Arguments of the verbs on the event store.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct EventstoreArgs {
     /// Where the server is
     #[command(flatten)]
     pub server: AdminArgs,
@@ -309,6 +339,9 @@ pub struct RunArgs {
     /// Folder of WAL and snapshots
     #[arg(long, value_name = "PATH")]
     pub data_dir: Option<PathBuf>,
+    /// File with a CREATE EVENTSTORE: rows are archived as it says
+    #[arg(long, value_name = "FILE")]
+    pub eventstore: Option<PathBuf>,
     /// Keep everything in memory: nothing survives the process
     #[arg(long)]
     pub memory_only: bool,
@@ -371,6 +404,12 @@ pub struct CheckArgs {
     /// As for run: state that may be given up; may be repeated
     #[arg(long, value_name = "NAME[.NAME]")]
     pub rebuild: Vec<Rebuild>,
+    /// File with a CREATE EVENTSTORE
+    #[arg(long, value_name = "FILE")]
+    pub eventstore: Option<PathBuf>,
+    /// Also whether this build does all that the event store asks for
+    #[arg(long)]
+    pub runnable: bool,
     /// No broker, no registry, no secrets
     #[arg(long)]
     pub offline: bool,

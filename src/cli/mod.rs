@@ -10,6 +10,7 @@ mod client;
 mod clock;
 mod console;
 mod errors;
+mod eventstore;
 mod exit;
 mod get;
 mod incident;
@@ -104,6 +105,8 @@ fn dispatch(command: &Command, handlers: &Handlers<'_>, console: &mut Console<'_
         Command::Backfill(command) => backfill::run(command, console),
         Command::Wal(args::WalCommand::Tail(args)) => wal::tail(args, console),
         Command::Wal(args::WalCommand::Skip(args)) => (handlers.wal_skip)(args, console),
+        Command::Eventstore(args::EventstoreCommand::Status(args)) => eventstore::status(args, console),
+        Command::Eventstore(args::EventstoreCommand::Now(args)) => eventstore::now(args, console),
     }
 }
 

@@ -326,9 +326,14 @@ pub(super) const KEYS: &[Key] = &[
         "Where the history of a new table begins: earliest, auto (as far as its windows reach), a duration, or a time. Read beside live rows; reads of the table answer table_filling until it is whole. Used once, when the table is created.",
     ),
     later("tables.*.trace_last", "explanations of single values"),
-    later("archive", "the Parquet archive"),
+    key(
+        "eventstore",
+        Form::Eventstore,
+        None,
+        "The event store: { file = \"..\" } with a CREATE EVENTSTORE, or its keys, quoted, dotted or as tables; docs/EVENTSTORE.md has them. Absent: rows stand in the log alone.",
+    ),
+    later("archive", "the Parquet archive; declare it in [eventstore]"),
     later("auth", "tokens and TLS"),
-    later("eventstore", "the event store"),
     later("kafka", "settings shared by sources; they stand in [sources.NAME.kafka]"),
     later("test", "tests inside the config"),
     later("derivations", "event derivations; register them with POST /register"),
@@ -378,7 +383,7 @@ pub(super) fn of(path: &str) -> Option<&'static Key> {
 
 /// Keys with one value for the whole process; these the environment may set.
 pub(super) fn settings() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(|key| !key.path.contains('*') && key.form != Form::NotAvailable)
+    KEYS.iter().filter(|key| !key.path.contains('*') && !matches!(key.form, Form::NotAvailable | Form::Eventstore))
 }
 
 /// The name of a setting in the environment: `STREAMGAUGE_LIMITS_MEMORY` for `limits.memory`.

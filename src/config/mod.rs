@@ -9,6 +9,7 @@ mod change;
 mod check;
 mod definitions;
 mod document;
+mod eventstore;
 mod imports;
 mod key;
 mod price;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use streamgauge_api::Code;
 
 pub use change::{ConfigChangeRefused, config_change, unknown_rebuild};
+pub use eventstore::Eventstore;
 pub use definitions::{EventOptions, OnBadRecord};
 pub use price::TablePrice;
 pub use problem::{ConfigProblem, ConfigProblems, Label};
@@ -75,6 +77,8 @@ pub struct Config {
     pub log: Log,
     /// Whether reset is allowed.
     pub test_mode: bool,
+    /// The event store, when there is one.
+    pub eventstore: Option<Eventstore>,
     /// Options of events that the registry does not know, by event.
     pub events: BTreeMap<String, EventOptions>,
     /// The engine's halves of the sources.
@@ -135,6 +139,7 @@ impl Config {
             ..RegisterOptions::default()
         };
         let definitions = definitions::compile(&mut check, &kafka_events, &options);
+        let eventstore = eventstore::read(&mut check, flags.eventstore.as_ref(), &name);
         let (sources, kafka) = source::read(&mut check, &definitions.registry);
         let Check { problems, warnings, .. } = check;
         if !problems.is_empty() {
@@ -151,6 +156,7 @@ impl Config {
             compat: settings.compat,
             log: settings.log,
             test_mode: settings.test_mode,
+            eventstore,
             events,
             sources,
             kafka,

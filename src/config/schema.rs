@@ -132,6 +132,7 @@ fn leaf(key: &Key) -> Json {
             { "type": ["string", "number", "boolean"] }, { "$ref": "#/$defs/secret" },
         ] } }),
         Form::History => json!({ "anyOf": [{ "type": "string" }, { "type": "integer", "minimum": 0 }] }),
+        Form::Eventstore => json!({ "type": "object" }),
         Form::Start => {
             json!({ "anyOf": [{ "enum": ["earliest", "latest"] }, { "type": "integer", "minimum": 0 }, { "type": "string", "format": "date-time" }] })
         }
@@ -239,6 +240,7 @@ fn value_text(form: Form) -> String {
         Form::Client => "librdkafka settings".into(),
         Form::Start => "earliest, latest, a time".into(),
         Form::History => "earliest, auto, a duration, a time".into(),
+        Form::Eventstore => "declaration".into(),
         Form::NotAvailable => "not available".into(),
     }
 }

@@ -35,6 +35,8 @@ pub struct Flags {
     pub insecure_no_auth: bool,
     /// `--log-format`.
     pub log_format: Option<LogFormat>,
+    /// `--eventstore`: the file that declares the event store.
+    pub eventstore: Option<PathBuf>,
     /// `--offline`: secrets are not resolved and stay empty.
     pub offline: bool,
 }

@@ -67,6 +67,8 @@ pub(super) enum Form {
     Start,
     /// Where the history of a table begins.
     History,
+    /// The declaration of the event store.
+    Eventstore,
     /// An expression.
     Expression,
     /// Known, and not there yet. What it is for.

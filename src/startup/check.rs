@@ -8,7 +8,7 @@
 use super::plan::{self, client_rules, look_outside};
 use super::run::{environment, rebuild_name, refuse, tell, variables};
 use crate::cli::{CheckArgs, Console, Exit, Failure};
-use crate::config::{Config, Flags, Outside, PushLevel, TablePrice, config_change, unknown_rebuild};
+use crate::config::{Config, Eventstore, Flags, Outside, PushLevel, TablePrice, config_change, unknown_rebuild};
 use crate::recovery::{Definitions, definitions};
 use crate::storage::Disk;
 use serde_json::json;
@@ -52,7 +52,7 @@ fn changes(config: &Config, rebuild: &[String]) -> Changes {
 /// When the output cannot be written.
 pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let outside = Outside { env: &environment, names: &variables, client: client_rules() };
-    let flags = Flags { offline: args.offline, data_dir: args.data_dir.clone(), ..Flags::default() };
+    let flags = Flags { offline: args.offline, data_dir: args.data_dir.clone(), eventstore: args.eventstore.clone(), ..Flags::default() };
     let config = match Config::load(Some(&args.config), &flags, &outside) {
         Ok(config) => config,
         Err(problems) if args.json => {
@@ -78,6 +78,9 @@ pub fn check(args: &CheckArgs, console: &mut Console<'_>) -> Result<Exit, Failur
     };
     found.extend(refused);
     found.extend(unread);
+    if args.runnable {
+        found.extend(config.eventstore.iter().flat_map(Eventstore::missing));
+    }
     let warned = !config.warnings.warnings.is_empty();
     // What `run` only warns of, because an environment is seldom one's own alone.
     let misspelt = config.warnings.warnings.iter().any(|warning| warning.code == Code::UnknownConfigKey);

@@ -2,9 +2,10 @@
 
 use super::server::{Declared, ServerOptions};
 use crate::apply::{EngineOptions, OnBadRecord, SourceSetup};
-use crate::config::{self, Config, KafkaSetup, OnMemoryLimit, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
+use crate::config::{self, Config, Eventstore, KafkaSetup, Provenance, OnMemoryLimit, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
 use crate::decode::Decoder;
 use crate::pipeline::{RegisterOutcome, Reread};
+use crate::eventstore::Store;
 use crate::state::State;
 use crate::wal::WalOptions;
 use std::collections::BTreeMap;
@@ -78,6 +79,15 @@ pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOpt
     };
     let setups = config.sources.iter().map(setup).collect();
     let sources = config.kafka.iter().map(source).collect::<Result<_, _>>()?;
+    let store = config.eventstore.as_ref().map(|declared| Ok::<_, ApiError>((declared.store()?, declared.clone()))).transpose()?;
+    if let Some((_, declared)) = store.as_ref().filter(|_| memory) {
+        let reason = "an event store needs a log, and durability.push is memory";
+        return Err(ApiError::new(Code::EventstoreFeatureMissing, reason).at(declared.file.clone()));
+    }
+    let (mut engine, mut wal) = (engine, wal);
+    if let Some((store, declared)) = &store {
+        store_over_durability(config, store, declared, &mut engine, &mut wal)?;
+    }
     let declared = config.clone();
     Ok(ServerOptions {
         native,
@@ -95,7 +105,36 @@ pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOpt
         kafka_memory_bytes: config.limits.kafka_memory_bytes,
         declare: Box::new(move |state| declare(&declared, state, &rebuild)),
         durability: level,
+        store,
     })
+}
+
+/// Keys of the store that say what keys of durability say: both agree, or one is silent.
+fn store_over_durability(
+    config: &Config,
+    store: &Store,
+    declared: &Eventstore,
+    engine: &mut EngineOptions,
+    wal: &mut WalOptions,
+) -> Result<(), ApiError> {
+    let said = |key: &str| config.origins.get(key).is_some_and(|origin| origin.from != Provenance::Default);
+    let conflict = |ours: &str, other: &str| {
+        let reason = format!("`{ours}` of the event store and `{other}` mean the same and have unlike values");
+        Err(ApiError::new(Code::EventstoreAliasConflict, reason).at(declared.file.clone()))
+    };
+    if let Some(bytes) = store.segment_bytes {
+        if said("durability.wal.segment") && wal.segment_bytes != bytes {
+            return conflict("wal.rollover_mb", "durability.wal.segment");
+        }
+        wal.segment_bytes = bytes;
+    }
+    if store.synced {
+        if said("durability.push") && !engine.push_synced {
+            return conflict("wal.fsync", "durability.push");
+        }
+        engine.push_synced = true;
+    }
+    Ok(())
 }
 
 /// Instances on one cluster tell their groups apart by the data folder's name.

@@ -46,6 +46,7 @@ fn flags(args: &RunArgs) -> Flags {
         test_mode: args.test_mode,
         insecure_no_auth: args.insecure_no_auth,
         log_format: log_format(args.log_format),
+        eventstore: args.eventstore.clone(),
         offline: false,
     }
 }

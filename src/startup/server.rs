@@ -9,12 +9,16 @@ use crate::apply::{
     Settings, SnapshotOptions, Snapshotter, SourceSetup,
 };
 use crate::history::{Historian, HistoryParts, Pins};
+use crate::archive::{Archiver, ArchiverOptions};
+use crate::config::Eventstore;
+use crate::eventstore::Store;
 use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
-use crate::storage::{DataFolder, Disk, RESERVE_BYTES, Reserve, Storage};
+use crate::storage::{DataFolder, FolderLock, Disk, RESERVE_BYTES, Reserve, Storage};
 use crate::subscribe::EventSubscription;
 use crate::wal::{FIRST_LSN, LogIdentity, Start, SyncEvent, TailEnd, WalHandle, WalOptions, WalSyncer, WalWriter};
 use parking_lot::Mutex;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,6 +65,8 @@ pub struct ServerOptions {
     pub declare: Declare,
     /// Name of the acknowledgement level.
     pub durability: &'static str,
+    /// The event store, with its declaration.
+    pub store: Option<(Store, Eventstore)>,
 }
 
 /// Brings what the config declares into a recovered state: the next registry with its effects, or nothing to do.
@@ -115,6 +121,7 @@ pub struct Server {
     syncer: Option<WalSyncer<Disk>>,
     snapshotter: Option<Snapshotter>,
     historian: Option<Historian>,
+    archiver: Option<Arc<Archiver>>,
     log_failed: Arc<AtomicBool>,
     http: Option<SocketAddr>,
     tcp: Option<SocketAddr>,
@@ -125,6 +132,8 @@ pub struct Server {
 /// The running sources; none before they begin.
 type Sources = Arc<Mutex<Option<KafkaHandle>>>;
 
+/// A run of the archiver that is asked for may take this long.
+const ARCHIVE_NOW: Duration = Duration::from_secs(110);
 /// How often what goes on beside a server that serves is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Sources end within this time at a stop: a client that waits for a broker is left to the end of the process.
@@ -246,9 +255,11 @@ impl Bound {
         shared.facts.snapshot_us.store(report.snapshot_us, Ordering::Release);
         shared.facts.snapshot_bytes.store(report.snapshot_bytes, Ordering::Release);
         let weak: Arc<OnceLock<std::sync::Weak<Seat>>> = Arc::default();
+        let skipped: Arc<[u64]> = state.skips().iter().map(|skip| skip.first_lsn).collect();
+        // Before anybody gives segments back that are not archived.
+        let archiver = start_archiver(&mut options, &shared, &handle, &skipped)?;
         let snapshotter = options.data_dir.is_some().then(|| spawn_snapshotter(&options, &shared, &handle, log, &weak)).transpose()?;
         let stored = state.partitions().to_vec();
-        let skipped: Vec<u64> = state.skips().iter().map(|skip| skip.first_lsn).collect();
         let mut engine = Engine::new(Parts {
             state,
             writer,
@@ -276,7 +287,7 @@ impl Bound {
         let running = Arc::clone(&seat);
         let apply = spawn("apply", move || running.run())?;
         let _first = shared.seat.set(Arc::clone(&seat));
-        let (tail, facts, skipped): (_, _, Arc<[u64]>) = (handle.clone(), Arc::clone(&shared.facts), skipped.into());
+        let (tail, facts) = (handle.clone(), Arc::clone(&shared.facts));
         shared.control.open_subscriptions(Box::new(move |request| {
             EventSubscription::begin(&tail, &facts, &skipped, request).map(|subscription| Box::new(subscription) as Box<dyn Subscription>)
         }));
@@ -319,6 +330,7 @@ impl Bound {
             syncer: Some(syncer),
             snapshotter,
             historian,
+            archiver,
             log_failed,
             http,
             tcp,
@@ -450,6 +462,37 @@ fn start_without_room(handle: &WalHandle<Disk>, reserve: &Reserve<Disk>) -> Resu
         "the disk has no room for the log: reads are served, writes are refused until there is room"
     );
     Ok(())
+}
+
+fn start_archiver(
+    options: &mut ServerOptions,
+    shared: &Shared,
+    handle: &WalHandle<Disk>,
+    skipped: &Arc<[u64]>,
+) -> Result<Option<Arc<Archiver>>, ApiError> {
+    let Some((store, declared)) = options.store.take() else { return Ok(None) };
+    let facts = json!({"declared": true, "name": store.name, "path": store.path.display().to_string()});
+    let lock = FolderLock::take(&store.manifests)?;
+    let keys = declared.declaration.keys_json(&|span| declared.place(span));
+    let archiver = Arc::new(Archiver::start(ArchiverOptions {
+        storage: Disk,
+        lock: Some(lock),
+        store,
+        wal: handle.clone(),
+        skipped: Arc::clone(skipped),
+        clock: Arc::clone(&shared.clock),
+        facts: Arc::clone(&shared.facts),
+        metrics: Arc::clone(&shared.metrics),
+    })?);
+    let door = Arc::clone(&archiver);
+    shared.control.open_archive(Box::new(move |now| {
+        let archive = if now { door.run_now(ARCHIVE_NOW)? } else { door.status() };
+        let mut answer = facts.clone();
+        answer["archive"] = archive;
+        answer["keys"] = keys.clone();
+        Ok(answer)
+    }));
+    Ok(Some(archiver))
 }
 
 fn spawn_snapshotter(
@@ -672,6 +715,9 @@ impl Server {
         }
         if let Some(plane) = self.plane.take() {
             plane.stop(grace / 4);
+        }
+        if let Some(archiver) = self.archiver.take() {
+            archiver.stop();
         }
         self.seat.stop();
         if let Some(apply) = self.apply.take()

@@ -98,6 +98,23 @@ impl DataFolder {
     }
 }
 
+/// A folder that one process at a time has. Dropping it gives it back.
+#[derive(Debug)]
+pub struct FolderLock {
+    _lock: File,
+}
+
+impl FolderLock {
+    /// Takes a folder, which is created where it is missing.
+    ///
+    /// # Errors
+    /// [`DataFolderError::Locked`], and what the operating system says.
+    pub fn take(folder: &Path) -> Result<Self, DataFolderError> {
+        Disk.create_folder(folder)?;
+        Ok(Self { _lock: lock(folder)? })
+    }
+}
+
 fn lock(folder: &Path) -> Result<File, DataFolderError> {
     let path = folder.join("lock");
     let failed = |error| IoError::new(Operation::Lock, &path, error);

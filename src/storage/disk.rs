@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with, statvfs};
 use rustix::io::Errno;
 
 use super::{Entry, IoError, Operation, Space, Storage, StorageFile};
@@ -103,6 +103,36 @@ impl Storage for Disk {
         Ok(entries)
     }
 
+    fn folders(&self, folder: &Path) -> Result<Vec<String>, IoError> {
+        let failed = |error| IoError::new(Operation::List, folder, error);
+        let found = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            found => found.map_err(failed)?,
+        };
+        let mut names = Vec::new();
+        for entry in found {
+            let entry = entry.map_err(failed)?;
+            if entry.file_type().map_err(failed)?.is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        let failed = |error| IoError::new(Operation::Rename, from, error);
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // File systems without such a rename have links, which never replace either.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                fs::hard_link(from, to).map_err(failed)?;
+                fs::remove_file(from).map_err(failed)?;
+            }
+            renamed => renamed.map_err(io::Error::from).map_err(failed)?,
+        }
+        sync_folder_of(to)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
         fs::rename(from, to).map_err(|error| IoError::new(Operation::Rename, from, error))?;
         sync_folder_of(to)
@@ -193,6 +223,12 @@ mod tests {
         let renamed = folder.path().join("a/b/other");
         Disk.rename(&path, &renamed).unwrap();
         assert_eq!(Disk.list(renamed.parent().unwrap()).unwrap(), [Entry { name: "other".into(), len: 8192 }]);
+        let third = Disk.create(&path).unwrap();
+        assert_eq!(Disk.rename_new(third.path(), &renamed).unwrap_err().kind, io::ErrorKind::AlreadyExists);
+        Disk.rename_new(third.path(), &folder.path().join("a/b/third")).unwrap();
+        assert_eq!(Disk.list(renamed.parent().unwrap()).unwrap().len(), 2);
+        Disk.remove(&folder.path().join("a/b/third")).unwrap();
+        assert_eq!(Disk.folders(&folder.path().join("a")).unwrap(), ["b"]);
         Disk.remove(&renamed).unwrap();
         assert!(Disk.open(&renamed).unwrap_err().missing());
         assert_eq!(Disk.list(&folder.path().join("nowhere")).unwrap(), []);

@@ -21,7 +21,7 @@ mod stream;
 use std::path::Path;
 
 pub use checksum::{Checksum, ChecksumKind};
-pub use data_folder::{DataFolder, DataFolderError, random_bytes};
+pub use data_folder::{DataFolder, DataFolderError, FolderLock, random_bytes};
 pub use disk::{Disk, DiskFile};
 pub use error::{IoError, Operation};
 pub use reserve::{RESERVE_BYTES, Reserve};
@@ -80,6 +80,19 @@ pub trait Storage: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the operating system says.
     fn list(&self, folder: &Path) -> Result<Vec<Entry>, IoError>;
+
+    /// The folders inside of a folder, sorted by name. A folder that does not exist has none.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn folders(&self, folder: &Path) -> Result<Vec<String>, IoError>;
+
+    /// Renames within one folder to a name that nothing has, and syncs the folder. Of several who
+    /// try the same name one succeeds.
+    ///
+    /// # Errors
+    /// [`std::io::ErrorKind::AlreadyExists`], and what the operating system says.
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<(), IoError>;
 
     /// Renames within one folder, over an existing file if there is one, and syncs the folder.
     ///

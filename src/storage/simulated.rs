@@ -300,6 +300,29 @@ impl Storage for SimulatedDisk {
         Ok(entries)
     }
 
+    fn folders(&self, folder: &Path) -> Result<Vec<String>, IoError> {
+        let mut world = self.0.lock();
+        world.step(Operation::List, folder)?;
+        let inside = |path: &PathBuf| {
+            let mut parts = path.strip_prefix(folder).ok()?.components();
+            let first = parts.next()?;
+            parts.next().is_some().then(|| first.as_os_str().to_string_lossy().into_owned())
+        };
+        let names: std::collections::BTreeSet<String> = world.names.keys().filter_map(inside).collect();
+        Ok(names.into_iter().collect())
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        {
+            let mut world = self.0.lock();
+            if world.names.contains_key(to) {
+                world.step(Operation::Rename, from)?;
+                return Err(IoError::new(Operation::Rename, from, io::Error::from(io::ErrorKind::AlreadyExists)));
+            }
+        }
+        self.rename(from, to)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
         let mut world = self.0.lock();
         world.step(Operation::Rename, from)?;

@@ -795,7 +795,15 @@ impl<S: Storage> WalHandle<S> {
     /// # Errors
     /// [`TailError`]: that LSN is gone, or not written yet; or nothing is kept at all.
     pub fn tail(&self, name: &str, from_lsn: u64) -> Result<TailReader<S>, TailError> {
-        TailReader::open(&self.0, name, from_lsn)
+        TailReader::open(&self.0, name, from_lsn, true)
+    }
+
+    /// The same for a reader who stays behind: the writer keeps nothing in memory for it, so that it costs the writer nothing.
+    ///
+    /// # Errors
+    /// [`TailError`].
+    pub fn tail_behind(&self, name: &str, from_lsn: u64) -> Result<TailReader<S>, TailError> {
+        TailReader::open(&self.0, name, from_lsn, false)
     }
 
     /// Why the log takes nothing any more, if so.

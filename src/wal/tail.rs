@@ -106,10 +106,13 @@ pub struct TailReader<S: Storage> {
     file: Option<Reading<S::File>>,
     /// Read buffer of the segment before.
     spare: Vec<u64>,
+    /// Whether it counts as a reader for whom turns are kept in memory.
+    offered: bool,
 }
 
 impl<S: Storage> TailReader<S> {
-    pub(super) fn open(shared: &Arc<Shared<S>>, name: &str, from_lsn: u64) -> Result<Self, TailError> {
+    /// `offered`: whether the writer is to offer its turns in memory, a copy of each.
+    pub(super) fn open(shared: &Arc<Shared<S>>, name: &str, from_lsn: u64, offered: bool) -> Result<Self, TailError> {
         if shared.files.is_none() {
             return Err(TailError::NoLog);
         }
@@ -119,8 +122,10 @@ impl<S: Storage> TailReader<S> {
         }
         let cursor = Cursor::open(shared, name, from_lsn, Hold::GivesWay)
             .map_err(|earliest_lsn| TailError::Expired { wanted_lsn: from_lsn, earliest_lsn })?;
-        shared.ring.enter();
-        Ok(Self { shared: Arc::clone(shared), cursor, next_lsn: from_lsn, turn: None, file: None, spare: Vec::new() })
+        if offered {
+            shared.ring.enter();
+        }
+        Ok(Self { shared: Arc::clone(shared), cursor, next_lsn: from_lsn, turn: None, file: None, spare: Vec::new(), offered })
     }
 
     /// The first LSN that was not given yet.
@@ -321,6 +326,8 @@ impl SegmentHead {
 
 impl<S: Storage> Drop for TailReader<S> {
     fn drop(&mut self) {
-        self.shared.ring.leave();
+        if self.offered {
+            self.shared.ring.leave();
+        }
     }
 }

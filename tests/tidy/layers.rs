@@ -8,6 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["row"],
     &["decode"],
     &["operators", "pipeline", "state"],
+    &["eventstore"],
     &["config"],
     &["storage"],
     &["wal"],
@@ -17,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["history"],
     &["recovery"],
     &["subscribe"],
+    &["archive"],
     &["cli"],
     &["startup"],
 ];
@@ -39,6 +41,10 @@ const DOORWAYS: &[(&str, &[&str])] = &[
     ("apache_avro", &["src/decode/avro/"]),
     ("prost_reflect", &["src/decode/protobuf/"]),
     ("protox", &["src/decode/protobuf/"]),
+    ("parquet", &["connectors/parquet/"]),
+    ("arrow_array", &["connectors/parquet/"]),
+    ("arrow_schema", &["connectors/parquet/"]),
+    ("sha2", &["src/archive/file.rs"]),
     ("hashbrown", &["src/state/index.rs"]),
     ("crc32fast", &["src/storage/checksum.rs"]),
     ("libm", &["src/operators/decay/half_life.rs", "src/operators/geo/place.rs"]),
@@ -60,6 +66,9 @@ const MANIFESTS: &[(&str, &str)] = &[
     ("axum", "connectors/admin/Cargo.toml"),
     ("tokio", "connectors/admin/Cargo.toml"),
     ("prometheus", "connectors/api/Cargo.toml"),
+    ("parquet", "connectors/parquet/Cargo.toml"),
+    ("arrow-array", "connectors/parquet/Cargo.toml"),
+    ("arrow-schema", "connectors/parquet/Cargo.toml"),
 ];
 
 /// Where the file system is touched, beside the file layer: what is read once before anything runs, and the kernel's own numbers.

@@ -164,6 +164,15 @@ pub(crate) async fn log(State(admin): State<Admin>, parameters: Parameters) -> A
     Ok(Json(page).into_response())
 }
 
+pub(crate) async fn eventstore(State(admin): State<Admin>) -> Answer {
+    Ok(Json(admin.calls.run(Kind::Query, |control| control.eventstore()).await??).into_response())
+}
+
+pub(crate) async fn archive_now(State(admin): State<Admin>, body: Body) -> Answer {
+    refuse_body(body, "it takes nothing").await?;
+    Ok(Json(admin.calls.run(Kind::Long, |control| control.act(Action::Archive)).await??).into_response())
+}
+
 pub(crate) async fn fingerprint(State(admin): State<Admin>) -> Answer {
     let (lsn, fingerprint) = admin.calls.run(Kind::Long, |control| control.fingerprint()).await??;
     Ok(Json(json!({"lsn": lsn, "fingerprint": fingerprint})).into_response())

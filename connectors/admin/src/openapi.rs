@@ -80,7 +80,7 @@ fn schemas() -> Json {
     let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
     let kinds: Vec<&str> = IncidentKind::ALL.iter().map(|kind| kind.as_str()).collect();
     let nullable = |kind: &str| json!({"type": [kind, "null"]});
-    json!({
+    let mut schemas = json!({
         "Problem": object(&["type", "title", "status", "code", "detail", "hint", "retry", "instance", "request_id"], json!({
             "type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"}, "code": {"$ref": "#/components/schemas/Code"},
             "detail": {"type": "string"}, "hint": {"type": "string"}, "retry": {"enum": ["yes", "no"]}, "instance": {"type": "string"},
@@ -177,7 +177,12 @@ fn schemas() -> Json {
             "type": "object",
             "properties": {"was_us": {"type": "integer"}, "now_us": {"type": "integer"}, "moved_s": {"type": "integer"}, "lsn": {"type": "integer"}},
         },
-    })
+    });
+    schemas["Eventstore"] = object(&["declared"], json!({
+        "declared": {"type": "boolean"}, "name": {"type": "string"}, "path": {"type": "string"},
+        "keys": {"type": "array", "items": {"type": "object"}}, "archive": {"type": "object"},
+    }));
+    schemas
 }
 
 fn object(required: &[&str], properties: Json) -> Json {

@@ -216,6 +216,24 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
         ],
         ..page("/clock/accept", "Says that the wall clock is right: sets the time of frames to it, back or ahead.", "ClockAccepted")
     },
+    page("/eventstore", "The event store: each key with value, origin and effect, and how far the archive is.", "Eventstore"),
+    RouteSpec {
+        method: "post",
+        codes: &[
+            Code::NotAvailable,
+            Code::Recovering,
+            Code::Draining,
+            Code::StorageFull,
+            Code::IoFailed,
+            Code::WalDamaged,
+            Code::ArchiveDamaged,
+            Code::ArchiveFenced,
+            Code::PayloadTooLarge,
+            Code::RequestTimeout,
+            Code::Forbidden,
+        ],
+        ..page("/eventstore/now", "Archives everything that is durable, and answers as /eventstore once that is done.", "Eventstore")
+    },
     page("/openapi.json", "This interface as OpenAPI 3.1.", "Document"),
 ];
 
@@ -245,6 +263,8 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/fingerprint", get(handlers::fingerprint))
         .route("/snapshots", post(handlers::take_snapshot))
         .route("/clock/accept", post(handlers::accept_clock))
+        .route("/eventstore", get(handlers::eventstore))
+        .route("/eventstore/now", post(handlers::archive_now))
         .route("/openapi.json", get(handlers::openapi))
         .with_state(admin)
 }

@@ -114,6 +114,9 @@ impl Control for Engine {
         }
     }
 
+    fn eventstore(&self) -> Result<Json, ApiError> {
+        Ok(json!({"declared": false}))
+    }
     fn rejects_gone(&self) -> u64 {
         7
     }
@@ -154,6 +157,7 @@ impl Control for Engine {
     fn act(&self, action: Action) -> Result<Json, ApiError> {
         match action {
             Action::Snapshot => Ok(json!({"lsn": 42})),
+            Action::Archive => Ok(json!({"declared": true, "archive": {"archived_lsn": 9}})),
             Action::AcceptClock => Ok(json!({"lsn": 43, "moved_s": 0, "now_us": 2, "was_us": 1})),
             Action::PauseBackfill(_) | Action::ResumeBackfill(_) | Action::CancelBackfill(_) => Ok(json!({"lsn": 44})),
         }

@@ -235,6 +235,8 @@ pub enum Action {
     ResumeBackfill(u64),
     /// It is given up: the table begins empty now.
     CancelBackfill(u64),
+    /// Archive everything that is durable.
+    Archive,
 }
 
 /// The engine as operators see it.
@@ -278,6 +280,12 @@ pub trait Control: Send + Sync {
     /// `subscribe_all_excludes_events`, `event_not_found`, `invalid_expression`, `log_changed`, `position_expired`,
     /// `position_ahead`, `recovering`; `not_available` at level `memory`.
     fn subscribe(&self, request: &SubscribeRequest) -> Result<Box<dyn Subscription>, ApiError>;
+
+    /// The event store: whether one is declared, each key with its value, origin and effect, and how far the archive is.
+    ///
+    /// # Errors
+    /// None of its own.
+    fn eventstore(&self) -> Result<Json, ApiError>;
 
     /// Rejects that fell out of the bounded log.
     fn rejects_gone(&self) -> u64;

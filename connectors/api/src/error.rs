@@ -146,6 +146,20 @@ codes! {
     CrashLoop "crash_loop" 500 false "a frame of the log ends every start" "run a version that applies the frame, or leave its rows out: streamgauge wal skip LSN --data-dir DIR";
     FormatTooNew "format_too_new" 500 false "a file is of a newer format than this program" "run the newer program";
     IoFailed "io_failed" 500 false "a file operation failed" "look at the disk, the file's permissions and the kernel's messages (dmesg)";
+    ArchiveDamaged "archive_damaged" 500 false "a manifest of the archive is not as it was written" "put a copy of the manifest back, or give the store another durable.path";
+    ArchiveFenced "archive_fenced" 409 false "another writer has taken the archive" "let one server alone write to a durable.path; restart the one that is to";
+    ArchiveForeignLog "archive_foreign_log" 409 false "the archive is of another log" "give the store another durable.path, or start with the data folder that the archive is of";
+    ArchiveAheadOfLog "archive_ahead_of_log" 409 false "the archive has rows that the log does not" "the data folder is an older copy: put the newer one back, or give the store another durable.path";
+    EventstoreSyntax "eventstore_syntax" 400 false "the declaration of the event store is not valid" "mend it where reading stopped; docs/EVENTSTORE.md has the form";
+    EventstoreMultiple "eventstore_multiple" 400 false "there is more than one event store" "declare one";
+    EventstoreUnknownKey "eventstore_unknown_key" 400 false "the event store has no such key" "docs/EVENTSTORE.md lists every key";
+    EventstoreDuplicateKey "eventstore_duplicate_key" 400 false "a key of the event store is declared twice" "leave one out";
+    EventstoreType "eventstore_type" 400 false "a value of the event store is of the wrong type" "docs/EVENTSTORE.md has the type of every key";
+    EventstoreRange "eventstore_range" 400 false "a value of the event store is out of its range" "docs/EVENTSTORE.md has the values of every key";
+    EventstoreAliasConflict "eventstore_alias_conflict" 400 false "two keys that mean the same have unlike values" "give both one value, or leave one out";
+    EventstoreDurableRequired "eventstore_durable_required" 400 false "durable.type and durable.path are required" "add them";
+    EventstoreKeyFixed "eventstore_key_fixed" 409 false "this key cannot be changed once the archive has a file" "put it back, or begin another archive at another path";
+    EventstoreFeatureMissing "eventstore_feature_missing" 400 false "this build does not do what a key of the event store asks for" "leave the key out; docs/EVENTSTORE.md says which values are served";
     ServerUnreachable "server_unreachable" 503 true "no server answers at this address" "start it with `streamgauge run`, or name another address with --admin or --http";
 }
 

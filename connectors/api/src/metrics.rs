@@ -110,6 +110,18 @@ pub struct Metrics {
     pub lsn_durable: Gauge,
     /// `streamgauge_lsn{kind="snapshot"}`.
     pub lsn_snapshot: Gauge,
+    /// `streamgauge_lsn{kind="archived"}`.
+    pub lsn_archived: Gauge,
+    /// `streamgauge_archive_rows_total`.
+    pub archive_rows: IntCounter,
+    /// `streamgauge_archive_bytes_total`.
+    pub archive_bytes: IntCounter,
+    /// `streamgauge_archive_commits_total`.
+    pub archive_commits: IntCounter,
+    /// `streamgauge_archive_failures_total`.
+    pub archive_failures: IntCounter,
+    /// `streamgauge_archive_files`.
+    pub archive_files: Gauge,
     /// `streamgauge_wal_segments`.
     pub wal_segments: Gauge,
     /// `streamgauge_disk_free_bytes`.
@@ -197,6 +209,12 @@ impl Metrics {
             lsn_written: gauge("streamgauge_lsn", &["written"]),
             lsn_durable: gauge("streamgauge_lsn", &["durable"]),
             lsn_snapshot: gauge("streamgauge_lsn", &["snapshot"]),
+            lsn_archived: gauge("streamgauge_lsn", &["archived"]),
+            archive_rows: counter("streamgauge_archive_rows_total", &[]),
+            archive_bytes: counter("streamgauge_archive_bytes_total", &[]),
+            archive_commits: counter("streamgauge_archive_commits_total", &[]),
+            archive_failures: counter("streamgauge_archive_failures_total", &[]),
+            archive_files: gauge("streamgauge_archive_files", &[]),
             wal_segments: gauge("streamgauge_wal_segments", &[]),
             disk_free_bytes: gauge("streamgauge_disk_free_bytes", &[]),
             snapshot_age_seconds: gauge("streamgauge_snapshot_age_seconds", &[]),

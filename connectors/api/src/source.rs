@@ -77,6 +77,8 @@ incident_kinds! {
     SnapshotAbandoned,
     /// A source: most of its records, or very many, cannot become rows.
     BadRecords,
+    /// The server: the archive cannot go on; the log keeps what is not archived.
+    ArchiveBlocked,
 }
 
 impl IncidentKind {

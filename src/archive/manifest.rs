@@ -1,0 +1,395 @@
+//! Manifests: what the archive is, version by version. Only files that the newest one lists count.
+//!
+//! ```text
+//! _manifests/00000000000000000418.json        what version 418 adds and removes
+//! _manifests/00000000000000000384.full.json   everything as of 384: a start reads the newest of these and what follows
+//! ```
+//! A version is written aside, synced, and then given its name, which only one of several writers
+//! gets; who comes second finds that it is fenced. `lsn_range` makes a commit its own transaction
+//! number: a version whose range does not begin behind what is archived is refused, so nothing is
+//! archived twice and nothing is left out. For each range holds
+//! `archived + control + excluded + erased = last - first + 1`.
+
+use super::error::ArchiveError;
+use crate::storage::{IoError, Storage, StorageFile};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Layout of manifests.
+const FORMAT: u32 = 1;
+/// Every so many versions everything is written down whole.
+const FULL_EVERY: u64 = 64;
+/// Longest manifest that is read.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// What a version does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    /// A process begins to write here.
+    Open,
+    /// Rows of the log are in files.
+    Archive,
+    /// LSNs that the log had given back before they were archived.
+    Gap,
+    /// Files are joined into one.
+    Compact,
+    /// Files have passed their time.
+    Expire,
+}
+
+/// Rows of a range by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowCounts {
+    /// In files.
+    pub archived: u64,
+    /// LSNs of frames without rows.
+    pub control: u64,
+    /// Left out: by an operator's decision, or gone before they were archived.
+    pub excluded: u64,
+    /// Erased.
+    pub erased: u64,
+}
+
+impl RowCounts {
+    /// All of them.
+    pub fn sum(self) -> u64 {
+        self.archived + self.control + self.excluded + self.erased
+    }
+
+    fn add(&mut self, more: Self) {
+        self.archived += more.archived;
+        self.control += more.control;
+        self.excluded += more.excluded;
+        self.erased += more.erased;
+    }
+}
+
+/// A file of the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Below the root.
+    pub path: String,
+    /// The event by name.
+    pub event: String,
+    /// Its number.
+    pub event_id: u32,
+    /// Version of its declaration.
+    pub schema: u32,
+    /// How often it was joined.
+    pub level: u32,
+    /// First and last LSN.
+    pub lsn: [u64; 2],
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Least and greatest row time, microseconds.
+    pub occurred_us: [i64; 2],
+    /// Least and greatest arrival, microseconds.
+    pub ingested_us: [i64; 2],
+}
+
+/// How far a partition of a source is archived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// Cluster id.
+    pub cluster: String,
+    /// Topic id.
+    pub topic_id: String,
+    /// The next offset.
+    pub next: i64,
+    /// Leader epoch of what was read last.
+    pub leader_epoch: i32,
+}
+
+/// One version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Layout.
+    pub format: u32,
+    /// Number.
+    pub version: u64,
+    /// The log, in hex.
+    pub log_id: String,
+    /// Which process, counted.
+    pub writer_epoch: u64,
+    /// When, microseconds.
+    pub at_us: i64,
+    /// What it does.
+    pub op: Op,
+    /// Of the first version: the first LSN that the archive is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_lsn: Option<u64>,
+    /// LSNs that it settles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lsn_range: Option<[u64; 2]>,
+    /// What became of them.
+    #[serde(default)]
+    pub rows: RowCounts,
+    /// Files that are there from here on.
+    #[serde(default)]
+    pub add: Vec<FileEntry>,
+    /// Files that are not.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// Partitions that went on.
+    #[serde(default)]
+    pub positions: BTreeMap<String, Reached>,
+}
+
+/// The archive as of a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    /// Layout.
+    pub format: u32,
+    /// The newest version; 0 before the first.
+    pub version: u64,
+    /// The log, in hex.
+    pub log_id: String,
+    /// Who wrote last.
+    pub writer_epoch: u64,
+    /// The first LSN that it was to have.
+    pub first_lsn: u64,
+    /// Everything up to here is settled.
+    pub archived_lsn: u64,
+    /// What became of all LSNs.
+    pub rows: RowCounts,
+    /// Rows of files that passed their time.
+    pub expired_rows: u64,
+    /// LSNs that were gone before they were archived.
+    pub gaps: Vec<[u64; 2]>,
+    /// Files by path.
+    pub files: BTreeMap<String, FileEntry>,
+    /// Partitions.
+    pub positions: BTreeMap<String, Reached>,
+}
+
+impl Live {
+    /// An archive without a version.
+    pub fn empty(log_id: String, first_lsn: u64) -> Self {
+        assert!(first_lsn > 0, "LSNs count from 1");
+        Self {
+            format: FORMAT,
+            version: 0,
+            log_id,
+            writer_epoch: 0,
+            first_lsn,
+            archived_lsn: first_lsn - 1,
+            rows: RowCounts::default(),
+            expired_rows: 0,
+            gaps: Vec::new(),
+            files: BTreeMap::new(),
+            positions: BTreeMap::new(),
+        }
+    }
+
+    /// The version behind this one.
+    pub fn next(&self, epoch: u64, at_us: i64, op: Op) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            version: self.version + 1,
+            log_id: self.log_id.clone(),
+            writer_epoch: epoch,
+            at_us,
+            op,
+            first_lsn: (self.version == 0).then_some(self.first_lsn),
+            lsn_range: None,
+            rows: RowCounts::default(),
+            add: Vec::new(),
+            remove: Vec::new(),
+            positions: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a version over.
+    ///
+    /// # Errors
+    /// Why it does not follow.
+    pub fn take(&mut self, manifest: &Manifest) -> Result<(), String> {
+        self.fits(manifest)?;
+        if let Some([_, last]) = manifest.lsn_range {
+            self.archived_lsn = last;
+            self.rows.add(manifest.rows);
+        }
+        if let (Op::Gap, Some(range)) = (manifest.op, manifest.lsn_range) {
+            self.gaps.push(range);
+        }
+        for path in &manifest.remove {
+            let Some(gone) = self.files.remove(path) else { unreachable!("it was looked for") };
+            if manifest.op == Op::Expire {
+                self.expired_rows += gone.rows;
+            }
+        }
+        self.files.extend(manifest.add.iter().map(|file| (file.path.clone(), file.clone())));
+        self.positions.extend(manifest.positions.iter().map(|(key, reached)| (key.clone(), reached.clone())));
+        self.version = manifest.version;
+        self.writer_epoch = manifest.writer_epoch;
+        debug_assert_eq!(self.fault(), None, "a version that fits leaves a sound archive");
+        Ok(())
+    }
+
+    /// Whether a version follows this one.
+    fn fits(&self, manifest: &Manifest) -> Result<(), String> {
+        let wrong = |reason: String| Err(format!("version {} {reason}", manifest.version));
+        if manifest.format != FORMAT {
+            return wrong(format!("is of format {}", manifest.format));
+        }
+        if manifest.version != self.version + 1 {
+            return wrong(format!("stands behind version {}", self.version));
+        }
+        if manifest.log_id != self.log_id {
+            return wrong(format!("is of log {}, not {}", manifest.log_id, self.log_id));
+        }
+        if manifest.writer_epoch < self.writer_epoch {
+            return wrong(format!("is of epoch {}, behind {}", manifest.writer_epoch, self.writer_epoch));
+        }
+        match manifest.lsn_range {
+            Some([first, last]) if first != self.archived_lsn + 1 || last < first => {
+                return wrong(format!("settles LSN {first} to {last} behind {}", self.archived_lsn));
+            }
+            Some([first, last]) if manifest.rows.sum() != last - first + 1 => {
+                return wrong(format!("has {} rows for LSN {first} to {last}", manifest.rows.sum()));
+            }
+            None if matches!(manifest.op, Op::Archive | Op::Gap) => return wrong("settles nothing".into()),
+            _ => {}
+        }
+        let mut paths = BTreeSet::new();
+        for file in &manifest.add {
+            let replaced = manifest.remove.contains(&file.path);
+            if !paths.insert(&file.path) || (self.files.contains_key(&file.path) && !replaced) {
+                return wrong(format!("adds {} twice", file.path));
+            }
+        }
+        if let Some(path) = manifest.remove.iter().find(|path| !self.files.contains_key(*path)) {
+            return wrong(format!("removes {path}, which is not there"));
+        }
+        let added: u64 = manifest.add.iter().map(|file| file.rows).sum();
+        let removed: u64 = manifest.remove.iter().filter_map(|path| self.files.get(path)).map(|file| file.rows).sum();
+        match manifest.op {
+            Op::Archive if added != manifest.rows.archived => wrong(format!("adds {added} rows and counts {}", manifest.rows.archived)),
+            Op::Compact if added != removed => wrong(format!("makes {added} rows of {removed}")),
+            Op::Open | Op::Gap | Op::Expire if added > 0 => wrong("adds files".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What of it cannot be: the row equation over everything.
+    pub fn fault(&self) -> Option<String> {
+        let settled = self.archived_lsn + 1 - self.first_lsn;
+        if self.rows.sum() != settled {
+            return Some(format!("{} rows for {settled} LSNs from {} on", self.rows.sum(), self.first_lsn));
+        }
+        let rows: u64 = self.files.values().map(|file| file.rows).sum();
+        (rows + self.expired_rows != self.rows.archived)
+            .then(|| format!("{rows} rows in files and {} expired, of {}", self.expired_rows, self.rows.archived))
+    }
+}
+
+fn delta_name(version: u64) -> String {
+    format!("{version:020}.json")
+}
+
+fn full_name(version: u64) -> String {
+    format!("{version:020}.full.json")
+}
+
+/// The number in a name with this ending.
+fn number(name: &str, ending: &str) -> Option<u64> {
+    let digits = name.strip_suffix(ending)?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+}
+
+/// Reads the newest state; none where no version was ever committed.
+///
+/// # Errors
+/// A manifest that is missing between others, cannot be read or does not follow.
+pub fn load<S: Storage>(storage: &S, folder: &Path) -> Result<Option<Live>, ArchiveError> {
+    let names: Vec<String> = storage.list(folder)?.into_iter().map(|entry| entry.name).collect();
+    let mut versions: Vec<u64> = names.iter().filter_map(|name| number(name, ".json")).collect();
+    versions.sort_unstable();
+    let Some(&newest) = versions.last() else { return Ok(None) };
+    let full = names.iter().filter_map(|name| number(name, ".full.json")).filter(|version| *version <= newest).max();
+    let mut live: Option<Live> = match full {
+        Some(version) => Some(read(storage, &folder.join(full_name(version)))?),
+        None => None,
+    };
+    let from = live.as_ref().map_or(1, |live| live.version + 1);
+    for version in from..=newest {
+        let path = folder.join(delta_name(version));
+        let manifest: Manifest = read(storage, &path)?;
+        let wrong = |reason| ArchiveError::Manifest { path: path.clone(), reason };
+        let live = match (&mut live, manifest.first_lsn) {
+            (Some(live), _) => live,
+            (none, Some(first_lsn)) if version == 1 && first_lsn > 0 => none.insert(Live::empty(manifest.log_id.clone(), first_lsn)),
+            _ => return Err(wrong("no version says where the archive begins".into())),
+        };
+        live.take(&manifest).map_err(wrong)?;
+    }
+    let Some(live) = live else { unreachable!("a version was read") };
+    let wrong = |reason| ArchiveError::Manifest { path: folder.join(delta_name(live.version)), reason };
+    match live.fault() {
+        Some(fault) => Err(wrong(fault)),
+        None => Ok(Some(live)),
+    }
+}
+
+fn read<S: Storage, T: for<'de> Deserialize<'de>>(storage: &S, path: &Path) -> Result<T, ArchiveError> {
+    let wrong = |reason: String| ArchiveError::Manifest { path: path.to_owned(), reason };
+    let file = match storage.open_read(path) {
+        Err(error) if error.missing() => return Err(wrong("it is missing".into())),
+        opened => opened?,
+    };
+    let size = file.size_bytes()?;
+    if size > BYTES_MAX {
+        return Err(wrong(format!("it has {size} bytes")));
+    }
+    let Ok(length) = usize::try_from(size) else { unreachable!("it was bounded") };
+    let mut bytes = vec![0; length];
+    let got = file.read_at(&mut bytes, 0)?;
+    serde_json::from_slice(&bytes[..got]).map_err(|error| wrong(error.to_string()))
+}
+
+/// Makes a version the newest and takes it over.
+///
+/// # Errors
+/// [`ArchiveError::Fenced`] when somebody else has made one of that number.
+pub fn commit<S: Storage>(storage: &S, folder: &Path, live: &mut Live, manifest: &Manifest) -> Result<(), ArchiveError> {
+    if let Err(reason) = live.fits(manifest) {
+        unreachable!("we commit what follows: {reason}");
+    }
+    let path = folder.join(delta_name(manifest.version));
+    publish(storage, &path, manifest)?;
+    if let Err(reason) = live.take(manifest) {
+        unreachable!("it was looked at: {reason}");
+    }
+    if live.version.is_multiple_of(FULL_EVERY) {
+        // A help for starts; without it they read more versions.
+        match publish(storage, &folder.join(full_name(live.version)), live) {
+            Err(ArchiveError::Fenced { .. }) | Ok(()) => {}
+            Err(error) => tracing::warn!(kind = "archive.full", %error, "the whole list of the archive's files could not be written"),
+        }
+    }
+    Ok(())
+}
+
+fn publish<S: Storage>(storage: &S, path: &PathBuf, content: &impl Serialize) -> Result<(), ArchiveError> {
+    let Ok(json) = serde_json::to_vec(content) else { unreachable!("our own plain data always serialises") };
+    let aside = path.with_extension("tmp");
+    match storage.remove(&aside) {
+        Err(error) if error.missing() => {}
+        removed => removed?,
+    }
+    let file = storage.create(&aside)?;
+    file.write_all_at(&json, 0)?;
+    file.sync()?;
+    drop(file);
+    match storage.rename_new(&aside, path) {
+        Err(IoError { kind: ErrorKind::AlreadyExists, .. }) => Err(ArchiveError::Fenced { path: path.clone() }),
+        renamed => Ok(renamed?),
+    }
+}
