@@ -47,12 +47,9 @@ pub enum ArchiveError {
         /// What stands in its place.
         path: PathBuf,
     },
-    /// Another process has it open.
-    #[error("{} is in use by another process", .path.display())]
-    Locked {
-        /// The root.
-        path: PathBuf,
-    },
+    /// The declaration differs where it may not.
+    #[error("{0}")]
+    Fixed(ApiError),
     /// The archive belongs to another log.
     #[error("the archive is of log {found}, and this data folder has log {own}")]
     ForeignLog {
@@ -77,7 +74,7 @@ impl ArchiveError {
         match self {
             Self::Io(_) | Self::Log(TailError::Io(_)) | Self::File { .. } => true,
             Self::Log(_) | Self::Names(_) | Self::Frame { .. } | Self::Manifest { .. } => false,
-            Self::Fenced { .. } | Self::Locked { .. } | Self::ForeignLog { .. } | Self::AheadOfLog { .. } => false,
+            Self::Fenced { .. } | Self::Fixed(_) | Self::ForeignLog { .. } | Self::AheadOfLog { .. } => false,
         }
     }
 }
@@ -93,7 +90,7 @@ impl From<&ArchiveError> for ApiError {
             ArchiveError::File { path, .. } => told(Code::IoFailed).at(path.display().to_string()),
             ArchiveError::Manifest { path, .. } => told(Code::ArchiveDamaged).at(path.display().to_string()),
             ArchiveError::Fenced { .. } => told(Code::ArchiveFenced),
-            ArchiveError::Locked { .. } => told(Code::DataDirLocked),
+            ArchiveError::Fixed(cause) => cause.clone(),
             ArchiveError::ForeignLog { .. } => told(Code::ArchiveForeignLog),
             ArchiveError::AheadOfLog { .. } => told(Code::ArchiveAheadOfLog),
         }

@@ -1,6 +1,6 @@
 //! One file of the archive: written aside, synced, then given its name.
 
-use super::columns::{Columns, Place, RowWriter, From};
+use super::columns::{Columns, From, Place, RowWriter};
 use super::error::ArchiveError;
 use super::ids::Origin;
 use super::manifest::FileEntry;

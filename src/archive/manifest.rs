@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 const FORMAT: u32 = 1;
 /// Every so many versions everything is written down whole.
 const FULL_EVERY: u64 = 64;
+/// Longest declaration that is read.
+const TEXT_BYTES_MAX: u64 = 2 << 20;
 /// Longest manifest that is read.
 const BYTES_MAX: u64 = 1 << 30;
 
@@ -354,6 +356,25 @@ fn read<S: Storage, T: for<'de> Deserialize<'de>>(storage: &S, path: &Path) -> R
     serde_json::from_slice(&bytes[..got]).map_err(|error| wrong(error.to_string()))
 }
 
+/// A text beside the manifests; none where there is none.
+pub(super) fn read_text<S: Storage>(storage: &S, path: &Path) -> Result<Option<String>, ArchiveError> {
+    let file = match storage.open_read(path) {
+        Err(error) if error.missing() => return Ok(None),
+        opened => opened?,
+    };
+    let length = usize::try_from(file.size_bytes()?.min(TEXT_BYTES_MAX)).unwrap_or(0);
+    let mut bytes = vec![0; length];
+    let got = file.read_at(&mut bytes, 0)?;
+    Ok(Some(String::from_utf8_lossy(&bytes[..got]).into_owned()))
+}
+
+/// Replaces a text beside the manifests.
+pub(super) fn write_text<S: Storage>(storage: &S, path: &Path, text: &str) -> Result<(), ArchiveError> {
+    let aside = path.with_extension("tmp");
+    write_aside(storage, &aside, text.as_bytes())?;
+    Ok(storage.rename(&aside, path)?)
+}
+
 /// Makes a version the newest and takes it over.
 ///
 /// # Errors
@@ -380,16 +401,20 @@ pub fn commit<S: Storage>(storage: &S, folder: &Path, live: &mut Live, manifest:
 fn publish<S: Storage>(storage: &S, path: &PathBuf, content: &impl Serialize) -> Result<(), ArchiveError> {
     let Ok(json) = serde_json::to_vec(content) else { unreachable!("our own plain data always serialises") };
     let aside = path.with_extension("tmp");
-    match storage.remove(&aside) {
-        Err(error) if error.missing() => {}
-        removed => removed?,
-    }
-    let file = storage.create(&aside)?;
-    file.write_all_at(&json, 0)?;
-    file.sync()?;
-    drop(file);
+    write_aside(storage, &aside, &json)?;
     match storage.rename_new(&aside, path) {
         Err(IoError { kind: ErrorKind::AlreadyExists, .. }) => Err(ArchiveError::Fenced { path: path.clone() }),
         renamed => Ok(renamed?),
     }
+}
+
+/// A file with these bytes, on the disk, in place of what an earlier try left.
+fn write_aside<S: Storage>(storage: &S, aside: &Path, bytes: &[u8]) -> Result<(), IoError> {
+    match storage.remove(aside) {
+        Err(error) if error.missing() => {}
+        removed => removed?,
+    }
+    let file = storage.create(aside)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync()
 }

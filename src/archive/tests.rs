@@ -82,13 +82,7 @@ impl House {
     }
 
     fn partition(&mut self, partition: i32) -> Slot {
-        let key = PartitionKey {
-            event: "Tx".into(),
-            cluster: "c".into(),
-            topic_id: TopicId([7; 16]),
-            topic: "payments".into(),
-            partition,
-        };
+        let key = PartitionKey { event: "Tx".into(), cluster: "c".into(), topic_id: TopicId([7; 16]), topic: "payments".into(), partition };
         let stored = StoredPosition { key, position: Position::FORGOTTEN };
         self.partitions.push(stored.clone());
         self.append(&Content::Partition(stored));
@@ -120,7 +114,8 @@ impl House {
         let mut house = Self::new();
         house.declare("Tx", &json!({"n": "i64", "text": "str"}));
         for n in 0..transactions {
-            let rows: Vec<_> = (0..25).map(|row| (json!({"n": n * 25 + row, "text": format!("t{row}")}), NOW_US + row % 3 * DAY_US)).collect();
+            let rows: Vec<_> =
+                (0..25).map(|row| (json!({"n": n * 25 + row, "text": format!("t{row}")}), NOW_US + row % 3 * DAY_US)).collect();
             house.push("Tx", &rows);
             house.numbers += 25;
             if n % 7 == 0 {
@@ -244,7 +239,11 @@ fn whatever_operation_is_the_last_one_each_lsn_is_in_one_file() {
             disk.set_faults(Faults { stop_at: Some(stop_at), ..Faults::default() });
             let died = run(&mut archive).is_err();
             assert!(died || stop_at + 1 >= operations, "operation {stop_at} of {operations} did not fail");
-            if power { disk.crash(stop_at) } else { disk.kill() }
+            if power {
+                disk.crash(stop_at)
+            } else {
+                disk.kill()
+            }
             // Another process: nothing but the disk is left.
             drop(archive);
             let mut archive = self::archive(&disk, &house, store());

@@ -7,7 +7,7 @@ use super::pass::Pass;
 use super::sweep;
 use crate::apply::names::Names;
 use crate::apply::names_at;
-use crate::eventstore::Store;
+use crate::eventstore::{Problem, Store, parse};
 use crate::storage::Storage;
 use crate::wal::{Cursor, Hold, WalHandle};
 use std::sync::Arc;
@@ -15,6 +15,9 @@ use streamgauge_api::Clock;
 
 /// Whose cursor it is in `/status`.
 pub(super) const READER: &str = "archive";
+
+/// The declaration as the archive was last opened with it, beside the manifests.
+const DECLARATION: &str = "eventstore.sql";
 
 /// What a run did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,6 +89,7 @@ impl<S: Storage> Archive<S> {
         if let Some(ahead) = found.as_ref().filter(|live| live.archived_lsn > written_lsn) {
             return Err(ArchiveError::AheadOfLog { archived_lsn: ahead.archived_lsn, durable_lsn: written_lsn });
         }
+        self.settle_declaration(found.as_ref())?;
         let held_lsn = self.cursor.needs_lsn();
         let mut live = found.unwrap_or_else(|| Live::empty(own, held_lsn));
         let epoch = live.writer_epoch + 1;
@@ -109,6 +113,29 @@ impl<S: Storage> Archive<S> {
         }
         self.cursor.advance((live.archived_lsn + 1).min(self.wal.durable_lsn() + 1));
         Ok(&self.open.insert(Open { epoch, live, names: None }).live)
+    }
+
+    /// Keeps the declaration beside the manifests; what is fixed in it may not have changed once there is a file.
+    fn settle_declaration(&self, found: Option<&Live>) -> Result<(), ArchiveError> {
+        let path = self.store.manifests.join(DECLARATION);
+        let statement = &self.store.statement;
+        let before = match manifest::read_text(&self.storage, &path)? {
+            Some(before) if before == *statement => return Ok(()),
+            before => before,
+        };
+        let began = found.is_some_and(|live| live.rows.archived > 0);
+        if let (true, Some(before), Ok(now)) = (began, before, parse(statement)) {
+            let unreadable = |problem: Problem| ArchiveError::Manifest { path: path.clone(), reason: problem.message };
+            let before = parse(&before).map_err(unreadable)?;
+            if let Err(problems) = now.fixed_since(&before) {
+                let all: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+                let Some(first) = problems.first() else { unreachable!("a refusal has a problem") };
+                let mut error = first.told(&path.display().to_string(), statement);
+                error.reason = all.join("; ");
+                return Err(ArchiveError::Fixed(error));
+            }
+        }
+        manifest::write_text(&self.storage, &path, statement)
     }
 
     /// Archives what is durable now. Unless `always`, a range without rows is left for later, so that
@@ -149,12 +176,7 @@ impl<S: Storage> Archive<S> {
                 return Ok(ran);
             }
             let one = self.settle(open, &mut pass)?;
-            ran = Ran {
-                commits: ran.commits + 1,
-                files: ran.files + one.files,
-                bytes: ran.bytes + one.bytes,
-                rows: ran.rows + one.rows,
-            };
+            ran = Ran { commits: ran.commits + 1, files: ran.files + one.files, bytes: ran.bytes + one.bytes, rows: ran.rows + one.rows };
             after(&open.live, &one);
         }
         open.names = Some(names);

@@ -30,8 +30,8 @@ use std::sync::Arc;
 use streamgauge_api::Code;
 
 pub use change::{ConfigChangeRefused, config_change, unknown_rebuild};
-pub use eventstore::Eventstore;
 pub use definitions::{EventOptions, OnBadRecord};
+pub use eventstore::Eventstore;
 pub use price::TablePrice;
 pub use problem::{ConfigProblem, ConfigProblems, Label};
 pub use schema::{json_schema, reference_table};

@@ -79,6 +79,29 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigProblems> {
     Config::parse(text, Some(Path::new("streamgauge.toml")), &Flags::default(), &outside)
 }
 
+/// Quoted keys, dotted ones, tables and a statement in a file of its own are one declaration.
+#[test]
+fn an_event_store_is_the_same_however_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let statement = "CREATE EVENTSTORE pay WITH (durable.type = 'parquet', durable.path = '/x', durable.compression = 'zstd',
+        durable.compression.level = 7, bloom.columns = ('event_id'), bloom.fpp = 0.5, partition.by = ('dt','stream_type'))";
+    std::fs::write(folder.path().join("pay.eventstore"), statement).unwrap();
+    let read = |text: &str| {
+        let outside = Outside { env: &|_| None, names: &Vec::new, client: ClientRules::NONE };
+        let config = Config::parse(text, Some(&folder.path().join("x.toml")), &Flags::default(), &outside).unwrap();
+        config.eventstore.unwrap().store().map(|store| crate::eventstore::Store { statement: String::new(), ..store }).unwrap()
+    };
+    let quoted =
+        "[eventstore]\nname = \"pay\"\n\"durable.type\" = \"parquet\"\n\"durable.path\" = \"/x\"\n\"durable.compression\" = \"zstd\"
+\"durable.compression.level\" = 7\n\"bloom.columns\" = [\"event_id\"]\n\"bloom.fpp\" = 0.5\n";
+    let tables = "[eventstore]\nname = \"pay\"\npartition.by = [\"dt\", \"stream_type\"]
+[eventstore.durable]\ntype = \"parquet\"\npath = \"/x\"\ncompression = { codec = \"zstd\", level = 7 }
+[eventstore.bloom]\ncolumns = \"event_id\"\nfpp = 0.5\n";
+    let named = "[eventstore]\nfile = \"pay.eventstore\"\n";
+    assert_eq!(read(quoted), read(named));
+    assert_eq!(read(tables), read(named));
+}
+
 #[test]
 fn the_sample_of_the_user_guide_loads() {
     let config = parse(SAMPLE).unwrap_or_else(|problems| panic!("{problems}"));
@@ -126,9 +149,20 @@ fn every_problem_has_its_code_and_its_place() {
         ),
         ("[log]\nlevel = \"loud\"\n".to_owned(), vec![(InvalidConfigValue, 2, 9)]),
         (
-            "[archive]\ndir = \"x\"\n[auth]\ntokens = []\n[[test]]\nname = \"x\"\n[eventstore]\n".to_owned(),
-            vec![(NotAvailable, 1, 2), (NotAvailable, 3, 2), (NotAvailable, 5, 3), (NotAvailable, 7, 2)],
+            "[archive]\ndir = \"x\"\n[auth]\ntokens = []\n[[test]]\nname = \"x\"\n".to_owned(),
+            vec![(NotAvailable, 1, 2), (NotAvailable, 3, 2), (NotAvailable, 5, 3)],
         ),
+        ("[eventstore]\n".to_owned(), vec![(EventstoreDurableRequired, 1, 2), (EventstoreDurableRequired, 1, 2)]),
+        ("eventstore = 3\n".to_owned(), vec![(EventstoreType, 1, 14)]),
+        (
+            "[eventstore]\ndurable = { type = \"parquet\", path = \"/x\" }\nbloom.fpp = 2\nbloom.fp = 0.1\nstats.columns = []\n".to_owned(),
+            vec![(EventstoreRange, 3, 13), (EventstoreUnknownKey, 4, 7), (EventstoreType, 5, 17)],
+        ),
+        (
+            "[eventstore]\ndurable = { type = \"parquet\", path = \"/x\" }\nbloom.fpp = 2\nbloom.fp = 0.1\n".to_owned(),
+            vec![(EventstoreRange, 3, 13), (EventstoreUnknownKey, 4, 7)],
+        ),
+        ("[eventstore]\nfile = \"nowhere\"\n".to_owned(), vec![(InvalidConfigValue, 2, 8)]),
         ("[events.E]\n".to_owned(), vec![(MissingConfigKey, 1, 9)]),
         (
             "[events.E]\nfields = { a = \"string\", b = 3 }\nkeep_for = \"1d\"\n".to_owned(),

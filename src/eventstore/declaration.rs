@@ -105,7 +105,8 @@ impl Declaration {
             let Some(key) = Key::find(&pair.key) else {
                 let problem = Problem::new(Code::EventstoreUnknownKey, format!("unknown key `{}`", pair.key), pair.key_span.clone());
                 let near = nearest(&pair.key, KEYS.iter().map(|key| key.name));
-                problems.push(near.into_iter().fold(problem.of(&pair.key), |problem, near| problem.help(format!("did you mean `{near}`?"))));
+                problems
+                    .push(near.into_iter().fold(problem.of(&pair.key), |problem, near| problem.help(format!("did you mean `{near}`?"))));
                 continue;
             };
             if values.contains_key(key.name) {
@@ -181,8 +182,20 @@ impl Declaration {
         let manifests = path("durable.commit.manifest_path");
         let trigger = list("compaction.trigger");
         let names = [
-            "event_id", "stream_type", "stream_id", "seq", "event_type", "event_version", "occurred_at", "ingested_at", "payload",
-            "metadata", "command_id", "correlation_id", "causation_id", "tenant_id",
+            "event_id",
+            "stream_type",
+            "stream_id",
+            "seq",
+            "event_type",
+            "event_version",
+            "occurred_at",
+            "ingested_at",
+            "payload",
+            "metadata",
+            "command_id",
+            "correlation_id",
+            "causation_id",
+            "tenant_id",
         ];
         Store {
             name: self.name.clone().unwrap_or_else(|| "eventstore".to_owned()),
@@ -218,6 +231,7 @@ impl Declaration {
             archives: flag("compaction.enabled"),
             segment_bytes: self.said(values, "wal.rollover_mb").then(|| number("wal.rollover_mb") << 20),
             synced: flag("wal.fsync"),
+            statement: self.statement(),
             path: root,
             ..Store::at(PathBuf::new())
         }
@@ -299,6 +313,11 @@ fn together(values: &Values, problems: &mut Vec<Problem>) {
             if !text("durable.file_pattern").contains(&format!("{{{name}}}")) {
                 wrong("durable.file_pattern", format!("{{{name}}} of partition.by is missing in the pattern"));
             }
+        }
+        let places: Vec<Option<usize>> =
+            items.iter().filter_map(as_text).map(|name| text("durable.file_pattern").find(&format!("{{{name}}}"))).collect();
+        if !places.is_sorted() {
+            wrong("durable.file_pattern", "the pattern names the columns of partition.by in another order".to_owned());
         }
         let known: Vec<String> = items.iter().filter_map(as_text).chain(["writer", "file_seq"].map(str::to_owned)).collect();
         for part in text("durable.file_pattern").split('{').skip(1) {

@@ -19,6 +19,8 @@ mod problem;
 mod schedule;
 mod statement;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use declaration::{Declaration, Origin, Pair};
 pub use keys::{Change, KEYS, Key, Literal};

@@ -127,6 +127,8 @@ pub struct Store {
     pub segment_bytes: Option<u64>,
     /// Whether pushes are acknowledged once they are synced.
     pub synced: bool,
+    /// The declaration, as a statement.
+    pub statement: String,
 }
 
 impl Store {
@@ -156,6 +158,7 @@ impl Store {
             memory_bytes: 256 << 20,
             segment_bytes: None,
             synced: false,
+            statement: String::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::server::{Declared, ServerOptions};
 use crate::apply::{EngineOptions, OnBadRecord, SourceSetup};
-use crate::config::{self, Config, Eventstore, KafkaSetup, Provenance, OnMemoryLimit, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
+use crate::config::{self, Config, Eventstore, KafkaSetup, OnMemoryLimit, Provenance, PushLevel, RegistryLogin, StartSetup, TopicsSetup};
 use crate::decode::Decoder;
 use crate::pipeline::{RegisterOutcome, Reread};
 use crate::eventstore::Store;

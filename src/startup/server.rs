@@ -14,7 +14,7 @@ use crate::config::Eventstore;
 use crate::eventstore::Store;
 use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
-use crate::storage::{DataFolder, FolderLock, Disk, RESERVE_BYTES, Reserve, Storage};
+use crate::storage::{DataFolder, Disk, FolderLock, RESERVE_BYTES, Reserve, Storage};
 use crate::subscribe::EventSubscription;
 use crate::wal::{FIRST_LSN, LogIdentity, Start, SyncEvent, TailEnd, WalHandle, WalOptions, WalSyncer, WalWriter};
 use parking_lot::Mutex;

@@ -178,10 +178,13 @@ fn schemas() -> Json {
             "properties": {"was_us": {"type": "integer"}, "now_us": {"type": "integer"}, "moved_s": {"type": "integer"}, "lsn": {"type": "integer"}},
         },
     });
-    schemas["Eventstore"] = object(&["declared"], json!({
-        "declared": {"type": "boolean"}, "name": {"type": "string"}, "path": {"type": "string"},
-        "keys": {"type": "array", "items": {"type": "object"}}, "archive": {"type": "object"},
-    }));
+    schemas["Eventstore"] = object(
+        &["declared"],
+        json!({
+            "declared": {"type": "boolean"}, "name": {"type": "string"}, "path": {"type": "string"},
+            "keys": {"type": "array", "items": {"type": "object"}}, "archive": {"type": "object"},
+        }),
+    );
     schemas
 }
 
