@@ -15,7 +15,7 @@ use crate::storage::{IoError, Storage, StorageFile};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Layout of manifests.
 const FORMAT: u32 = 1;
@@ -398,12 +398,12 @@ pub fn commit<S: Storage>(storage: &S, folder: &Path, live: &mut Live, manifest:
     Ok(())
 }
 
-fn publish<S: Storage>(storage: &S, path: &PathBuf, content: &impl Serialize) -> Result<(), ArchiveError> {
+fn publish<S: Storage>(storage: &S, path: &Path, content: &impl Serialize) -> Result<(), ArchiveError> {
     let Ok(json) = serde_json::to_vec(content) else { unreachable!("our own plain data always serialises") };
     let aside = path.with_extension("tmp");
     write_aside(storage, &aside, &json)?;
     match storage.rename_new(&aside, path) {
-        Err(IoError { kind: ErrorKind::AlreadyExists, .. }) => Err(ArchiveError::Fenced { path: path.clone() }),
+        Err(IoError { kind: ErrorKind::AlreadyExists, .. }) => Err(ArchiveError::Fenced { path: path.to_owned() }),
         renamed => Ok(renamed?),
     }
 }
