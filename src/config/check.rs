@@ -107,7 +107,14 @@ impl<'c> Check<'c> {
                 self.texts(&member.key, node);
             }
             // Read where they are understood.
-            Form::Time | Form::Fields | Form::FieldSources | Form::Features | Form::Client | Form::Start | Form::History | Form::Eventstore => {}
+            Form::Time
+            | Form::Fields
+            | Form::FieldSources
+            | Form::Features
+            | Form::Client
+            | Form::Start
+            | Form::History
+            | Form::Eventstore => {}
             form => {
                 if let Err(wanted) = self.setting_text(form, node) {
                     let problem = ConfigProblem::new(Code::InvalidConfigValue, format!("`{}`: {wanted}", member.key));

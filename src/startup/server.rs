@@ -8,10 +8,10 @@ use crate::apply::{
     CatchUp, Engine, EngineClock, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, News, Parts, Phase, Seat, SeatSlot,
     Settings, SnapshotOptions, Snapshotter, SourceSetup,
 };
-use crate::history::{Historian, HistoryParts, Pins};
 use crate::archive::{Archiver, ArchiverOptions};
 use crate::config::Eventstore;
 use crate::eventstore::Store;
+use crate::history::{Historian, HistoryParts, Pins};
 use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
 use crate::storage::{DataFolder, Disk, FolderLock, RESERVE_BYTES, Reserve, Storage};
