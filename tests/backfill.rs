@@ -250,3 +250,43 @@ fn a_history_that_is_given_up_leaves_a_table_that_begins_empty() {
     producer.enough().unwrap();
     producer.finish(WITHIN).unwrap();
 }
+
+/// Nobody takes a cold feature for a warm one: a table that begins empty on a running topic says since when it counts.
+#[test]
+fn a_table_says_since_when_it_has_all_rows_and_refuses_where_that_is_asked_for() {
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("cold"));
+    Admin::of(bootstrap).create(&topic, 1).unwrap();
+    let production = Production { topic: topic.clone(), records: 2_000, keys: 1, partitions: 1, ..Production::default() };
+    let delivered = production.run(bootstrap, WITHIN).unwrap();
+    let setup = Setup::new(BINARY, &config(bootstrap, Topics::One(&topic), None)).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_positions(&topic, &delivered.ends, WITHIN).unwrap();
+    let mut cold = node("cold", "");
+    cold.as_object_mut().unwrap().remove("backfill");
+    assert_eq!(sidecar.data_post("/register", &json!({ "nodes": [cold] })).unwrap().status, 200);
+    declare(&sidecar, LATE, "earliest");
+    wait_whole(&sidecar, LATE);
+    let key = delivered.oracle.table.keys().next().unwrap();
+    let header = "x-streamgauge-complete-since";
+    let status = sidecar.status().unwrap();
+    let told =
+        |name: &str| status["tables"].as_array().unwrap().iter().find(|table| table["table"] == name).unwrap()["complete_since_ms"].clone();
+    for table in [CARDS, LATE] {
+        let read = sidecar.data_get(&format!("/tables/{table}/{key}?complete=1&explain=1")).unwrap();
+        assert_eq!((read.status, &read.body["n"]["value"], read.headers.get(header)), (200, &json!(2_000), None), "{table}: {}", read.text);
+        assert_eq!(told(table), Json::Null, "{table}");
+    }
+    let read = sidecar.data_get(&format!("/tables/cold/{key}?complete=1")).unwrap();
+    assert_eq!((read.status, read.code()), (503, "incomplete"), "{}", read.text);
+    assert_eq!(read.body["error"]["complete_since_ms"], told("cold"), "{}", read.text);
+    let row = json!({ "id": 1, "card": key, "amount": 1.0, "items": 1, "ts": 1_700_000_000_000_i64 });
+    assert_eq!(sidecar.data_post("/push/Payment", &row).unwrap().status, 200);
+    let read = sidecar.data_get(&format!("/tables/cold/{key}")).unwrap();
+    assert_eq!(read.status, 200, "{}", read.text);
+    assert!(told("cold").as_i64().unwrap() > 0 && read.headers.contains_key(header), "{:?}", read.headers);
+    // The same after a restart from a snapshot and from the log.
+    assert!(sidecar.terminate(WITHIN).unwrap().success());
+    let sidecar = setup.start().unwrap();
+    let read = sidecar.data_get(&format!("/tables/cold/{key}?complete=1")).unwrap();
+    assert_eq!((read.code(), &read.body["error"]["complete_since_ms"]), ("incomplete", &told("cold")), "{}", read.text);
+}

@@ -88,6 +88,7 @@ impl Freshnesses {
             lag_unknown,
             lsn: state.lsn(),
             incident,
+            complete_since_ms: None,
             gap_since_ms: gap_us.map(|us| us / 1000),
         }
     }

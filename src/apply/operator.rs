@@ -19,6 +19,7 @@ use crate::wal::{CURSOR_BYTES_MAX, CursorStatus, Hold, RING_BYTES_MAX, WalHandle
 use base64::Engine as _;
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -214,6 +215,10 @@ fn table_json(table: &Table, bad: u64, refused: u64, counting_us: i64) -> Json {
     let gone = funnel.filtered + funnel.null_key + funnel.deleted + funnel.undeleted;
     debug_assert!(funnel.applied + gone <= funnel.received, "a row goes one way: {funnel:?}");
     let (since_lsn, since_us) = table.since();
+    let ms = |us: i64| us.saturating_add(999).div_euclid(1000);
+    let coverage = table.coverage();
+    let whole = coverage.iter().filter_map(|(_, us)| *us).max();
+    let later: BTreeMap<&str, i64> = coverage.iter().filter_map(|(name, us)| Some((*name, ms((*us)?)))).collect();
     json!({
         "table": table.def().name,
         "event": table.def().event_name,
@@ -224,6 +229,8 @@ fn table_json(table: &Table, bad: u64, refused: u64, counting_us: i64) -> Json {
         "features": table.def().features.len(),
         "since_lsn": since_lsn,
         "since_ms": since_us / 1000,
+        "complete_since_ms": whole.map(ms),
+        "complete_since_ms_by_feature": later,
         "newest_ms": table.newest_us().map(|us| us / 1000),
         "counting_since_ms": counting_us.max(since_us) / 1000,
         "windows": table.missed().iter().map(|((window_us, resolution), missed)| json!({

@@ -72,6 +72,7 @@ impl Engine {
         }
         let (reader, state) = self.reader();
         let row = reader.row(state, &read.table, &read.key, &read.options, as_of_us, unknown)?;
+        freshness.complete_since_ms = reader.complete_since_ms();
         Ok((row, freshness))
     }
 

@@ -31,6 +31,8 @@ pub struct Reader {
     version: Option<u64>,
     plans: HashMap<u32, Arc<TablePlan>>,
     scratch: ReadScratch,
+    /// Of the row that was read last.
+    complete_since_us: Option<i64>,
 }
 
 /// How an unknown feature is told: `/get` keeps the odd 0.0.6 form.
@@ -45,6 +47,11 @@ pub enum UnknownFeature {
 impl Reader {
     pub(super) fn scratch(&mut self) -> &mut ReadScratch {
         &mut self.scratch
+    }
+
+    /// From which row time on the features of the row that was read last have all rows, ms.
+    pub(crate) fn complete_since_ms(&self) -> Option<i64> {
+        self.complete_since_us.map(ms_up)
     }
 
     pub(super) fn plan(&mut self, registry: &Registry, table: &Table) -> Arc<TablePlan> {
@@ -62,8 +69,8 @@ impl Reader {
     /// Reads one row at a time. An absent key is a row that is not present.
     ///
     /// # Errors
-    /// `unknown_table`, `event_not_readable` as a detail of it, `key_parse_failure`, an unknown
-    /// feature, `as_of_out_of_reach`.
+    /// `unknown_table`, `event_not_readable` as a detail of it, `table_filling`, `key_parse_failure`, an unknown
+    /// feature, `incomplete`, `as_of_out_of_reach`.
     pub fn row(
         &mut self,
         state: &State,
@@ -76,11 +83,6 @@ impl Reader {
         let table = find_table(state, table)?;
         let plan = self.plan(state.registry(), table);
         let selected = options.features.as_ref().map(|features| select(&plan.names, features, table, unknown)).transpose()?;
-        let key = parse_key(&table.def().keys, key).map_err(|refused| ApiError::new(Code::KeyParseFailure, refused.to_string()))?;
-        // A key that has gone cold is not there, whether its memory is or not.
-        let Some(number) = table.find(&key).filter(|&number| !table.is_cold(number, now_us)) else {
-            return Ok(Row { present: false, names: Arc::clone(&plan.names), selected, values: Vec::new() });
-        };
         let picked: Vec<(usize, usize)>;
         let places = match &selected {
             None => &plan.places,
@@ -88,6 +90,15 @@ impl Reader {
                 picked = selected.iter().filter_map(|&at| plan.places.get(usize::from(at)).copied()).collect();
                 &picked
             }
+        };
+        self.complete_since_us = table.complete_since_us(places);
+        if options.complete && table.lacks_earlier_rows(places, now_us) {
+            return Err(incomplete(table, self.complete_since_us));
+        }
+        let key = parse_key(&table.def().keys, key).map_err(|refused| ApiError::new(Code::KeyParseFailure, refused.to_string()))?;
+        // A key that has gone cold is not there, whether its memory is or not.
+        let Some(number) = table.find(&key).filter(|&number| !table.is_cold(number, now_us)) else {
+            return Ok(Row { present: false, names: Arc::clone(&plan.names), selected, values: Vec::new() });
         };
         let earliest_us = match (options.as_of_ms, options.as_of_latest) {
             _ if options.approximate => None,
@@ -101,7 +112,9 @@ impl Reader {
         }
         let values = if options.explain {
             let past = options.as_of_ms.is_some();
-            table.readings(number, places, now_us, past, &mut self.scratch).into_iter().map(explained).collect()
+            let readings = table.readings(number, places, now_us, past, &mut self.scratch);
+            let since = places.iter().map(|place| table.complete_since_us(std::slice::from_ref(place)));
+            readings.into_iter().zip(since).map(|(reading, since_us)| explained(reading, since_us)).collect()
         } else {
             table.values(number, places, now_us, &mut self.scratch)
         };
@@ -131,21 +144,43 @@ fn out_of_reach(table: &Table, as_of_us: i64, earliest_us: i64) -> ApiError {
     ApiError::new(Code::AsOfOutOfReach, reason).with("earliest_ms", earliest_ms.into())
 }
 
-/// A reading as a reply: `{bound, confidence, error, exact, nullable, value}`, without what does
+/// A key that is not there may have been in rows that the table never saw, so the refusal is not about keys.
+#[cold]
+fn incomplete(table: &Table, since_us: Option<i64>) -> ApiError {
+    let since_ms = since_us.map(ms_up);
+    let reason = format!("table \"{}\" never saw rows that what is asked for reaches back to", table.def().name);
+    ApiError::new(Code::Incomplete, reason).with("complete_since_ms", since_ms.into())
+}
+
+/// The first whole millisecond that is not before this time.
+fn ms_up(us: i64) -> i64 {
+    us.saturating_add(999).div_euclid(1000)
+}
+
+/// A reading as a reply: `{bound, complete_since_ms, confidence, error, exact, nullable, value}`, without what does
 /// not apply. A value that is not exact always has `bound` and `error`; each is null where there is
 /// none.
-fn explained(reading: Reading) -> Value {
+fn explained(reading: Reading, since_us: Option<i64>) -> Value {
     let error = reading.error().map_or(Value::Null, Value::F64);
     let exact = reading.accuracy == Accuracy::Exact;
     // Answers of many keys hold many of these: most are exact.
     let mut entries: Vec<(Box<str>, Value)> = Vec::with_capacity(if exact { 2 } else { 6 });
     let mut nullable = false;
+    let since = since_us.map(|us| ("complete_since_ms".into(), Value::I64(ms_up(us))));
+    if reading.accuracy == Accuracy::Exact {
+        entries.extend(since.clone());
+    }
     match reading.accuracy {
         Accuracy::Exact => {}
-        Accuracy::Unknown => entries.extend([("bound".into(), Value::Null), ("error".into(), error)]),
+        Accuracy::Unknown => {
+            entries.push(("bound".into(), Value::Null));
+            entries.extend(since);
+            entries.push(("error".into(), error));
+        }
         Accuracy::Within(bound) => {
             nullable = bound.nullable;
             entries.push(("bound".into(), Value::List(vec![bound.low, bound.high])));
+            entries.extend(since);
             entries.extend(bound.confidence.map(|confidence| ("confidence".into(), Value::F64(confidence))));
             entries.push(("error".into(), error));
         }
@@ -210,7 +245,7 @@ mod tests {
 
     fn check(value: Value, accuracy: Accuracy, expected: &str) {
         let mut json = Vec::new();
-        streamgauge_api::value::write_json(&mut json, &explained(Reading { value, accuracy }));
+        streamgauge_api::value::write_json(&mut json, &explained(Reading { value, accuracy }, None));
         assert_eq!(String::from_utf8_lossy(&json), expected);
     }
 

@@ -401,6 +401,25 @@ impl Table {
         places
     }
 
+    /// From which row time on these features have all rows, microseconds; none where they have all since the event's first.
+    pub(crate) fn complete_since_us(&self, places: &[(usize, usize)]) -> Option<i64> {
+        let slabs = self.slabs.iter().enumerate().filter(|(at, _)| places.iter().any(|place| place.0 == *at));
+        slabs.filter_map(|(_, slab)| slab.unseen).map(|unseen| unseen.latest_us).max()
+    }
+
+    /// From which row time on all its features have all rows, microseconds, and those of them by which that is later than
+    /// by others.
+    pub fn coverage(&self) -> Vec<(&str, Option<i64>)> {
+        let of_slab = |slab: &Slab| slab.unseen.map(|unseen| unseen.latest_us);
+        let slabs = self.slabs.iter().filter(|slab| !slab.plan.is_life());
+        slabs.flat_map(|slab| slab.plan.features.iter().map(move |feature| (&*feature.def.name, of_slab(slab)))).collect()
+    }
+
+    /// Whether rows that came before one of these features did may be in what it answers at a time.
+    pub(crate) fn lacks_earlier_rows(&self, places: &[(usize, usize)], now_us: i64) -> bool {
+        places.iter().any(|&(slab, feature)| self.slabs.get(slab).is_some_and(|slab| slab.lacks_earlier_rows(feature, now_us)))
+    }
+
     /// Reads values of features by their places; they come in the order asked for.
     pub(crate) fn values(&self, number: u32, places: &[(usize, usize)], now_us: i64, scratch: &mut Arena) -> Vec<Value> {
         self.read(number, places, now_us, scratch, |feature, slots| (feature.value)(slots, now_us))

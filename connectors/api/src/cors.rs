@@ -6,7 +6,7 @@
 use crate::{ApiError, Code};
 
 /// Headers of answers that a page may read besides the plain ones.
-pub const EXPOSED_HEADERS: &str = "X-Streamgauge-As-Of, X-Streamgauge-Lag-Ms, X-Streamgauge-Lsn, X-Streamgauge-Incident, X-Streamgauge-Gap-Since, X-Request-Id, Retry-After";
+pub const EXPOSED_HEADERS: &str = "X-Streamgauge-As-Of, X-Streamgauge-Lag-Ms, X-Streamgauge-Lsn, X-Streamgauge-Incident, X-Streamgauge-Gap-Since, X-Streamgauge-Complete-Since, X-Request-Id, Retry-After";
 
 /// Headers that a page may send.
 pub const REQUEST_HEADERS: &str = "Content-Type, Content-Encoding, Authorization";

@@ -131,6 +131,7 @@ codes! {
     SecretUnavailable "secret_unavailable" 400 false "a secret's environment variable or file is missing" "set it, or fix the name";
     UnsafeListenAddress "unsafe_listen_address" 400 false "a listener without authentication is not on loopback" "listen on 127.0.0.1, or pass --insecure-no-auth";
     ConfigChangeDestructive "config_change_destructive" 409 false "the changed config would lose state" "look at the difference; allow it with the --rebuild that it names, or undo the change (docs/CONFIG.md)";
+    Incomplete "incomplete" 503 true "a feature lacks rows that its window reaches back to" "ask again when its window begins behind `complete_since_ms`, or without complete";
     TableFilling "table_filling" 503 true "the table is being filled from history" "ask again later: GET /backfills on the admin port says how far it is";
     BackfillNoHistory "backfill_no_history" 400 false "the event has no history to read" "leave backfill out: the table begins empty now";
     BackfillNotFound "backfill_not_found" 404 false "no such backfill" "GET /backfills on the admin port lists those that are open";

@@ -85,6 +85,8 @@ pub struct ReadOptions {
     pub max_staleness_ms: Option<i64>,
     /// Say per feature whether the value is exact.
     pub explain: bool,
+    /// Answer only when every asked feature has all rows that it should have.
+    pub complete: bool,
 }
 
 /// One keyed read.
@@ -188,6 +190,9 @@ pub struct Freshness {
     pub lsn: u64,
     /// Kind of the first open incident of a source that feeds the table.
     pub incident: Option<Arc<str>>,
+    /// From which row time on every asked feature has all rows, ms; `None` when they have all since the event's first, or
+    /// when nobody asked for features.
+    pub complete_since_ms: Option<i64>,
     /// Since when the table lacks rows by an operator's decision, ms; `None` when it lacks none.
     pub gap_since_ms: Option<i64>,
 }

@@ -167,6 +167,7 @@ fn reads_say_how_fresh_they_are() {
         assert_eq!(response.header("X-Streamgauge-Lag-Ms"), Some("20"), "{target}");
         assert_eq!(response.header("X-Streamgauge-Lsn"), Some("7"), "{target}");
         assert_eq!(response.header("X-Streamgauge-Incident"), Some("position_lost"), "{target}");
+        assert_eq!(response.header("X-Streamgauge-Complete-Since"), Some("1970-01-01T00:00:02.000Z"), "{target}");
         assert_eq!(response.header("X-Streamgauge-Gap-Since"), Some("1970-01-01T00:00:01.000Z"), "{target}");
     }
     assert_eq!(client.ask("POST", "/push", JSON, r#"{"event":"E"}"#).header("X-Streamgauge-Lsn"), None);

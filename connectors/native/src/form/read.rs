@@ -18,11 +18,12 @@ use streamgauge_api::{ApiError, Code, Value};
 const WAIT_MS_DEFAULT: u64 = 1_000;
 
 /// Members of a whole request that say how its reads are done.
-const OPTIONS: [&str; 6] = ["as_of", "min_lsn", "wait_ms", "max_staleness", "approximate", "explain"];
+const OPTIONS: [&str; 7] = ["as_of", "min_lsn", "wait_ms", "max_staleness", "approximate", "explain", "complete"];
 
-const GET: &[&str] = &["table", "key", "entity_id", "features", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5]];
-const BATCH_GET: &[&str] = &["requests", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5]];
-const ENTRY: &[&str] = &["table", "key", "entity_id", "features", "as_of", "approximate", "explain"];
+const GET: &[&str] =
+    &["table", "key", "entity_id", "features", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5], OPTIONS[6]];
+const BATCH_GET: &[&str] = &["requests", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5], OPTIONS[6]];
+const ENTRY: &[&str] = &["table", "key", "entity_id", "features", "as_of", "approximate", "explain", "complete"];
 const GET_FEATURE: &[&str] = &["feature", "key"];
 const MGET: &[&str] = &["feature", "keys"];
 const GET_MULTI: &[&str] = &["features", "keys"];
@@ -32,7 +33,8 @@ const MEMBER: &[&str] = &["table", "key", "entity_id", "feature", "values"];
 pub(crate) const MEMBER_OF: &str = "member.";
 
 /// Query parameters of `GET /tables/{table}/{key}`.
-pub(crate) const KEYED_GET: &[&str] = &["features", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5], MEMBER_OF];
+pub(crate) const KEYED_GET: &[&str] =
+    &["features", OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[4], OPTIONS[5], OPTIONS[6], MEMBER_OF];
 
 /// Any read, as written. Which of these a request may have is its own list.
 #[derive(Debug, Deserialize)]
@@ -51,6 +53,7 @@ struct WrittenRead {
     max_staleness: Option<Json>,
     approximate: Option<bool>,
     explain: Option<bool>,
+    complete: Option<bool>,
 }
 
 impl Members for WrittenRead {
@@ -69,6 +72,7 @@ impl Members for WrittenRead {
         OPTIONS[3],
         OPTIONS[4],
         OPTIONS[5],
+        OPTIONS[6],
     ];
 }
 
@@ -82,6 +86,7 @@ struct WrittenEntry {
     as_of: Option<Json>,
     approximate: Option<bool>,
     explain: Option<bool>,
+    complete: Option<bool>,
 }
 
 impl Members for WrittenEntry {
@@ -213,6 +218,7 @@ pub(crate) fn keyed_get(table: String, parts: Vec<String>, query: &Query) -> Res
             "max_staleness" => options.max_staleness_ms = Some(parse_duration_ms(value).ok_or_else(wrong)?),
             "approximate" => options.approximate = query.flag(name)?,
             "explain" => options.explain = query.flag(name)?,
+            "complete" => options.complete = query.flag(name)?,
             other => unreachable!("{other} is no parameter of this route"),
         }
     }
@@ -259,6 +265,7 @@ fn batch_entry(entry: Object<WrittenEntry>, common: &ReadOptions) -> Result<Read
     }
     options.approximate = entry.approximate.unwrap_or(common.approximate);
     options.explain = entry.explain.unwrap_or(common.explain);
+    options.complete = entry.complete.unwrap_or(common.complete);
     Ok(Read { table, key: key(entry.key, entry.entity_id)?, options })
 }
 
@@ -267,6 +274,7 @@ fn options(written: &WrittenRead) -> Result<ReadOptions, ApiError> {
     let mut options = ReadOptions {
         approximate: written.approximate.unwrap_or(false),
         explain: written.explain.unwrap_or(false),
+        complete: written.complete.unwrap_or(false),
         ..ReadOptions::default()
     };
     if let Some(as_of) = &written.as_of {
@@ -410,10 +418,11 @@ mod tests {
             wait_ms: 20,
             max_staleness_ms: Some(2_000),
             explain: true,
+            complete: true,
         };
-        let text = r#"{"table":"T","key":"k","features":["b","a"],"as_of":"1970-01-01T00:00:01.5Z","min_lsn":9,"wait_ms":20,"max_staleness":"2s","approximate":true,"explain":true}"#;
+        let text = r#"{"table":"T","key":"k","features":["b","a"],"as_of":"1970-01-01T00:00:01.5Z","min_lsn":9,"wait_ms":20,"max_staleness":"2s","approximate":true,"explain":true,"complete":true}"#;
         assert_eq!(read(text).unwrap().2, expected);
-        let text = "features=b&as_of=1500&min_lsn=9&wait_ms=20&max_staleness=2s&approximate=1&features=a&explain=1";
+        let text = "features=b&as_of=1500&min_lsn=9&wait_ms=20&max_staleness=2s&approximate=1&features=a&explain=1&complete=1";
         let query = Query::parse(text, "/tables", KEYED_GET).unwrap();
         assert_eq!(
             keyed_get("T".into(), vec!["k".into()], &query),

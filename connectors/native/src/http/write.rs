@@ -151,6 +151,10 @@ fn write_freshness(out: &mut Vec<u8>, freshness: &Freshness) {
         out.extend_from_slice(b"\r\nX-Streamgauge-Incident: ");
         out.extend(incident.bytes().filter(u8::is_ascii_graphic));
     }
+    if let Some(since_ms) = freshness.complete_since_ms {
+        out.extend_from_slice(b"\r\nX-Streamgauge-Complete-Since: ");
+        out.extend_from_slice(write_time(since_ms).as_bytes());
+    }
     if let Some(since_ms) = freshness.gap_since_ms {
         out.extend_from_slice(b"\r\nX-Streamgauge-Gap-Since: ");
         out.extend_from_slice(write_time(since_ms).as_bytes());

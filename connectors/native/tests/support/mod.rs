@@ -86,6 +86,7 @@ fn freshness() -> Freshness {
         lag_unknown: false,
         lsn: 7,
         incident: Some("position_lost".into()),
+        complete_since_ms: Some(2_000),
         gap_since_ms: Some(1_000),
     }
 }
