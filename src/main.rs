@@ -17,6 +17,7 @@ fn main() -> ExitCode {
             sample: &startup::sample,
             demo: &startup::demo,
             wal_skip: &startup::wal_skip,
+            verify: &startup::verify_archive,
         },
     )
 }

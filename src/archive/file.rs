@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use streamgauge_parquet::{FileError, FileOptions, FileWriter, Written};
+use streamgauge_parquet::{FileError, FileOptions, FileWriter, ReadAt, Written};
 
 /// Rows that are turned into columns at a time.
 const CHUNK_ROWS: usize = 8_192;
@@ -94,10 +94,7 @@ pub(super) fn write<S: Storage>(storage: &S, common: &Common<'_>, key: &FileKey,
     sink.file.sync()?;
     drop(sink.file);
     storage.rename(&aside, &path)?;
-    let mut sha256 = String::with_capacity(64);
-    for byte in sink.hash.finalize() {
-        let _written = write!(sha256, "{byte:02x}");
-    }
+    let sha256 = hex(&sink.hash.finalize());
     let times = |of: &dyn Fn(&Place) -> i64| {
         let bounds = rows.places.iter().map(of).fold((i64::MAX, i64::MIN), |(least, most), us| (least.min(us), most.max(us)));
         [bounds.0, bounds.1]
@@ -213,4 +210,49 @@ fn sorting(store: &Store, columns: &Columns) -> Vec<(usize, bool)> {
         sorting.push((lsn, store.descending));
     }
     sorting
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _written = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Length and SHA-256 of a file.
+pub(super) fn digest<S: Storage>(storage: &S, path: &Path) -> Result<(u64, String), IoError> {
+    let file = storage.open_read(path)?;
+    let (mut hash, mut at, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
+    loop {
+        let got = file.read_at(&mut buffer, at)?;
+        if got == 0 {
+            return Ok((at, hex(&hash.finalize())));
+        }
+        hash.update(&buffer[..got]);
+        at += got as u64;
+    }
+}
+
+/// A file as a reader of columns wants it.
+#[derive(Debug)]
+struct Bytes<F: StorageFile> {
+    file: F,
+    size_bytes: u64,
+}
+
+impl<F: StorageFile> ReadAt for Bytes<F> {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(bytes, offset).map_err(|error| io::Error::new(error.kind, error.to_string()))
+    }
+}
+
+/// Opens a file for reading.
+pub(super) fn open<S: Storage>(storage: &S, path: &Path) -> Result<Arc<dyn ReadAt>, IoError> {
+    let file = storage.open_read(path)?;
+    let size_bytes = file.size_bytes()?;
+    Ok(Arc::new(Bytes { file, size_bytes }))
 }

@@ -24,9 +24,11 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod verify;
 mod writer;
 
 pub use error::ArchiveError;
 pub use manifest::{FileEntry, Live, RowCounts};
 pub use thread::{Archiver, ArchiverOptions};
+pub use verify::{Report, verify};
 pub use writer::{Archive, Ran};

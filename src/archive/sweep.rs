@@ -14,24 +14,30 @@ use std::path::{Path, PathBuf};
 const DEPTH_MAX: usize = 16;
 
 /// Removes orphans and says how many there were. Nobody else writes here meanwhile.
-pub(super) fn orphans<S: Storage>(storage: &S, store: &Store, live: &Live, log_id: u128) -> Result<u64, ArchiveError> {
-    let writer = &format!("{log_id:032x}")[..8];
-    let mut found = Vec::new();
-    walk(storage, &store.path, &store.manifests, DEPTH_MAX, &mut found)?;
+pub(super) fn orphans<S: Storage>(storage: &S, store: &Store, live: &Live) -> Result<u64, ArchiveError> {
     let mut swept = 0;
-    for path in found {
-        let Ok(relative) = path.strip_prefix(&store.path) else { unreachable!("it was found below the root") };
-        let relative = relative.to_string_lossy();
-        if !live.files.contains_key(&*relative) && is_ours(&relative, writer) {
-            storage.remove(&path)?;
-            swept += 1;
-        }
+    for path in find(storage, &store.path, &store.manifests, live)? {
+        storage.remove(&path)?;
+        swept += 1;
     }
     for entry in storage.list(&store.manifests)?.iter().filter(|entry| entry.name.ends_with(UNFINISHED)) {
         storage.remove(&store.manifests.join(&entry.name))?;
         swept += 1;
     }
     Ok(swept)
+}
+
+/// Files of ours that no manifest lists.
+pub(super) fn find<S: Storage>(storage: &S, root: &Path, manifests: &Path, live: &Live) -> Result<Vec<PathBuf>, IoError> {
+    let writer = live.log_id.get(..8).unwrap_or(&live.log_id);
+    let mut found = Vec::new();
+    walk(storage, root, manifests, DEPTH_MAX, &mut found)?;
+    found.retain(|path| {
+        let Ok(relative) = path.strip_prefix(root) else { unreachable!("it was found below the root") };
+        let relative = relative.to_string_lossy();
+        !live.files.contains_key(&*relative) && is_ours(&relative, writer)
+    });
+    Ok(found)
 }
 
 fn is_ours(relative: &str, writer: &str) -> bool {

@@ -10,7 +10,7 @@ use crate::eventstore::Store;
 use crate::pipeline::{RegisterOptions, Registry};
 use crate::row::{Rows, RowsBuilder, Run, Strictness};
 use crate::state::{Content, RowsContent};
-use crate::storage::{Faults, SimulatedDisk, SimulatedFile, Storage, StorageFile};
+use crate::storage::{Faults, SimulatedDisk, Storage};
 use crate::wal::{FrameKind, FrameParts, LogIdentity, Start, WalHandle, WalOptions, WalWriter};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use streamgauge_api::{Clock, PartitionKey, Position, Slot, StoredPosition, TopicId};
-use streamgauge_parquet::{FileReader, ReadAt, Value};
+use streamgauge_parquet::{FileReader, Value};
 
 const LOG: LogIdentity = LogIdentity { log_id: 0x5354_5245_414D_4741_5547_4500_0000_0001, hash_seed: 0xFEED };
 const NOW_US: i64 = 1_700_000_000_000_000;
@@ -142,27 +142,12 @@ fn run(archive: &mut Archive<SimulatedDisk>) -> Result<u64, ArchiveError> {
     Ok(archive.run(true, |_, _| {})?.rows)
 }
 
-#[derive(Debug)]
-struct Bytes(SimulatedFile, u64);
-
-impl ReadAt for Bytes {
-    fn size_bytes(&self) -> u64 {
-        self.1
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        self.0.read_at(bytes, offset).map_err(std::io::Error::other)
-    }
-}
-
 fn live(disk: &SimulatedDisk) -> Live {
     manifest::load(disk, Path::new("arch/_manifests")).unwrap().unwrap()
 }
 
 fn file(disk: &SimulatedDisk, path: &str) -> FileReader {
-    let file = disk.open_read(&Path::new("arch").join(path)).unwrap();
-    let size = file.size_bytes().unwrap();
-    FileReader::open(Arc::new(Bytes(file, size)), None).unwrap()
+    FileReader::open(super::file::open(disk, &Path::new("arch").join(path)).unwrap(), None).unwrap()
 }
 
 /// Every row of every file that counts, by LSN: a column each. Each LSN comes once.
@@ -401,6 +386,63 @@ fn a_manifest_that_is_missing_or_not_as_it_was_is_refused_by_name() {
     refused(&disk);
     disk.place(&path, sound);
     archive(&disk, &house, store()).open().unwrap();
+}
+
+/// Whatever bit of a file turns, and whatever length it is cut to, it is named.
+#[test]
+fn a_file_that_is_not_as_it_was_is_named() {
+    let (disk, house) = (SimulatedDisk::new(), House::lived_in_for(3));
+    run_(&disk, &house);
+    let look = |disk: &SimulatedDisk| super::verify(disk, Path::new("arch"), Path::new("arch/_manifests")).unwrap().unwrap();
+    let sound = look(&disk);
+    assert_eq!((sound.rows, sound.findings, sound.orphans), (75, vec![], 0));
+    let listed = sound.live.files.keys().next().unwrap().clone();
+    let path = Path::new("arch").join(&listed);
+    let bytes = disk.bytes(&path).unwrap();
+    let named = |disk: &SimulatedDisk, what: &str| {
+        let findings = look(disk).findings;
+        assert!(findings.len() == 1 && findings[0].starts_with(&listed), "{what}: {findings:?}");
+    };
+    for at in (0..bytes.len()).step_by(97) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        disk.place(&path, damaged);
+        named(&disk, &format!("byte {at}"));
+    }
+    for length in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+        disk.place(&path, bytes[..length].to_vec());
+        named(&disk, &format!("{length} bytes"));
+    }
+    // Another file of the archive under its name: bytes that are whole, and rows that are not its own.
+    let other = sound.live.files.keys().nth(1).unwrap();
+    disk.place(&path, disk.bytes(&Path::new("arch").join(other)).unwrap());
+    named(&disk, "another file");
+    disk.remove(&path).unwrap();
+    named(&disk, "no file");
+    disk.place(&path, bytes);
+    disk.place(Path::new("arch/dt=2023-11-14/part-53545245-00000000000000009999.parquet"), b"x".to_vec());
+    assert_eq!((look(&disk).findings, look(&disk).orphans), (vec![], 1));
+    assert_eq!(super::verify(&disk, Path::new("none"), Path::new("none/_manifests")).unwrap(), None);
+}
+
+/// Once there is a file, names of columns and places of files stay; what only makes other files may change.
+#[test]
+fn a_declaration_that_would_mix_two_archives_is_refused() {
+    let (disk, mut house) = (SimulatedDisk::new(), House::lived_in_for(3));
+    let declared = |pairs: &str| {
+        let text = format!("CREATE EVENTSTORE x WITH (durable.type = 'parquet', durable.path = 'arch', {pairs})");
+        Store { memory_bytes: 16 << 10, ..crate::eventstore::parse(&text).unwrap().store().unwrap() }
+    };
+    let mut first = archive(&disk, &house, declared("bloom.fpp = 0.1"));
+    // Nothing is fixed before there is a file.
+    archive(&disk, &house, declared("envelope.seq_key = 'number'")).open().unwrap();
+    run(&mut first).unwrap();
+    let refused = archive(&disk, &house, declared("envelope.seq_key = 'number'")).open().err();
+    assert!(matches!(&refused, Some(ArchiveError::Fixed(error)) if error.reason.contains("envelope.seq_key")), "{refused:?}");
+    house.push("Tx", &[(json!({"n": 75}), NOW_US)]);
+    let mut other = archive(&disk, &house, declared("bloom.fpp = 0.2, durable.compression = 'snappy'"));
+    assert_eq!(run(&mut other).unwrap(), 1);
+    assert_eq!(rows_of(&disk).len(), 76);
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl<S: Storage> Archive<S> {
                 "the log gave these LSNs back while no archive was kept: they are in no file"
             );
         }
-        let swept = sweep::orphans(storage, store, &live, self.log_id)?;
+        let swept = sweep::orphans(storage, store, &live)?;
         if swept > 0 {
             tracing::info!(kind = "archive.swept", files = swept, "files that no manifest lists are removed");
         }

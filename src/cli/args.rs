@@ -139,6 +139,7 @@ impl Command {
             Self::Backfill(BackfillCommand::Pause(args) | BackfillCommand::Resume(args) | BackfillCommand::Cancel(args)) => args.json,
             Self::Wal(WalCommand::Tail(args)) => args.json,
             Self::Wal(WalCommand::Skip(args)) => args.json,
+            Self::Eventstore(EventstoreCommand::Verify(args)) => args.json,
             Self::Eventstore(EventstoreCommand::Status(args) | EventstoreCommand::Now(args)) => args.json,
         }
     }
@@ -197,9 +198,29 @@ pub enum EventstoreCommand {
     /// Show how far the archive is, and what each declared key comes to
     #[command(before_help = "Examples:\n  streamgauge eventstore status\n  streamgauge eventstore status --json")]
     Status(EventstoreArgs),
+    /// Read all files of an archive, and say what is not as it was written
+    #[command(
+        before_help = "Examples:\n  streamgauge eventstore verify /var/lib/streamgauge/archive\n  streamgauge eventstore verify archive --manifests manifests --json",
+        after_help = "It needs no server and changes nothing. Exit code 1 when something is wrong."
+    )]
+    Verify(EventstoreVerifyArgs),
     /// Archive everything that is durable, and wait for it
     #[command(before_help = "Examples:\n  streamgauge eventstore now\n  streamgauge eventstore now --json")]
     Now(EventstoreArgs),
+}
+
+/// Arguments of `eventstore verify`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct EventstoreVerifyArgs {
+    /// Root of the archive: durable.path
+    #[arg(value_name = "PATH")]
+    pub root: PathBuf,
+    /// Folder of the manifests; _manifests below the root when absent
+    #[arg(long, value_name = "PATH")]
+    pub manifests: Option<PathBuf>,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of the verbs on the event store.

@@ -35,7 +35,7 @@ impl Exit {
     /// The exit code that goes with an error's code.
     pub fn of(code: Code) -> Self {
         match code {
-            Code::WalDamaged | Code::SnapshotDamaged | Code::FormatTooNew => Self::Damaged,
+            Code::WalDamaged | Code::SnapshotDamaged | Code::FormatTooNew | Code::ArchiveDamaged => Self::Damaged,
             Code::CrashLoop => Self::CrashLoop,
             Code::ServerUnreachable | Code::BrokerUnreachable | Code::RegistryUnreachable => Self::Unreachable,
             Code::DataDirForeign => Self::CannotCreate,
@@ -53,7 +53,19 @@ impl Exit {
             | Code::UnsafeListenAddress
             | Code::ConfigChangeDestructive
             | Code::NotAvailable
-            | Code::SourceConflict => Self::Config,
+            | Code::SourceConflict
+            | Code::EventstoreSyntax
+            | Code::EventstoreMultiple
+            | Code::EventstoreUnknownKey
+            | Code::EventstoreDuplicateKey
+            | Code::EventstoreType
+            | Code::EventstoreRange
+            | Code::EventstoreAliasConflict
+            | Code::EventstoreDurableRequired
+            | Code::EventstoreKeyFixed
+            | Code::EventstoreFeatureMissing
+            | Code::ArchiveForeignLog
+            | Code::ArchiveAheadOfLog => Self::Config,
             Code::DataDirLocked => Self::Temporary,
             code if code.retry() => Self::Temporary,
             _ => Self::Finding,
@@ -83,6 +95,8 @@ mod tests {
             (Code::Overloaded, 75),
             (Code::Forbidden, 77),
             (Code::UnknownConfigKey, 78),
+            (Code::EventstoreFeatureMissing, 78),
+            (Code::ArchiveDamaged, 65),
             (Code::ConfigChangeDestructive, 78),
             (Code::KeyNotFound, 1),
         ] {

@@ -29,8 +29,8 @@ use streamgauge_api::{ApiError, Code};
 
 pub use args::{
     AdminArgs, BackfillCommand, BackfillIdArgs, BackfillStatusArgs, CheckArgs, ClockAcceptArgs, ClockCommand, Command, DemoArgs,
-    ErrorsArgs, GetArgs, HttpArgs, IncidentArgs, LagArgs, LogFormat, Rebuild, RejectsListArgs, RunArgs, SampleArgs, StatusArgs, TapArgs,
-    WalCommand, WalSkipArgs, WalTailArgs, parse,
+    ErrorsArgs, EventstoreVerifyArgs, GetArgs, HttpArgs, IncidentArgs, LagArgs, LogFormat, Rebuild, RejectsListArgs, RunArgs, SampleArgs,
+    StatusArgs, TapArgs, WalCommand, WalSkipArgs, WalTailArgs, parse,
 };
 pub use console::Console;
 pub(crate) use console::plain;
@@ -69,6 +69,8 @@ pub struct Handlers<'a> {
     pub demo: &'a dyn Fn(&DemoArgs, &mut Console<'_>) -> Result<Exit, Failure>,
     /// `wal skip`: a decision in the log of a stopped server.
     pub wal_skip: &'a dyn Fn(&WalSkipArgs, &mut Console<'_>) -> Result<Exit, Failure>,
+    /// `eventstore verify`: all files of an archive.
+    pub verify: &'a dyn Fn(&EventstoreVerifyArgs, &mut Console<'_>) -> Result<Exit, Failure>,
 }
 
 /// Parses the arguments (`argv[0]` first), runs the verb, and turns its outcome into the process's exit code.
@@ -106,6 +108,7 @@ fn dispatch(command: &Command, handlers: &Handlers<'_>, console: &mut Console<'_
         Command::Wal(args::WalCommand::Tail(args)) => wal::tail(args, console),
         Command::Wal(args::WalCommand::Skip(args)) => (handlers.wal_skip)(args, console),
         Command::Eventstore(args::EventstoreCommand::Status(args)) => eventstore::status(args, console),
+        Command::Eventstore(args::EventstoreCommand::Verify(args)) => (handlers.verify)(args, console),
         Command::Eventstore(args::EventstoreCommand::Now(args)) => eventstore::now(args, console),
     }
 }

@@ -51,6 +51,7 @@ fn run(line: &str, stdin: &str) -> Ran {
                 sample: &|_, _| Ok(Exit::Ok),
                 demo: &|_, _| Ok(Exit::Ok),
                 wal_skip: &|_, _| Ok(Exit::Ok),
+                verify: &|_, _| Ok(Exit::Ok),
             };
             dispatch(command, &handlers, &mut console)
         }

@@ -332,7 +332,12 @@ pub(super) const KEYS: &[Key] = &[
         None,
         "The event store: { file = \"..\" } with a CREATE EVENTSTORE, or its keys, quoted, dotted or as tables; docs/EVENTSTORE.md has them. Absent: rows stand in the log alone.",
     ),
-    later("archive", "the Parquet archive; declare it in [eventstore]"),
+    key(
+        "archive.memory",
+        Form::Size { min: 8 * MIB, max: TIB },
+        Some("256MiB"),
+        "What the archiver of an event store holds of rows and of the file that it writes. A smaller one makes smaller files.",
+    ),
     later("auth", "tokens and TLS"),
     later("kafka", "settings shared by sources; they stand in [sources.NAME.kafka]"),
     later("test", "tests inside the config"),

@@ -82,6 +82,8 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes that all Kafka clients may use.
     pub kafka_memory_bytes: u64,
+    /// Bytes that the archiver may hold.
+    pub archive_memory_bytes: u64,
 }
 
 /// When a push is acknowledged.
@@ -374,6 +376,7 @@ impl Decided {
                 frame_bytes: self.count("limits.frame"),
                 connections: self.count("limits.connections"),
                 kafka_memory_bytes: self.number("limits.kafka_memory"),
+                archive_memory_bytes: self.number("archive.memory"),
             },
             durability: Durability {
                 push: match self.text("durability.push") {

@@ -149,8 +149,8 @@ fn every_problem_has_its_code_and_its_place() {
         ),
         ("[log]\nlevel = \"loud\"\n".to_owned(), vec![(InvalidConfigValue, 2, 9)]),
         (
-            "[archive]\ndir = \"x\"\n[auth]\ntokens = []\n[[test]]\nname = \"x\"\n".to_owned(),
-            vec![(NotAvailable, 1, 2), (NotAvailable, 3, 2), (NotAvailable, 5, 3)],
+            "[archive]\nmemory = \"x\"\n[auth]\ntokens = []\n[[test]]\nname = \"x\"\n".to_owned(),
+            vec![(InvalidConfigValue, 2, 10), (NotAvailable, 3, 2), (NotAvailable, 5, 3)],
         ),
         ("[eventstore]\n".to_owned(), vec![(EventstoreDurableRequired, 1, 2), (EventstoreDurableRequired, 1, 2)]),
         ("eventstore = 3\n".to_owned(), vec![(EventstoreType, 1, 14)]),

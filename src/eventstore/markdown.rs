@@ -31,7 +31,8 @@ name = \"payments\"
 `streamgauge check` says whether a declaration is valid. `run` and `check --runnable` also want that this build does what each
 pair asks for: **a value that nothing would act on is refused by name** (`eventstore_feature_missing`), never taken and ignored.
 `GET /eventstore` on the admin port, `streamgauge eventstore status`, shows each key's value, where it comes from, what holds, and how far the
-archive is; `streamgauge eventstore now` archives what is durable at once.
+archive is; `streamgauge eventstore now` archives everything that is written by now; `streamgauge eventstore verify PATH` reads every file, needs no
+server, and names what is not as it was written.
 
 ## What is in a file
 
@@ -59,6 +60,8 @@ take all files by their names see such a file at worst, never a torn one.
   `ArchiveBlocked` and is tried again; nothing else stops. The log grows meanwhile, and when the disk is full, pushes are refused
   (`storage_full`) and sources wait, as for any full disk. Nothing is dropped.
 - **Live pays nothing.** The archiver reads durable frames from the log's files on a thread of its own. The seat knows nothing of it.
+- **Bounded memory.** `archive.memory` in `streamgauge.toml` (256 MiB) bounds rows and the file beside them, whatever the rows say of their
+  time: one file is written at a time, and a run commits as often as it has to.
 - **One writer.** Who opens the archive takes the next epoch; a writer that finds a newer manifest than its own stops (`archive_fenced`). A
   folder of another log is refused (`archive_foreign_log`), and so is a data folder that is an older copy (`archive_ahead_of_log`).
 - A store that is declared late begins at the first LSN that the log still has. LSNs that the log gave back while no store was declared are

@@ -8,6 +8,7 @@ mod run;
 mod sample;
 mod server;
 mod skip;
+mod verify;
 
 pub use check::check;
 pub use demo::demo;
@@ -16,3 +17,4 @@ pub use run::run;
 pub use sample::sample;
 pub use server::{Bound, Declare, Declared, Server, ServerOptions};
 pub use skip::wal_skip;
+pub use verify::verify_archive;

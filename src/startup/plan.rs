@@ -79,7 +79,13 @@ pub fn server_options(config: &Config, rebuild: Vec<String>) -> Result<ServerOpt
     };
     let setups = config.sources.iter().map(setup).collect();
     let sources = config.kafka.iter().map(source).collect::<Result<_, _>>()?;
-    let store = config.eventstore.as_ref().map(|declared| Ok::<_, ApiError>((declared.store()?, declared.clone()))).transpose()?;
+    let store = config
+        .eventstore
+        .as_ref()
+        .map(|declared| {
+            Ok::<_, ApiError>((Store { memory_bytes: config.limits.archive_memory_bytes, ..declared.store()? }, declared.clone()))
+        })
+        .transpose()?;
     if let Some((_, declared)) = store.as_ref().filter(|_| memory) {
         let reason = "an event store needs a log, and durability.push is memory";
         return Err(ApiError::new(Code::EventstoreFeatureMissing, reason).at(declared.file.clone()));

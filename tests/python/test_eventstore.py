@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import subprocess
 
 import duckdb
 import httpx
@@ -223,3 +224,78 @@ def test_status_says_what_each_key_comes_to(store):
     assert keys["inmemory.max_mb"]["served"] is False and keys["inmemory.max_mb"]["effective"] is None
     cursors = httpx.get(f"http://{store.server.admin}/status").json()["wal"]["kept_for"]
     assert any(cursor["reader"] == "archive" and not cursor["gives_way"] for cursor in cursors)
+
+
+def run(*arguments):
+    return subprocess.run([binary(), *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_verify_reads_everything_and_names_what_is_damaged(store):
+    store.push("Tx", [{"n": n} for n in range(1_000)])
+    store.now()
+    sound = run("eventstore", "verify", str(store.root))
+    assert sound.returncode == 0 and "1000 rows in 1 files" in sound.stdout, sound
+    (path,) = store.files()
+    file = store.root / path
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+    found = run("eventstore", "verify", str(store.root), "--json")
+    assert found.returncode == 1 and path in json.loads(found.stdout)["findings"][0], found
+    assert run("eventstore", "verify", str(store.folder)).returncode != 0
+
+
+def test_an_archive_that_cannot_be_written_stops_nothing_and_goes_on_by_itself(store):
+    store.push("Tx", [{"n": n} for n in range(100)])
+    store.now()
+    aside = store.root.with_name("aside")
+    store.root.rename(aside)
+    store.root.write_text("no folder")
+    store.push("Tx", [{"n": n} for n in range(100, 200)])
+    refused = httpx.post(f"http://{store.server.admin}/eventstore/now", timeout=60)
+    assert refused.status_code == 500 and refused.json()["code"] == "io_failed", refused.text
+    assert any("ArchiveBlocked" in warning for warning in httpx.get(f"http://{store.server.admin}/ready").json()["warnings"])
+    # Pushes and reads go on, and the log keeps what is not archived, over a kill as well.
+    store.push("Tx", [{"n": n} for n in range(200, 300)])
+    answer = httpx.get(f"http://{store.server.admin}/eventstore").json()["archive"]
+    assert answer["state"] == "blocked" and answer["lag_lsn"] > 0, answer
+    store.root.unlink()
+    aside.rename(store.root)
+    store.now()
+    assert httpx.get(f"http://{store.server.admin}/ready").json() == {"status": "ready"}
+    numbers = [number for path in store.files() for number in pyarrow.parquet.ParquetFile(store.root / path).read(["n"])["n"].to_pylist()]
+    assert sorted(numbers) == list(range(300))
+
+
+def test_declarations_that_change_in_the_middle_keep_each_row_under_its_version(store):
+    store.push("Login_2", [{"n": 1}])
+    store.server.stop()
+    text = (store.folder / "streamgauge.toml").read_text()
+    (store.folder / "streamgauge.toml").write_text(text.replace('fields = { n = "i64" }', 'fields = { n = "i64", device = "str?" }'))
+    store.start()
+    store.push("Login_2", [{"n": 2, "device": "phone"}])
+    store.now()
+    files = store.files()
+    assert sorted(file["schema"] for file in files.values() if file["event"] == "Login_2") == [1, 2]
+    with duckdb.connect() as db:
+        rows = db.execute(f"select n, device from read_parquet('{store.root}/**/*.parquet', union_by_name=true) where stream_type = 'Login_2' order by lsn").fetchall()
+    assert rows == [(1, None), (2, "phone")]
+
+
+def test_a_start_refuses_by_name_what_it_would_not_do(tmp_path):
+    declared = tmp_path / "x.eventstore"
+    for pairs, code, key in [
+        ("inmemory.max_mb = 9", "eventstore_feature_missing", "inmemory.max_mb"),
+        ("partition.enforce = true", "eventstore_feature_missing", "partition.enforce"),
+        ("wal.fsnyc = true", "eventstore_unknown_key", "wal.fsync"),
+    ]:
+        declared.write_text(f"CREATE EVENTSTORE x WITH (durable.type = 'parquet', durable.path = '{tmp_path}/a', {pairs})")
+        arguments = ("--eventstore", str(declared), "--data-dir", str(tmp_path / "data"), "--http-addr", "127.0.0.1:0", "--tcp-addr", "127.0.0.1:0")
+        refused = run("run", *arguments, "--admin-addr", "127.0.0.1:0")
+        assert refused.returncode == 78 and code in refused.stderr and key in refused.stderr, refused
+    (tmp_path / "empty.toml").write_text("")
+    checked = lambda *more: run("check", "-c", str(tmp_path / "empty.toml"), "--offline", "--eventstore", str(declared), *more)
+    declared.write_text("CREATE EVENTSTORE x WITH (durable.type = 'parquet', durable.path = 's3://x/y')")
+    assert checked().returncode == 0
+    lacking = checked("--runnable")
+    assert lacking.returncode == 1 and "durable.path" in lacking.stderr, lacking
