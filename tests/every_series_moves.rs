@@ -7,6 +7,7 @@
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::time::Duration;
 use streamgauge_api::metrics::{MetricKind, Metrics};
 use streamgauge_testing::{Admin, Frame, Raw, Setup, Sidecar, broker, kafka, unique, wait_for};
@@ -38,6 +39,7 @@ const EACH: &[&str] = &[
     "streamgauge_lsn{kind=\"written\"}",
     "streamgauge_lsn{kind=\"durable\"}",
     "streamgauge_lsn{kind=\"snapshot\"}",
+    "streamgauge_lsn{kind=\"archived\"}",
     "streamgauge_memory_bytes{kind=\"tables\"}",
     "streamgauge_memory_bytes{kind=\"queues\"}",
     "streamgauge_memory_bytes{kind=\"rejects\"}",
@@ -48,7 +50,7 @@ const EACH: &[&str] = &[
     "streamgauge_http_rejected_total{reason=\"frame_too_large\"}",
 ];
 
-fn config(bootstrap: &str, topic: &str) -> String {
+fn config(bootstrap: &str, topic: &str, archive: &Path) -> String {
     format!(
         r#"config_version = 1
 [limits]
@@ -74,7 +76,11 @@ from = "Step"
 key = ["walker"]
 [tables.walkers.features]
 n = {{ op = "count", window = "1m" }}
-"#
+[eventstore]
+"durable.type" = "parquet"
+"durable.path" = "{}"
+"#,
+        archive.display()
     )
 }
 
@@ -203,7 +209,8 @@ fn tear(setup: &Setup) {
 fn every_series_moves_when_what_it_counts_happens() {
     let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("every-series"));
     Admin::of(bootstrap).create(&topic, 1).unwrap();
-    let setup = Setup::new(BINARY, &config(bootstrap, &topic)).unwrap();
+    let archive = tempfile::tempdir().unwrap();
+    let setup = Setup::new(BINARY, &config(bootstrap, &topic, archive.path())).unwrap();
     let sidecar = setup.start().unwrap();
     let mut seen = Seen::default();
     seen.scrape(&sidecar);
@@ -218,7 +225,9 @@ fn every_series_moves_when_what_it_counts_happens() {
 
     sidecar.limit_files(Some(4096)).unwrap();
     assert_ne!(sidecar.admin_post("/snapshots").unwrap().status, 200);
+    assert_ne!(sidecar.admin_post("/eventstore/now").unwrap().status, 200);
     sidecar.limit_files(None).unwrap();
+    assert_eq!(sidecar.admin_post("/eventstore/now").unwrap().status, 200);
     seen.scrape(&sidecar);
 
     // The table is full: what Kafka brings of new keys waits, what comes behind it fills the queue, and then the partition is let go.

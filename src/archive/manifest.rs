@@ -58,14 +58,15 @@ pub struct RowCounts {
 impl RowCounts {
     /// All of them.
     pub fn sum(self) -> u64 {
-        self.archived + self.control + self.excluded + self.erased
+        // What stands in a file may be any number.
+        [self.control, self.excluded, self.erased].iter().fold(self.archived, |sum, part| sum.saturating_add(*part))
     }
 
     fn add(&mut self, more: Self) {
-        self.archived += more.archived;
-        self.control += more.control;
-        self.excluded += more.excluded;
-        self.erased += more.erased;
+        self.archived = self.archived.saturating_add(more.archived);
+        self.control = self.control.saturating_add(more.control);
+        self.excluded = self.excluded.saturating_add(more.excluded);
+        self.erased = self.erased.saturating_add(more.erased);
     }
 }
 
@@ -224,14 +225,13 @@ impl Live {
         for path in &manifest.remove {
             let Some(gone) = self.files.remove(path) else { unreachable!("it was looked for") };
             if manifest.op == Op::Expire {
-                self.expired_rows += gone.rows;
+                self.expired_rows = self.expired_rows.saturating_add(gone.rows);
             }
         }
         self.files.extend(manifest.add.iter().map(|file| (file.path.clone(), file.clone())));
         self.positions.extend(manifest.positions.iter().map(|(key, reached)| (key.clone(), reached.clone())));
         self.version = manifest.version;
         self.writer_epoch = manifest.writer_epoch;
-        debug_assert_eq!(self.fault(), None, "a version that fits leaves a sound archive");
         Ok(())
     }
 
@@ -241,7 +241,7 @@ impl Live {
         if manifest.format != FORMAT {
             return wrong(format!("is of format {}", manifest.format));
         }
-        if manifest.version != self.version + 1 {
+        if Some(manifest.version) != self.version.checked_add(1) {
             return wrong(format!("stands behind version {}", self.version));
         }
         if manifest.log_id != self.log_id {
@@ -251,7 +251,7 @@ impl Live {
             return wrong(format!("is of epoch {}, behind {}", manifest.writer_epoch, self.writer_epoch));
         }
         match manifest.lsn_range {
-            Some([first, last]) if first != self.archived_lsn + 1 || last < first => {
+            Some([first, last]) if Some(first) != self.archived_lsn.checked_add(1) || last < first || last == u64::MAX => {
                 return wrong(format!("settles LSN {first} to {last} behind {}", self.archived_lsn));
             }
             Some([first, last]) if manifest.rows.sum() != last - first + 1 => {
@@ -267,11 +267,12 @@ impl Live {
                 return wrong(format!("adds {} twice", file.path));
             }
         }
-        if let Some(path) = manifest.remove.iter().find(|path| !self.files.contains_key(*path)) {
+        let mut gone = BTreeSet::new();
+        if let Some(path) = manifest.remove.iter().find(|path| !self.files.contains_key(*path) || !gone.insert(*path)) {
             return wrong(format!("removes {path}, which is not there"));
         }
-        let added: u64 = manifest.add.iter().map(|file| file.rows).sum();
-        let removed: u64 = manifest.remove.iter().filter_map(|path| self.files.get(path)).map(|file| file.rows).sum();
+        let added = rows_of(manifest.add.iter());
+        let removed = rows_of(manifest.remove.iter().filter_map(|path| self.files.get(path)));
         match manifest.op {
             Op::Archive if added != manifest.rows.archived => wrong(format!("adds {added} rows and counts {}", manifest.rows.archived)),
             Op::Compact if added != removed => wrong(format!("makes {added} rows of {removed}")),
@@ -282,14 +283,21 @@ impl Live {
 
     /// What of it cannot be: the row equation over everything.
     pub fn fault(&self) -> Option<String> {
-        let settled = self.archived_lsn + 1 - self.first_lsn;
+        let behind = self.archived_lsn.checked_add(1).filter(|_| self.first_lsn > 0);
+        let Some(settled) = behind.and_then(|behind| behind.checked_sub(self.first_lsn)) else {
+            return Some(format!("LSN {} to {}", self.first_lsn, self.archived_lsn));
+        };
         if self.rows.sum() != settled {
             return Some(format!("{} rows for {settled} LSNs from {} on", self.rows.sum(), self.first_lsn));
         }
-        let rows: u64 = self.files.values().map(|file| file.rows).sum();
-        (rows + self.expired_rows != self.rows.archived)
+        let rows = rows_of(self.files.values());
+        (rows.saturating_add(self.expired_rows) != self.rows.archived)
             .then(|| format!("{rows} rows in files and {} expired, of {}", self.expired_rows, self.rows.archived))
     }
+}
+
+fn rows_of<'f>(files: impl Iterator<Item = &'f FileEntry>) -> u64 {
+    files.fold(0, |sum, file| sum.saturating_add(file.rows))
 }
 
 fn delta_name(version: u64) -> String {
@@ -320,7 +328,13 @@ pub fn load<S: Storage>(storage: &S, folder: &Path) -> Result<Option<Live>, Arch
         Some(version) => Some(read(storage, &folder.join(full_name(version)))?),
         None => None,
     };
-    let from = live.as_ref().map_or(1, |live| live.version + 1);
+    if let (Some(found), Some(version)) = (&live, full) {
+        let fault = if found.version == version { found.fault() } else { Some(format!("it is of version {}", found.version)) };
+        if let Some(reason) = fault {
+            return Err(ArchiveError::Manifest { path: folder.join(full_name(version)), reason });
+        }
+    }
+    let from = live.as_ref().map_or(1, |live| live.version.saturating_add(1));
     for version in from..=newest {
         let path = folder.join(delta_name(version));
         let manifest: Manifest = read(storage, &path)?;

@@ -445,6 +445,61 @@ fn a_declaration_that_would_mix_two_archives_is_refused() {
     assert_eq!(rows_of(&disk).len(), 76);
 }
 
+/// Numbers, texts and lists of a manifest may be anything: it is refused or taken, and nothing panics.
+#[test]
+fn no_manifest_ends_the_process() {
+    let mut house = House::new();
+    house.declare("Tx", &json!({"n": "i64"}));
+    let disk = SimulatedDisk::new();
+    let mut archive = archive(&disk, &house, store());
+    for n in 0..66 {
+        house.push("Tx", &[(json!({"n": n}), NOW_US)]);
+        run(&mut archive).unwrap();
+    }
+    let folder = Path::new("arch/_manifests");
+    let (mut refused, mut taken) = (0, 0);
+    for name in [format!("{:020}.json", 66), format!("{:020}.full.json", 64)] {
+        let path = folder.join(&name);
+        let sound = disk.bytes(&path).unwrap();
+        let text: Json = serde_json::from_slice(&sound).unwrap();
+        for pointer in pointers(&text) {
+            for value in [json!(0), json!(u64::MAX), json!(1), json!("x"), json!([]), json!(null), json!(["x", "x"]), json!([u64::MAX, 0])]
+            {
+                let mut crafted = text.clone();
+                *crafted.pointer_mut(&pointer).unwrap() = value.clone();
+                disk.place(&path, serde_json::to_vec(&crafted).unwrap());
+                let found = super::verify(&disk, Path::new("arch"), folder);
+                *if found.is_ok() { &mut taken } else { &mut refused } += 1;
+            }
+        }
+        // The same file removed twice, and one added twice.
+        let mut twice = text.clone();
+        if twice.get("remove").is_some() {
+            let path = text["add"][0]["path"].clone();
+            twice["remove"] = json!([path, path]);
+            disk.place(&folder.join(&name), serde_json::to_vec(&twice).unwrap());
+            assert!(super::verify(&disk, Path::new("arch"), folder).is_err());
+        }
+        disk.place(&path, sound);
+    }
+    assert!(refused > 200 && taken > 10, "{refused} refused, {taken} taken");
+    assert_eq!(rows_of(&disk).len(), 66);
+}
+
+/// Where something stands in a document.
+fn pointers(value: &Json) -> Vec<String> {
+    let inner: Vec<(String, &Json)> = match value {
+        Json::Object(members) => members.iter().map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value)).collect(),
+        Json::Array(items) => items.iter().enumerate().map(|(at, value)| (at.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    let mut found = vec![String::new()];
+    for (key, value) in inner.into_iter().take(20) {
+        found.extend(pointers(value).into_iter().map(|rest| format!("/{key}{rest}")));
+    }
+    found
+}
+
 #[test]
 fn files_of_others_below_the_root_stay() {
     let house = House::lived_in();

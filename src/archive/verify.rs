@@ -11,6 +11,9 @@ use crate::storage::Storage;
 use std::path::Path;
 use streamgauge_parquet::{FileReader, Value};
 
+/// LSNs that are looked at: a bit each, so 8 GiB.
+const LSNS_MAX: u64 = 1 << 36;
+
 /// What was looked at, and what is wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -31,7 +34,13 @@ pub struct Report {
 pub fn verify<S: Storage>(storage: &S, root: &Path, manifests: &Path) -> Result<Option<Report>, ArchiveError> {
     let Some(live) = manifest::load(storage, manifests)? else { return Ok(None) };
     let settled = live.archived_lsn + 1 - live.first_lsn;
-    let mut seen = vec![0_u64; usize::try_from(settled.div_ceil(64)).unwrap_or(usize::MAX)];
+    if settled > LSNS_MAX {
+        return Err(ArchiveError::Manifest {
+            path: manifests.to_owned(),
+            reason: format!("{settled} LSNs, of which at most {LSNS_MAX} are looked at"),
+        });
+    }
+    let mut seen = vec![0_u64; usize::try_from(settled.div_ceil(64)).unwrap_or(0)];
     let (mut rows, mut findings) = (0, Vec::new());
     for entry in live.files.values() {
         match one(storage, root, entry, live.first_lsn, &mut seen) {
