@@ -120,3 +120,72 @@ fn a_key_with_every_operator_answers_truly_behind_very_many_rows_out_of_order() 
     }
     assert!(said[0].len() >= 40 && said[1].len() >= 10, "most say something: {said:?}");
 }
+
+/// Rows of history have one stamp, and many of these one time: all operators answer as if they had come through the log, from
+/// the state that was folded and followed, from its file, and once its table came in.
+#[test]
+fn a_history_that_is_folded_and_followed_answers_as_the_log_does_with_every_operator() {
+    use crate::pipeline::{Histories, RegisterOptions, Registry, TableEffect};
+    use crate::state::{Content, FillStep, Filled, Flip, Seal};
+    let features = OPERATORS.iter().map(|op| feature(op.signature().name, op.signature().window)).collect();
+    let table =
+        Table { name: "All", chain: Vec::new, key_columns: &["user"], key: |_| Some(Key::from_slice(b"hot")), passes: |_| true, features };
+    let tables = [table];
+    let mut rows = rows();
+    rows.truncate(1_500);
+    rows.iter_mut().for_each(|row| row.time_us -= row.time_us.rem_euclid(60_000_000));
+    let half = rows.len() / 2;
+    let mut twin = Driven::with(&payload(&tables));
+    twin.feed(&rows, &[100, 700]);
+    // The serving state had the event and its rows before the table was declared.
+    let mut declared = payload(&tables);
+    declared["nodes"][1]["backfill"] = json!("earliest");
+    let mut event = declared.clone();
+    event["nodes"].as_array_mut().unwrap().truncate(1);
+    let mut serving = Driven::with(&event);
+    serving.feed(&rows[..half], &[10]);
+    let histories: Histories = [("Tx".into(), true)].into();
+    let registry = Registry::clone(serving.state.registry());
+    let options = RegisterOptions { histories: &histories, ..RegisterOptions::default() };
+    let outcome = registry.apply_register(&declared.to_string(), &options).unwrap();
+    let effects = outcome.effects;
+    let [TableEffect::Fill { table: id, .. }] = effects[..] else { panic!("{effects:?}") };
+    serving.apply(Content::Definition { registry: outcome.next.unwrap(), effects }, START_US);
+    assert!(serving.state.table("All").is_none(), "a table that is being filled is not there");
+    serving.state = super::replay::through_a_snapshot(&serving.state);
+    let mut shadow = serving.state.shadow(&[id]).unwrap();
+    let Content::Rows(history) = serving.pack(&rows[..half]) else { unreachable!("rows are packed") };
+    for (from, to) in [(0, 1), (1, 300), (300, half)] {
+        shadow.fold(&history.batches[0], from..to);
+    }
+    shadow.fence(serving.state.lsn(), START_US);
+    let follow = |serving: &mut Driven, shadow: &mut crate::state::State, part: &[Row]| {
+        let content = serving.pack(part);
+        let (first, lsns) = (serving.next_lsn, content.lsns());
+        shadow.follow_log(Some(&content), (first, first + lsns - 1), START_US);
+        serving.apply(content, START_US);
+    };
+    follow(&mut serving, &mut shadow, &rows[half..half + 200]);
+    shadow = super::replay::through_a_snapshot(&shadow);
+    follow(&mut serving, &mut shadow, &rows[half + 200..]);
+    let seal = Seal { folder: 1, through_lsn: serving.state.lsn() - 1, bytes: 1, fingerprint: String::new() };
+    let filled = vec![Filled { fill: 1, table: id, unseen: None, starts: Vec::new() }];
+    let flip = FillStep::Flip(Flip { seal, fence_lsn: 1, rows: half as u64, filled });
+    let refused = serving.state.accepts(&Content::Fill(flip.clone()), serving.next_lsn, START_US);
+    assert!(refused.unwrap_err().contains("not in its file"), "a flip without its table");
+    serving.state.hand_in(shadow.take_tables());
+    serving.state.accepts(&Content::Fill(flip.clone()), serving.next_lsn, START_US).unwrap();
+    serving.apply(Content::Fill(flip), START_US);
+    serving.state = super::replay::through_a_snapshot(&serving.state);
+    let key = Key::from_slice(b"hot");
+    let edge_us = rows.iter().map(|row| row.time_us).max().unwrap();
+    for now_us in [edge_us, edge_us + 1_300_000_000, edge_us + 7_200_000_000] {
+        for feature in &tables[0].features {
+            // What is drawn hangs on the stamps.
+            if feature.op != "reservoir_sample" {
+                let answers = [&twin, &serving].map(|driven| driven.read("All", &key, feature.name, now_us).unwrap());
+                assert_eq!(answers[0], answers[1], "{} {} us behind the edge", feature.op, now_us - edge_us);
+            }
+        }
+    }
+}
