@@ -290,3 +290,73 @@ fn a_table_says_since_when_it_has_all_rows_and_refuses_where_that_is_asked_for()
     let read = sidecar.data_get(&format!("/tables/cold/{key}?complete=1")).unwrap();
     assert_eq!((read.code(), &read.body["error"]["complete_since_ms"]), ("incomplete", &told("cold")), "{}", read.text);
 }
+
+/// The only file below a folder whose name ends so.
+fn file_in(folder: &std::path::Path, suffix: &str) -> std::path::PathBuf {
+    let names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let found: Vec<_> = names.iter().filter(|path| path.to_string_lossy().ends_with(suffix)).collect();
+    assert_eq!(found.len(), 1, "{names:?}");
+    found[0].clone()
+}
+
+/// Without a snapshot the flip is replayed: from its file and the log, without Kafka. A damaged file is refused, not guessed at.
+#[test]
+fn a_replay_needs_the_sealed_file_and_nothing_of_kafka_and_refuses_a_damaged_one() {
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("sealed"));
+    Admin::of(bootstrap).create(&topic, PARTITIONS).unwrap();
+    let production = Production { topic: topic.clone(), records: 20_000, keys: 300, partitions: PARTITIONS, ..Production::default() };
+    let delivered = production.run(bootstrap, WITHIN).unwrap();
+    let text = config(bootstrap, Topics::One(&topic), None);
+    let setup = Setup::new(BINARY, &text).unwrap();
+    let sidecar = setup.start().unwrap();
+    sidecar.wait_positions(&topic, &delivered.ends, WITHIN).unwrap();
+    declare(&sidecar, LATE, "auto");
+    wait_whole(&sidecar, LATE);
+    // A push behind the flip is in the log alone.
+    let card = delivered.oracle.table.keys().next().unwrap();
+    let row = json!({ "id": 1, "card": "pushed", "amount": 2.5, "items": 1, "ts": 1_700_000_000_000_i64 });
+    assert_eq!(sidecar.data_post("/push-sync/Payment", &row).unwrap().status, 200, "{card}");
+    sidecar.kill9();
+    let snapshots = setup.data().join("snapshots");
+    std::fs::read_dir(&snapshots).unwrap().for_each(|entry| std::fs::remove_file(entry.unwrap().path()).unwrap());
+    // Nobody answers at this address.
+    setup.write_config(&text.replace(bootstrap, "127.0.0.1:1")).unwrap();
+    let sidecar = setup.start().unwrap();
+    delivered.oracle.compare(&sidecar, LATE, FEATURES).unwrap();
+    assert_eq!(sidecar.get(LATE, "pushed").unwrap().unwrap()["n"], json!(1));
+    sidecar.kill9();
+    let seal = file_in(&setup.data().join("history/1"), ".snap");
+    let mut bytes = std::fs::read(&seal).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&seal, &bytes).unwrap();
+    std::fs::read_dir(&snapshots).unwrap().for_each(|entry| std::fs::remove_file(entry.unwrap().path()).unwrap());
+    let refused = setup.start_bound().unwrap_err();
+    assert!(refused.contains("error[seal_damaged]"), "{refused}");
+    bytes[middle] ^= 1;
+    std::fs::write(&seal, &bytes).unwrap();
+    delivered.oracle.compare(&setup.start().unwrap(), LATE, FEATURES).unwrap();
+}
+
+/// Before, a run that began before its sources did found no partitions, and brought an empty table in. The file declares it,
+/// and its source begins at the end: what came before is history, what comes is live.
+#[test]
+fn a_table_of_the_file_has_a_history_that_its_source_never_read() {
+    let (bootstrap, topic) = (broker().bootstrap.as_str(), unique("latest"));
+    Admin::of(bootstrap).create(&topic, PARTITIONS).unwrap();
+    let production = Production { topic: topic.clone(), records: 20_000, keys: 300, partitions: PARTITIONS, ..Production::default() };
+    let delivered = production.run(bootstrap, WITHIN).unwrap();
+    let text = config(bootstrap, Topics::One(&topic), None).replace("start = \"earliest\"", "start = \"latest\"");
+    let text = text.replace(&format!("[tables.{CARDS}]\n"), &format!("[tables.{CARDS}]\nbackfill = \"earliest\"\n"));
+    let setup = Setup::new(BINARY, &text).unwrap();
+    let sidecar = setup.start().unwrap();
+    wait_whole(&sidecar, CARDS);
+    delivered.oracle.compare(&sidecar, CARDS, FEATURES).unwrap();
+    // A new partition and its records are live, behind the flip.
+    Admin::of(bootstrap).grow(&topic, PARTITIONS + 1).unwrap();
+    assert!(sidecar.terminate(WITHIN).unwrap().success());
+    // The word means nothing any more: the table is there.
+    let sidecar = setup.start().unwrap();
+    delivered.oracle.compare(&sidecar, CARDS, FEATURES).unwrap();
+    assert_eq!(backfills(&sidecar), Vec::<Json>::new());
+}

@@ -35,7 +35,7 @@ impl Exit {
     /// The exit code that goes with an error's code.
     pub fn of(code: Code) -> Self {
         match code {
-            Code::WalDamaged | Code::SnapshotDamaged | Code::FormatTooNew | Code::ArchiveDamaged => Self::Damaged,
+            Code::WalDamaged | Code::SnapshotDamaged | Code::SealDamaged | Code::FormatTooNew | Code::ArchiveDamaged => Self::Damaged,
             Code::CrashLoop => Self::CrashLoop,
             Code::ServerUnreachable | Code::BrokerUnreachable | Code::RegistryUnreachable => Self::Unreachable,
             Code::DataDirForeign => Self::CannotCreate,
@@ -87,6 +87,7 @@ mod tests {
     fn codes_end_the_process_as_documented() {
         for (code, exit) in [
             (Code::WalDamaged, 65),
+            (Code::SealDamaged, 65),
             (Code::CrashLoop, 70),
             (Code::ServerUnreachable, 69),
             (Code::DataDirForeign, 73),

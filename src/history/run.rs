@@ -170,7 +170,10 @@ impl<'h> Run<'h> {
             Some((state.shadow(&tables)?, Serving::of(state, &schema), state.schemas().to_vec(), schema))
         });
         let Some((shadow, serving, schemas, schema)) = looked else { return Err(Ended::Changed) };
-        if parts.board.is_awaited(&schema.name) {
+        // A partition that is not attached yet would be missed: it would come in neither by history nor by the log.
+        let begun = parts.board.sources_of(&schema.name);
+        let sources = parts.past.sources_of(&schema.name);
+        if parts.board.is_awaited(&schema.name) || !sources.iter().all(|source| begun.contains(source)) {
             return Err(Ended::Waits("a source of the event does not know its partitions yet".into()));
         }
         let mut run = Self {
@@ -285,11 +288,13 @@ impl<'h> Run<'h> {
     }
 
     /// Whether the run may go on.
-    fn still(&self) -> Result<(), Ended> {
+    fn still(&mut self) -> Result<(), Ended> {
         if self.seat.is_stopping() || self.parts.facts.is_stopping() {
             return Err(Ended::Stopping);
         }
-        if self.parts.facts.fills.changes() != self.changes {
+        let changes = self.parts.facts.fills.changes();
+        if changes != self.changes {
+            self.changes = changes;
             let open = self.seat.look(|engine| engine.state().fills().clone());
             if !self.fills.iter().all(|(id, fill)| open.open.get(id) == Some(fill)) {
                 return Err(Ended::Changed);

@@ -19,8 +19,10 @@ use streamgauge_api::Clock;
 use streamgauge_api::past::{Past, PastFrom};
 use streamgauge_api::source::SourceBoard;
 
-/// How long a run that could not go on waits before it is begun again.
+/// How long a run that could not go on waits before it is begun again; it doubles with each that was in vain,
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// up to this.
+const AGAIN_SELDOM: Duration = Duration::from_secs(60);
 /// How often what is kept is looked at while something is.
 const KEPT_EVERY: Duration = Duration::from_secs(1);
 /// Without anything to do it looks this seldom.
@@ -91,6 +93,7 @@ fn work(parts: &HistoryParts, seat: &Weak<Seat>, mut kept: Vec<Left>) {
     let mut seen = 0;
     // What a process before left open.
     let mut again = true;
+    let (mut vain, mut told) = (0u32, String::new());
     loop {
         let Some(running) = seat.upgrade() else { return };
         if running.is_stopping() || parts.facts.is_stopping() {
@@ -99,6 +102,9 @@ fn work(parts: &HistoryParts, seat: &Weak<Seat>, mut kept: Vec<Left>) {
         let changes = parts.facts.fills.changes();
         let fills = running.look(|engine| engine.state().fills().clone());
         let_go(parts, &fills, &mut kept);
+        if changes != seen {
+            vain = 0;
+        }
         let next = if changes != seen || again { choose(parts, &running, &fills) } else { None };
         seen = changes;
         again = false;
@@ -124,7 +130,11 @@ fn work(parts: &HistoryParts, seat: &Weak<Seat>, mut kept: Vec<Left>) {
                     continue;
                 }
                 Err(Ended::Waits(cause)) => {
-                    tracing::warn!(kind = "backfill.waits", fills = ?ids, cause, "history cannot be read to its end now; it begins again");
+                    if told != cause {
+                        tracing::warn!(kind = "backfill.waits", fills = ?ids, cause, "history cannot be read to its end now; it begins again");
+                        told.clone_from(&cause);
+                    }
+                    vain = vain.saturating_add(1);
                     let waits = || FillProgress { state: "waiting", cause: cause.clone(), ..FillProgress::default() };
                     ids.iter().for_each(|id| parts.facts.fills.show(*id, waits()));
                     again = true;
@@ -132,7 +142,7 @@ fn work(parts: &HistoryParts, seat: &Weak<Seat>, mut kept: Vec<Left>) {
             }
         }
         let limit = if again {
-            AGAIN_AFTER
+            AGAIN_AFTER.saturating_mul(2u32.saturating_pow(vain.saturating_sub(1))).min(AGAIN_SELDOM)
         } else if kept.is_empty() {
             IDLE
         } else {
