@@ -4,7 +4,7 @@
 //! ROWS        positions   none, or: positions u32, runs u32 | positions | runs
 //!                         a position, 40 bytes: slot u32, epoch i32, offset i64, after i64, record time ms i64, clock ms i64
 //!                         a run, 24 bytes: index into the positions u32, 1 waits or 0 waits no more u32, from i64, to i64
-//!             body        word: batches u32, bytes of rejects u32 | batches (row layout) | rejects as JSON array, zero-padded
+//!             body        word: batches u32, bytes of rejects u32 | batches (row layout) | rejects as JSON, new ones and those that are done, zero-padded
 //! DEFINITION  body        word: bytes | JSON {"registry", "effects"}
 //! PARTITION, SCHEMA, INCIDENT, CLOCK, MOVED, FILL     the same with their own JSON
 //! SWEEP       body        word: table u32, keys u32 | word: bytes | of each key: bytes u32, key bytes; zero-padded
@@ -16,8 +16,9 @@ use crate::row::{EventId, Key, Rows};
 use crate::state::{Content, RowsContent, Sweep, WaitingRun};
 use crate::wal::{Frame, FrameKind};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
-use streamgauge_api::control::Reject;
+use streamgauge_api::control::{Reject, RejectId};
 use streamgauge_api::decision::Gap;
 use streamgauge_api::source::Incident;
 use streamgauge_api::{Position, Slot, StoredPosition};
@@ -100,9 +101,31 @@ pub fn kind_of(content: &Content) -> FrameKind {
 /// Bytes behind the header of the frame that carries these rows.
 pub(crate) fn rows_bytes(rows: &RowsContent) -> usize {
     let batches: usize = rows.batches.iter().map(|batch| batch.words().len() * 8).sum();
-    let rejects: usize = rows.rejects.iter().map(reject_bytes).sum();
     let positions = COUNTS_BYTES + rows.positions.len() * POSITION_BYTES + rows.waiting.len() * RUN_BYTES;
-    positions + 8 + batches + rejects + 8
+    positions + 8 + batches + rejects_bytes(rows) + 8
+}
+
+/// Bytes that the rejects of a frame take, new ones and those that are done, at most.
+fn rejects_bytes(rows: &RowsContent) -> usize {
+    if rows.rejects.is_empty() && rows.retried.is_empty() {
+        return 0;
+    }
+    let retried = |id: &RejectId| REJECT_ID_BYTES + text_bytes(&id.event) + text_bytes(&id.topic);
+    REJECT_TEXTS_BYTES + rows.rejects.iter().map(reject_bytes).sum::<usize>() + rows.retried.iter().map(retried).sum::<usize>()
+}
+
+/// Names, brackets and braces around both lists.
+const REJECT_TEXTS_BYTES: usize = 32;
+
+/// Names, quotes and numbers of the mark that a reject is done.
+const REJECT_ID_BYTES: usize = 140;
+
+/// What a frame says of rejects.
+#[derive(Serialize, Deserialize)]
+struct RejectTexts<'a> {
+    rejects: Cow<'a, [Reject]>,
+    #[serde(default, skip_serializing_if = "<[RejectId]>::is_empty")]
+    retried: Cow<'a, [RejectId]>,
 }
 
 /// Bytes that a reject takes in a frame, comma or bracket included. Never less than what is written.
@@ -173,9 +196,10 @@ pub(crate) fn encode_rows(rows: &RowsContent, into: &mut Encoded) {
     into.tail.clear();
     encode_positions(rows, &mut into.positions);
     let mut rejects = 0;
-    if !rows.rejects.is_empty() {
-        let Ok(json) = serde_json::to_vec(&rows.rejects) else { unreachable!("rejects are texts and numbers, which always serialise") };
-        debug_assert!(json.len() <= rows.rejects.iter().map(reject_bytes).sum::<usize>() + 1, "rejects are as large as they were counted");
+    if !rows.rejects.is_empty() || !rows.retried.is_empty() {
+        let texts = RejectTexts { rejects: Cow::Borrowed(&rows.rejects), retried: Cow::Borrowed(&rows.retried) };
+        let Ok(json) = serde_json::to_vec(&texts) else { unreachable!("rejects are texts and numbers, which always serialise") };
+        debug_assert!(json.len() <= rejects_bytes(rows), "rejects are as large as they were counted");
         rejects = json.len() as u64;
         assert!(rejects <= u64::from(u32::MAX), "{rejects} bytes of rejects are far above the bound of a frame");
         words(&json, &mut into.tail);
@@ -384,7 +408,8 @@ fn decode_rows(frame: &Frame<'_>) -> Result<RowsContent, String> {
     if rejects > 0 {
         let bytes: &[u8] = bytemuck::cast_slice(rest);
         let json = bytes.get(..rejects).ok_or("rejects beyond the body")?;
-        content.rejects = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let texts: RejectTexts<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        (content.rejects, content.retried) = (texts.rejects.into_owned(), texts.retried.into_owned());
     }
     Ok(content)
 }

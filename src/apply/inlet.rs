@@ -29,7 +29,7 @@ const ROWS_PER_PACKET: usize = 1024;
 /// A packet of this size takes no further record, so that it is larger by one record at most.
 const BYTES_PER_PACKET: usize = 4 << 20;
 /// Bytes of a rejected record's key that are kept, and of its value.
-const REJECT_BYTES_MAX: usize = 64 << 10;
+pub(super) const REJECT_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a reason that are kept.
 const REASON_BYTES_MAX: usize = 1 << 10;
 /// Bytes of a schema with all that it refers to; each may be escaped in its frame.
@@ -512,7 +512,7 @@ fn bytes_of(schema: &FetchedSchema) -> usize {
     schema.text.len() + schema.references.iter().map(|reference| reference.name.len() + reference.text.len()).sum::<usize>()
 }
 
-fn same_registry(url: &str, stored: &str) -> bool {
+pub(super) fn same_registry(url: &str, stored: &str) -> bool {
     url.trim_end_matches('/') == stored.trim_end_matches('/')
 }
 

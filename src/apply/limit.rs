@@ -193,6 +193,10 @@ impl Engine {
 
     /// Counts the rows of pushes by what became of them.
     pub(super) fn count_pushes(&mut self, content: &RowsContent, accepted: bool) {
+        // Records that came over Kafka are no pushes when they are decoded again.
+        if !content.retried.is_empty() {
+            return;
+        }
         for batch in &content.batches {
             let series = self.event_series(batch.event());
             let counter = if accepted { &series.push_accepted } else { &series.push_refused };

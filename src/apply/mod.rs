@@ -30,6 +30,7 @@ pub(crate) mod partition_clock;
 mod port;
 mod rates;
 mod requests;
+mod retry;
 mod rounds;
 mod scrape;
 mod seat;

@@ -6,9 +6,11 @@ use super::catch_up::CatchUp;
 use super::engine::Engine;
 use super::facts::{Facts, Phase};
 use super::incidents::Subject;
+use super::inlet::SourceSetup;
 use super::log::KeptNames;
 use super::port::SeatSlot;
 use super::rates::Rates;
+use super::retry::Retries;
 use super::scrape::Scraped;
 use super::seat::Seat;
 use super::snapshots::crowded;
@@ -24,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use streamgauge_api::control::{Action, Control, KeysPage, LogPage, PartitionStatus, Readiness, Reject};
+use streamgauge_api::control::{Action, Control, KeysPage, LogPage, PartitionStatus, Readiness, Reject, Retried, RetryRequest};
 use streamgauge_api::decision::{Decision, DecisionRequest, Effect, Place};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
@@ -80,6 +82,9 @@ pub struct EngineControl {
     subscriptions: std::sync::OnceLock<Subscriptions>,
     /// Who tells of the archive, and archives when asked.
     archive: std::sync::OnceLock<ArchiveDoor>,
+    /// How records of sources are read, for rejects that are decoded again.
+    setups: std::sync::OnceLock<Vec<SourceSetup>>,
+    retries: Retries,
 }
 
 /// Tells how the archive stands; behind a run when that is asked for.
@@ -115,6 +120,8 @@ impl EngineControl {
             names: KeptNames::default(),
             subscriptions: std::sync::OnceLock::new(),
             archive: std::sync::OnceLock::new(),
+            setups: std::sync::OnceLock::new(),
+            retries: Retries::default(),
         }
     }
 
@@ -303,6 +310,12 @@ impl EngineControl {
         assert!(fresh, "the archive is opened once");
     }
 
+    /// Says how records of sources are read, once.
+    pub fn know_sources(&self, setups: Vec<SourceSetup>) {
+        let fresh = self.setups.set(setups).is_ok();
+        assert!(fresh, "sources are told once");
+    }
+
     /// Says who begins subscriptions, once.
     pub fn open_subscriptions(&self, begin: Subscriptions) {
         let fresh = self.subscriptions.set(begin).is_ok();
@@ -357,7 +370,7 @@ impl Control for EngineControl {
         #[expect(clippy::cast_precision_loss, reason = "an age for people")]
         let age_s = (snapshot_us > 0).then(|| (self.clock.now_us() - snapshot_us) as f64 / 1e6);
         let bad = self.facts.bad_rows();
-        let (tables, retiring, kept, gone) = self
+        let (tables, retiring, kept, (gone, retried)) = self
             .look(|engine| {
                 let state = engine.state();
                 let one = |table: &Table| {
@@ -365,7 +378,12 @@ impl Control for EngineControl {
                     let refused = self.metrics.table_series(&table.def().name).memory_refused.get();
                     table_json(table, bad, refused, self.started_us)
                 };
-                (state.tables().map(one).collect::<Vec<_>>(), engine.retirement(), state.rejects().count(), state.rejects_gone())
+                (
+                    state.tables().map(one).collect::<Vec<_>>(),
+                    engine.retirement(),
+                    state.rejects().count(),
+                    (state.rejects_gone(), state.rejects_retried()),
+                )
             })
             .unwrap_or_default();
         json!({
@@ -401,7 +419,7 @@ impl Control for EngineControl {
                 "bytes": self.facts.replay_done.load(Ordering::Relaxed),
                 "progress": self.replay_progress(),
             },
-            "rejects": {"kept": kept, "gone": gone},
+            "rejects": {"kept": kept, "gone": gone, "retried": retried},
             "backfills": self.backfills(),
             "queue_rows": self.facts.queued_rows.load(Ordering::Relaxed),
             "tables": tables,
@@ -545,6 +563,19 @@ impl Control for EngineControl {
 
     fn rejects_gone(&self) -> u64 {
         self.look(|engine| engine.state().rejects_gone()).unwrap_or_default()
+    }
+
+    fn retry_rejects(&self, request: &RetryRequest) -> Result<Retried, ApiError> {
+        match self.facts.phase() {
+            Phase::CatchingUp | Phase::Ready => {}
+            Phase::Starting | Phase::Recovering => {
+                return Err(ApiError::new(Code::Recovering, "state is being rebuilt from snapshot and WAL"));
+            }
+            Phase::Draining => return Err(ApiError::new(Code::Draining, "the server is stopping")),
+            Phase::Failed => return Err(ApiError::new(Code::WalUnavailable, "the write-ahead log failed; the process is stopping")),
+        }
+        let setups = self.setups.get().map(Vec::as_slice).unwrap_or_default();
+        self.retries.run(request, setups, self.seat()?, &*self.clock)
     }
 
     fn metrics(&self) -> String {

@@ -112,8 +112,9 @@ impl Engine {
         let records: Vec<(u32, u64)> = records.collect();
         let went = records.iter().map(|(_, count)| count).sum();
         let (batches, refused) = self.going(&content.batches, &positions, split);
+        assert!(content.retried.is_empty(), "what is decoded again is pushed, and comes in no packet of a source");
         let rejects = content.rejects.iter().cloned().chain(refused).collect();
-        let written = RowsContent { positions, waiting, batches, rejects };
+        let written = RowsContent { positions, waiting, batches, rejects, retried: Vec::new() };
         self.assert_fits(&written);
         let frame = Frame::new(written, Then::Show { inlet: *inlet, records, oldest_ms: *oldest_ms, bytes: *bytes });
         if let Err(refused) = self.write_turn(VecDeque::from([frame])) {

@@ -59,6 +59,16 @@ impl Outbox {
         }
     }
 
+    /// Who is woken by replies.
+    pub(crate) fn wake_by(&self, wake: Arc<dyn Fn() + Send + Sync>) {
+        *self.wake.lock() = Some(wake);
+    }
+
+    /// The replies that are there.
+    pub(crate) fn take(&self) -> Vec<(Tag, Reply)> {
+        std::mem::take(&mut *self.replies.lock())
+    }
+
     /// Adds a reply and wakes the I/O thread.
     pub(crate) fn send(&self, tag: Tag, reply: Reply) {
         self.add(tag, reply);
@@ -338,7 +348,7 @@ impl Port for EnginePort {
     }
 
     fn on_ready(&mut self, wake: Arc<dyn Fn() + Send + Sync>) {
-        *self.outbox.wake.lock() = Some(wake);
+        self.outbox.wake_by(wake);
     }
 
     fn recovered(&self) -> bool {

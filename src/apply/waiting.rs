@@ -406,7 +406,7 @@ impl Engine {
         let (batches, rejects) = self.going(&part.batches, &positions, split);
         let left = split.and_then(|split| Part::new(self, part.slots.clone(), &part.batches, part.oldest_ms, split));
         let (inlet, oldest_ms) = (stall.inlet, part.oldest_ms);
-        let content = RowsContent { positions, waiting, batches, rejects };
+        let content = RowsContent { positions, waiting, batches, rejects, retried: Vec::new() };
         self.assert_fits(&content);
         let frame = Frame::new(content, Then::Show { inlet, records, oldest_ms, bytes: 0 });
         if let Err(refused) = self.write_turn(VecDeque::from([frame])) {

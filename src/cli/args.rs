@@ -133,6 +133,7 @@ impl Command {
             Self::Demo(args) => args.json,
             Self::Sample(args) => args.json,
             Self::Rejects(RejectsCommand::List(args)) => args.json,
+            Self::Rejects(RejectsCommand::Retry(args)) => args.json,
             Self::Incident(args) => args.json,
             Self::Clock(ClockCommand::Accept(args)) => args.json,
             Self::Backfill(BackfillCommand::Status(args)) => args.json,
@@ -340,6 +341,36 @@ pub enum RejectsCommand {
     /// List rejected records, oldest first
     #[command(before_help = "Examples:\n  streamgauge rejects list\n  streamgauge rejects list --limit 5 --json")]
     List(RejectsListArgs),
+    /// Decode them again, after schema or config was mended, and apply those that are rows now
+    #[command(
+        before_help = "Examples:\n  streamgauge rejects retry --where code=decode_type_mismatch --dry-run\n  streamgauge rejects retry --where source=payments",
+        after_help = "Each is applied once, whatever ends the server when; what is still bad stays in\nthe list. Deletes, values that were kept in part, and rejects of sources that\nread headers stay too."
+    )]
+    Retry(RejectsRetryArgs),
+}
+
+/// Arguments of `rejects retry`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct RejectsRetryArgs {
+    /// Which: code=.., source=.., event=.. or lsn=..; all of several have to fit, all rejects when absent
+    #[arg(long = "where", value_name = "NAME=VALUE", value_parser = condition)]
+    pub conditions: Vec<(String, String)>,
+    /// Only say what would come of it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: AdminArgs,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn condition(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name @ ("code" | "source" | "event" | "lsn"), value)) if !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("code=.., source=.., event=.. or lsn=.. is wanted".to_owned()),
+    }
 }
 
 /// Arguments of `run`. Absent ones are decided by environment, config file and defaults, in this order.

@@ -102,6 +102,7 @@ fn dispatch(command: &Command, handlers: &Handlers<'_>, console: &mut Console<'_
         Command::Status(args) => status::run(args, console),
         Command::Errors(args) => errors::run(args, console),
         Command::Rejects(args::RejectsCommand::List(args)) => rejects::list(args, console),
+        Command::Rejects(args::RejectsCommand::Retry(args)) => rejects::retry(args, console),
         Command::Incident(args) => incident::run(args, console),
         Command::Clock(args::ClockCommand::Accept(args)) => clock::accept(args, console),
         Command::Backfill(command) => backfill::run(command, console),

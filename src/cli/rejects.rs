@@ -1,13 +1,13 @@
-//! `rejects list`: the bounded log of records that could not become a row, page by page.
+//! `rejects`: the bounded log of records that could not become a row, page by page, and another try at them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::json;
-use streamgauge_api::control::Reject;
+use streamgauge_api::control::{Reject, Retried};
 use streamgauge_api::{ApiError, Code};
 
-use super::args::RejectsListArgs;
+use super::args::{RejectsListArgs, RejectsRetryArgs};
 use super::client::{Client, encoded};
 use super::layout::grouped;
 use super::{Console, Exit, Failure};
@@ -65,6 +65,33 @@ pub(super) fn list(args: &RejectsListArgs, console: &mut Console<'_>) -> Result<
                 grouped(i64::try_from(gone).unwrap_or(i64::MAX))
             ))?;
         }
+    }
+    Ok(Exit::Ok)
+}
+
+pub(super) fn retry(args: &RejectsRetryArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let client = Client::new(&args.server.admin, "--admin");
+    let mut target = format!("/rejects/retry?dry_run={}", args.dry_run);
+    for (name, value) in &args.conditions {
+        target.push_str(&format!("&{name}={}", encoded(value)));
+    }
+    let body = client.post(&target)?.ok()?.body;
+    if console.json {
+        console.document(&body)?;
+        return Ok(Exit::Ok);
+    }
+    let Retried { chosen, rows, nothing, stays } = serde_json::from_value(body)
+        .map_err(|error| ApiError::new(Code::InternalError, format!("/rejects/retry has another shape: {error}")))?;
+    let (would, done) = if args.dry_run { ("would become", "would be") } else { ("became", "are") };
+    console.line(&format!(
+        "of {chosen} rejects {rows} {would} rows{}",
+        match nothing {
+            0 => String::new(),
+            nothing => format!(", {nothing} {done} dropped, since their records mean nothing now"),
+        }
+    ))?;
+    for (why, count) in &stays {
+        console.line(&format!("  {count} stay: {why}"))?;
     }
     Ok(Exit::Ok)
 }

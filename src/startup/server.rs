@@ -288,6 +288,7 @@ impl Bound {
         let apply = spawn("apply", move || running.run())?;
         let _first = shared.seat.set(Arc::clone(&seat));
         let (tail, facts) = (handle.clone(), Arc::clone(&shared.facts));
+        shared.control.know_sources(options.setups.clone());
         shared.control.open_subscriptions(Box::new(move |request| {
             EventSubscription::begin(&tail, &facts, &skipped, request).map(|subscription| Box::new(subscription) as Box<dyn Subscription>)
         }));

@@ -6,7 +6,7 @@ use super::waiting::WaitingRun;
 use crate::pipeline::{Registry, TableEffect};
 use crate::row::Rows;
 use std::sync::Arc;
-use streamgauge_api::control::Reject;
+use streamgauge_api::control::{Reject, RejectId};
 use streamgauge_api::decision::Gap;
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::source::Incident;
@@ -88,6 +88,8 @@ pub struct RowsContent {
     pub batches: Vec<Rows>,
     /// Records that could not become rows.
     pub rejects: Vec<Reject>,
+    /// Rejects of earlier frames that are done: the rows of this one came of them.
+    pub retried: Vec<RejectId>,
 }
 
 impl RowsContent {

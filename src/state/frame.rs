@@ -133,6 +133,9 @@ impl State {
 
     /// What a frame of rows says besides its rows.
     fn end(&mut self, content: &RowsContent, first_lsn: u64) {
+        for retried in &content.retried {
+            self.drop_reject(retried);
+        }
         for reject in &content.rejects {
             self.keep_reject(reject, first_lsn);
         }

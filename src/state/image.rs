@@ -83,6 +83,9 @@ struct Meta {
     rejects: Vec<Reject>,
     #[serde(default)]
     rejects_gone: u64,
+    /// Rejects that are rows now.
+    #[serde(default)]
+    rejects_retried: u64,
     applied: BTreeMap<u32, Applied>,
     tables: Vec<TableMeta>,
 }
@@ -176,6 +179,7 @@ impl Frozen {
             incidents: state.incidents.clone(),
             rejects: state.rejects().cloned().collect(),
             rejects_gone: state.rejects_gone(),
+            rejects_retried: state.rejects_retried(),
             applied: state.applied.iter().map(|(event, applied)| (event.0, *applied)).collect(),
             tables,
         };
@@ -455,7 +459,7 @@ impl ImageReader {
         state.schemas = meta.schemas;
         state.readable = meta.readable;
         state.incidents = meta.incidents;
-        state.restore_rejects(meta.rejects, meta.rejects_gone);
+        state.restore_rejects(meta.rejects, meta.rejects_gone, meta.rejects_retried);
         state.applied = meta.applied.into_iter().map(|(event, applied)| (EventId(event), applied)).collect();
         for table in meta.tables.into_iter().filter(|_| !self.bare) {
             let id = table.id;

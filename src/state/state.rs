@@ -18,7 +18,7 @@ use crate::pipeline::{Registry, TableDef, TableEffect};
 use crate::row::{EventId, Rows};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use streamgauge_api::control::Reject;
+use streamgauge_api::control::{Reject, RejectId};
 use streamgauge_api::decision::Gap;
 use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::source::Incident;
@@ -62,6 +62,8 @@ pub struct State {
     pub(crate) reject_bytes: usize,
     /// Those that fell out of that log since the state began.
     pub(crate) rejects_gone: u64,
+    /// Rejects that were decoded again and are rows now.
+    pub(crate) rejects_retried: u64,
     /// The frame that is applied in part.
     pub(super) open: Option<OpenFrame>,
     /// Rows were heavy: so many further ones are applied a few at a time; not part of the state.
@@ -118,6 +120,7 @@ impl State {
             rejects: VecDeque::new(),
             reject_bytes: 0,
             rejects_gone: 0,
+            rejects_retried: 0,
             open: None,
             heavy_rows: 0,
             evacuation: None,
@@ -190,6 +193,24 @@ impl State {
         }
     }
 
+    /// A reject that became a row. One that fell out of the bounded log since it was read is gone already.
+    pub(super) fn drop_reject(&mut self, retried: &RejectId) {
+        self.rejects_retried = self.rejects_retried.saturating_add(1);
+        // They stand in the order of their LSNs.
+        let from = self.rejects.partition_point(|reject| reject.lsn < retried.lsn);
+        let at = self.rejects.iter().skip(from).take_while(|reject| reject.lsn == retried.lsn).position(|reject| retried.is_of(reject));
+        if let Some(done) = at.and_then(|at| self.rejects.remove(from + at)) {
+            let size = reject_size(&done);
+            assert!(size <= self.reject_bytes, "a reject that leaves was counted when it came");
+            self.reject_bytes -= size;
+        }
+    }
+
+    /// Rejects that were decoded again and are rows now.
+    pub fn rejects_retried(&self) -> u64 {
+        self.rejects_retried
+    }
+
     /// Bytes of the reject log.
     pub fn reject_bytes(&self) -> usize {
         self.reject_bytes
@@ -201,8 +222,8 @@ impl State {
     }
 
     /// Takes the reject log of a snapshot.
-    pub(crate) fn restore_rejects(&mut self, rejects: Vec<Reject>, gone: u64) {
-        self.rejects_gone = gone;
+    pub(crate) fn restore_rejects(&mut self, rejects: Vec<Reject>, gone: u64, retried: u64) {
+        (self.rejects_gone, self.rejects_retried) = (gone, retried);
         self.reject_bytes = rejects.iter().map(reject_size).sum();
         self.rejects = rejects.into_iter().map(Arc::new).collect();
     }
@@ -493,6 +514,7 @@ impl State {
             rejects: self.rejects.clone(),
             reject_bytes: self.reject_bytes,
             rejects_gone: self.rejects_gone,
+            rejects_retried: self.rejects_retried,
             open: None,
             heavy_rows: 0,
             evacuation: None,

@@ -11,7 +11,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
-use streamgauge_api::control::{Action, KeysPage, Readiness, Reject};
+use streamgauge_api::control::{Action, KeysPage, Readiness, Reject, Retried, RetryRequest};
 use streamgauge_api::decision::{Decision, Place};
 use streamgauge_api::{ApiError, Code};
 
@@ -153,6 +153,20 @@ pub(crate) async fn rejects(State(admin): State<Admin>, parameters: Parameters) 
     };
     let ((rejects, next), gone) = admin.calls.run(Kind::Query, ask).await?;
     Ok(Json(json!({"rejects": rejects, "next": next, "gone": gone})).into_response())
+}
+
+pub(crate) async fn retry_rejects(State(admin): State<Admin>, parameters: Parameters, body: Body) -> Answer {
+    refuse_body(body, "which rejects are query parameters: ?code=decode_type_mismatch&dry_run=1").await?;
+    let parameters = parameters_of(parameters)?;
+    let lsn = parameters.get("lsn").map(|text| text.parse());
+    let lsn = lsn.transpose().map_err(|_| ApiError::new(Code::InvalidRequest, "lsn is no LSN").at("lsn"))?;
+    let word = |name: &str| parameters.get(name).cloned();
+    let request =
+        RetryRequest { code: word("code"), source: word("source"), event: word("event"), lsn, dry_run: flag_of(&parameters, "dry_run")? };
+    let dry_run = request.dry_run;
+    let retried = admin.calls.run(Kind::Long, move |control| control.retry_rejects(&request)).await??;
+    let Retried { chosen, rows, nothing, stays } = retried;
+    Ok(Json(json!({"dry_run": dry_run, "chosen": chosen, "rows": rows, "nothing": nothing, "stays": stays})).into_response())
 }
 
 pub(crate) async fn log(State(admin): State<Admin>, parameters: Parameters) -> Answer {

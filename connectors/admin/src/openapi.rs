@@ -185,6 +185,13 @@ fn schemas() -> Json {
             "keys": {"type": "array", "items": {"type": "object"}}, "archive": {"type": "object"},
         }),
     );
+    schemas["Retried"] = object(
+        &["dry_run", "chosen", "rows", "nothing", "stays"],
+        json!({
+            "dry_run": {"type": "boolean"}, "chosen": {"type": "integer"}, "rows": {"type": "integer"}, "nothing": {"type": "integer"},
+            "stays": {"type": "object", "additionalProperties": {"type": "integer"}},
+        }),
+    );
     schemas
 }
 

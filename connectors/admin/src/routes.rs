@@ -143,6 +143,29 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
         ..page("/rejects", "Rejected records, oldest first, page by page.", "RejectsPage")
     },
     RouteSpec {
+        method: "post",
+        parameters: &[
+            query("code", "string", "Rejects of this code alone."),
+            query("source", "string", "Of this source alone."),
+            query("event", "string", "Of this event alone."),
+            query("lsn", "integer", "Of the frame at this LSN alone."),
+            query("dry_run", "boolean", "Only say what would come of it."),
+        ],
+        codes: &[
+            Code::UnknownReference,
+            Code::TableMemoryExceeded,
+            Code::Recovering,
+            Code::Draining,
+            Code::StorageFull,
+            Code::WalUnavailable,
+            Code::Overloaded,
+            Code::PayloadTooLarge,
+            Code::RequestTimeout,
+            Code::Forbidden,
+        ],
+        ..page("/rejects/retry", "Decodes rejects again and applies those that are rows now, each once.", "Retried")
+    },
+    RouteSpec {
         parameters: &[
             query("from", "integer", "The first LSN wanted; the next one to come when absent."),
             query("limit", "integer", "Frames per page, 1 to 1000; 100 when absent."),
@@ -258,6 +281,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/backfills/{id}/{action}", post(handlers::act_on_backfill))
         .route("/limits", get(handlers::limits))
         .route("/rejects", get(handlers::rejects))
+        .route("/rejects/retry", post(handlers::retry_rejects))
         .route("/wal", get(handlers::log))
         .route("/subscribe/{events}", get(crate::subscribe::subscribe))
         .route("/fingerprint", get(handlers::fingerprint))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use streamgauge_admin::{AdminOptions, AdminServer, RunningAdmin};
-use streamgauge_api::control::{Action, Control, KeysPage, LogPage, PartitionStatus, Readiness, Reject};
+use streamgauge_api::control::{Action, Control, KeysPage, LogPage, PartitionStatus, Readiness, Reject, Retried, RetryRequest};
 use streamgauge_api::decision::{Decision, Effect, Place};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
@@ -123,6 +123,9 @@ impl Control for Engine {
 
     fn rejects(&self, _: u64, _: usize) -> Vec<Reject> {
         Vec::new()
+    }
+    fn retry_rejects(&self, _: &RetryRequest) -> Result<Retried, ApiError> {
+        Ok(Retried::default())
     }
     fn metrics(&self) -> String {
         self.metrics.text()

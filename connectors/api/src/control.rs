@@ -166,6 +166,76 @@ pub struct Reject {
     pub value_len: u64,
 }
 
+/// Which entry of the reject log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectId {
+    /// LSN of the frame that decided it.
+    pub lsn: u64,
+    /// Event.
+    pub event: String,
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+}
+
+impl RejectId {
+    /// Of this entry.
+    pub fn of(reject: &Reject) -> Self {
+        let Reject { lsn, event, topic, partition, offset, .. } = reject;
+        Self { lsn: *lsn, event: event.clone(), topic: topic.clone(), partition: *partition, offset: *offset }
+    }
+
+    /// Whether it is this entry's.
+    pub fn is_of(&self, reject: &Reject) -> bool {
+        (self.lsn, self.partition, self.offset) == (reject.lsn, reject.partition, reject.offset)
+            && self.topic == reject.topic
+            && self.event == reject.event
+    }
+}
+
+/// Which rejects are to be decoded again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RetryRequest {
+    /// Of this code alone.
+    pub code: Option<String>,
+    /// Of this source alone.
+    pub source: Option<String>,
+    /// Of this event alone.
+    pub event: Option<String>,
+    /// Of the frame at this LSN alone.
+    pub lsn: Option<u64>,
+    /// Only says what would come of it.
+    pub dry_run: bool,
+}
+
+impl RetryRequest {
+    /// Whether it names this entry. What was pushed was answered to who pushed it.
+    pub fn names(&self, reject: &Reject) -> bool {
+        let fits = |wanted: &Option<String>, has: &str| wanted.as_deref().is_none_or(|wanted| wanted == has);
+        !reject.source.is_empty()
+            && fits(&self.code, &reject.code)
+            && fits(&self.source, &reject.source)
+            && fits(&self.event, &reject.event)
+            && self.lsn.is_none_or(|lsn| lsn == reject.lsn)
+    }
+}
+
+/// What came of decoding rejects again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// How many were named.
+    pub chosen: u64,
+    /// Rows that were applied, or would be; their rejects are gone from the log.
+    pub rows: u64,
+    /// Records that mean nothing now; their rejects are gone too.
+    pub nothing: u64,
+    /// Those that stay, by reason: the code that they are refused with now, or why they cannot be done again.
+    pub stays: std::collections::BTreeMap<String, u64>,
+}
+
 /// Rows of one event in a frame of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRows {
@@ -289,6 +359,12 @@ pub trait Control: Send + Sync {
 
     /// Rejects that fell out of the bounded log.
     fn rejects_gone(&self) -> u64;
+
+    /// Decodes rejects again and applies those that are rows now, each once.
+    ///
+    /// # Errors
+    /// `recovering`, `draining`, `memory_limit`, `storage_full`, or a source that reads as nothing.
+    fn retry_rejects(&self, request: &RetryRequest) -> Result<Retried, ApiError>;
     /// Prometheus text.
     fn metrics(&self) -> String;
     /// Named bounds with their values and use.

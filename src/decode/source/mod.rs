@@ -317,6 +317,9 @@ impl Decoder {
         Ok(decoder)
     }
 
+    /// The position index of rows that no partition brings: they move no position.
+    pub const NO_POSITION: u32 = u32::MAX;
+
     /// How the builder of its rows has to read fields.
     pub fn readings(&self) -> &[(FieldIndex, Reading)] {
         &self.readings
@@ -506,7 +509,8 @@ impl Decoder {
             },
             Err(error) => return Err(BadRow::cell(error, &self.schema).into()),
         };
-        into.commit(time, Some((position_index, record.offset)), delete).map_err(|error| BadRow::cell(error, &self.schema))?;
+        let place = (position_index != Self::NO_POSITION).then_some((position_index, record.offset));
+        into.commit(time, place, delete).map_err(|error| BadRow::cell(error, &self.schema))?;
         Ok(if delete { Decoded::Delete } else { Decoded::Row })
     }
 
