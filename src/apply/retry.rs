@@ -136,6 +136,10 @@ impl Retries {
         clock: &dyn Clock,
     ) -> Result<Retried, ApiError> {
         let _one = self.0.lock();
+        if !request.dry_run && seat.look(|engine| !engine.state().fills().open.is_empty()) {
+            let reason = "a table is being filled from history, which reads such records too: they would count twice";
+            return Err(ApiError::new(Code::TableFilling, reason).hint("try again when it is filled"));
+        }
         let chosen: Vec<Reject> = seat.look(|engine| engine.state().rejects().filter(|reject| request.names(reject)).cloned().collect());
         let mut outcome = Retried { chosen: chosen.len() as u64, ..Retried::default() };
         let mut readings: BTreeMap<&str, Reading> = BTreeMap::new();

@@ -153,6 +153,7 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
         ],
         codes: &[
             Code::UnknownReference,
+            Code::TableFilling,
             Code::TableMemoryExceeded,
             Code::Recovering,
             Code::Draining,
