@@ -55,7 +55,7 @@ pub use fill_board::{FillBoard, FillProgress, PartProgress};
 pub use incidents::{IncidentText, Incidents, Subject};
 pub use inlet::{EngineInlet, OnBadRecord, SourceSetup};
 pub(crate) use log::names_at;
-pub use operator::{ArchiveDoor, EngineControl, Settings, Subscriptions};
+pub use operator::{ArchiveDoor, EngineControl, Settings, Subscribe};
 pub use panic::{PANIC_EXIT, PanicNote, end_process_on_panic};
 pub use port::{EnginePort, Outbox, SeatSlot};
 pub use seat::Seat;

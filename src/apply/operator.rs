@@ -31,7 +31,7 @@ use streamgauge_api::decision::{Decision, DecisionRequest, Effect, Place};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::port::{Freshness, Read, Row};
 use streamgauge_api::source::{Incident, IncidentKind, PartitionGauge, SourceBoard, SourceNote};
-use streamgauge_api::subscribe::{SubscribeRequest, Subscription};
+use streamgauge_api::subscribe::{SubscribeRequest, SubscriberQueue};
 use streamgauge_api::{ApiError, Clock, Code, PartitionKey};
 
 /// Without a heartbeat for this long the apply thread is stuck.
@@ -79,7 +79,7 @@ pub struct EngineControl {
     /// What readers of the log know where they are.
     pub(super) names: KeptNames,
     /// Who begins subscriptions: they stand on the log, and not on this.
-    subscriptions: std::sync::OnceLock<Subscriptions>,
+    subscriptions: std::sync::OnceLock<Subscribe>,
     /// Who tells of the archive, and archives when asked.
     archive: std::sync::OnceLock<ArchiveDoor>,
     /// How records of sources are read, for rejects that are decoded again.
@@ -90,8 +90,8 @@ pub struct EngineControl {
 /// Tells how the archive stands; behind a run when that is asked for.
 pub type ArchiveDoor = Box<dyn Fn(bool) -> Result<Json, ApiError> + Send + Sync>;
 
-/// Begins subscriptions.
-pub type Subscriptions = Box<dyn Fn(&SubscribeRequest) -> Result<Box<dyn Subscription>, ApiError> + Send + Sync>;
+/// Begins a subscription, whose messages come into that queue; what a client is told first.
+pub type Subscribe = Box<dyn Fn(&SubscribeRequest, Arc<SubscriberQueue>) -> Result<Json, ApiError> + Send + Sync>;
 
 impl EngineControl {
     /// Control over an engine that may still be recovering.
@@ -317,7 +317,7 @@ impl EngineControl {
     }
 
     /// Says who begins subscriptions, once.
-    pub fn open_subscriptions(&self, begin: Subscriptions) {
+    pub fn open_subscriptions(&self, begin: Subscribe) {
         let fresh = self.subscriptions.set(begin).is_ok();
         assert!(fresh, "subscriptions are opened once");
     }
@@ -550,9 +550,9 @@ impl Control for EngineControl {
         self.log_page(from_lsn, limit, wait)
     }
 
-    fn subscribe(&self, request: &SubscribeRequest) -> Result<Box<dyn Subscription>, ApiError> {
+    fn subscribe(&self, request: &SubscribeRequest, queue: Arc<SubscriberQueue>) -> Result<Json, ApiError> {
         match self.subscriptions.get() {
-            Some(begin) => begin(request),
+            Some(begin) => begin(request, queue),
             None => Err(ApiError::new(Code::Recovering, "state is being rebuilt from snapshot and WAL")),
         }
     }

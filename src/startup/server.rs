@@ -15,7 +15,7 @@ use crate::history::{Historian, HistoryParts, Pins};
 use crate::recovery::{Attempts, Recovered, RecoveryError, Report, recover};
 use crate::state::State;
 use crate::storage::{DataFolder, Disk, FolderLock, RESERVE_BYTES, Reserve, Storage};
-use crate::subscribe::EventSubscription;
+use crate::subscribe::Subscriptions;
 use crate::wal::{FIRST_LSN, LogIdentity, Start, SyncEvent, TailEnd, WalHandle, WalOptions, WalSyncer, WalWriter};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 use streamgauge_admin::{AdminOptions, AdminServer, RunningAdmin};
 use streamgauge_api::metrics::Metrics;
 use streamgauge_api::source::SourceBoard;
-use streamgauge_api::subscribe::Subscription;
 use streamgauge_api::{ApiError, Clock, Code, Control, Cors, Inlet, Port, SystemClock};
 use streamgauge_kafka::{KafkaHandle, KafkaPast, KafkaSource};
 use streamgauge_native::{NativeConfig, Running, Server as DataPlane};
@@ -287,11 +286,9 @@ impl Bound {
         let running = Arc::clone(&seat);
         let apply = spawn("apply", move || running.run())?;
         let _first = shared.seat.set(Arc::clone(&seat));
-        let (tail, facts) = (handle.clone(), Arc::clone(&shared.facts));
         shared.control.know_sources(options.setups.clone());
-        shared.control.open_subscriptions(Box::new(move |request| {
-            EventSubscription::begin(&tail, &facts, &skipped, request).map(|subscription| Box::new(subscription) as Box<dyn Subscription>)
-        }));
+        let subscriptions = Subscriptions::new(handle.clone(), Arc::clone(&shared.facts), skipped);
+        shared.control.open_subscriptions(Box::new(move |request, queue| subscriptions.begin(request, queue)));
         shared.metrics.recovery.record(begun.elapsed());
         let waits = options.wait_for_catch_up && !options.sources.is_empty();
         shared.facts.set_phase(if waits { Phase::CatchingUp } else { Phase::Ready });

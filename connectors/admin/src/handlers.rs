@@ -15,7 +15,6 @@ use streamgauge_api::control::{Action, KeysPage, Readiness, Reject, Retried, Ret
 use streamgauge_api::decision::{Decision, Place};
 use streamgauge_api::{ApiError, Code};
 
-use tokio::sync::Semaphore;
 
 use crate::calls::{Calls, Kind};
 use crate::index;
@@ -43,8 +42,6 @@ const BODY_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) calls: Calls,
-    /// Places for subscribers.
-    pub(crate) subscribers: Arc<Semaphore>,
     pub(crate) version: Arc<str>,
 }
 

@@ -191,6 +191,7 @@ pub(crate) const ROUTES: &[RouteSpec] = &[
             query("log", "string", "The log that these LSNs are of: log_id of hello."),
             query("where", "string", "Which rows: an expression over the event's fields."),
             query("fields", "string", "Which fields of them, separated by commas; all when absent."),
+            query("on_slow", "string", "close (when absent), or catch_up: a slow client reads the log at its own pace."),
         ],
         media_type: "text/event-stream",
         codes: &[

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use socket2::SockRef;
 use streamgauge_api::metrics::{Gauge, Metrics};
+use streamgauge_api::subscribe::SUBSCRIPTIONS_MAX;
 use streamgauge_api::{Control, Cors};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -24,8 +25,9 @@ use crate::routes;
 
 /// What the kernel holds of answers that a client has not taken; it takes twice as much memory.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Open connections; beyond them the kernel's backlog waits.
-pub(crate) const CONNECTIONS_MAX: usize = 256;
+/// Open connections; beyond them the kernel's backlog waits. With as many subscribers as there may be, probes and scrapes
+/// have places left.
+const CONNECTIONS_MAX: usize = SUBSCRIPTIONS_MAX + 256;
 /// Pause after a failed accept (out of descriptors): others may close some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -94,7 +96,6 @@ fn router(control: Arc<dyn Control>, options: AdminOptions) -> Router {
     let requests = Arc::new(Requests::new(&options.metrics, options.cors));
     let admin = Admin {
         calls: Calls::new(control),
-        subscribers: Arc::new(tokio::sync::Semaphore::new(crate::subscribe::SUBSCRIBERS_MAX)),
         version: options.version.into(),
     };
     routes::router(admin).layer(from_fn_with_state(requests, request::around))

@@ -47,24 +47,15 @@ impl Engine {
     }
 }
 
-/// A subscription that is over when it has said what it is to.
-struct Ends(Vec<String>);
-
-impl streamgauge_api::subscribe::Subscription for Ends {
-    fn hello(&self) -> String {
-        json!({"events": self.0}).to_string()
-    }
-    fn next(&mut self, _wait: Duration) -> Result<Option<streamgauge_api::subscribe::Message>, ApiError> {
-        Err(ApiError::new(Code::ServerStopping, "the server is stopping").with("last_lsn", 7.into()))
-    }
-}
-
 impl Control for Engine {
     fn subscribe(
         &self,
         request: &streamgauge_api::subscribe::SubscribeRequest,
-    ) -> Result<Box<dyn streamgauge_api::subscribe::Subscription>, ApiError> {
-        Ok(Box::new(Ends(request.events.clone())))
+        queue: Arc<streamgauge_api::subscribe::SubscriberQueue>,
+    ) -> Result<Json, ApiError> {
+        let error = ApiError::new(Code::ServerStopping, "the server is stopping").with("last_lsn", 7.into());
+        queue.put(streamgauge_api::subscribe::Message::Closed(Arc::new(error)));
+        Ok(json!({"events": request.events}))
     }
     fn alive(&self) -> bool {
         self.alive.load(Ordering::SeqCst)

@@ -5,9 +5,10 @@ use crate::decision::{Decision, Effect, Place};
 use crate::error::ApiError;
 use crate::port::{Freshness, Read, Row};
 use crate::schema_id::SchemaId;
-use crate::subscribe::{SubscribeRequest, Subscription};
+use crate::subscribe::{SubscribeRequest, SubscriberQueue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use std::sync::Arc;
 
 /// Answer of the readiness probes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -344,12 +345,13 @@ pub trait Control: Send + Sync {
     /// `position_expired`, `position_ahead`, `recovering`; `not_available` at level `memory`.
     fn log(&self, from_lsn: Option<u64>, limit: usize, wait: std::time::Duration) -> Result<LogPage, ApiError>;
 
-    /// Begins a subscription to events.
+    /// Begins a subscription to events, whose messages come into `queue` until that is closed. Says what a client is told
+    /// first: which log, what of it is there, where the subscription begins.
     ///
     /// # Errors
     /// `subscribe_all_excludes_events`, `event_not_found`, `invalid_expression`, `log_changed`, `position_expired`,
     /// `position_ahead`, `recovering`; `not_available` at level `memory`.
-    fn subscribe(&self, request: &SubscribeRequest) -> Result<Box<dyn Subscription>, ApiError>;
+    fn subscribe(&self, request: &SubscribeRequest, queue: Arc<SubscriberQueue>) -> Result<Json, ApiError>;
 
     /// The event store: whether one is declared, each key with its value, origin and effect, and how far the archive is.
     ///

@@ -97,6 +97,7 @@ codes! {
     LogChanged "log_changed" 409 false "the LSN is of another log" "begin anew: from=earliest gives what this log has, and what came of the other one is in the tables alone";
     SubscribeAllExcludesEvents "subscribe_all_excludes_events" 400 false "there is no subscription to all events" "name the events: /subscribe/payments,logins";
     SubscriptionInvalidated "subscription_invalidated" 409 false "the event was declared anew and the filter does not fit it" "subscribe again after `last_lsn`, with a filter over the fields that there are";
+    SlowConsumer "slow_consumer" 503 true "the client takes its messages more slowly than they come" "subscribe again after `last_lsn`; with on_slow=catch_up the log is read at the client's pace";
     TooManySubscribers "too_many_subscribers" 503 true "as many subscribers are connected as may be" "close some, or subscribe to several events at once";
     ServerStopping "server_stopping" 503 true "the server is stopping" "subscribe again after `last_lsn`; nothing is left out";
     PositionAhead "position_ahead" 409 false "that LSN was not written to this log" "begin at `durable_lsn` + 1 or before; a data folder that was put back from a copy counts its LSNs from there";

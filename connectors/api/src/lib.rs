@@ -15,6 +15,7 @@ pub mod decision;
 pub mod error;
 pub mod inlet;
 pub mod metrics;
+pub mod msgpack;
 pub mod nearest;
 pub mod past;
 pub mod port;

@@ -35,5 +35,4 @@ mod tally;
 mod worker;
 
 pub use config::NativeConfig;
-pub use msgpack::{write_map_head, write_msgpack, write_msgpack_str};
 pub use server::{Readiness, Running, Server};

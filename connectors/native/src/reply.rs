@@ -3,11 +3,11 @@
 //! Called by an I/O thread with the engine's reply and the shape that the request left behind. Status lines, headers and frames are the
 //! framings' own.
 
-use crate::msgpack::{write_map_head, write_msgpack, write_msgpack_str};
 use crate::shape::{Kind, Shape};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 use streamgauge_api::port::{Encoding, Freshness, Reply, Row};
+use streamgauge_api::msgpack::{write_map_head, write_msgpack, write_msgpack_str};
 use streamgauge_api::value::{write_json, write_str};
 use streamgauge_api::{ApiError, Code, Value};
 
