@@ -30,7 +30,7 @@ pub(crate) async fn serve(stream: TcpStream, router: Router, mut stopping: watch
     let io = TokioIo::new(WriteLimited { stream, waiting: None });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(HEAD_BYTES_MAX).keep_alive(true);
-    let mut connection = std::pin::pin!(builder.serve_connection(io, TowerToHyperService::new(router)));
+    let mut connection = std::pin::pin!(builder.serve_connection(io, TowerToHyperService::new(router)).with_upgrades());
     // The guard that `wait_for` returns must not live across the next await.
     let stop = async {
         let _ = stopping.wait_for(|stopping| *stopping).await;

@@ -43,6 +43,8 @@ const BODY_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Admin {
     pub(crate) calls: Calls,
     pub(crate) version: Arc<str>,
+    /// Places for sockets of subscriptions: a connection that became one is none of the server's any more.
+    pub(crate) sockets: Arc<tokio::sync::Semaphore>,
 }
 
 pub(crate) type Answer = Result<Response, Problem>;

@@ -20,6 +20,7 @@ mod request;
 mod routes;
 mod server;
 mod subscribe;
+mod websocket;
 
 pub use server::{AdminOptions, AdminServer, RunningAdmin};
 pub use streamgauge_api::Control;

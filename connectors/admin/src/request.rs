@@ -136,7 +136,9 @@ fn share(response: &mut Response, cors: &Cors, origin: &str, preflight: bool) {
 
 /// The refusal of a request that a page of another site made a browser send.
 fn foreign_origin(request: &Request, cors: &Cors) -> Option<Problem> {
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+    // A page of any site may open a socket and read from it; of other answers a browser shows it nothing.
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if reads && !request.headers().contains_key(header::UPGRADE) {
         return None;
     }
     let origin = request.headers().get(header::ORIGIN)?.to_str().unwrap_or("");

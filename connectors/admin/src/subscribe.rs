@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
@@ -25,6 +27,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::calls::Kind;
 use crate::handlers::{Admin, Answer, Parameters, parameters_of};
 use crate::problem::Problem;
+use crate::websocket;
 
 /// About as many bytes are handed to the connection at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -52,7 +55,14 @@ pub(crate) async fn subscribe(
     path: Result<Path<String>, PathRejection>,
     parameters: Parameters,
     headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Answer {
+    if let Ok(upgrade) = upgrade {
+        let request = request_of(path, parameters, &headers)?;
+        let taken = |_| ApiError::new(Code::TooManySubscribers, "there is no place for another socket");
+        let place = Arc::clone(&admin.sockets).try_acquire_owned().map_err(taken)?;
+        return Ok(websocket::upgrade(upgrade, admin.0.clone(), request, place));
+    }
     // A browser never comes back to whoever refused it: what is worth another try is said in its own terms.
     let is_browser = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains(STREAM));
     match begin(admin, path, parameters, headers).await {
