@@ -16,7 +16,7 @@ const CONFIG: &str = r#"config_version = 1
 [durability.sync]
 every = "10ms"
 [events.Payment]
-fields = { card = "str", amount = "f64", lsn = "i64?" }
+fields = { card = "str", amount = "f64", lsn = "i64?", note = "str?" }
 [events.Login]
 fields = { user = "str" }
 [tables.cards]
@@ -269,6 +269,76 @@ fn what_cannot_be_subscribed_to_is_refused_by_name() {
     assert!(sidecar.terminate(WITHIN).unwrap().success());
     let closed = stream.named("close").data;
     assert_eq!((closed["code"].as_str(), closed["retry"].as_bool()), (Some("server_stopping"), Some(true)), "{closed}");
+}
+
+/// A mebibyte of payments.
+fn bulk(amounts: std::ops::Range<u32>) -> Vec<Json> {
+    amounts.map(|amount| json!({"card": "c", "amount": amount, "note": "x".repeat(10_000)})).collect()
+}
+
+#[test]
+fn a_client_that_stops_reading_holds_nobody_up_and_goes_on_from_where_it_was_cut() {
+    let setup = Setup::new(BINARY, CONFIG).unwrap();
+    let sidecar = setup.start().unwrap();
+    let open = |target: &str| {
+        let mut stream = Stream::open(&sidecar, target, "").unwrap_or_else(|refused| panic!("{refused:?}"));
+        stream.named("hello");
+        stream
+    };
+    let (mut reads, mut stops, mut patient) =
+        (open("/subscribe/Payment?fields=amount"), open("/subscribe/Payment"), open("/subscribe/Payment?on_slow=catch_up"));
+    for batch in 0..20 {
+        push(&sidecar, "Payment", &bulk(batch * 100..batch * 100 + 100));
+    }
+    assert_eq!(reads.amounts(2_000).0, floats(0..2_000));
+    // Cut at its bound: what was in its queue it still gets, and then the place to come back to.
+    let (mut seen, mut told) = (Vec::new(), stops.next());
+    while told.name != "close" {
+        let rows = told.data["rows"]["Payment"]["rows"].as_array().cloned().unwrap_or_default();
+        seen.extend(rows.iter().map(|row| row["amount"].as_f64().unwrap()));
+        told = stops.next();
+    }
+    assert_eq!((told.data["code"].as_str(), told.data["retry"].as_bool()), (Some("slow_consumer"), Some(true)), "{}", told.data);
+    assert!(seen.len() >= 300 && seen.len() < 2_000, "{} rows", seen.len());
+    let mut again = open(&format!("/subscribe/Payment?after={}", told.data["last_lsn"]));
+    let left = 2_000 - seen.len();
+    seen.extend(again.amounts(left).0);
+    assert_eq!(seen, floats(0..2_000));
+    // At its own pace, on one connection, and live again behind it.
+    assert_eq!(patient.amounts(2_000).0, floats(0..2_000));
+    push(&sidecar, "Payment", &payments(2_000..2_003));
+    for stream in [&mut reads, &mut again, &mut patient] {
+        assert_eq!(stream.amounts(3).0, floats(2_000..2_003));
+    }
+}
+
+#[test]
+fn many_subscribers_with_filters_and_fields_of_their_own_each_see_theirs() {
+    let setup = Setup::new(BINARY, CONFIG).unwrap();
+    let sidecar = setup.start().unwrap();
+    push(&sidecar, "Payment", &payments(0..50));
+    let mut streams: Vec<(u32, bool, Stream)> = (0..60)
+        .map(|number| {
+            let (rest, from) = (number % 3, if number % 2 == 0 { "live" } else { "earliest" });
+            let fields = if number % 4 < 2 { "&fields=amount" } else { "" };
+            let target = format!("/subscribe/Payment?where=card%20%3D%3D%20'c{rest}'&from={from}{fields}");
+            let mut stream = Stream::open(&sidecar, &target, "").unwrap_or_else(|refused| panic!("{refused:?}"));
+            stream.named("hello");
+            (rest, from == "live", stream)
+        })
+        .collect();
+    for batch in 0..40 {
+        push(&sidecar, "Payment", &payments(50 + batch * 5..55 + batch * 5));
+    }
+    for (rest, is_live, stream) in &mut streams {
+        let begin = if *is_live { 50 } else { 0 };
+        let wanted: Vec<f64> = (begin..250).filter(|amount| amount % 3 == *rest).map(f64::from).collect();
+        assert_eq!(stream.amounts(wanted.len()).0, wanted, "{rest}, live {is_live}");
+    }
+    let status: Json = serde_json::from_str(&sidecar.admin_get("/status").unwrap().text).unwrap();
+    let cursors = status["wal"]["kept_for"].as_array().unwrap();
+    let readers = cursors.iter().filter(|cursor| cursor["reader"] == "subscriber").count();
+    assert!(readers <= 1, "those who have caught up share a reader: {cursors:?}");
 }
 
 /// Passes connections on to where the server is by now.
