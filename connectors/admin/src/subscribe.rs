@@ -145,15 +145,22 @@ async fn follow(hello: serde_json::Value, queue: Listening, messages: mpsc::Send
     let mut text = event("hello", None, hello.to_string().as_bytes());
     loop {
         // Whatever is there goes in one piece, up to a bound.
-        let mut is_over = false;
-        while text.len() < PIECE_BYTES
-            && let Some(message) = queue.queue.take()
-        {
-            is_over = matches!(message, Message::Closed(_));
-            text.extend_from_slice(&written(&message));
+        let (mut is_over, mut is_empty) = (false, false);
+        while text.len() < PIECE_BYTES && !is_empty {
+            match queue.queue.take() {
+                Some(message) => {
+                    is_over = matches!(message, Message::Closed(_));
+                    text.extend_from_slice(&written(&message));
+                }
+                None => is_empty = true,
+            }
         }
         if !text.is_empty() && messages.send(Bytes::from(std::mem::take(&mut text))).await.is_err() || is_over {
             return;
+        }
+        // Whoever puts a message into a queue that is not empty wakes nobody.
+        if !is_empty {
+            continue;
         }
         tokio::select! {
             () = queue.woken.notified() => {}
