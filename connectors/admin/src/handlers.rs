@@ -15,7 +15,6 @@ use streamgauge_api::control::{Action, KeysPage, Readiness, Reject, Retried, Ret
 use streamgauge_api::decision::{Decision, Place};
 use streamgauge_api::{ApiError, Code};
 
-
 use crate::calls::{Calls, Kind};
 use crate::index;
 use crate::openapi::document;

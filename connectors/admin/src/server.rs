@@ -94,11 +94,7 @@ impl AdminServer {
 
 fn router(control: Arc<dyn Control>, options: AdminOptions) -> Router {
     let requests = Arc::new(Requests::new(&options.metrics, options.cors));
-    let admin = Admin {
-        calls: Calls::new(control),
-        sockets: Arc::new(Semaphore::new(SUBSCRIPTIONS_MAX)),
-        version: options.version.into(),
-    };
+    let admin = Admin { calls: Calls::new(control), sockets: Arc::new(Semaphore::new(SUBSCRIPTIONS_MAX)), version: options.version.into() };
     routes::router(admin).layer(from_fn_with_state(requests, request::around))
 }
 

@@ -92,7 +92,11 @@ async fn begin(
 }
 
 /// What a request's line and head ask for.
-fn request_of(path: Result<Path<String>, PathRejection>, parameters: Parameters, headers: &HeaderMap) -> Result<SubscribeRequest, ApiError> {
+fn request_of(
+    path: Result<Path<String>, PathRejection>,
+    parameters: Parameters,
+    headers: &HeaderMap,
+) -> Result<SubscribeRequest, ApiError> {
     let Path(events) = path.map_err(|rejection| ApiError::new(Code::InvalidRequest, rejection.body_text()))?;
     let parameters = parameters_of(parameters)?;
     let mut members: serde_json::Map<String, serde_json::Value> =

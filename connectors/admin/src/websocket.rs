@@ -190,7 +190,14 @@ impl Socket {
         self.send(socket, kind, name, None, Data::Tree(&members)).await
     }
 
-    async fn send(&self, socket: &mut WebSocket, kind: &str, name: Option<&str>, id: Option<u64>, data: Data<'_>) -> Result<(), axum::Error> {
+    async fn send(
+        &self,
+        socket: &mut WebSocket,
+        kind: &str,
+        name: Option<&str>,
+        id: Option<u64>,
+        data: Data<'_>,
+    ) -> Result<(), axum::Error> {
         let message = match self.encoding {
             Encoding::Json => ws::Message::Text(json_of(kind, name, id, &data).into()),
             Encoding::MsgPack => ws::Message::Binary(msgpack_of(kind, name, id, &data).into()),

@@ -6,8 +6,8 @@
 use crate::shape::{Kind, Shape};
 use serde_json::Value as Json;
 use std::borrow::Cow;
-use streamgauge_api::port::{Encoding, Freshness, Reply, Row};
 use streamgauge_api::msgpack::{write_map_head, write_msgpack, write_msgpack_str};
+use streamgauge_api::port::{Encoding, Freshness, Reply, Row};
 use streamgauge_api::value::{write_json, write_str};
 use streamgauge_api::{ApiError, Code, Value};
 
