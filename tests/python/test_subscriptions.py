@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import socket
+import struct
 import subprocess
 import urllib.parse
 
@@ -98,7 +100,12 @@ def test_one_socket_carries_several_subscriptions(app, server, encoding):
 def test_messagepack_says_what_json_says_with_bytes_as_bytes(app, server):
     packed, text = (Socket(server, "/subscribe/Login", encoding) for encoding in ("msgpack", "json"))
     packed.named("hello", "Login"), text.named("hello", "Login")
-    app.push("Login", {"user": "ü \" \\", "raw": "AAH/"})
+    # [u32 length][u16 opcode push][u8 MessagePack][payload]: JSON has no bytes to push.
+    payload = msgpack.packb({"event": "Login", "body": {"user": "ü \" \\", "raw": b"\x00\x01\xff"}})
+    host, port = server.tcp.split(":")
+    with socket.create_connection((host, int(port)), WITHIN) as wire:
+        wire.sendall(struct.pack(">IHB", len(payload) + 3, 0x0010, 2) + payload)
+        assert b"ack_lsn" in wire.recv(4096)
     (packed_rows, _), (text_rows, _) = packed.rows("Login", "Login", 1), text.rows("Login", "Login", 1)
     assert packed_rows == [{**text_rows[0], "raw": b"\x00\x01\xff"}] and text_rows[0]["raw"] == "AAH/"
     assert text_rows[0]["user"] == "ü \" \\"
