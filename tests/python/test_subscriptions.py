@@ -8,6 +8,7 @@ import subprocess
 import urllib.parse
 
 import beava as bv
+import httpx
 import msgpack
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -22,10 +23,8 @@ class Click:
     took: float
 
 
-@bv.event
-class Login:
-    user: str
-    raw: bytes
+# The SDK knows no bytes.
+LOGIN = {"kind": "event", "name": "Login", "schema": {"fields": {"user": "str", "raw": "bytes"}, "optional_fields": []}}
 
 
 class Socket:
@@ -73,7 +72,8 @@ def server(start):
 @pytest.fixture
 def app(server):
     with bv.App(f"http://{server.http}") as remote:
-        remote.register(Click, Login)
+        remote.register(Click)
+        httpx.post(f"http://{server.http}/register", json={"nodes": [LOGIN]}).raise_for_status()
         yield remote
 
 
