@@ -318,6 +318,24 @@ fn a_client_that_stops_reading_holds_nobody_up_and_goes_on_from_where_it_was_cut
 }
 
 #[test]
+fn an_lsn_within_a_transaction_is_a_place_to_begin_while_others_are_live() {
+    let setup = Setup::new(BINARY, CONFIG).unwrap();
+    let sidecar = setup.start().unwrap();
+    let mut live = Stream::open(&sidecar, "/subscribe/Payment", "").unwrap_or_else(|refused| panic!("{refused:?}"));
+    let from = live.named("hello").data["from"].as_u64().unwrap();
+    for batch in 0..30u32 {
+        push(&sidecar, "Payment", &payments(batch * 50..batch * 50 + 50));
+        let wanted = from + u64::from(batch) * 50 + 25;
+        let open = || Stream::open(&sidecar, &format!("/subscribe/Payment?from={wanted}&on_slow=catch_up"), "");
+        // It is applied, and not durable yet, for some ten milliseconds.
+        let mut stream = std::iter::repeat_with(open).find_map(Result::ok).unwrap();
+        stream.named("hello");
+        assert_eq!(stream.amounts(25).0, floats(batch * 50 + 25..batch * 50 + 50));
+    }
+    assert_eq!(live.amounts(1_500).0, floats(0..1_500));
+}
+
+#[test]
 fn many_subscribers_with_filters_and_fields_of_their_own_each_see_theirs() {
     let setup = Setup::new(BINARY, CONFIG).unwrap();
     let sidecar = setup.start().unwrap();

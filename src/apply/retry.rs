@@ -136,12 +136,18 @@ impl Retries {
         clock: &dyn Clock,
     ) -> Result<Retried, ApiError> {
         let _one = self.0.lock();
-        if !request.dry_run && seat.look(|engine| !engine.state().fills().open.is_empty()) {
-            let reason = "a table is being filled from history, which reads such records too: they would count twice";
-            return Err(ApiError::new(Code::TableFilling, reason).hint("try again when it is filled"));
+        if !request.dry_run {
+            nothing_fills(seat)?;
         }
-        let chosen: Vec<Reject> = seat.look(|engine| engine.state().rejects().filter(|reject| request.names(reject)).cloned().collect());
-        let mut outcome = Retried { chosen: chosen.len() as u64, ..Retried::default() };
+        let chosen = |engine: &mut super::Engine| {
+            let named = engine.state().rejects().filter(|reject| request.names(reject));
+            named.cloned().partition(|reject| !engine.state().was_read_by_fill(reject))
+        };
+        let (chosen, filled): (Vec<Reject>, Vec<Reject>) = seat.look(chosen);
+        let mut outcome = Retried { chosen: (chosen.len() + filled.len()) as u64, ..Retried::default() };
+        if !filled.is_empty() {
+            outcome.stays.insert("read_by_backfill".to_owned(), filled.len() as u64);
+        }
         let mut readings: BTreeMap<&str, Reading> = BTreeMap::new();
         let mut frame = Frame::default();
         let (mut rows, mut of) = (0, None::<&str>);
@@ -189,11 +195,21 @@ fn close(reading: Option<&mut Reading>, frame: &mut Frame) {
     }
 }
 
+/// Refuses while a table is being filled.
+fn nothing_fills(seat: &Arc<Seat>) -> Result<(), ApiError> {
+    if seat.look(|engine| engine.state().fills().open.is_empty()) {
+        return Ok(());
+    }
+    let reason = "a table is being filled from history, which reads such records too: they would count twice";
+    Err(ApiError::new(Code::TableFilling, reason).hint("try again when it is filled"))
+}
+
 /// Pushes a frame and waits for its answer.
 fn send(frame: Frame, dry_run: bool, seat: &Arc<Seat>, before: &Retried) -> Result<(), ApiError> {
     if frame.retried.is_empty() || dry_run {
         return Ok(());
     }
+    nothing_fills(seat)?;
     let content = RowsContent { batches: frame.batches, retried: frame.retried, ..RowsContent::default() };
     let Ok(count) = u32::try_from(content.rows()) else { unreachable!("a frame has at most {REJECTS_PER_FRAME_MAX} rows of rejects") };
     assert!(content.rows() <= content.retried.len(), "a reject becomes one row at most");

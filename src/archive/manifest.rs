@@ -21,6 +21,8 @@ use std::path::Path;
 const FORMAT: u32 = 1;
 /// Every so many versions everything is written down whole.
 const FULL_EVERY: u64 = 64;
+/// So many of those are kept; older ones go.
+const FULL_KEPT: usize = 2;
 /// Longest declaration that is read.
 const TEXT_BYTES_MAX: u64 = 2 << 20;
 /// Longest manifest that is read.
@@ -314,6 +316,18 @@ fn number(name: &str, ending: &str) -> Option<u64> {
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
 }
 
+/// Whether a version was ever committed into this folder.
+pub(super) fn any_version<S: Storage>(storage: &S, folder: &Path) -> Result<bool, IoError> {
+    Ok(storage.list(folder)?.iter().any(|entry| number(&entry.name, ".json").is_some()))
+}
+
+/// Versions of which everything is written down whole, ascending.
+fn fulls(names: &[String]) -> Vec<u64> {
+    let mut fulls: Vec<u64> = names.iter().filter_map(|name| number(name, ".full.json")).collect();
+    fulls.sort_unstable();
+    fulls
+}
+
 /// Reads the newest state; none where no version was ever committed.
 ///
 /// # Errors
@@ -323,16 +337,24 @@ pub fn load<S: Storage>(storage: &S, folder: &Path) -> Result<Option<Live>, Arch
     let mut versions: Vec<u64> = names.iter().filter_map(|name| number(name, ".json")).collect();
     versions.sort_unstable();
     let Some(&newest) = versions.last() else { return Ok(None) };
-    let full = names.iter().filter_map(|name| number(name, ".full.json")).filter(|version| *version <= newest).max();
-    let mut live: Option<Live> = match full {
-        Some(version) => Some(read(storage, &folder.join(full_name(version)))?),
-        None => None,
-    };
-    if let (Some(found), Some(version)) = (&live, full) {
-        let fault = if found.version == version { found.fault() } else { Some(format!("it is of version {}", found.version)) };
-        if let Some(reason) = fault {
-            return Err(ArchiveError::Manifest { path: folder.join(full_name(version)), reason });
-        }
+    let fulls = fulls(&names).into_iter().filter(|version| *version <= newest);
+    // A help: where one cannot be read, an older one and the versions behind it say the same.
+    let mut live: Option<Live> = None;
+    for version in fulls.rev() {
+        let path = folder.join(full_name(version));
+        let fault = match read::<S, Live>(storage, &path) {
+            Ok(found) if found.version != version => format!("it is of version {}", found.version),
+            Ok(found) => match found.fault() {
+                None => {
+                    live = Some(found);
+                    break;
+                }
+                Some(fault) => fault,
+            },
+            Err(ArchiveError::Manifest { reason, .. }) => reason,
+            Err(error) => return Err(error),
+        };
+        tracing::warn!(kind = "archive.full", path = %path.display(), fault, "a whole list of the archive's files cannot be used");
     }
     let from = live.as_ref().map_or(1, |live| live.version.saturating_add(1));
     for version in from..=newest {
@@ -405,15 +427,31 @@ pub fn commit<S: Storage>(storage: &S, folder: &Path, live: &mut Live, manifest:
     if live.version.is_multiple_of(FULL_EVERY) {
         // A help for starts; without it they read more versions.
         match publish(storage, &folder.join(full_name(live.version)), live) {
-            Err(ArchiveError::Fenced { .. }) | Ok(()) => {}
+            Err(ArchiveError::Fenced { .. }) => {}
+            Ok(()) => {
+                if let Err(error) = drop_old_fulls(storage, folder) {
+                    tracing::warn!(kind = "archive.full", %error, "an older list of the archive's files stays");
+                }
+            }
             Err(error) => tracing::warn!(kind = "archive.full", %error, "the whole list of the archive's files could not be written"),
         }
     }
     Ok(())
 }
 
+fn drop_old_fulls<S: Storage>(storage: &S, folder: &Path) -> Result<(), ArchiveError> {
+    let names: Vec<String> = storage.list(folder)?.into_iter().map(|entry| entry.name).collect();
+    for version in fulls(&names).into_iter().rev().skip(FULL_KEPT) {
+        storage.remove(&folder.join(full_name(version)))?;
+    }
+    Ok(())
+}
+
 fn publish<S: Storage>(storage: &S, path: &Path, content: &impl Serialize) -> Result<(), ArchiveError> {
     let Ok(json) = serde_json::to_vec(content) else { unreachable!("our own plain data always serialises") };
+    if json.len() as u64 > BYTES_MAX {
+        return Err(ArchiveError::Manifest { path: path.to_owned(), reason: format!("it would have {} bytes", json.len()) });
+    }
     let aside = path.with_extension("tmp");
     write_aside(storage, &aside, &json)?;
     match storage.rename_new(&aside, path) {

@@ -18,6 +18,7 @@ mod error;
 mod file;
 mod ids;
 mod manifest;
+mod marker;
 mod pass;
 mod place;
 mod sweep;
@@ -29,6 +30,7 @@ mod writer;
 
 pub use error::ArchiveError;
 pub use manifest::{FileEntry, Live, RowCounts};
+pub use marker::{note_place, resumes};
 pub use thread::{Archiver, ArchiverOptions};
 pub use verify::{Report, verify};
 pub use writer::{Archive, Ran};

@@ -84,7 +84,11 @@ impl Pass {
         while pass.last_lsn < to_lsn && pass.bytes < bytes_max {
             let Some(shared) = reader.next()? else { break };
             let frame = shared.frame();
-            assert_eq!(frame.first_lsn, pass.last_lsn + 1, "frames follow each other without a gap");
+            if frame.first_lsn != pass.last_lsn + 1 {
+                // A copy of the data folder that went on for itself: its frames are others.
+                let reason = format!("the archive ends at LSN {}, within it", pass.last_lsn);
+                return Err(ArchiveError::Frame { lsn: frame.first_lsn, reason });
+            }
             pass.take(&frame, names, store, skipped)?;
             names.pass(&frame);
             pass.last_lsn = frame.last_lsn();

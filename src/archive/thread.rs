@@ -43,6 +43,8 @@ pub struct ArchiverOptions<S: Storage> {
     pub facts: Arc<Facts>,
     /// Series.
     pub metrics: Arc<Metrics>,
+    /// It was open here before: a folder that cannot be used now is tried again.
+    pub resumes: bool,
     /// The folder's lock, held as long as the thread lives.
     pub lock: Option<FolderLock>,
 }
@@ -109,6 +111,7 @@ impl Archiver {
         match worker.open() {
             Ok(()) => {}
             Err(ArchiveError::Io(error)) if error.full() => worker.failed(&ArchiveError::Io(error)),
+            Err(error) if error.passes() && worker.options.resumes => worker.failed(&error),
             Err(error) => return Err((&error).into()),
         }
         let thread = std::thread::Builder::new()

@@ -45,6 +45,8 @@ pub struct Archive<S: Storage> {
     clock: Arc<dyn Clock>,
     /// None before it was opened, and behind a failure.
     open: Option<Open>,
+    /// The newest version that this process has seen.
+    seen_version: u64,
 }
 
 struct Open {
@@ -69,7 +71,7 @@ impl<S: Storage> Archive<S> {
                 Err(earliest_lsn) => lsn = earliest_lsn,
             }
         };
-        Ok(Self { storage, store, wal, log_id, cursor, skipped, clock, open: None })
+        Ok(Self { storage, store, wal, log_id, cursor, skipped, clock, open: None, seen_version: 0 })
     }
 
     /// Opens it for writing: whoever did so before writes no more. Files that nobody committed are removed.
@@ -82,6 +84,12 @@ impl<S: Storage> Archive<S> {
         storage.create_folder(&store.path)?;
         storage.create_folder(&store.manifests)?;
         let found = manifest::load(storage, &store.manifests)?;
+        let version = found.as_ref().map_or(0, |live| live.version);
+        if version < self.seen_version {
+            // A volume that went away leaves an empty folder: nothing begins anew there.
+            let reason = format!("version {} was here and is gone, the newest is {version}", self.seen_version);
+            return Err(ArchiveError::File { path: store.manifests.clone(), reason });
+        }
         if let Some(foreign) = found.as_ref().filter(|live| live.log_id != own) {
             return Err(ArchiveError::ForeignLog { found: foreign.log_id.clone(), own });
         }
@@ -112,6 +120,7 @@ impl<S: Storage> Archive<S> {
             tracing::info!(kind = "archive.swept", files = swept, "files that no manifest lists are removed");
         }
         self.cursor.advance((live.archived_lsn + 1).min(self.wal.durable_lsn() + 1));
+        self.seen_version = live.version;
         Ok(&self.open.insert(Open { epoch, live, names: None }).live)
     }
 
@@ -145,9 +154,12 @@ impl<S: Storage> Archive<S> {
     /// [`ArchiveError`]; what was committed before stays, and the archive is opened anew.
     pub fn run(&mut self, always: bool, mut after: impl FnMut(&Live, &Ran)) -> Result<Ran, ArchiveError> {
         let Some(mut open) = self.open.take() else { unreachable!("it was opened") };
-        let ran = self.run_open(&mut open, always, &mut after)?;
-        self.open = Some(open);
-        Ok(ran)
+        let ran = self.run_open(&mut open, always, &mut after);
+        self.seen_version = open.live.version;
+        if ran.is_ok() {
+            self.open = Some(open);
+        }
+        ran
     }
 
     /// Whether it is open.

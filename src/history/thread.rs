@@ -94,6 +94,8 @@ fn work(parts: &HistoryParts, seat: &Weak<Seat>, mut kept: Vec<Left>) {
     // What a process before left open.
     let mut again = true;
     let (mut vain, mut told) = (0u32, String::new());
+    // The fill that was tried last and could not go on.
+    let mut passed_over = 0;
     loop {
         let Some(running) = seat.upgrade() else { return };
         if running.is_stopping() || parts.facts.is_stopping() {
@@ -105,7 +107,7 @@ fn work(parts: &HistoryParts, seat: &Weak<Seat>, mut kept: Vec<Left>) {
         if changes != seen {
             vain = 0;
         }
-        let next = if changes != seen || again { choose(parts, &running, &fills) } else { None };
+        let next = if changes != seen || again { choose(parts, &running, &fills, passed_over) } else { None };
         seen = changes;
         again = false;
         if let Some((open, from)) = next {
@@ -116,6 +118,7 @@ fn work(parts: &HistoryParts, seat: &Weak<Seat>, mut kept: Vec<Left>) {
                     tracing::info!(kind = "backfill.done", fills = ?ids, lsn = left.flip_lsn, "tables are whole and in force");
                     ids.iter().for_each(|id| parts.facts.fills.forget(*id));
                     kept.push(left);
+                    passed_over = 0;
                     // Until a snapshot is past it, a start reads the file and the log behind it again.
                     if let Err(error) = running.with(|engine| engine.snapshot()) {
                         tracing::debug!(%error, "no snapshot is begun behind the flip; the next one that is due will be");
@@ -127,9 +130,15 @@ fn work(parts: &HistoryParts, seat: &Weak<Seat>, mut kept: Vec<Left>) {
                 Err(Ended::Changed) => {
                     ids.iter().for_each(|id| parts.facts.fills.forget(*id));
                     again = true;
-                    continue;
+                    if parts.facts.fills.changes() != changes {
+                        continue;
+                    }
+                    // Nothing was said of fills: what changed is still so, and is looked at again in a while.
+                    vain = vain.saturating_add(1);
                 }
                 Err(Ended::Waits(cause)) => {
+                    // Others have their turn before this one is tried again.
+                    passed_over = ids.iter().copied().min().unwrap_or(0);
                     if told != cause {
                         tracing::warn!(kind = "backfill.waits", fills = ?ids, cause, "history cannot be read to its end now; it begins again");
                         told.clone_from(&cause);
@@ -154,12 +163,13 @@ fn work(parts: &HistoryParts, seat: &Weak<Seat>, mut kept: Vec<Left>) {
     }
 }
 
-/// The fills of the next run: of the oldest one that is not held, all of its event that begin at the same time.
-fn choose(parts: &HistoryParts, seat: &Seat, fills: &Fills) -> Option<(Vec<(u64, Fill)>, PastFrom)> {
+/// The fills of the next run: of the oldest one that is not held, behind the one that was tried in vain, all of its event
+/// that begin at the same time.
+fn choose(parts: &HistoryParts, seat: &Seat, fills: &Fills, passed_over: u64) -> Option<(Vec<(u64, Fill)>, PastFrom)> {
     let registry = seat.facts.registry();
     let mut chosen: Vec<(u64, Fill)> = Vec::new();
     let mut of: Option<(crate::row::EventId, PastFrom)> = None;
-    for (id, fill) in &fills.open {
+    for (id, fill) in fills.open.range(passed_over + 1..).chain(fills.open.range(..=passed_over)) {
         let Some(def) = registry.table_by_id(fill.table) else { continue };
         let Some(event) = registry.event_by_id(def.event) else { continue };
         let mine = (def.event, wanted(fill.history, fill.since.1, def, &event.schema));
@@ -169,6 +179,7 @@ fn choose(parts: &HistoryParts, seat: &Seat, fills: &Fills) -> Option<(Vec<(u64,
             chosen.push((*id, fill.clone()));
         }
     }
+    chosen.sort_unstable_by_key(|(id, _)| *id);
     Some((chosen, of?.1))
 }
 

@@ -8,7 +8,7 @@ use crate::apply::{
     CatchUp, Engine, EngineClock, EngineControl, EngineInlet, EngineOptions, EnginePort, Facts, News, Parts, Phase, Seat, SeatSlot,
     Settings, SnapshotOptions, Snapshotter, SourceSetup,
 };
-use crate::archive::{Archiver, ArchiverOptions};
+use crate::archive::{self, Archiver, ArchiverOptions};
 use crate::config::Eventstore;
 use crate::eventstore::Store;
 use crate::history::{Historian, HistoryParts, Pins};
@@ -131,6 +131,8 @@ pub struct Server {
 /// The running sources; none before they begin.
 type Sources = Arc<Mutex<Option<KafkaHandle>>>;
 
+/// File of the data folder that names the folder it has archived into.
+const ARCHIVE_MARKER: &str = "archive.folder";
 /// A run of the archiver that is asked for may take this long.
 const ARCHIVE_NOW: Duration = Duration::from_secs(110);
 /// How often what goes on beside a server that serves is looked at.
@@ -470,6 +472,9 @@ fn start_archiver(
 ) -> Result<Option<Arc<Archiver>>, ApiError> {
     let Some((store, declared)) = options.store.take() else { return Ok(None) };
     let facts = json!({"declared": true, "name": store.name, "path": store.path.display().to_string()});
+    let marker = options.data_dir.clone().unwrap_or_default().join(ARCHIVE_MARKER);
+    let resumes = archive::resumes(&Disk, &marker, &store)?;
+    let root = store.path.display().to_string();
     let lock = FolderLock::take(&store.manifests)?;
     let keys = declared.declaration.keys_json(&|span| declared.place(span));
     let archiver = Arc::new(Archiver::start(ArchiverOptions {
@@ -481,7 +486,11 @@ fn start_archiver(
         clock: Arc::clone(&shared.clock),
         facts: Arc::clone(&shared.facts),
         metrics: Arc::clone(&shared.metrics),
+        resumes,
     })?);
+    if !resumes {
+        archive::note_place(&Disk, &marker, &root);
+    }
     let door = Arc::clone(&archiver);
     shared.control.open_archive(Box::new(move |now| {
         let archive = if now { door.run_now(ARCHIVE_NOW)? } else { door.status() };

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use streamgauge_api::control::Reject;
 
 /// Fills that may be open at a time.
 pub const FILLS_MAX: usize = 64;
@@ -268,6 +269,20 @@ impl State {
                 self.route();
             }
         }
+    }
+
+    /// Whether a table of the event was filled from a history in which this record stood: applied once more it would count
+    /// twice there. One that history could not read either is among them.
+    pub fn was_read_by_fill(&self, reject: &Reject) -> bool {
+        self.fills.starts.iter().any(|(table, starts)| {
+            let Some(def) = self.registry.table_by_id(*table) else { return false };
+            let of_event = self.registry.event_by_id(def.event);
+            let before_fence = self.table(&def.name).is_some_and(|table| reject.lsn <= table.since.0);
+            let begins = |start: &HistoryStart| {
+                (&*start.topic, start.partition) == (&*reject.topic, reject.partition) && start.offset <= reject.offset
+            };
+            of_event.is_some_and(|event| *event.schema.name == *reject.event) && before_fence && starts.iter().any(begins)
+        })
     }
 
     fn take_in(&mut self, mut table: Table, filled: &Filled, fence_lsn: u64, now_us: i64) {

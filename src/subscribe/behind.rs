@@ -52,6 +52,8 @@ pub(super) struct Behind<S: Storage> {
     cut: Option<Cut>,
     /// Everything up to here was looked at.
     passed_lsn: u64,
+    /// It was, at least one frame of it: what comes next begins a frame.
+    looked: bool,
 }
 
 /// What comes after a slice.
@@ -105,7 +107,7 @@ impl<S: Storage> Behind<S> {
         let selection = Selection::of(&member.request, names.registry());
         let projection = Projection::of(member.request.fields.as_ref(), member.request.encoding, &selection);
         let passed_lsn = reader.next_lsn() - 1;
-        Self { member, reader, names, selection, projection, cut: None, passed_lsn }
+        Self { member, reader, names, selection, projection, cut: None, passed_lsn, looked: false }
     }
 
     /// What is looked at where it begins.
@@ -162,7 +164,11 @@ impl<S: Storage> Behind<S> {
         if now >= until {
             return Ok(Step::Over);
         }
-        if hub.is_met_at(self.passed_lsn + 1) {
+        if !self.member.queue.want_room() {
+            return Ok(Step::NoRoom);
+        }
+        // The first LSN wanted may stand within a frame that the live ones have still to see.
+        if self.looked && hub.is_met_at(self.passed_lsn + 1) {
             return Ok(Step::Meets);
         }
         self.look(hub, now)
@@ -171,6 +177,7 @@ impl<S: Storage> Behind<S> {
     /// Looks at the next frame.
     fn look(&mut self, hub: &Hub<S>, now: Instant) -> Result<Step, ApiError> {
         let Some(shared) = self.reader.next()? else { return Ok(Step::Meets) };
+        self.looked = true;
         let frame = shared.frame();
         assert!(frame.last_lsn() > self.passed_lsn, "frames come in the order of their LSNs");
         let lsns = (frame.first_lsn, frame.last_lsn());
@@ -214,7 +221,7 @@ impl<S: Storage + 'static> Hub<S> {
     pub(super) fn fall_behind(self: &Arc<Self>, mut member: Member, lsn: u64, names: &Names) {
         match self.wal.tail(READER, lsn) {
             Ok(reader) => {
-                member.from_lsn = lsn;
+                member.from_lsn = member.from_lsn.max(lsn);
                 self.read_for(Behind::new(member, reader, names.clone()));
             }
             Err(error) => member.end(error.into()),
@@ -307,8 +314,15 @@ impl<S: Storage + 'static> Hub<S> {
                 return None;
             }
             known.idle += 1;
-            let _timed_out = self.behind.changed.wait_for(&mut known, STEP);
+            let waited = self.behind.changed.wait_for(&mut known, STEP);
             known.idle -= 1;
+            if waited.timed_out() {
+                // Room that all share comes back without a word.
+                let roomy: Vec<u64> =
+                    known.parked.iter().filter(|(_, behind)| behind.member.queue.want_room()).map(|(id, _)| *id).collect();
+                let roomy: Vec<Behind<S>> = roomy.iter().filter_map(|id| known.parked.remove(id)).collect();
+                known.ready.extend(roomy);
+            }
         }
     }
 }

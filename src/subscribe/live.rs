@@ -51,12 +51,17 @@ pub(super) struct Live {
     pub(super) next_lsn: u64,
     pub(super) names: Names,
     groups: Vec<Group>,
+    /// Those who have read further in the log: they come in when the frames that they know are dealt out.
+    ahead: Vec<(Member, Selection, Projection)>,
 }
 
 impl Live {
-    /// A member comes in, between two frames.
+    /// A member comes in, between two frames: at once, or when those that it has read are dealt out.
     pub(super) fn join(&mut self, member: Member, selection: Selection, projection: Projection) {
         assert!(self.running && member.from_lsn >= self.next_lsn, "what was dealt out is read from the log");
+        if member.from_lsn > self.next_lsn {
+            return self.ahead.push((member, selection, projection));
+        }
         let at = match self.groups.iter().position(|group| group.selection == selection) {
             Some(at) => at,
             None => {
@@ -71,9 +76,21 @@ impl Live {
         }
     }
 
+    /// A frame is dealt out.
+    fn pass(&mut self, last_lsn: u64) {
+        self.next_lsn = last_lsn + 1;
+        let (met, ahead) = std::mem::take(&mut self.ahead).into_iter().partition(|(member, ..)| member.from_lsn <= self.next_lsn);
+        self.ahead = ahead;
+        let met: Vec<(Member, Selection, Projection)> = met;
+        for (member, selection, projection) in met {
+            self.join(member, selection, projection);
+        }
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.groups.iter().flat_map(|group| &group.outlets).map(|outlet| outlet.members.len()).sum()
+        let members = self.groups.iter().flat_map(|group| &group.outlets).map(|outlet| outlet.members.len());
+        members.sum::<usize>() + self.ahead.len()
     }
 
     fn wants(&self, frame: &Frame<'_>) -> bool {
@@ -92,7 +109,7 @@ impl Live {
             let ends = parts(batches, &chosen);
             for outlet in &mut group.outlets {
                 if ends.len() > PARTS_MAX {
-                    left.extend(outlet.members.extract_if(.., |member| member.from_lsn <= lsns.0));
+                    left.append(&mut outlet.members);
                     continue;
                 }
                 let write = |part: usize| {
@@ -101,14 +118,20 @@ impl Live {
                     Message::Rows { lsn: (part + 1 == ends.len()).then_some(lsns.1), body: body.into() }
                 };
                 let messages: Vec<Message> = (0..ends.len()).map(write).collect();
-                outlet.deal(&messages, lsns, now, slow, &mut left);
+                // Parts are estimates, and a row is never cut: what would not fit into an empty queue is nobody's slowness.
+                if messages.iter().map(Message::bytes).sum::<usize>() > QUEUE_BYTES_MAX / 2 {
+                    left.append(&mut outlet.members);
+                } else {
+                    outlet.deal(&messages, lsns, now, slow, &mut left);
+                }
             }
         }
         left
     }
 
-    /// Takes other declarations over.
-    fn follow(&mut self, lsn: u64, now: Instant) {
+    /// Takes other declarations over; those that have to read on for themselves come back.
+    fn follow(&mut self, now: Instant, slow: &dyn Fn() -> ApiError) -> Vec<Member> {
+        let mut left = Vec::new();
         let registry = Arc::clone(self.names.registry());
         self.groups.retain_mut(|group| match group.selection.follow(&registry) {
             Err(error) => {
@@ -121,14 +144,12 @@ impl Live {
                 let message = [Message::Schema(Arc::new(serde_json::json!({"events": group.selection.versions()})))];
                 for outlet in &mut group.outlets {
                     outlet.projection.follow(&group.selection);
-                    // Small, and told before a row of another version, or not needed any more.
-                    for member in outlet.members.iter_mut().filter(|member| member.from_lsn <= lsn) {
-                        member.put(message[0].clone(), None, now);
-                    }
+                    outlet.deal_all(&message, None, now, slow, &mut left);
                 }
                 true
             }
         });
+        left
     }
 
     /// Says how far was looked to those who heard nothing for a while, and lets go who has gone.
@@ -140,6 +161,7 @@ impl Live {
             }
             group.outlets.retain(|outlet| !outlet.members.is_empty());
         }
+        self.ahead.retain(|(member, ..)| !member.queue.is_gone());
         self.groups.retain(|group| !group.outlets.is_empty());
     }
 
@@ -147,17 +169,21 @@ impl Live {
     fn end(&mut self, error: &ApiError) {
         let outlets = self.groups.drain(..).flat_map(|group| group.outlets);
         outlets.flat_map(|outlet| outlet.members).for_each(|member| member.end(error.clone()));
+        self.ahead.drain(..).for_each(|(member, ..)| member.end(error.clone()));
         self.running = false;
     }
 }
 
 impl Outlet {
     fn deal(&mut self, messages: &[Message], lsns: (u64, u64), now: Instant, slow: &dyn Fn() -> ApiError, left: &mut Vec<Member>) {
+        assert!(self.members.iter().all(|member| member.from_lsn <= lsns.0), "members come in between two frames");
+        self.deal_all(messages, Some(lsns.1), now, slow, left);
+    }
+
+    fn deal_all(&mut self, messages: &[Message], lsn: Option<u64>, now: Instant, slow: &dyn Fn() -> ApiError, left: &mut Vec<Member>) {
         let mut at = 0;
         while let Some(member) = self.members.get_mut(at) {
-            assert!(member.from_lsn <= lsns.0 || member.from_lsn > lsns.1, "members come in between two frames");
-            let offer = if member.from_lsn > lsns.1 { Offer::Taken } else { member.offer(messages, Some(lsns.1), now) };
-            match offer {
+            match member.offer(messages, lsn, now) {
                 Offer::Taken => at += 1,
                 Offer::Gone => drop(self.members.swap_remove(at)),
                 Offer::Full => {
@@ -199,7 +225,7 @@ impl<S: Storage + 'static> Hub<S> {
             *swept = now;
             let mut live = self.live.lock();
             live.sweep(now);
-            if live.groups.is_empty() {
+            if live.groups.is_empty() && live.ahead.is_empty() {
                 live.running = false;
                 return Ok(false);
             }
@@ -208,27 +234,24 @@ impl<S: Storage + 'static> Hub<S> {
             reader.wait(STEP).map_err(|_| ApiError::new(Code::WalUnavailable, "the write-ahead log failed"))?;
             return Ok(true);
         };
-        let (frame, mut left) = (shared.frame(), Vec::new());
-        let is_wanted = frame.kind == FrameKind::ROWS && !self.is_skipped(&frame) && self.live.lock().wants(&frame);
-        let batches = if is_wanted { decode_rows(&frame)? } else { Vec::new() };
-        let mut live = self.live.lock();
-        assert!(frame.last_lsn() >= live.next_lsn, "frames come in the order of their LSNs");
+        let frame = shared.frame();
         let lsns = (frame.first_lsn, frame.last_lsn());
-        if !batches.is_empty() {
-            left = live.rows(&batches, lsns, now, &|| self.slow());
-        } else if frame.kind != FrameKind::ROWS {
-            let before = Arc::clone(live.names.registry());
+        // Whoever comes in does so before this frame or behind it.
+        let mut live = self.live.lock();
+        assert!(lsns.1 >= live.next_lsn, "frames come in the order of their LSNs");
+        let (mut left, names) = (Vec::new(), live.names.clone());
+        if frame.kind != FrameKind::ROWS {
             live.names.pass(&frame);
-            if !Arc::ptr_eq(&before, live.names.registry()) {
-                live.follow(lsns.1, now);
+            if !Arc::ptr_eq(names.registry(), live.names.registry()) {
+                left = live.follow(now, &|| self.slow());
             }
+        } else if !self.is_skipped(&frame) && live.wants(&frame) {
+            let batches = decode_rows(&frame)?;
+            left = live.rows(&batches, lsns, now, &|| self.slow());
         }
-        let names = (!left.is_empty()).then(|| live.names.clone());
-        live.next_lsn = lsns.1 + 1;
+        live.pass(lsns.1);
         drop(live);
-        if let Some(names) = names {
-            left.into_iter().for_each(|member| self.fall_behind(member, lsns.0, &names));
-        }
+        left.into_iter().for_each(|member| self.fall_behind(member, lsns.0, &names));
         Ok(true)
     }
 

@@ -38,6 +38,8 @@ const REQUEST_BYTES_MAX: usize = 64 * 1024;
 const NAME_BYTES_MAX: usize = 256;
 /// How often a client is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(15);
+/// A socket without a subscription is closed after this long.
+const IDLE_MAX: Duration = Duration::from_secs(30);
 /// A client that says nothing for this long, not even that it is there, has gone.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 
@@ -47,6 +49,9 @@ struct Socket {
     encoding: Encoding,
     woken: Arc<Notify>,
     open: BTreeMap<String, Listening>,
+    /// Since when there was none of them.
+    idle_since: Instant,
+    stopping: bool,
 }
 
 /// What is sent for one message.
@@ -63,7 +68,8 @@ pub(crate) fn upgrade(upgrade: WebSocketUpgrade, admin: Admin, first: SubscribeR
     let chosen = upgrade.selected_protocol().and_then(|chosen| chosen.to_str().ok());
     let encoding = PROTOCOLS.iter().find(|(name, _)| Some(*name) == chosen).map_or(Encoding::Json, |(_, encoding)| *encoding);
     let answer = upgrade.on_upgrade(move |socket| async move {
-        let mut served = Socket { admin, encoding, woken: Arc::default(), open: BTreeMap::new() };
+        let mut served =
+            Socket { admin, encoding, woken: Arc::default(), open: BTreeMap::new(), idle_since: Instant::now(), stopping: false };
         if let Err(error) = served.serve(socket, first).await {
             tracing::debug!(target: "admin", %error, "a socket of subscriptions ended");
         }
@@ -78,14 +84,16 @@ impl Socket {
         self.subscribe(&mut socket, name, first).await?;
         let (mut heard, mut asked) = (Instant::now(), Instant::now());
         loop {
-            while let Some(stopping) = self.send_round(&mut socket).await? {
-                if stopping {
-                    let (code, reason) = (ws::close_code::AWAY, Code::ServerStopping.as_str().into());
-                    return socket.send(ws::Message::Close(Some(ws::CloseFrame { code, reason }))).await;
-                }
+            let sent = self.send_round(&mut socket).await?;
+            if !self.open.is_empty() {
+                self.idle_since = Instant::now();
+            } else if self.stopping {
+                let (code, reason) = (ws::close_code::AWAY, Code::ServerStopping.as_str().into());
+                return socket.send(ws::Message::Close(Some(ws::CloseFrame { code, reason }))).await;
             }
+            // The client is heard between any two rounds, however much there is to send.
             tokio::select! {
-                () = self.woken.notified() => {}
+                biased;
                 received = socket.recv() => match received {
                     None => return Ok(()),
                     Some(message) => {
@@ -99,38 +107,38 @@ impl Socket {
                     }
                 },
                 () = tokio::time::sleep_until(asked + PING_EVERY) => {
-                    if heard.elapsed() >= SILENCE_MAX {
+                    let asked_in_vain = asked > heard && heard.elapsed() >= SILENCE_MAX;
+                    if asked_in_vain || self.idle_since.elapsed() >= IDLE_MAX {
                         return Ok(());
                     }
                     asked = Instant::now();
                     socket.send(ws::Message::Ping(Bytes::new())).await?;
                 }
+                () = self.woken.notified(), if !sent => {}
+                () = std::future::ready(()), if sent => {}
             }
         }
     }
 
-    /// Sends one message of each subscription; none when there is nothing to send, else whether the server is stopping and
-    /// all has been said.
-    async fn send_round(&mut self, socket: &mut WebSocket) -> Result<Option<bool>, axum::Error> {
-        let next: Vec<(String, Message)> =
-            self.open.iter().filter_map(|(name, listening)| Some((name.clone(), listening.queue.take()?))).collect();
-        if next.is_empty() {
-            return Ok(None);
-        }
-        let mut stopping = false;
-        for (name, message) in next {
+    /// Sends one message of each subscription; whether there was any.
+    async fn send_round(&mut self, socket: &mut WebSocket) -> Result<bool, axum::Error> {
+        let names: Vec<String> = self.open.keys().cloned().collect();
+        let mut sent = false;
+        for name in names {
+            let Some(message) = self.open.get(&name).and_then(|listening| listening.queue.take()) else { continue };
+            sent = true;
             match &message {
                 Message::Rows { lsn, body } => self.send(socket, "txn", Some(&name), *lsn, Data::Encoded(body)).await?,
                 Message::Position(lsn) => self.send(socket, "position", Some(&name), Some(*lsn), Data::None).await?,
                 Message::Schema(schema) => self.send(socket, "schema", Some(&name), None, Data::Tree(schema)).await?,
                 Message::Closed(error) => {
-                    stopping |= error.code == Code::ServerStopping;
+                    self.stopping |= error.code == Code::ServerStopping;
                     self.open.remove(&name);
                     self.send(socket, "close", Some(&name), None, Data::Tree(&members_of(error))).await?;
                 }
             }
         }
-        Ok(Some(stopping && self.open.is_empty()))
+        Ok(sent)
     }
 
     /// A message of the client.

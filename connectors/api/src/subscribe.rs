@@ -161,9 +161,14 @@ pub enum Message {
 }
 
 impl Message {
-    fn bytes(&self) -> usize {
-        let Self::Rows { body, .. } = self else { return MESSAGE_BYTES };
-        body.len() + MESSAGE_BYTES
+    /// About how many bytes it takes while it waits.
+    pub fn bytes(&self) -> usize {
+        MESSAGE_BYTES
+            + match self {
+                Self::Rows { body, .. } => body.len(),
+                Self::Schema(schema) => schema.to_string().len(),
+                Self::Position(_) | Self::Closed(_) => 0,
+            }
     }
 }
 
@@ -243,8 +248,7 @@ impl SubscriberQueue {
         if queue.gone {
             return Offer::Gone;
         }
-        let crowded = queue.bytes > 0 && self.all.get().is_some_and(|all| all.bytes() > QUEUES_BYTES_MAX);
-        if crowded || queue.messages.len() + messages.len() > QUEUE_MESSAGES_MAX || queue.bytes + bytes > QUEUE_BYTES_MAX {
+        if self.is_crowded(&queue) || queue.messages.len() + messages.len() > QUEUE_MESSAGES_MAX || queue.bytes + bytes > QUEUE_BYTES_MAX {
             return Offer::Full;
         }
         self.append(queue, messages.iter().cloned(), bytes);
@@ -275,10 +279,16 @@ impl SubscriberQueue {
         }
     }
 
-    /// Whether so little waits that more may be read for this client. When not, the room's owner is called once there is.
+    /// Whether too much waits for all clients together, some of it here.
+    fn is_crowded(&self, queue: &Held) -> bool {
+        queue.bytes > 0 && self.all.get().is_some_and(|all| all.bytes() > QUEUES_BYTES_MAX)
+    }
+
+    /// Whether so little waits that more may be read for this client. When not, the room's owner is called once this
+    /// client took enough; room that all share comes back without a word.
     pub fn want_room(&self) -> bool {
         let mut queue = self.queue();
-        let has_room = queue.gone || queue.has_room();
+        let has_room = queue.gone || queue.has_room() && !self.is_crowded(&queue);
         queue.room_wanted = !has_room;
         has_room
     }
