@@ -86,12 +86,6 @@ impl<S: Storage> Default for Pool<S> {
 }
 
 impl<S: Storage> Pool<S> {
-    /// How many are behind and wait for a thread or for room; those that are being served are not among them.
-    pub(super) fn len(&self) -> usize {
-        let known = self.known.lock();
-        known.ready.len() + known.parked.len()
-    }
-
     /// A subscriber's client took messages, or went.
     pub(super) fn unpark(&self, id: u64) {
         let mut known = self.known.lock();

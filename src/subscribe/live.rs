@@ -239,8 +239,9 @@ impl<S: Storage + 'static> Hub<S> {
         // Whoever comes in does so before this frame or behind it.
         let mut live = self.live.lock();
         assert!(lsns.1 >= live.next_lsn, "frames come in the order of their LSNs");
-        let (mut left, names) = (Vec::new(), live.names.clone());
+        let (mut left, mut names) = (Vec::new(), None);
         if frame.kind != FrameKind::ROWS {
+            let names = names.insert(live.names.clone());
             live.names.pass(&frame);
             if !Arc::ptr_eq(names.registry(), live.names.registry()) {
                 left = live.follow(now, &|| self.slow());
@@ -250,6 +251,11 @@ impl<S: Storage + 'static> Hub<S> {
             left = live.rows(&batches, lsns, now, &|| self.slow());
         }
         live.pass(lsns.1);
+        if left.is_empty() {
+            return Ok(true);
+        }
+        // Those of in front of the frame, which frames of rows leave as they are.
+        let names = names.unwrap_or_else(|| live.names.clone());
         drop(live);
         left.into_iter().for_each(|member| self.fall_behind(member, lsns.0, &names));
         Ok(true)

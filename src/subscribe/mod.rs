@@ -129,12 +129,6 @@ impl<S: Storage + 'static> Subscriptions<S> {
         hub.read_for(behind);
         Ok(hello)
     }
-
-    /// What is open: live, behind, and bytes that wait for clients.
-    pub fn numbers(&self) -> (usize, usize, u64) {
-        let Self(hub) = self;
-        (hub.live.lock().len(), hub.behind.len(), hub.waiting.bytes())
-    }
 }
 
 impl<S: Storage + 'static> Hub<S> {

@@ -7,13 +7,14 @@
 
 use crate::cluster::{Brokers, Cluster};
 use crate::config::{KafkaSource, Topics};
-use crate::ext::{Assignment, Batch, Client, Inbox, Isolation, Message, OffsetSpec, code};
+use crate::ext::{Assignment, Batch, Client, Inbox, Isolation, OffsetSpec, code};
+use crate::ingest::read::raw;
 use crate::registry::{Http, RegistryError, fetch};
 use crate::settings::{self, Budget};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use streamgauge_api::inlet::{FetchedSchema, Headers};
+use streamgauge_api::inlet::FetchedSchema;
 use streamgauge_api::{ApiError, Code, RawRecord, SchemaId, Slot};
 
 /// Bytes that the client may hold of what it fetched.
@@ -77,7 +78,7 @@ pub fn sample(
                 0 if message.offset() >= part.at && !part.is_done() && taken < count => {
                     part.at = message.offset() + 1;
                     taken += 1;
-                    each(&raw(message), &part.topic, part.partition)?;
+                    each(&raw(Slot(0), message), &part.topic, part.partition)?;
                 }
                 0 => {}
                 code::PARTITION_EOF => part.at = part.end,
@@ -86,18 +87,6 @@ pub fn sample(
         }
     }
     Ok(taken)
-}
-
-fn raw(message: &Message) -> RawRecord<'_> {
-    RawRecord {
-        slot: Slot(0),
-        offset: message.offset(),
-        epoch: message.epoch(),
-        timestamp_ms: message.timestamp_ms(),
-        key: message.key(),
-        value: message.value(),
-        headers: Some(message as &dyn Headers),
-    }
 }
 
 /// The last offsets of each partition, shared out so that they add up to `count` where there are so many.
